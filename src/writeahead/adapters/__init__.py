@@ -1,0 +1,1 @@
+"""Adapters: one module or package a remote system, one interface for all."""

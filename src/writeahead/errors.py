@@ -1,0 +1,183 @@
+"""Every error that writeahead raises on purpose.
+
+    WriteaheadError
+    ├── InvalidInput (ValueError)         what the caller gave is wrong: ids, operations, URLs, settings
+    │   └── PlanConflict                  this session id was planned with other operations
+    ├── StoreError                        carries store, operation and key
+    │   ├── NotFound (FileNotFoundError)
+    │   ├── AlreadyExists (FileExistsError)
+    │   ├── AccessDenied (PermissionError)
+    │   ├── InvalidKey (ValueError)
+    │   ├── Unavailable                   try again later
+    │   ├── OutcomeUnknown                a write may or may not have happened
+    │   └── Unsupported                   this store cannot do what writeahead needs
+    ├── ResumeError                       there is nothing that can be resumed from
+    │   └── CorruptArtifact               an artifact is truncated, altered or foreign
+    │       └── NewerArtifact             an artifact was written by a newer version of writeahead
+    ├── Fenced                            another owner has taken this session over
+    ├── NotReady                          an adapter found, before any side effect, that it can't write
+    └── AdapterError                      what a remote said to one request
+        ├── TransientError                worth another attempt; says whether it may have been applied
+        ├── PermanentError                refused; another attempt would be refused as well
+        └── ConflictError                 somebody else changed what we meant to change
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+__all__ = [
+    "AccessDenied",
+    "AdapterError",
+    "AlreadyExists",
+    "Applied",
+    "ConflictError",
+    "CorruptArtifact",
+    "Fenced",
+    "InvalidInput",
+    "InvalidKey",
+    "NewerArtifact",
+    "NotFound",
+    "NotReady",
+    "OutcomeUnknown",
+    "PermanentError",
+    "PlanConflict",
+    "ResumeError",
+    "StoreError",
+    "TransientError",
+    "Unavailable",
+    "Unsupported",
+    "WriteaheadError",
+]
+
+
+class WriteaheadError(Exception):
+    """The root: catch this to catch everything that writeahead raises on purpose."""
+
+
+class InvalidInput(WriteaheadError, ValueError):
+    """What the caller gave is wrong; the message names it and says what to do. Nothing was written."""
+
+
+class PlanConflict(InvalidInput):
+    """The session id already has a plan, and that plan is for other operations. Nothing was changed."""
+
+
+class StoreError(WriteaheadError):
+    """A store could not do something.
+
+    Args:
+        store: The store's name for itself, without credentials.
+        operation: The verb that failed: ``put``, ``get``, ``head``, ``list``, ``delete`` or ``check``.
+        key: The key or prefix that it was about.
+        detail: What went wrong, in one line, without secrets.
+    """
+
+    def __init__(self, store: str, operation: str, key: str, detail: str = "") -> None:
+        self.store = store
+        self.operation = operation
+        self.key = key
+        self.detail = " ".join(detail.split())
+        message = f"{store}: {operation} {key!r}: {self.detail or type(self).__name__}"
+        super().__init__(message)
+
+    # OSError, a base of some subclasses, has a __str__ of its own that looks at errno.
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type["StoreError"], tuple[str, str, str, str]]:
+        return type(self), (self.store, self.operation, self.key, self.detail)
+
+
+class NotFound(StoreError, FileNotFoundError):
+    """The key, the bucket or the folder is not there."""
+
+
+class AlreadyExists(StoreError, FileExistsError):
+    """A create was refused because the key holds something else."""
+
+
+class AccessDenied(StoreError, PermissionError):
+    """The store refused the caller: permissions or credentials."""
+
+
+class InvalidKey(StoreError, ValueError):
+    """The key or prefix breaks the rules that hold for every store."""
+
+
+class Unavailable(StoreError):
+    """The store did not answer, or asked to come back later. The operation surely did not take effect."""
+
+
+class OutcomeUnknown(StoreError):
+    """A write was sent, and whether it took effect could not be found out. Trying again is safe."""
+
+
+class Unsupported(StoreError):
+    """The store cannot do what writeahead needs, so it must not be used."""
+
+
+class ResumeError(WriteaheadError):
+    """There is nothing to resume from, or it can't be used; the message names what is missing or wrong."""
+
+
+class CorruptArtifact(ResumeError):
+    """An artifact is truncated, altered or not ours. It is left as it is; the message names it."""
+
+
+class NewerArtifact(CorruptArtifact):
+    """An artifact was written by a newer version of writeahead. It is left as it is: upgrade to read it."""
+
+
+class Fenced(WriteaheadError):
+    """Another owner has taken the session over, so this one has stopped. Nothing is lost."""
+
+
+class NotReady(WriteaheadError):
+    """An adapter can't write, and found out before any side effect.
+
+    Args:
+        *problems: One line for each gap; all of them at once, so that one round of mending is enough.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems: Sequence[str] = problems
+        super().__init__(*problems)
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
+
+
+class Applied(StrEnum):
+    """Whether a request that failed may have taken effect on the remote."""
+
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class AdapterError(WriteaheadError):
+    """What a remote said to one request. Messages must hold no host, query, token or payload."""
+
+
+class TransientError(AdapterError):
+    """The request failed in a way that may pass.
+
+    Args:
+        message: What happened, in one line.
+        applied: Whether the request may have taken effect.
+        retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier.
+    """
+
+    def __init__(
+        self, message: str, *, applied: Applied = Applied.UNKNOWN, retry_after: float | None = None
+    ) -> None:
+        self.applied = applied
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class PermanentError(AdapterError):
+    """The remote refused the request, surely did not apply it, and would refuse it again."""
+
+
+class ConflictError(AdapterError):
+    """The remote's record is not what the plan was made for: somebody else wrote it, or it is gone."""

@@ -1,0 +1,313 @@
+"""The values that travel between callers, adapters and artifacts. Frozen, and plain JSON underneath."""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    field_validator,
+)
+
+__all__ = [
+    "AbandonedPlan",
+    "BlockReason",
+    "Event",
+    "JournalEntry",
+    "KeyedOperation",
+    "Operation",
+    "PlannedOperation",
+    "PlannedWriteback",
+    "Receipt",
+    "ReplayClass",
+    "RunPolicy",
+    "RunReport",
+    "RunStatus",
+    "SettledOperation",
+    "Writeback",
+    "idempotency_key",
+]
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+KIND_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+# Fixed for ever: an operation's idempotency key must come out the same in every version.
+_KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
+
+Timestamp = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda value: value.astimezone(UTC)),
+    PlainSerializer(lambda value: value.isoformat().replace("+00:00", "Z"), when_used="json"),
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReplayClass(StrEnum):
+    """How a replay of an operation is proved harmless.
+
+    - ``CREATE_WITH_KEY``: the remote refuses a second create of our key; "exists" with our mark = applied.
+    - ``UPSERT``: same key, same content: sending again converges.
+    - ``CONDITIONAL_UPDATE``: guarded by the baseline version; a mismatch is read back and settled.
+    - ``LOOKUP``: the remote can be searched by our key, once no earlier request can still land.
+    - ``UNPROVABLE``: none of these; it is never sent twice, and a person decides an unknown outcome.
+    """
+
+    CREATE_WITH_KEY = "create_with_key"
+    UPSERT = "upsert"
+    CONDITIONAL_UPDATE = "conditional_update"
+    LOOKUP = "lookup"
+    UNPROVABLE = "unprovable"
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    NO_RESUME_NEEDED = "no_resume_needed"
+    RESUME_NEEDED = "resume_needed"
+    BLOCKED = "blocked"
+    IN_PROGRESS = "in_progress"
+    PLANNED = "planned"
+
+
+class BlockReason(StrEnum):
+    """Why a session waits for a person."""
+
+    NOT_READY = "not_ready"
+    CONFLICT_DETECTED = "conflict_detected"
+    REJECTED = "rejected"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+def idempotency_key(session_id: str, operation_id: str) -> str:
+    """The key that the remote knows an operation by: a UUID (version 5, RFC 9562) of the two ids."""
+    return str(uuid.uuid5(_KEY_NAMESPACE, f"{session_id}/{operation_id}"))
+
+
+class Operation(_Frozen):
+    """One write that a caller wants done.
+
+    Attributes:
+        kind: Which of the adapter's verbs: ``task`` is emitted by the adapter's ``emit_task``.
+        payload: What to write, as JSON or as a pydantic model.
+        id: Names the operation within its session; by default its position and kind, ``2-task``.
+    """
+
+    kind: str = Field(pattern=KIND_PATTERN)
+    payload: dict[str, JsonValue] = Field(default_factory=dict)
+    id: str | None = Field(default=None, pattern=ID_PATTERN)
+
+    @field_validator("payload", mode="before")
+    @classmethod
+    def _accept_models(cls, value: Any) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+class KeyedOperation(_Frozen):
+    """An operation as an adapter's ``plan`` gets it: with its session, its id and its idempotency key."""
+
+    session_id: str
+    id: str
+    kind: str
+    key: str
+    payload: dict[str, JsonValue]
+
+
+class PlannedOperation(_Frozen):
+    """One write, ready to be issued; an element of the plan.
+
+    Attributes:
+        id: The operation's id within its session.
+        kind: Which of the adapter's verbs emits it.
+        key: The idempotency key, a UUID made from the session id and the operation id.
+        payload: What will be issued, exactly.
+        precondition: What must still hold at the remote, e.g. the baseline version; None if nothing must.
+        replay: How a replay is proved harmless.
+    """
+
+    id: str
+    kind: str
+    key: str
+    payload: dict[str, JsonValue]
+    precondition: dict[str, JsonValue] | None = None
+    replay: ReplayClass
+
+
+class Receipt(_Frozen):
+    """The proof that one operation took effect.
+
+    An adapter's ``emit`` fills the first three; the runner adds the rest.
+
+    Attributes:
+        remote_id: The remote's id of the row or message.
+        remote_version: Its version after the write, e.g. an ETag.
+        outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found out by
+            asking the remote; ``assumed`` by a person's decision.
+        confirmed_at: When the runner got the receipt.
+        attempts: Requests that this run made for it, the last one included.
+    """
+
+    remote_id: str | None = None
+    remote_version: str | None = None
+    outcome: Literal["applied", "already_applied", "assumed"] = "applied"
+    confirmed_at: Timestamp | None = None
+    attempts: int | None = None
+
+
+class SettledOperation(PlannedOperation):
+    """A planned operation with its receipt; an element of the final artifact."""
+
+    receipt: Receipt
+
+
+class _Artifact(_Frozen):
+    session_id: str = Field(pattern=ID_PATTERN)
+
+
+class PlannedWriteback(_Artifact):
+    """The intent: ``planned-writeback.json``, created once before the first effect.
+
+    Attributes:
+        adapter: The name of the adapter that made the plan; only the same one may carry it out.
+        created_at: When, by the owner's clock.
+        owner: Random id of the run that owns attempt 1.
+        lease_seconds: How long an owner may stay silent before another may take over.
+        request_digest: sha256 of the operations as they were asked for, to tell a repeat from a conflict.
+        digest: sha256 of ``operations``.
+        operations: What will be issued, in this order.
+    """
+
+    adapter: str
+    created_at: Timestamp
+    owner: str
+    lease_seconds: float
+    request_digest: str
+    digest: str
+    operations: tuple[PlannedOperation, ...] = Field(min_length=1)
+
+
+class AbandonedPlan(_Artifact):
+    """A tombstone at the plan's key: the run died before it had a plan, so nothing was ever emitted."""
+
+    abandoned_at: Timestamp
+
+
+class Event(StrEnum):
+    """What a journal entry reports."""
+
+    CONFIRMED = "confirmed"
+    SENDING = "sending"
+    CLAIMED = "claimed"
+    ENDED = "ended"
+    UNBLOCKED = "unblocked"
+
+
+class JournalEntry(_Artifact):
+    """One entry of a session's history. It is cumulative, so that the newest one is enough.
+
+    Attributes:
+        number: Position, from 1, without gaps; also the fencing token.
+        event: What happened.
+        owner: Random id of the run that wrote it.
+        at: When, by the owner's clock.
+        lease_seconds: The entry renews the owner's lease by this much; 0 gives it up.
+        plan_digest: The plan that it belongs to.
+        receipts: Every receipt so far, by operation id.
+        attempted: Operations without a receipt that may have been sent, and when at the latest.
+        operation: The operation it is about, if any.
+        status: How the run ended: ``resume_needed`` or ``blocked``.
+        block_reason: Why it is blocked.
+        error: What the remote or the store said, in one line.
+        not_before: The remote asked to send nothing earlier than this.
+        reason: Why a person unblocked the session.
+    """
+
+    number: int = Field(ge=1)
+    event: Event
+    owner: str
+    at: Timestamp
+    lease_seconds: float
+    plan_digest: str
+    receipts: dict[str, Receipt] = Field(default_factory=dict)
+    attempted: dict[str, Timestamp] = Field(default_factory=dict)
+    operation: str | None = None
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED] | None = None
+    block_reason: BlockReason | None = None
+    error: str | None = None
+    not_before: Timestamp | None = None
+    reason: str | None = None
+
+
+class Writeback(_Artifact):
+    """All is done: ``writeback.json``. Its presence is the success signal.
+
+    Attributes:
+        adapter: The adapter that carried the plan out.
+        plan_digest: The plan's ``digest``, and the sha256 of the operations here without their receipts.
+        completed_at: When, by the last owner's clock.
+        operations: Every planned operation with its receipt.
+    """
+
+    adapter: str
+    plan_digest: str
+    completed_at: Timestamp
+    operations: tuple[SettledOperation, ...] = Field(min_length=1)
+
+
+class RunPolicy(_Frozen):
+    """How hard a run tries. Times are seconds.
+
+    Attributes:
+        attempts: Requests for one operation, the first one included.
+        wait_initial: Wait before the second attempt; each further wait is twice the one before.
+        wait_max: The longest of these waits. A remote's Retry-After is a floor under each of them.
+        run_limit: The longest that all operations together may take; a wait that does not fit parks the run.
+        lease: How long this run may stay silent before another may take its session over.
+        journal: ``every``: an entry after each confirmed operation. ``batched``: receipts wait for the next
+            entry; fewer requests, the same guarantee for provable operations.
+        clock_skew: How far two machines' clocks may be apart; added before a lease is held to be over.
+    """
+
+    attempts: int = Field(default=4, ge=1)
+    wait_initial: float = Field(default=1.0, ge=0)
+    wait_max: float = Field(default=4.0, ge=0)
+    run_limit: float = Field(default=300.0, gt=0)
+    lease: float = Field(default=600.0, gt=0)
+    journal: Literal["every", "batched"] = "every"
+    clock_skew: float = Field(default=5.0, ge=0)
+
+
+class RunReport(_Frozen):
+    """What a run came to.
+
+    Attributes:
+        session_id: The session.
+        status: How it ended.
+        block_reason: Why it is blocked, if it is.
+        error: Why it did not complete, in one line.
+        operation: The operation at which it stopped.
+        operations: The plan's operations; empty if there is no plan.
+        receipts: Every receipt of the session so far, by operation id.
+        emitted: Ids of the operations that this very run confirmed.
+        not_before: Resuming earlier than this is pointless: the remote or a lease says so.
+    """
+
+    session_id: str
+    status: RunStatus
+    block_reason: BlockReason | None = None
+    error: str | None = None
+    operation: str | None = None
+    operations: tuple[PlannedOperation, ...] = ()
+    receipts: dict[str, Receipt] = Field(default_factory=dict)
+    emitted: tuple[str, ...] = ()
+    not_before: datetime | None = None

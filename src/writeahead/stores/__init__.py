@@ -1,0 +1,1 @@
+"""Artifact stores: one module a backend, one interface for all."""

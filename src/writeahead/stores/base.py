@@ -1,0 +1,198 @@
+"""The interface of every artifact store, and the rules that hold for all of them.
+
+A backend is a subclass that implements five private verbs; the public ones validate keys first, so that
+no backend can forget to.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import final
+
+from writeahead.errors import InvalidKey
+
+__all__ = ["ArtifactStore", "CheckResult", "ObjectInfo", "StoreCheck", "StoredObject"]
+
+MAX_KEY_BYTES = 900
+MAX_SEGMENT_BYTES = 255
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of one object.
+
+    Attributes:
+        key: The object's key.
+        size: Its length in bytes.
+        last_modified: When it was written, by the store's clock; None where the store did not say.
+        etag: The store's opaque version, unquoted; None where it has none.
+    """
+
+    key: str
+    size: int
+    last_modified: datetime | None = None
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's bytes and its info, both from one request."""
+
+    data: bytes
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One promise that was put to the test: what was tried, what was seen, and whether it holds."""
+
+    promise: str
+    tried: str
+    seen: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The outcome of `ArtifactStore.check`: one result for each promise."""
+
+    store: str
+    results: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True only if a run on this store would be safe."""
+        return all(result.ok for result in self.results)
+
+
+class ArtifactStore(ABC):
+    """A place for artifacts: a folder, a bucket, a dict.
+
+    Keys are ``/``-separated segments of ``[A-Za-z0-9._-]``, at most 255 bytes a segment and 900 in all;
+    no segment is empty, ``.`` or ``..``. Every verb raises `InvalidKey` for anything else, `AccessDenied`
+    if the store refuses the caller, `Unavailable` if it can't be reached after the store's own bounded
+    retries, and `NotFound` if the bucket itself is missing.
+
+    A store may be used from threads, after a fork and inside a running event loop. It is synchronous:
+    from asyncio, use ``asyncio.to_thread``.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What errors and reports call this store: its URL, without credentials."""
+
+    @final
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> ObjectInfo:
+        """Write an object, atomically; it is durable when this returns.
+
+        - ``if_absent=False``: replaces what was there.
+        - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly ``data``,
+          whoever wrote it.
+
+        Raises:
+            AlreadyExists: With ``if_absent``, the key holds anything else.
+            OutcomeUnknown: The write was sent, and its outcome could not be found out.
+            Unsupported: With ``if_absent``, this store has no atomic create.
+        """
+        self._require_key("put", key)
+        return self._put(key, bytes(data), if_absent=if_absent)
+
+    @final
+    def get(self, key: str) -> StoredObject:
+        """Read an object: the newest bytes that any process had put when the call began.
+
+        Raises:
+            NotFound: There is no such object.
+        """
+        self._require_key("get", key)
+        return self._get(key)
+
+    @final
+    def head(self, key: str) -> ObjectInfo | None:
+        """Tell an object's info without its bytes; None if there is no such object."""
+        self._require_key("head", key)
+        return self._head(key)
+
+    @final
+    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        """Stream the objects whose key begins with ``prefix``, in the order of their keys' bytes.
+
+        ``prefix`` need not end at a ``/``. ``start_after`` leaves out every key up to and including it.
+        Memory does not grow with the number of keys. Errors are raised while iterating.
+        """
+        self._require_prefix(prefix)
+        if start_after is not None:
+            self._require_prefix(start_after)
+        return self._list(prefix, start_after)
+
+    @final
+    def delete(self, key: str) -> None:
+        """Remove an object; deleting what is absent is no error.
+
+        Raises:
+            OutcomeUnknown: The request was sent, and its outcome could not be found out.
+        """
+        self._require_key("delete", key)
+        self._delete(key)
+
+    def check(self) -> StoreCheck:
+        """Prove this very store by trying it, under keys of its own that are removed afterwards.
+
+        A step for a person or a deployment, never part of a run. Returns one result a promise; a store
+        whose ``ok`` is False must not be used.
+        """
+        from writeahead.stores.check import check_store
+
+        return check_store(self)
+
+    @abstractmethod
+    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo: ...
+
+    @abstractmethod
+    def _get(self, key: str) -> StoredObject: ...
+
+    @abstractmethod
+    def _head(self, key: str) -> ObjectInfo | None: ...
+
+    @abstractmethod
+    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]: ...
+
+    @abstractmethod
+    def _delete(self, key: str) -> None: ...
+
+    def _require_key(self, operation: str, key: str) -> None:
+        problem = _key_problem(key)
+        if problem is not None:
+            raise InvalidKey(self.name, operation, key, problem)
+
+    def _require_prefix(self, prefix: str) -> None:
+        segments = prefix.split("/")
+        complete = segments[:-1]
+        if not _PREFIX.fullmatch(prefix) or any(part in ("", ".", "..") for part in complete):
+            raise InvalidKey(
+                self.name, "list", prefix, "a prefix is the beginning of a key: [A-Za-z0-9._-] between slashes"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def _key_problem(key: str) -> str | None:
+    if not key:
+        return "a key can't be empty"
+    if len(key) > MAX_KEY_BYTES:
+        return f"a key has at most {MAX_KEY_BYTES} bytes"
+    for segment in key.split("/"):
+        if segment in ("", ".", ".."):
+            return "no segment of a key may be empty, '.' or '..'"
+        if not _SEGMENT.fullmatch(segment):
+            return "a key's segments are made of A-Z a-z 0-9 . _ -"
+        if len(segment) > MAX_SEGMENT_BYTES:
+            return f"a segment of a key has at most {MAX_SEGMENT_BYTES} bytes"
+    return None
