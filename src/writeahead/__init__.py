@@ -1,1 +1,1 @@
-
+"""A write-ahead log for side effects on systems you do not own."""

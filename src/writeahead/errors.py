@@ -1,25 +1,25 @@
 """Every error that writeahead raises on purpose.
 
-    WriteaheadError
-    ├── InvalidInput (ValueError)         what the caller gave is wrong: ids, operations, URLs, settings
-    │   └── PlanConflict                  this session id was planned with other operations
-    ├── StoreError                        carries store, operation and key
-    │   ├── NotFound (FileNotFoundError)
-    │   ├── AlreadyExists (FileExistsError)
-    │   ├── AccessDenied (PermissionError)
-    │   ├── InvalidKey (ValueError)
-    │   ├── Unavailable                   try again later
-    │   ├── OutcomeUnknown                a write may or may not have happened
-    │   └── Unsupported                   this store cannot do what writeahead needs
-    ├── ResumeError                       there is nothing that can be resumed from
-    │   └── CorruptArtifact               an artifact is truncated, altered or foreign
-    │       └── NewerArtifact             an artifact was written by a newer version of writeahead
-    ├── Fenced                            another owner has taken this session over
-    ├── NotReady                          an adapter found, before any side effect, that it can't write
-    └── AdapterError                      what a remote said to one request
-        ├── TransientError                worth another attempt; says whether it may have been applied
-        ├── PermanentError                refused; another attempt would be refused as well
-        └── ConflictError                 somebody else changed what we meant to change
+WriteaheadError
+├── InvalidInput (ValueError)         what the caller gave is wrong: ids, operations, URLs, settings
+│   └── PlanConflict                  this session id was planned with other operations
+├── StoreError                        carries store, operation and key
+│   ├── NotFound (FileNotFoundError)
+│   ├── AlreadyExists (FileExistsError)
+│   ├── AccessDenied (PermissionError)
+│   ├── InvalidKey (ValueError)
+│   ├── Unavailable                   try again later
+│   ├── OutcomeUnknown                a write may or may not have happened
+│   └── Unsupported                   this store cannot do what writeahead needs
+├── ResumeError                       there is nothing that can be resumed from
+│   └── CorruptArtifact               an artifact is truncated, altered or foreign
+│       └── NewerArtifact             an artifact was written by a newer version of writeahead
+├── Fenced                            another owner has taken this session over
+├── NotReady                          an adapter found, before any side effect, that it can't write
+└── AdapterError                      what a remote said to one request
+    ├── TransientError                worth another attempt; says whether it may have been applied
+    ├── PermanentError                refused; another attempt would be refused as well
+    └── ConflictError                 somebody else changed what we meant to change
 """
 
 from collections.abc import Sequence

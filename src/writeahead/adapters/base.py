@@ -54,9 +54,8 @@ class Adapter(ABC):
     - ``emit_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt``, decorated with `emits`:
       sends one request and returns its receipt. It never retries; it raises `TransientError`,
       `PermanentError` or `ConflictError`. ``operation.key`` is the idempotency key to give to the remote.
-    - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``, optional: turns what
-      the caller asked for into what will be issued, reading baselines if there are any.
-      Without it the caller's payload, validated against the emit method's model, is what will be issued.
+    - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``, optional: turns
+      what the caller asked for into what will be issued, reading baselines if there are any. Without it the caller's payload, validated against the emit method's model, is what will be issued.
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for kinds of class
       ``lookup`` only, and required there: searches the remote by ``operation.key``.
 
@@ -113,7 +112,7 @@ class Adapter(ABC):
         if kind is None:
             known = ", ".join(sorted(self.kinds)) or "none"
             raise InvalidInput(
-                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r}; it has: {known}"
+                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r}, only: {known}"
             )
         return kind
 

@@ -176,7 +176,10 @@ class ArtifactStore(ABC):
         complete = segments[:-1]
         if not _PREFIX.fullmatch(prefix) or any(part in ("", ".", "..") for part in complete):
             raise InvalidKey(
-                self.name, "list", prefix, "a prefix is the beginning of a key: [A-Za-z0-9._-] between slashes"
+                self.name,
+                "list",
+                prefix,
+                "a prefix is the beginning of a key: [A-Za-z0-9._-] between slashes",
             )
 
     def __repr__(self) -> str:
