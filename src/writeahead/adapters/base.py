@@ -55,7 +55,8 @@ class Adapter(ABC):
       sends one request and returns its receipt. It never retries; it raises `TransientError`,
       `PermanentError` or `ConflictError`. ``operation.key`` is the idempotency key to give to the remote.
     - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``, optional: turns
-      what the caller asked for into what will be issued, reading baselines if there are any. Without it the caller's payload, validated against the emit method's model, is what will be issued.
+      what the caller asked for into what will be issued, reading baselines if there are any.
+      Without it, the caller's payload, validated against the emit method's model, is what will be issued.
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for kinds of class
       ``lookup`` only, and required there: searches the remote by ``operation.key``.
 
@@ -112,7 +113,7 @@ class Adapter(ABC):
         if kind is None:
             known = ", ".join(sorted(self.kinds)) or "none"
             raise InvalidInput(
-                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r}, only: {known}"
+                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r}, only {known}"
             )
         return kind
 
