@@ -300,6 +300,7 @@ class RunReport(_Frozen):
         receipts: Every receipt of the session so far, by operation id.
         emitted: Ids of the operations that this very run confirmed.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
+        warnings: What went wrong without consequence.
     """
 
     session_id: str
@@ -311,3 +312,4 @@ class RunReport(_Frozen):
     receipts: dict[str, Receipt] = Field(default_factory=dict)
     emitted: tuple[str, ...] = ()
     not_before: datetime | None = None
+    warnings: tuple[str, ...] = ()
