@@ -1,0 +1,420 @@
+"""A store in a folder: bare system calls, because an object must be durable once `put` returns.
+
+A put writes a temporary file in the object's own folder, syncs it, gives it the object's name by an atomic
+rename (or link, which refuses to replace), and syncs the folder. What each call promises is in the POSIX
+texts of fsync, rename and link; why all of them are needed: https://lwn.net/Articles/457667/.
+"""
+
+import contextlib
+import errno
+import heapq
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from writeahead.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidInput,
+    InvalidKey,
+    NotFound,
+    OutcomeUnknown,
+    StoreError,
+    Unavailable,
+    Unsupported,
+)
+from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
+from writeahead.stores.urls import parse_store_url
+
+__all__ = ["LocalStore"]
+
+# No key may hold "~", so a temporary file can neither be listed nor take an object's name.
+_TEMPORARY = "~writeahead-"
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
+# How many entries of a folder a listing holds at once; a folder with more is read in several passes.
+_PAGE = 4096
+# A create that finds the key taken, and then finds it free again, starts over; this often at most.
+_CREATE_ROUNDS = 10
+
+_ROOT = os.O_RDONLY | os.O_DIRECTORY
+_FOLDER = _ROOT | os.O_NOFOLLOW
+# O_NONBLOCK: opening a stray FIFO must not hang.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+
+
+class _Entry(NamedTuple):
+    """One line of a folder: ``order`` is the name, with a ``/`` behind it for a folder."""
+
+    order: str
+    info: ObjectInfo | None
+
+
+class LocalStore(ArtifactStore):
+    """Objects as files below a folder: the key is the path.
+
+    - The folder is made by the first put. Files are made with mode 0600, folders with 0700.
+    - Symbolic links below the root are never followed: reading or writing through one is `AccessDenied`,
+      wherever it points, and a listing does not show it. The root itself may be reached through links.
+    - A name can't be both an object and a folder: with ``a`` stored, putting ``a/b`` is `InvalidKey`.
+    - The filesystem must have hard links; without them ``put(if_absent=True)`` is `Unsupported`, since
+      POSIX has no other atomic create of a file together with its contents.
+
+    Args:
+        root: The folder. A relative path is taken from the working directory of this moment.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root).absolute()
+        self._name = self._root.as_uri()
+
+    @property
+    def name(self) -> str:
+        """The folder as a ``file://`` URL."""
+        return self._name
+
+    def check(self) -> StoreCheck:
+        """See `ArtifactStore.check`; the folders that the check's objects needed go, too."""
+        try:
+            return super().check()
+        finally:
+            with contextlib.suppress(OSError):
+                for folder in self._root.glob(".check-*/"):
+                    folder.rmdir()
+
+    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
+        *folders, name = key.split("/")
+        with self._folder("put", key, folders) as folder:
+            temporary = _TEMPORARY + secrets.token_hex(8)
+            try:
+                info = _info(key, _write_durably(folder, temporary, data))
+                if if_absent:
+                    return self._create(folder, temporary, name, info, data)
+                self._publish(folder, temporary, name, key, if_absent=False)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            return info
+
+    def _create(self, folder: int, temporary: str, name: str, info: ObjectInfo, data: bytes) -> ObjectInfo:
+        for _ in range(_CREATE_ROUNDS):
+            try:
+                self._publish(folder, temporary, name, info.key, if_absent=True)
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):
+                    held = self._settle(folder, name, info.key, data)
+                    os.unlink(temporary, dir_fd=folder)
+                    return held
+            else:
+                return info
+        raise Unavailable(
+            self.name, "put", info.key, "others keep creating and deleting it; nothing was changed"
+        )
+
+    def _publish(self, folder: int, temporary: str, name: str, key: str, *, if_absent: bool) -> None:
+        """Give a synced temporary file its name, durably: the only place where an object gets one.
+
+        Raises:
+            FileExistsError: With ``if_absent``, the name is taken; the temporary file is still there.
+            OSError: The name was not given.
+            OutcomeUnknown: It was given, but a power cut might still take it back.
+        """
+        if if_absent:
+            try:
+                os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise Unsupported(
+                    self.name,
+                    "put",
+                    key,
+                    "this filesystem has no hard links, so no atomic create; use another",
+                ) from error
+        else:
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            if if_absent:
+                os.unlink(temporary, dir_fd=folder)
+            _sync(folder)
+        except OSError as error:
+            raise OutcomeUnknown(
+                self.name, "put", key, f"written, but its folder could not be synced ({_reason(error)})"
+            ) from error
+
+    def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
+        """The info of the object that took the name first, if it holds exactly ``data``."""
+        with _opened(folder, name) as (file, status):
+            if status.st_size != len(data) or _read(file) != data:
+                raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
+            # Whoever wrote it may have died before these.
+            _sync(file)
+        _sync(folder)
+        return _info(key, status)
+
+    def _get(self, key: str) -> StoredObject:
+        *folders, name = key.split("/")
+        with self._folder("get", key, folders) as folder, _opened(folder, name) as (file, status):
+            data = _read(file)
+        return StoredObject(data, _info(key, status))
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        *folders, name = key.split("/")
+        try:
+            with self._folder("head", key, folders) as folder:
+                return _info(key, _status(folder, name))
+        except NotFound:
+            return None
+
+    def _delete(self, key: str) -> None:
+        *folders, name = key.split("/")
+        with contextlib.suppress(NotFound), self._folder("delete", key, folders) as folder:
+            _status(folder, name)
+            os.unlink(name, dir_fd=folder)
+            try:
+                _sync(folder)
+            except OSError as error:
+                raise OutcomeUnknown(
+                    self.name,
+                    "delete",
+                    key,
+                    f"deleted, but its folder could not be synced ({_reason(error)})",
+                ) from error
+
+    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
+        *folders, stem = prefix.split("/")
+        return self._walk(prefix, folders, stem, start_after or "")
+
+    def _walk(self, prefix: str, folders: Sequence[str], stem: str, after: str) -> Iterator[ObjectInfo]:
+        """The objects below ``folders`` whose name there begins with ``stem``. Holds no open file."""
+        last = ""
+        while page := self._page(prefix, folders, stem, after, last):
+            for order, info in page:
+                if order.endswith("/"):
+                    yield from self._walk(prefix, (*folders, order[:-1]), "", after)
+                elif info is not None:
+                    yield info
+            last = page[-1].order
+            if len(page) < _PAGE:
+                return
+
+    def _page(
+        self, prefix: str, folders: Sequence[str], stem: str, after: str, last: str
+    ) -> Sequence[_Entry]:
+        base = "".join(f"{name}/" for name in folders)
+        try:
+            with self._folder("list", prefix, folders) as folder, os.scandir(folder) as entries:
+                names = (order for entry in entries if (order := _order(entry)).startswith(stem))
+                wanted = (order for order in names if order > last and _is_after(base + order, after))
+                # An order ends with "/" exactly where keys below it go on, so this is the order of keys.
+                page = heapq.nsmallest(_PAGE, wanted)
+                return [_Entry(order, _stat(folder, base, order)) for order in page]
+        except NotFound:
+            return []
+
+    @contextlib.contextmanager
+    def _folder(self, verb: str, key: str, folders: Sequence[str]) -> Iterator[int]:
+        """Hold a folder open, one name after the other so that no link is followed; a put makes it.
+
+        Every OSError that leaves the block becomes one of our errors.
+        """
+        try:
+            folder = self._open_root(verb, key)
+            try:
+                for name in folders:
+                    outer, folder = folder, _enter(folder, name, make=verb == "put")
+                    os.close(outer)
+                yield folder
+            finally:
+                os.close(folder)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self._translated(verb, key, error) from error
+
+    def _open_root(self, verb: str, key: str) -> int:
+        try:
+            try:
+                return os.open(self._root, _ROOT)
+            except FileNotFoundError:
+                if verb != "put":
+                    raise
+            _make_folder(self._root)
+            return os.open(self._root, _ROOT)
+        except (NotADirectoryError, FileExistsError) as error:
+            raise Unsupported(
+                self.name, verb, key, "a file is where the store's folder should be; choose another path"
+            ) from error
+
+    def _translated(self, verb: str, key: str, error: OSError) -> StoreError:
+        reason = _reason(error)
+        what, detail = _Verdict(Unavailable, f"{reason}; nothing was changed")
+        if error.errno in _FULL:
+            detail = f"the disk is full or the quota used up ({reason}); nothing was changed"
+        elif error.errno in _DENIED:
+            what, detail = AccessDenied, f"{reason}; check the folder's owner, mode and mount"
+        elif error.errno == errno.ELOOP:
+            what, detail = AccessDenied, "a symbolic link is in the way; links in a store are not followed"
+        elif error.errno == errno.ENAMETOOLONG:
+            what, detail = InvalidKey, "a name is too long for this filesystem"
+        elif error.errno in _ABSENT and verb != "put":
+            what, detail = NotFound, "there is no such object"
+        elif error.errno in _ABSENT and error.errno != errno.ENOENT:
+            what, detail = InvalidKey, "an object and a folder can't have the same name in a folder store"
+        elif error.errno == errno.ENOENT:
+            detail = "the store's folder was removed meanwhile, or is a dangling link; nothing was changed"
+        return what(self.name, verb, key, detail)
+
+
+class _Verdict(NamedTuple):
+    error: type[StoreError]
+    detail: str
+
+
+def _order(entry: os.DirEntry[str]) -> str:
+    """The entry's name, with a ``/`` behind it for a folder; empty for what can't be (part of) a key."""
+    if not _SEGMENT.fullmatch(entry.name):
+        return ""
+    if entry.is_dir(follow_symlinks=False):
+        return entry.name + "/"
+    return entry.name if entry.is_file(follow_symlinks=False) else ""
+
+
+def _is_after(key: str, after: str) -> bool:
+    """Whether ``key``, or for a folder any key below it, comes behind ``after``."""
+    return len(key) <= MAX_KEY_BYTES and (key > after or (key.endswith("/") and after.startswith(key)))
+
+
+def _stat(folder: int, base: str, order: str) -> ObjectInfo | None:
+    """The info of a file of a listing; None for a folder, and for what has gone meanwhile."""
+    if order.endswith("/"):
+        return None
+    try:
+        return _info(base + order, os.stat(order, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _reason(error: OSError) -> str:
+    # Not str(error): that holds paths.
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _enter(parent: int, name: str, *, make: bool) -> int:
+    """Open a folder by its name in another one; make it, durably, if asked to."""
+    try:
+        return os.open(name, _FOLDER, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except NotADirectoryError:
+        # Linux says ENOTDIR for a link, too, where POSIX has ELOOP.
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+        raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    # Also where another process was faster: it may not have come to its sync yet.
+    _sync(parent)
+    return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def _make_folder(path: Path) -> None:
+    """Make the root and what is missing above it, durably."""
+    try:
+        path.mkdir(0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    except FileNotFoundError:
+        _make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(0o700)
+    parent = os.open(path.parent, _ROOT)
+    try:
+        _sync(parent)
+    finally:
+        os.close(parent)
+
+
+def _write_durably(folder: int, name: str, data: bytes) -> os.stat_result:
+    file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+    try:
+        # A write may take less than it was given. EINTR is dealt with by Python (PEP 475).
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        _sync(file)
+        return os.fstat(file)
+    finally:
+        os.close(file)
+
+
+def _status(folder: int, name: str) -> os.stat_result:
+    """An object's status; EISDIR for what is no file, ELOOP for a link."""
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        return status
+    code = errno.ELOOP if stat.S_ISLNK(status.st_mode) else errno.EISDIR
+    raise OSError(code, os.strerror(code))
+
+
+@contextlib.contextmanager
+def _opened(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """An object's file, open for reading: its bytes and its info are of one moment, whoever replaces it."""
+    file = os.open(name, _FILE, dir_fd=folder)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield file, status
+    finally:
+        os.close(file)
+
+
+def _read(file: int) -> bytes:
+    with open(file, "rb", buffering=0, closefd=False) as stream:
+        return stream.readall()
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def _sync(file: int) -> None:
+        # On macOS fsync stops at the drive's cache: see its fsync(2).
+        try:
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}:
+                raise
+            os.fsync(file)
+else:
+    _sync = os.fsync
+
+
+def from_url(url: str) -> LocalStore:
+    """Open ``file:///absolute/path``.
+
+    Raises:
+        InvalidInput: The URL names a host, or no absolute path.
+    """
+    parts = parse_store_url(url)
+    if parts.host not in ("", "localhost") or not parts.path.startswith("/"):
+        raise InvalidInput("store file://...: give an absolute path with three slashes, file:///var/lib/x")
+    return LocalStore(parts.path)
