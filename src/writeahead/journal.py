@@ -4,8 +4,8 @@ An entry's number is the fencing token: an owner appends only at its next number
 created once. Whoever finds its number taken has been taken over, and stops.
 """
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,7 +42,7 @@ _LAST_NUMBER = 999_999
 
 def new_owner() -> str:
     """Return a random id for a run."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ Timestamp = Annotated[
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are built at first use: building them all at import would double its time.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ReplayClass(StrEnum):

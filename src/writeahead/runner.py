@@ -42,7 +42,7 @@ from writeahead.retry import Clock, with_retries
 from writeahead.stores.base import ArtifactStore
 from writeahead.turn import Stop, Turn, one_line, remove_markers, sleep_unless_stopped
 
-__all__ = ["resume_session", "unblock_session", "write_back"]
+__all__ = ["resume_from", "resume_session", "unblock_session", "write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -155,8 +155,21 @@ def resume_session(
         StoreError: The session could not be read or claimed. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as ``resume_needed``.
     """
-    means = _Means(store, adapter, policy, stop, clock or Clock())
-    return _resume(means, read_session(store, session_id))
+    session = read_session(store, session_id)
+    return resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
+
+
+def resume_from(
+    session: Session,
+    *,
+    store: ArtifactStore,
+    adapter: Adapter,
+    policy: RunPolicy = _DEFAULT_POLICY,
+    stop: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> RunReport:
+    """Do the same as `resume_session` with a session that has just been read."""
+    return _resume(_Means(store, adapter, policy, stop, clock or Clock()), session)
 
 
 def unblock_session(

@@ -21,7 +21,6 @@ from writeahead.errors import AlreadyExists, ResumeError, WriteaheadError
 from writeahead.journal import Session, read_session
 from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.retry import Clock
-from writeahead.runner import resume_session
 from writeahead.stores.base import ArtifactStore
 from writeahead.turn import one_line, remove_markers
 
@@ -81,12 +80,14 @@ class SweepResult:
 
 def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
     """Stream the ids of all sessions that have a marker, in order."""
-    markers = (
-        (info.key.removeprefix(prefix) for info in store.list(prefix))
-        for prefix in (OPEN_PREFIX, BLOCKED_PREFIX)
-    )
+    markers = (_marked(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
     for session_id, _ in groupby(heapq.merge(*markers)):
         yield session_id
+
+
+def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
+    for info in store.list(prefix):
+        yield info.key.removeprefix(prefix)
 
 
 def find_sessions(

@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import writeahead
+from writeahead.model import idempotency_key
+
+
+def test_the_public_names_are_these():
+    assert writeahead.__all__ == [
+        "Adapter",
+        "ArtifactStore",
+        "Operation",
+        "PlannedOperation",
+        "Receipt",
+        "ReplayArtifact",
+        "ResumeError",
+        "RunPolicy",
+        "RunReport",
+        "WriteaheadError",
+        "emits",
+        "load_replay_artifact",
+        "open_store",
+        "resume_session",
+        "write_back",
+        "write_planned_writeback_artifact",
+        "write_writeback_artifact",
+    ]
+
+
+def test_importing_the_core_loads_no_backend_and_no_client():
+    heavy = ["s3fs", "fsspec", "aiobotocore", "boto3", "httpx", "tenacity", "starlette", "typer", "rich"]
+    code = f"import sys, writeahead; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_idempotency_keys_never_change():
+    assert idempotency_key("s1", "1-create") == "f1b051a0-9782-58ef-8c10-6d60535293b1"
