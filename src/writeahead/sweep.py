@@ -164,7 +164,7 @@ def _sweep_one(
         return _abandon(session_id, store, policy, clock)
     if session.status(clock.now(), policy.clock_skew) is RunStatus.BLOCKED:
         return SweepResult(session_id, note="blocked: it waits for a person")
-    report = resume_session(session_id, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
+    report = resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
     return SweepResult(session_id, report=report)
 
 

@@ -52,7 +52,7 @@ class World:
             stop=self.stop,
         )
 
-    def keys(self):
+    def names(self):
         return [info.key for info in self.store.list()]
 
     def json(self, key):
@@ -72,7 +72,7 @@ def test_a_run_without_trouble_leaves_plan_journal_and_final(world):
     assert report.status is RunStatus.COMPLETED
     assert report.emitted == ("1-create", "2-update", "3-upsert")
     assert world.remote.requests == ["1-create", "2-update", "3-upsert"]
-    assert world.keys() == [
+    assert world.names() == [
         "s1/journal/000001.json",
         "s1/journal/000002.json",
         "s1/planned-writeback.json",
@@ -86,14 +86,14 @@ def test_a_run_without_trouble_leaves_plan_journal_and_final(world):
 def test_batched_runs_leave_receipts_to_the_final(world):
     world.policy = RunPolicy(journal="batched")
     assert world.run("create", "update", "upsert").status is RunStatus.COMPLETED
-    assert world.keys() == ["s1/planned-writeback.json", "s1/writeback.json"]
+    assert world.names() == ["s1/planned-writeback.json", "s1/writeback.json"]
 
 
 def test_batched_runs_still_journal_before_half_the_lease_is_over(world):
     world.policy = RunPolicy(journal="batched", lease=10, wait_initial=4, clock_skew=0)
     world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
     assert world.run("create", "create").status is RunStatus.COMPLETED
-    assert "s1/journal/000001.json" in world.keys()
+    assert "s1/journal/000001.json" in world.names()
 
 
 def test_waits_are_1_2_4_and_then_the_budget_is_gone(world):
@@ -103,8 +103,8 @@ def test_waits_are_1_2_4_and_then_the_budget_is_gone(world):
     assert (report.operation, report.emitted) == ("2-create", ("1-create",))
     assert world.clock.slept == [1, 2, 4]
     assert world.remote.requests == ["1-create"] + ["2-create"] * 4
-    assert ".open/s1" in world.keys()
-    assert "s1/writeback.json" not in world.keys()
+    assert ".open/s1" in world.names()
+    assert "s1/writeback.json" not in world.names()
 
 
 def test_a_resume_sends_only_what_is_missing(world):
@@ -114,7 +114,7 @@ def test_a_resume_sends_only_what_is_missing(world):
     report = world.resume()
     assert report.status is RunStatus.COMPLETED
     assert world.remote.requests == list(report.emitted) == ["2-create", "3-create"]
-    assert ".open/s1" not in world.keys()
+    assert ".open/s1" not in world.names()
     again = world.resume()
     assert again.status is RunStatus.NO_RESUME_NEEDED
     assert world.remote.requests == ["2-create", "3-create"]
@@ -180,8 +180,8 @@ def test_an_unprovable_operation_is_never_sent_twice(world, meets):
     assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.OUTCOME_UNKNOWN)
     assert world.resume().status is RunStatus.BLOCKED
     assert world.remote.requests == ["1-mail"]
-    assert world.keys()[0] == ".blocked/s1"
-    assert ".open/s1" not in world.keys()
+    assert world.names()[0] == ".blocked/s1"
+    assert ".open/s1" not in world.names()
 
 
 def test_an_unprovable_operation_is_sent_again_after_a_sure_failure(world):
@@ -200,7 +200,9 @@ def test_sure_failures_until_the_budget_is_gone_leave_an_unprovable_operation_re
 def test_the_announcement_of_an_unprovable_operation_precedes_its_request(world):
     seen = []
     emit = world.adapter.emit_mail
-    world.adapter.emit_mail = lambda payload, operation: seen.append(world.keys()) or emit(payload, operation)
+    world.adapter.emit_mail = lambda payload, operation: (
+        seen.append(world.names()) or emit(payload, operation)
+    )
     world.run("mail")
     assert "s1/journal/000001.json" in seen[0]
 
@@ -215,7 +217,7 @@ def test_a_person_decides_that_it_was_applied(world):
     assert report.status is RunStatus.COMPLETED
     assert report.receipts["1-mail"].outcome == "assumed"
     assert world.remote.requests == ["1-mail", "2-create"]
-    assert not [key for key in world.keys() if key.startswith(".")]
+    assert not [key for key in world.names() if key.startswith(".")]
 
 
 def test_a_person_decides_that_it_was_not_applied(world):
@@ -235,7 +237,7 @@ def test_what_another_attempt_cannot_mend_blocks(world, meets, reason):
     report = world.run("create", "update", "create")
     assert (report.status, report.block_reason, report.operation) == (RunStatus.BLOCKED, reason, "2-update")
     assert world.remote.requests == ["1-create", "2-update"]
-    assert [key for key in world.keys() if key.startswith(".")] == [".blocked/s1"]
+    assert [key for key in world.names() if key.startswith(".")] == [".blocked/s1"]
     unblock_session("s1", store=world.store, reason="mended", clock=world.clock)
     assert world.resume().status is RunStatus.COMPLETED
 
@@ -250,7 +252,7 @@ def test_an_adapter_bug_is_journaled_and_raised_without_its_message(world):
     world.remote.script["2-create"] = [Meets.BUG]
     with pytest.raises(RuntimeError):
         world.run("create", "create")
-    assert b"planted-secret" not in b"".join(world.store.get(key).data for key in world.keys())
+    assert b"planted-secret" not in b"".join(world.store.get(key).data for key in world.names())
     assert world.json("s1/journal/000002.json")["error"] == "the adapter raised RuntimeError"
     assert world.resume().status is RunStatus.COMPLETED
 
@@ -337,7 +339,7 @@ def test_the_same_session_again_behaves_as_a_resume(world):
     assert world.run("create").status is RunStatus.COMPLETED
     assert world.run("create").status is RunStatus.NO_RESUME_NEEDED
     assert world.effects_of("1-create") == 1
-    assert not [key for key in world.keys() if key.startswith(".")]
+    assert not [key for key in world.names() if key.startswith(".")]
 
 
 @pytest.mark.parametrize("completed", [True, False])
@@ -345,17 +347,17 @@ def test_the_same_session_with_other_operations_is_refused(world, completed):
     if not completed:
         world.remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
     world.run("create")
-    before = {key: world.store.get(key).data for key in world.keys()}
+    before = {key: world.store.get(key).data for key in world.names()}
     with pytest.raises(PlanConflict, match="other operations"):
         world.run("create", "create")
-    assert {key: world.store.get(key).data for key in world.keys()} == before
+    assert {key: world.store.get(key).data for key in world.names()} == before
 
 
 def test_a_dry_run_emits_nothing_and_plans_the_same(world):
     report = world.run("create", "mail", dry_run=True)
     assert report.status is RunStatus.PLANNED
     assert world.remote.requests == []
-    assert world.keys() == [".dry-run/s1/planned-writeback.json"]
+    assert world.names() == [".dry-run/s1/planned-writeback.json"]
     with pytest.raises(ResumeError):
         world.resume()
     world.run("create", "mail")
@@ -459,7 +461,7 @@ def test_a_final_that_a_zombie_wrote_is_success(world):
 def test_bad_operations_are_refused_before_anything_is_written(world, given, names):
     with pytest.raises(InvalidInput, match=names):
         write_back(given, session_id="s1", store=world.store, adapter=world.adapter)
-    assert world.keys() == []
+    assert world.names() == []
     assert world.remote.requests == []
 
 
@@ -469,7 +471,7 @@ def test_bad_session_ids_are_refused(world, session_id):
         world.run("create", session_id=session_id)
     with pytest.raises(InvalidInput, match="session id"):
         world.resume(session_id)
-    assert world.keys() == []
+    assert world.names() == []
 
 
 def test_already_exists_of_another_plan_never_counts_as_ours(world):
