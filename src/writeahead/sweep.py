@@ -21,6 +21,7 @@ from writeahead.errors import AlreadyExists, ResumeError, WriteaheadError
 from writeahead.journal import Session, read_session
 from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.retry import Clock
+from writeahead.runner import resume_from
 from writeahead.stores.base import ArtifactStore
 from writeahead.turn import one_line, remove_markers
 
