@@ -1,0 +1,47 @@
+"""Everything that can be checked: `nox` runs what a change must pass, the other sessions take longer."""
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    # By name rather than by pip's --group, which older pips don't know.
+    session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, rules, types, and which module may import which."""
+    _install(session, "lint", "test")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite on this Python."""
+    _install(session, "test")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def matrix(session: nox.Session) -> None:
+    """The test suite on every supported Python that is installed."""
+    _install(session, "test")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed, as ratios measured side by side in one run."""
+    _install(session, "bench")
+    session.run("python", "benchmarks/session.py", *session.posargs)
+    session.run("python", "benchmarks/startup.py")
