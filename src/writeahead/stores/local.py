@@ -30,6 +30,7 @@ from writeahead.errors import (
     Unsupported,
 )
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
+from writeahead.stores.check import check_prefix, check_store
 from writeahead.stores.urls import parse_store_url
 
 __all__ = ["LocalStore"]
@@ -85,13 +86,13 @@ class LocalStore(ArtifactStore):
         return self._name
 
     def check(self) -> StoreCheck:
-        """See `ArtifactStore.check`; the folders that the check's objects needed go, too."""
+        """See `ArtifactStore.check`; the folder that the check needed goes, too."""
+        prefix = check_prefix()
         try:
-            return super().check()
+            return check_store(self, prefix)
         finally:
             with contextlib.suppress(OSError):
-                for folder in self._root.glob(".check-*/"):
-                    folder.rmdir()
+                (self._root / prefix).rmdir()
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         *folders, name = key.split("/")

@@ -22,7 +22,7 @@ _BUILT_IN = {
     "s3": "writeahead.stores.s3:from_url",
 }
 # The extra that brings what a backend imports: {module that may be missing: extra}.
-_EXTRAS = {"s3fs": "s3", "fsspec": "s3", "aiobotocore": "s3", "botocore": "s3"}
+_EXTRAS = {"s3fs": "s3", "fsspec": "s3", "aiobotocore": "s3", "aiohttp": "s3", "botocore": "s3"}
 
 
 def open_store(url: str) -> ArtifactStore:
