@@ -107,7 +107,7 @@ class _Trial:
             return kept, "refused, and unchanged" if kept else "refused, but changed"
         return (
             False,
-            "Unsupported: accepted; this store ignores If-None-Match, so a create overwrites",
+            "Unsupported: accepted; this store ignores If-None-Match: creates overwrite",
         )
 
     def _replace(self, key: str) -> tuple[bool, str]:
