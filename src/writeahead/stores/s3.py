@@ -233,7 +233,7 @@ class S3Store(ArtifactStore):
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": _CONNECT_TIMEOUT,
                 "read_timeout": _READ_TIMEOUT,
-                "http_session_cls": _NoRetrySession,
+                "http_session_cls": _PlainSession,
                 # As digests go, ours is enough; what botocore adds by itself fails on many servers.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
@@ -244,11 +244,17 @@ class S3Store(ArtifactStore):
         return client
 
 
-class _NoRetrySession(AIOHTTPSession):  # type: ignore[misc]
-    """aiobotocore's session, with aiohttp's silent retry of PUT and DELETE on a lost connection off.
+class _PlainSession(AIOHTTPSession):  # type: ignore[misc]
+    """aiobotocore's session, without what a client does by itself.
 
-    With it a 503 could come back for a write that an earlier, hidden attempt had done.
+    - aiohttp's silent retry of PUT and DELETE on a lost connection: with it a 503 could come back for a
+      write that an earlier, hidden attempt had done.
+    - ``Expect: 100-continue``, a round trip more for each put: artifacts are small. It is never signed.
     """
+
+    async def send(self, request: Any) -> Any:
+        request.headers.pop("Expect", None)
+        return await super().send(request)
 
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
         session: aiohttp.ClientSession = await super()._get_session(proxy_url)

@@ -1,0 +1,40 @@
+"""Fixtures that tests of several parts share."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from s3_proxy import S3Proxy
+from s3_server import RawBucket, running_server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server on loopback, with credentials for it in the environment."""
+    with pytest.MonkeyPatch.context() as patch, running_server() as url:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        # Whoever runs the tests may have settings of their own.
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        yield url
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str) -> RawBucket:
+    """A new, empty bucket of that server, to be read and written around any store."""
+    bucket = RawBucket(s3_server, f"bucket-{secrets.token_hex(6)}")
+    bucket.create()
+    return bucket
+
+
+@pytest.fixture
+def s3_proxy(s3_server: str) -> Iterator[S3Proxy]:
+    """A proxy of its own for each test, in front of that server: faults on demand, requests counted."""
+    with S3Proxy(s3_server) as proxy:
+        yield proxy
