@@ -1,0 +1,163 @@
+"""What Dataverse said, sorted by its error code first and by the HTTP status second.
+
+A code is more exact than a status: duplicate detection, for one, is sent as 500. The service leaves the
+code empty more often than not, and then the status decides. Message texts are never looked at, nor passed on:
+they may hold what is in a record.
+
+Sources, all on learn.microsoft.com:
+
+- "Compose HTTP requests and handle errors": statuses, the shape of an error, codes "frequently empty".
+- "Web service error codes": names and values.
+- "Detect duplicate data using the Web API": 0x80040333 comes with status 500.
+- "Troubleshoot Dataverse bulk operation errors": 0x80044150 (SQL 1205, a deadlock), 0x80044151 (SQL
+  time-out), 0x80040255 (the transaction was rolled back by a deadlock).
+- "Service protection API limits": 0x80072321, 0x80072322, 0x80072326, status 429.
+- "Perform conditional operations using the Web API": 412, and 404 for ``If-Match: *`` on a missing row.
+- "Troubleshoot Dataverse Web API client errors": 0x8006088a, the URL names no table.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from writeahead.errors import Applied, PermanentError, TransientError
+
+__all__ = [
+    "PermanentDataverseError",
+    "PreconditionFailed",
+    "RowNotFound",
+    "TransientDataverseError",
+    "error_code",
+    "refusal",
+]
+
+DUPLICATE_DETECTED = "0x80040333"
+DUPLICATE_ALTERNATE_KEY = "0x80060892"
+DUPLICATE_KEY = "0x80040237"
+VERSION_MISMATCH = "0x80060882"
+DOES_NOT_EXIST = "0x80040217"
+NO_SUCH_TABLE = "0x8006088a"
+
+_SQL_TROUBLE = {"0x80044150", "0x80044151", "0x80040255"}
+_THROTTLED = {"0x80072321", "0x80072322", "0x80072326"}
+_PRECONDITION = {VERSION_MISMATCH, DUPLICATE_KEY}
+_SETTLED = {*_PRECONDITION, DOES_NOT_EXIST}
+
+_HEX_CODE = re.compile(r"0x[0-9a-fA-F]{8}")
+_DECIMAL_CODE = re.compile(r"-[0-9]{10}")
+# Permanent whatever the status.
+_REFUSALS = {
+    DUPLICATE_DETECTED: "a duplicate detection rule refused it",
+    DUPLICATE_ALTERNATE_KEY: "another row has the same alternate key",
+    NO_SUCH_TABLE: "there is no such table; check the mapping",
+}
+
+
+class _DataverseError:
+    """What both kinds of error carry: the request without host, query and body, and what came back."""
+
+    method: str
+    path: str
+    status: int | None
+    code: str
+
+    def _describe(self, method: str, path: str, status: int | None, code: str, detail: str) -> str:
+        self.method, self.path, self.status, self.code = method, path, status, code
+        said = [f"HTTP {status}"] if status is not None else []
+        said += [code] if code else []
+        said += [detail] if detail else []
+        return f"{method} {path}: {', '.join(said)}"
+
+
+class TransientDataverseError(_DataverseError, TransientError):
+    """A request failed in a way that may pass.
+
+    Args:
+        method: Of the request.
+        path: Its path, without the query.
+        status: The HTTP status; None if no whole response came.
+        code: Dataverse's own error code, ``0x`` and eight digits, or empty.
+        detail: What happened, in our words.
+        applied: Whether the request may have taken effect.
+        retry_after: Seconds that the service asked to wait.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        status: int | None = None,
+        code: str = "",
+        detail: str = "",
+        *,
+        applied: Applied = Applied.UNKNOWN,
+        retry_after: float | None = None,
+    ) -> None:
+        message = self._describe(method, path, status, code, detail)
+        super().__init__(message, applied=applied, retry_after=retry_after)
+
+
+class PermanentDataverseError(_DataverseError, PermanentError):
+    """Dataverse refused a request, and would refuse it again. Args: as `TransientDataverseError`."""
+
+    def __init__(
+        self, method: str, path: str, status: int | None = None, code: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(self._describe(method, path, status, code, detail))
+
+
+class PreconditionFailed(PermanentDataverseError):
+    """The row exists (``If-None-Match: *``), or has another version than expected (``If-Match``)."""
+
+
+class RowNotFound(PermanentDataverseError):
+    """There is no such row, or no row that a lookup in the request points to."""
+
+
+def error_code(body: bytes) -> str:
+    """The Dataverse code in an error's body, as ``0x`` and eight lower-case digits; empty if there is none.
+
+    Nothing else that a body may hold is let through, for it may be the text of a record.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return ""
+    error = content.get("error") if isinstance(content, Mapping) else None
+    code = error.get("code") if isinstance(error, Mapping) else None
+    text = str(code) if isinstance(code, str | int) else ""
+    if _HEX_CODE.fullmatch(text):
+        return text.lower()
+    if _DECIMAL_CODE.fullmatch(text):  # the same code as a signed 32-bit number
+        return f"0x{int(text) & 0xFFFFFFFF:08x}"
+    return ""
+
+
+def refusal(
+    method: str, path: str, status: int, body: bytes, retry_after: float | None
+) -> TransientDataverseError | PermanentDataverseError:
+    """Make the error that a response other than 2xx and 401 stands for."""
+    code = error_code(body)
+    request = (method, path, status, code)
+    # A read takes effect nowhere.
+    unknown = Applied.NO if method == "GET" else Applied.UNKNOWN
+    if code in _REFUSALS:
+        return PermanentDataverseError(*request, _REFUSALS[code])
+    if code in _THROTTLED or status == HTTPStatus.TOO_MANY_REQUESTS:
+        # Turned away at the door: "Service protection API limits".
+        return TransientDataverseError(*request, applied=Applied.NO, retry_after=retry_after)
+    if code in _SQL_TROUBLE or (_is_transient(status) and code not in _SETTLED):
+        # A 503 too: a gateway may answer it for a server that is still at work.
+        return TransientDataverseError(*request, applied=unknown, retry_after=retry_after)
+    if code in _PRECONDITION or status == HTTPStatus.PRECONDITION_FAILED:
+        return PreconditionFailed(*request)
+    if code == DOES_NOT_EXIST or status == HTTPStatus.NOT_FOUND:
+        return RowNotFound(*request)
+    return PermanentDataverseError(*request)
+
+
+def _is_transient(status: int) -> bool:
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        return True
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED

@@ -1,0 +1,90 @@
+"""From settings and environment variables to an adapter; what is missing is reported when it plans."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from writeahead.adapters.dataverse.adapter import DataverseAdapter
+from writeahead.adapters.dataverse.auth import DEFAULT_AUTHORITY, ClientCredentials
+from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT
+from writeahead.adapters.dataverse.mapping import TableMapping
+from writeahead.errors import InvalidInput
+
+__all__ = ["adapter_from_settings"]
+
+
+def adapter_from_settings(
+    *,
+    url: str | None = None,
+    tenant_id: str | None = None,
+    client_id: str | None = None,
+    client_secret: SecretStr | str | None = None,
+    authority: str | None = None,
+    token: Callable[[], str] | None = None,
+    mapping: TableMapping | str | Path | None = None,
+    timeout: float | str | httpx.Timeout | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> DataverseAdapter:
+    """Make a `DataverseAdapter`; this is the entry point ``dataverse``.
+
+    Args:
+        url: The environment; else ``DATAVERSE_URL``.
+        tenant_id: The Entra tenant; else ``DATAVERSE_TENANT_ID``.
+        client_id: The application; else ``DATAVERSE_CLIENT_ID``.
+        client_secret: Its secret; else ``DATAVERSE_CLIENT_SECRET``, where it is better off.
+        authority: Where tokens are issued; else ``DATAVERSE_AUTHORITY``, else the public cloud's.
+        token: Returns a bearer token; then tenant, application and secret are not needed.
+        mapping: The mapping file; else ``DATAVERSE_MAPPING``, else the default one.
+        timeout: Seconds; else ``DATAVERSE_TIMEOUT``.
+        environ: Where to look for what is not given.
+
+    Returns:
+        An adapter. If credentials are missing, its ``plan`` raises `NotReady`, naming each.
+
+    Raises:
+        InvalidInput: A setting can't be used.
+    """
+    secret = client_secret.get_secret_value() if isinstance(client_secret, SecretStr) else client_secret
+    credentials = {
+        "DATAVERSE_URL": url,
+        "DATAVERSE_TENANT_ID": tenant_id,
+        "DATAVERSE_CLIENT_ID": client_id,
+        "DATAVERSE_CLIENT_SECRET": secret,
+    }
+    found = {name: (value or environ.get(name) or "").strip() for name, value in credentials.items()}
+    needed = ["DATAVERSE_URL"] if token else list(credentials)
+    missing = [name for name in needed if not found[name]]
+    limit = _timeout(timeout if timeout is not None else environ.get("DATAVERSE_TIMEOUT"))
+    if token is None and not missing:
+        token = ClientCredentials(
+            url=found["DATAVERSE_URL"],
+            tenant_id=found["DATAVERSE_TENANT_ID"],
+            client_id=found["DATAVERSE_CLIENT_ID"],
+            client_secret=found["DATAVERSE_CLIENT_SECRET"],
+            authority=authority or environ.get("DATAVERSE_AUTHORITY") or DEFAULT_AUTHORITY,
+            timeout=limit,
+        )
+    return DataverseAdapter(
+        found["DATAVERSE_URL"] or None,
+        token,
+        mapping=mapping or environ.get("DATAVERSE_MAPPING") or None,
+        timeout=limit,
+        missing=[f"{', '.join(missing)} not set: put them in the environment"] if missing else (),
+    )
+
+
+def _timeout(value: float | str | httpx.Timeout | None) -> httpx.Timeout:
+    if value is None or value == "":
+        return DEFAULT_TIMEOUT
+    if isinstance(value, httpx.Timeout):
+        return value
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidInput("DATAVERSE_TIMEOUT must be a number of seconds above 0")
+    return httpx.Timeout(seconds)
