@@ -1,0 +1,56 @@
+"""From arguments to an exit code: run a command, print its answer or its failure."""
+
+import io
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from writeahead.cli.app import app
+from writeahead.cli.failures import ExitCode, exit_code_of, lines_of
+from writeahead.cli.output import Answer, print_answer, print_json, say
+
+__all__ = ["dispatch"]
+
+# Typer has a click of its own in some versions, and uses the public one in others.
+_UsageError = typer.BadParameter.__bases__[0]
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the command that the arguments name; print what it answers; return the exit code."""
+    as_json = "--json" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not turn an answer into a failure.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        answer = app(arguments, standalone_mode=False, prog_name="writeahead")
+        if isinstance(answer, Answer):
+            return print_answer(answer, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: every failure has its line and its exit code
+        return _fail(error, as_json=as_json)
+    return int(answer or 0)
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    if isinstance(error, _UsageError):
+        code, kind, lines = ExitCode.USAGE, "UsageError", _usage_lines(error)
+    else:
+        code, kind, lines = exit_code_of(error), type(error).__name__, lines_of(error)
+    if os.environ.get("WRITEAHEAD_DEBUG") == "1":
+        traceback.print_exception(error)
+    for line in lines:
+        say(line)
+    if as_json:
+        return print_json({"error": lines[0].removeprefix("error: "), "type": kind}, lambda: code)
+    return code
+
+
+def _usage_lines(error: Any) -> list[str]:
+    message = " ".join(error.format_message().split()) or "no command given."
+    command = error.ctx.command_path if error.ctx else "writeahead"
+    return [f"error: {message}", f"See '{command} --help'."]

@@ -1,0 +1,88 @@
+"""From an error to one or two lines for a person, and to an exit code for a program."""
+
+from enum import IntEnum
+
+from writeahead.errors import (
+    AccessDenied,
+    CorruptArtifact,
+    Fenced,
+    InvalidInput,
+    NewerArtifact,
+    NotFound,
+    NotReady,
+    OutcomeUnknown,
+    StoreError,
+    Unavailable,
+    Unsupported,
+    WriteaheadError,
+)
+from writeahead.model import RunStatus
+
+__all__ = ["ExitCode", "exit_code_of", "exit_code_of_status", "lines_of"]
+
+
+class ExitCode(IntEnum):
+    """What the process's exit code says."""
+
+    OK = 0
+    BLOCKED = 1
+    USAGE = 2
+    FAILED = 3
+    LATER = 75  # EX_TEMPFAIL of sysexits.h: run it again later
+    INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+_OF_STATUS = {
+    RunStatus.COMPLETED: ExitCode.OK,
+    RunStatus.NO_RESUME_NEEDED: ExitCode.OK,
+    RunStatus.PLANNED: ExitCode.OK,
+    RunStatus.BLOCKED: ExitCode.BLOCKED,
+    RunStatus.RESUME_NEEDED: ExitCode.LATER,
+    RunStatus.IN_PROGRESS: ExitCode.LATER,
+}
+
+# What to do about it, where the message itself can't know. The first class that fits counts.
+_HINTS: tuple[tuple[type[Exception], str], ...] = (
+    (NewerArtifact, ""),
+    (
+        CorruptArtifact,
+        "It was left as it is; restore it from a copy if there is one: nothing is guessed around it.",
+    ),
+    (AccessDenied, "Give this user or these credentials access to the store, or name another with --store."),
+    (NotFound, "Make it, or correct --store."),
+    (Unavailable, "Run the same command again later."),
+    (OutcomeUnknown, "Run the same command again: that is safe."),
+    (Unsupported, "Use another store; 'writeahead check' says what this one lacks."),
+    (StoreError, "Correct that and run the same command again: that is safe."),
+)
+
+
+def exit_code_of_status(status: RunStatus) -> ExitCode:
+    """Return the exit code that a run's status has."""
+    return _OF_STATUS[status]
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Return the exit code for a command that ended with this error."""
+    match error:
+        case InvalidInput():
+            return ExitCode.USAGE
+        case NotReady():
+            return ExitCode.BLOCKED
+        case Fenced():
+            return ExitCode.LATER
+    return ExitCode.FAILED
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """Say what went wrong and what to do, in one or two lines.
+
+    Of an exception that is not ours only the type is told: nobody vouches for what its message holds.
+    """
+    if isinstance(error, WriteaheadError):
+        hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")
+        return [f"error: {' '.join(str(error).split())}", *([hint] if hint else [])]
+    return [
+        f"error: unexpected {type(error).__name__}: a bug in writeahead or in the adapter",
+        "See 'writeahead list --state open' for what can be resumed. WRITEAHEAD_DEBUG=1 shows the traceback.",
+    ]

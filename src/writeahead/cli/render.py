@@ -1,0 +1,169 @@
+"""What a person reads: a few aligned lines, coloured on a terminal only."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from writeahead.cli.output import printable
+from writeahead.model import JournalEntry, RunReport, RunStatus
+from writeahead.report import OperationLine, SessionPage, operation_lines
+from writeahead.stores.base import StoreCheck
+from writeahead.sweep import SessionSummary, SweepResult
+
+__all__ = ["show_check", "show_page", "show_report", "show_summary", "show_sweep_result"]
+
+_STYLES = {
+    "completed": "green",
+    "no_resume_needed": "green",
+    "confirmed": "green",
+    "holds": "green",
+    "resume_needed": "yellow",
+    "attempted": "yellow",
+    "blocked": "red",
+    "fails": "red",
+    "unreadable": "red",
+    "in_progress": "cyan",
+    "planned": "cyan",
+}
+_STATUS_WIDTH = max(len(status.value) for status in RunStatus)
+
+
+def show_report(console: Console, report: RunReport, *, next_step: str | None) -> None:
+    """Show what a run came to."""
+    _headline(console, report.session_id, report.status.value, report.block_reason)
+    if report.status is RunStatus.PLANNED:
+        _rows(
+            console,
+            [[line.id, line.kind, line.replay.value] for line in operation_lines(report.operations, report)],
+        )
+    else:
+        _operations(console, operation_lines(report.operations, report))
+    for warning in report.warnings:
+        _pair(console, "warning", warning)
+    _ending(console, report.error, next_step)
+
+
+def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> None:
+    """Show all that a store tells of a session."""
+    _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
+    if page.adapter:
+        planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
+        _line(console, f"  adapter {page.adapter}{planned}")
+    _section(console, "operations", bool(page.operations))
+    _operations(console, page.operations)
+    _section(console, "history", bool(page.history))
+    _rows(console, [_entry_row(entry) for entry in page.history])
+    _section(console, "artifacts", bool(page.artifacts))
+    _rows(
+        console,
+        [[item.key, f"{item.size} bytes", _time(item.last_modified)] for item in page.artifacts],
+    )
+    _ending(console, page.problem or page.error, next_step)
+
+
+def show_summary(console: Console, summary: SessionSummary) -> None:
+    """Show one session of a list, in one line."""
+    status = summary.status.value if summary.status else "unreadable"
+    count = f"{summary.confirmed}/{summary.operations}" if summary.operations else "-"
+    reason = f"{summary.block_reason.value}: " if summary.block_reason else ""
+    _line(
+        console,
+        (status.ljust(_STATUS_WIDTH), _STYLES.get(status, "")),
+        f"  {count:>5}  {summary.session_id}",
+        (f"  {reason}{summary.note or ''}".rstrip(), "dim"),
+    )
+
+
+def show_sweep_result(console: Console, result: SweepResult) -> None:
+    """Show what a sweep did about one session, in one line."""
+    if result.report is None:
+        word, note = ("error", result.error) if result.error else ("-", result.note)
+    else:
+        word, note = result.report.status.value, result.report.error
+    _line(
+        console,
+        (word.ljust(_STATUS_WIDTH), _STYLES.get(word, "red" if result.error else "")),
+        f"  {result.session_id}",
+        (f"  {note}" if note else "", "dim"),
+    )
+
+
+def show_check(console: Console, check: StoreCheck) -> None:
+    """Show each promise of a store, what was tried and what was seen."""
+    for result in check.results:
+        word = "holds" if result.ok else "fails"
+        _line(console, (word, _STYLES[word]), f"  {result.promise}: {result.tried}: {result.seen}")
+    verdict = "a run on it would be safe" if check.ok else "it must not be used"
+    _line(console, f"{check.store}: {verdict}")
+
+
+def _headline(console: Console, session_id: str, status: str, reason: str | None) -> None:
+    _line(
+        console,
+        (session_id, "bold"),
+        "  ",
+        (status, _STYLES.get(status, "")),
+        f" ({reason})" if reason else "",
+    )
+
+
+def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
+    rows = []
+    for line in lines:
+        receipt = line.receipt
+        detail = ""
+        if receipt:
+            tries = f", {receipt.attempts} attempts" if receipt.attempts and receipt.attempts > 1 else ""
+            detail = f"{receipt.outcome}{tries}"
+        elif line.attempted_at:
+            detail = f"sent at {_time(line.attempted_at)}, outcome unknown"
+        rows.append([line.id, line.state, detail])
+    _rows(console, rows)
+
+
+def _entry_row(entry: JournalEntry) -> list[str]:
+    about = [entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]
+    return [
+        f"{entry.number}",
+        _time(entry.at),
+        entry.event.value,
+        ", ".join(str(part) for part in about if part),
+    ]
+
+
+def _ending(console: Console, error: str | None, next_step: str | None) -> None:
+    if error:
+        _pair(console, "error", error)
+    if next_step:
+        _pair(console, "next", next_step)
+
+
+def _section(console: Console, title: str, wanted: bool) -> None:  # noqa: FBT001 - one caller, one meaning
+    if wanted:
+        _line(console, (title, "bold"))
+
+
+def _rows(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [(cell.ljust(width), _STYLES.get(cell, "")) for cell, width in zip(row, widths, strict=True)]
+        _line(console, *(part for cell in cells for part in ("  ", cell)))
+
+
+def _pair(console: Console, name: str, text: str) -> None:
+    _line(console, (f"{name}: ", "bold"), text)
+
+
+def _line(console: Console, *parts: str | tuple[str, str]) -> None:
+    text = Text()
+    for part in parts:
+        content, style = (part, "") if isinstance(part, str) else part
+        text.append(printable(content), style)
+    text.rstrip()
+    console.print(text)
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else "-"

@@ -1,0 +1,101 @@
+"""The FILE of ``writeahead run``: a session as JSON, read strictly."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from writeahead.errors import InvalidInput
+from writeahead.model import Operation
+
+__all__ = ["SessionFile", "read_session_file"]
+
+
+class SessionFile(BaseModel):
+    """``{"session_id": ..., "operations": [{"kind": ..., "payload": {...}, "id"?: ...}, ...]}``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session_id: str
+    operations: Sequence[Operation]
+
+
+def read_session_file(name: str) -> SessionFile:
+    """Read a session from a file, or from stdin if the name is ``-``.
+
+    Raises:
+        InvalidInput: It is not there, not JSON in UTF-8, or not a session; the message names file and place.
+    """
+    shown = "stdin" if name == "-" else name
+    document = _parsed(_text(_bytes(name, shown), shown), shown)
+    if not isinstance(document, dict):
+        raise InvalidInput(f'{shown}: not a session: write {{"session_id": ..., "operations": [...]}}')
+    try:
+        return SessionFile.model_validate(document)
+    except ValidationError as error:
+        raise InvalidInput(f"{shown}: {'; '.join(map(_problem, _first_three(error)))}") from None
+
+
+def _bytes(name: str, shown: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise InvalidInput(f"{shown}: there is no such file") from None
+    except OSError as error:
+        raise InvalidInput(f"{shown}: can't be read: {error.strerror}") from None
+
+
+def _text(data: bytes, shown: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{shown}: line {line}: byte {error.start} is not UTF-8") from None
+
+
+def _parsed(text: str, shown: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refused)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{shown}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from None
+    except RecursionError:
+        raise InvalidInput(f"{shown}: nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput(f"{shown}: {error}") from None
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            # JSON readers differ in which of the two they keep (RFC 8259, section 4): neither must get lost.
+            raise ValueError(f"key {name!r} is there twice in one object")
+        found[name] = value
+    return found
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _first_three(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_input=False, include_url=False, include_context=False))[:3]
+
+
+def _problem(item: Any) -> str:
+    loc = list(item["loc"])
+    if loc[:1] == ["operations"] and len(loc) > 1:
+        # Counted from 1, as in the ids that operations get by default.
+        loc[:2] = [f"operation {loc[1] + 1}"]
+    where = ": ".join(map(str, loc))
+    match item["type"]:
+        case "missing":
+            return f"{where} is missing"
+        case "extra_forbidden":
+            return f"{where} is unknown here"
+    return f"{where}: {item['msg']}"

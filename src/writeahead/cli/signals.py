@@ -1,0 +1,62 @@
+"""SIGTERM and Ctrl-C: the current request ends, the journal says ``resume_needed``, the exit code is 75."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from writeahead.cli.failures import ExitCode
+
+__all__ = ["stop_on_signals"]
+
+_STOPPING = b"stopping after the request that is under way; Ctrl-C again exits at once\n"
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and the first SIGINT set; a second SIGINT exits at once, with code 130.
+
+    Exiting at once is as safe as a kill -9: the session is resumable when its lease has run out.
+
+    A thread waits for the signals through `signal.set_wakeup_fd`. A handler must not set the event itself:
+    it runs in the main thread, which may hold the event's lock at that moment, and would wait for itself.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread can be told of signals
+        return
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    watcher = threading.Thread(target=_watch, args=(reader, stop), daemon=True)
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Take the place of the default action; `_watch` is told of the signal without this."""
+
+
+def _watch(reader: int, stop: threading.Event) -> None:
+    interrupts = 0
+    # Each byte is a signal's number; none left means that the writing end is closed.
+    while byte := os.read(reader, 1):
+        if byte[0] not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        interrupts += byte[0] == signal.SIGINT
+        if interrupts > 1:
+            os._exit(ExitCode.INTERRUPTED)
+        if not stop.is_set():
+            stop.set()
+            with contextlib.suppress(OSError):
+                os.write(2, _STOPPING)
