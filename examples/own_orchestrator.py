@@ -1,0 +1,78 @@
+"""Your own orchestrator with your own models: the three artifact functions, and nothing else of writeahead.
+
+They keep two promises for you: the plan is durable before the first request, and the final artifact is
+there only when you say that all is done. Sending, retrying and recognizing what was sent stay yours.
+
+python examples/own_orchestrator.py
+"""
+
+import uuid
+
+import httpx
+from pydantic import BaseModel
+from tiny_crm import running
+
+from writeahead import (
+    ArtifactStore,
+    ResumeError,
+    load_replay_artifact,
+    open_store,
+    write_planned_writeback_artifact,
+    write_writeback_artifact,
+)
+
+
+class Write(BaseModel):
+    """One row for the CRM. Its key is made before anything is sent, which makes a replay harmless."""
+
+    key: str
+    text: str
+    confirmed: bool = False
+
+
+class Outcome(BaseModel):
+    """What a call came to. The plan holds it with nothing confirmed, the final artifact with everything."""
+
+    call: str
+    writes: list[Write]
+
+
+def send(write: Write, crm_url: str) -> Write:
+    httpx.put(f"{crm_url}/rows/{write.key}", json={"text": write.text}).raise_for_status()
+    return write.model_copy(update={"confirmed": True})
+
+
+def carry_out(outcome: Outcome, store: ArtifactStore, crm_url: str) -> None:
+    done = [send(write, crm_url) for write in outcome.writes]
+    write_writeback_artifact(store, outcome.call, outcome.model_copy(update={"writes": done}))
+
+
+def record(call: str, texts: list[str], store: ArtifactStore, crm_url: str) -> None:
+    """Write a call's outcome to the CRM, plan first."""
+    outcome = Outcome(call=call, writes=[Write(key=str(uuid.uuid4()), text=text) for text in texts])
+    write_planned_writeback_artifact(store, call, outcome)
+    carry_out(outcome, store, crm_url)
+
+
+def resume(call: str, store: ArtifactStore, crm_url: str) -> None:
+    """Send a call's outcome again as it was planned: the CRM knows the keys that it has already."""
+    carry_out(load_replay_artifact(store, call, Outcome).model, store, crm_url)
+
+
+with running() as crm:
+    store = open_store("./own-artifacts")
+
+    crm.outage_after = 1
+    try:
+        record("call-8", ["call", "follow-up"], store, crm.url)
+    except httpx.HTTPStatusError as error:
+        print(f"record: {error.response.status_code}, rows in the CRM: {len(crm.rows)}")
+
+    crm.outage_after = None
+    resume("call-8", store, crm.url)
+    print(f"resume: done, rows in the CRM: {len(crm.rows)}")
+
+    try:
+        resume("call-9", store, crm.url)
+    except ResumeError as error:
+        print(f"resume: {str(error).split(' is in ')[0]}")

@@ -1,0 +1,48 @@
+"""The examples run as a reader would run them: as scripts, in a folder of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name, folder):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_the_quickstart_parks_and_resumes(tmp_path):
+    assert run("quickstart.py", tmp_path) == [
+        "run:    resume_needed, 2 rows after 6 requests",
+        "resume: completed, 3 rows after 7 requests",
+    ]
+    final = json.loads((tmp_path / "artifacts/call-7/writeback.json").read_bytes())
+    assert [operation["receipt"]["outcome"] for operation in final["operations"]] == ["applied"] * 3
+    assert not list((tmp_path / "artifacts/.open").iterdir())
+
+
+def test_an_own_orchestrator_needs_only_the_artifact_functions(tmp_path):
+    assert run("own_orchestrator.py", tmp_path) == [
+        "record: 503, rows in the CRM: 1",
+        "resume: done, rows in the CRM: 2",
+        "resume: session call-9: neither planned-writeback.json nor writeback.json",
+    ]
+    folder = tmp_path / "own-artifacts/call-8"
+    assert sorted(path.name for path in folder.iterdir()) == ["planned-writeback.json", "writeback.json"]
+    planned, final = (
+        json.loads((folder / name).read_bytes()) for name in ("planned-writeback.json", "writeback.json")
+    )
+    assert planned.keys() == {"call", "writes"}
+    assert [write["confirmed"] for write in planned["writes"]] == [False, False]
+    assert [write["confirmed"] for write in final["writes"]] == [True, True]
+    assert [write["key"] for write in final["writes"]] == [write["key"] for write in planned["writes"]]
