@@ -1,0 +1,60 @@
+"""A Dataverse Web API v9.2 on loopback, on one SQLite file, with faults on demand.
+
+In this process::
+
+    with Simulator("crm.sqlite") as sim:
+        queue = sim.seed("wa_callqueues", {"wa_name": "Ada", "wa_phonenumber": "+4930123456"})
+        sim.faults.add("status", method="PATCH", path="tasks(*", status=503, times=4)
+        ...                             # requests to sim.url with a token from sim.token_url
+        assert sim.count("tasks") == 1
+        assert [r.status for r in sim.requests(method="PATCH", path="tasks*")] == [503] * 4 + [204]
+
+As a process of its own: ``serve("crm.sqlite", 8080, on_ready=print)``, until SIGTERM or SIGINT; from
+anywhere, ``SimulatorDatabase("crm.sqlite")`` reads and changes the same file, also when no server runs.
+
+Names here:
+
+- `Simulator(db_path, port=0, *, settings=None)`: ``start() stop() url api_url token_url port issue_token()
+  faults settings``, a context manager, and everything of
+- `SimulatorDatabase(path, schema=DEFAULT_SCHEMA)`: ``rows(set) row(set, id) count(set)
+  requests(method=, path=, after=, applied=) last_sequence() seed(set, columns) edit(set, id, columns)
+  delete(set, id)``. ``edit`` and ``delete`` act as a person who works at the same time.
+- `serve(db_path, port=0, *, settings=None, faults=None, on_ready=None)`.
+- `Settings(tenant_id=, client_id=, client_secret=, token_lifetime=, static_tokens=, empty_error_codes=,
+  schema=)`.
+- `Faults`: ``add(action, **fields) arm(fault) remove(number) clear() pending()``, with the fields of `Fault`;
+  over HTTP ``POST /_simulator/faults`` takes one as JSON, ``GET`` lists them, ``DELETE`` disarms them all.
+- `LoggedRequest`: a line of the request log.
+- `DEFAULT_SCHEMA`, `Schema`, `Table`, `Column`, `Kind`: which tables and columns there are
+  (`writeahead.simulator.tables`), and how to describe more.
+- `APPLICATION_USER`, `HUMAN_USER`: the two systemusers that a new database holds.
+
+What it imitates, with sources, and what it does not: ``docs/simulator.md``. It needs starlette and uvicorn
+(``pip install "writeahead[demo]"``) to be started, not to be imported.
+"""
+
+from writeahead.simulator.faults import Fault, FaultAction, Faults
+from writeahead.simulator.inspection import LoggedRequest, SimulatorDatabase
+from writeahead.simulator.run import Simulator, serve
+from writeahead.simulator.schema import Column, Kind, Schema, Table
+from writeahead.simulator.settings import Settings
+from writeahead.simulator.storage import APPLICATION_USER, HUMAN_USER
+from writeahead.simulator.tables import DEFAULT_SCHEMA
+
+__all__ = [
+    "APPLICATION_USER",
+    "DEFAULT_SCHEMA",
+    "HUMAN_USER",
+    "Column",
+    "Fault",
+    "FaultAction",
+    "Faults",
+    "Kind",
+    "LoggedRequest",
+    "Schema",
+    "Settings",
+    "Simulator",
+    "SimulatorDatabase",
+    "Table",
+    "serve",
+]

@@ -1,0 +1,230 @@
+"""The HTTP side: routes, the request log around every request, and faults acted out on the connection."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from writeahead.errors import InvalidInput
+from writeahead.simulator.faults import Fault, FaultAction, Faults
+from writeahead.simulator.odata import ErrorCode, ODataError
+from writeahead.simulator.requestlog import RequestLog
+from writeahead.simulator.settings import Settings
+from writeahead.simulator.storage import create_database, setting, transaction
+from writeahead.simulator.tokens import TokenIssuer
+from writeahead.simulator.webapi import API_ROOT, ApiRequest, ApiResponse, WebApi, error_response
+
+__all__ = ["CONNECTION", "Connection", "SimulatorApp"]
+
+CONNECTION = "writeahead.connection"
+"""The ASGI extension under which the server hands over the client's `Connection`."""
+
+_Answer = Callable[[Request, bytes, int], ApiResponse]
+
+
+class Connection(Protocol):
+    """What a fault needs of a client's TCP connection, beyond ASGI."""
+
+    def close(self) -> None:
+        """Close it once what was written has been sent."""
+
+    def reset(self) -> None:
+        """Close it with RST, at once."""
+
+
+class SimulatorApp:
+    """The ASGI application.
+
+    Args:
+        path: Of the database, which is made if need be.
+        settings: Credentials, schema and the like.
+        faults: That requests meet.
+
+    Raises:
+        InvalidInput: The database can't be used.
+    """
+
+    def __init__(self, path: Path, settings: Settings, faults: Faults) -> None:
+        self._connection = create_database(path)
+        self._settings = settings
+        self._faults = faults
+        self._log = RequestLog(self._connection)
+        self._api = WebApi(self._connection, settings.schema)
+        self.tokens = TokenIssuer(
+            key=setting(self._connection, "token_key"),
+            tenant_id=settings.tenant_id,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret,
+            lifetime=settings.token_lifetime,
+            static_tokens=settings.static_tokens,
+        )
+        self._stopping = asyncio.Event()
+        self._router = Router(
+            [
+                Route("/_simulator/faults", self._control, methods=["GET", "POST", "DELETE"]),
+                Route("/{tenant}/oauth2/v2.0/token", _Recorded(self, self._token, with_body=False)),
+                Route(f"{API_ROOT}{{resource:path}}", _Recorded(self, self._data, with_body=True)),
+                Route("/{rest:path}", _Recorded(self, _nothing_here, with_body=False)),
+            ],
+            redirect_slashes=False,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._router(scope, receive, send)
+
+    def stop_waiting(self) -> None:
+        """End every delay: requests that still wait are dropped; those not applied yet never are."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    async def record(self, request: Request, answer: _Answer, *, with_body: bool) -> "_Outcome":
+        """Take one request in: log it, let it meet its fault, carry it out."""
+        body = await request.body()
+        path = request.url.path
+        sequence = self._log.received(
+            method=request.method,
+            path=path,
+            query=request.url.query,
+            headers=request.headers,
+            body=body.decode("utf-8", "replace") if with_body else None,
+        )
+        fault = self._faults.take(request.method, path)
+        reply = await self._carry_out(fault, lambda: answer(request, body, sequence))
+        outcome = _Outcome(fault, reply)
+        self._log.answered(sequence, status=outcome.status, fault=fault.label if fault else None)
+        return outcome
+
+    async def _carry_out(self, fault: Fault | None, answer: Callable[[], ApiResponse]) -> ApiResponse | None:
+        if fault is None:
+            return answer()
+        if not await self._waited(fault.delay_before):
+            return None
+        reply = answer() if fault.applies else None
+        if not await self._waited(fault.delay_after):
+            return None
+        if fault.action in (FaultAction.DROP, FaultAction.RESET):
+            return None
+        return fault.spoil(reply)
+
+    async def _waited(self, seconds: float) -> bool:
+        if seconds:
+            try:
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+            except TimeoutError:
+                return True
+            return False
+        return True
+
+    def _token(self, request: Request, body: bytes, _sequence: int) -> ApiResponse:
+        return self.tokens.answer(request.method, request.path_params["tenant"], body)
+
+    def _data(self, request: Request, body: bytes, sequence: int) -> ApiResponse:
+        if not self.tokens.accepts(request.headers.get("authorization")):
+            # As the gateway before Dataverse answers: a challenge, and no body to parse.
+            return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer", "REQ_ID": f"{sequence}"})
+        try:
+            return self._in_transaction(_api_request(request, body), sequence)
+        except ODataError as error:
+            return error_response(error, empty_code=self._settings.empty_error_codes)
+
+    def _in_transaction(self, request: ApiRequest, sequence: int) -> ApiResponse:
+        with transaction(self._connection):
+            response = self._api.handle(request)
+            if response.changed:
+                self._log.applied(sequence)
+        return response
+
+    async def _control(self, request: Request) -> Response:
+        """Program the faults from outside: GET lists them, POST arms one, DELETE disarms all."""
+        if request.method == "POST":
+            try:
+                number = self._faults.arm(Fault.from_json(await request.json()))
+            except InvalidInput as error:
+                return JSONResponse({"error": str(error)}, status_code=400)
+            except ValueError:
+                return JSONResponse({"error": "fault: the body is not JSON"}, status_code=400)
+            return JSONResponse({"number": number}, status_code=201)
+        if request.method == "DELETE":
+            self._faults.clear()
+        return JSONResponse(self._faults.pending())
+
+
+class _Outcome:
+    """How a request ends: a reply, or none, on a connection that is left alone, closed or reset."""
+
+    def __init__(self, fault: Fault | None, reply: ApiResponse | None) -> None:
+        self._action = fault.action if fault else None
+        self._reply = reply
+
+    @property
+    def status(self) -> int | None:
+        """What will be sent; None if nothing will."""
+        return self._reply.status if self._reply else None
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Act it out."""
+        if self._reply is None:
+            connection: Connection = scope["extensions"][CONNECTION]
+            (connection.reset if self._action is FaultAction.RESET else connection.close)()
+            await _gone(receive)
+        elif self._action is FaultAction.CUT:
+            await _send_cut(self._reply, scope, receive, send)
+        else:
+            response = Response(
+                self._reply.body, status_code=self._reply.status, headers=dict(self._reply.headers)
+            )
+            await response(scope, receive, send)
+
+
+class _Recorded:
+    """A route's endpoint as an ASGI application, so that it takes every method."""
+
+    def __init__(self, app: SimulatorApp, answer: _Answer, *, with_body: bool) -> None:
+        self._app = app
+        self._answer = answer
+        self._with_body = with_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outcome = await self._app.record(Request(scope, receive), self._answer, with_body=self._with_body)
+        await outcome.send(scope, receive, send)
+
+
+async def _send_cut(reply: ApiResponse, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {**reply.headers, "Content-Length": str(len(reply.body))}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": raw})
+    half = reply.body[: len(reply.body) // 2]
+    await send({"type": "http.response.body", "body": half, "more_body": True})
+    scope["extensions"][CONNECTION].close()
+    await _gone(receive)
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the server knows of the closed connection, and so expects no reply any more."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _api_request(request: Request, body: bytes) -> ApiRequest:
+    return ApiRequest(
+        method=request.method,
+        path=request.url.path.removeprefix(API_ROOT),
+        query=request.url.query,
+        headers=dict(request.headers),
+        body=body,
+        root=f"http://{request.headers.get('host', 'localhost')}{API_ROOT}",
+    )
+
+
+def _nothing_here(request: Request, _body: bytes, _sequence: int) -> ApiResponse:
+    path = request.url.path
+    return error_response(ODataError(404, ErrorCode.NONE, f"There is nothing at {path}: try {API_ROOT}."))

@@ -1,0 +1,32 @@
+"""What a simulator can be told when it is started."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from writeahead.simulator.schema import Schema
+from writeahead.simulator.tables import DEFAULT_SCHEMA
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a simulator can be told when it is started.
+
+    Args:
+        tenant_id: Of the token endpoint, ``/<tenant_id>/oauth2/v2.0/token``.
+        client_id: The application that may get tokens there.
+        client_secret: Its secret.
+        token_lifetime: Seconds that an issued token is good for.
+        static_tokens: Bearer tokens that are accepted although nobody issued them.
+        empty_error_codes: Whether ``error.code`` is always empty, as it often is in reality.
+        schema: The tables there are.
+    """
+
+    tenant_id: str = "00000000-0000-4000-8000-00000000000a"
+    client_id: str = "00000000-0000-4000-8000-00000000000b"
+    client_secret: str = field(default="simulator-secret", repr=False)
+    token_lifetime: float = 3600.0
+    static_tokens: Collection[str] = field(default=(), repr=False)
+    empty_error_codes: bool = False
+    schema: Schema = DEFAULT_SCHEMA

@@ -1,0 +1,265 @@
+"""The Web API itself: one request in, one response out. It knows nothing of sockets, faults or tokens.
+
+Sources, all below learn.microsoft.com/power-apps/developer/data-platform/webapi: "Perform conditional
+operations using the Web API" (the matrix of If-Match and If-None-Match), "Create a table row", "Update and
+delete table rows", "Retrieve a table row", "Compose HTTP requests and handle errors".
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from writeahead.simulator.odata import ErrorCode, ODataError, error_body, not_imitated
+from writeahead.simulator.query import Query, parse_query
+from writeahead.simulator.records import Record, Records
+from writeahead.simulator.schema import Schema, Table
+from writeahead.simulator.storage import APPLICATION_USER, setting
+from writeahead.simulator.values import guid
+
+__all__ = ["API_ROOT", "ApiRequest", "ApiResponse", "WebApi", "error_response", "json_response"]
+
+API_ROOT = "/api/data/v9.2/"
+_RESOURCE = re.compile(r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?(?:\((?P<key>[^)]*)\))?(?P<rest>/.*)?")
+_NOT_IMITATED = {
+    "$batch",
+    "$metadata",
+    "EntityDefinitions",
+    "GlobalOptionSetDefinitions",
+    "RelationshipDefinitions",
+}
+_HEADERS = {"OData-Version": "4.0", "Content-Type": "application/json; odata.metadata=minimal"}
+_MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
+_EXISTS = "A record with matching key values already exists."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiRequest:
+    """A request, or a part of a batch.
+
+    Args:
+        method: In capitals.
+        path: Below the service root: ``phonecalls``, ``tasks(<guid>)``.
+        query: The query string, still encoded.
+        headers: By name in lower case.
+        body: As it came.
+        root: The service root's URL, which responses name rows by.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    root: str = API_ROOT
+
+    def header(self, name: str) -> str | None:
+        """A conditional header; the literal ``null``, which Microsoft's pages have clients send, means none."""
+        value = self.headers.get(name, "").strip()
+        return None if value in ("", "null") else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiResponse:
+    """A response, and whether the request changed a row."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    changed: bool = False
+
+
+_Handler = TypeVar("_Handler", bound=Callable[..., ApiResponse])
+
+
+def json_response(
+    status: int, content: Any, headers: Mapping[str, str] | None = None, *, changed: bool = False
+) -> ApiResponse:
+    """A response of the Web API with a JSON body."""
+    body = json.dumps(content).encode()
+    return ApiResponse(status=status, headers={**_HEADERS, **(headers or {})}, body=body, changed=changed)
+
+
+def error_response(error: ODataError, *, empty_code: bool = False) -> ApiResponse:
+    """The response to a refused request; real codes are often empty."""
+    return json_response(error.status, error_body("" if empty_code else error.code, error.message))
+
+
+class WebApi:
+    """Answers requests by the rows of one database.
+
+    Args:
+        connection: Of the database; the caller runs the transaction.
+        schema: The tables there are.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._records = Records(connection, schema)
+        self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
+            "GET": self._list,
+            "POST": self._post,
+        }
+        self._on_row: dict[str, Callable[[ApiRequest, Table, str], ApiResponse]] = {
+            "GET": self._read,
+            "PATCH": self._patch,
+            "DELETE": self._delete,
+        }
+
+    def handle(self, request: ApiRequest) -> ApiResponse:
+        """Answer one request.
+
+        Raises:
+            ODataError: The request is refused; the caller rolls back.
+        """
+        match = _RESOURCE.fullmatch(request.path)
+        if match is None or match["name"] is None:
+            raise _no_resource(request.path)
+        name, key = match["name"], match["key"]
+        if name in _NOT_IMITATED:
+            raise not_imitated(name)
+        if name == "WhoAmI":
+            return self._who_am_i(request)
+        table = self._schema.get(name)
+        if table is None:
+            raise _no_resource(name)
+        if match["rest"]:
+            raise not_imitated("paths below a row")
+        if key is None:
+            return _chosen(self._on_collection, request)(request, table)
+        return _chosen(self._on_row, request)(request, table, _key(key))
+
+    def _who_am_i(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise ODataError(
+                404, "", f"No HTTP resource was found that matches the request URI '{request.root}WhoAmI'."
+            )
+        return json_response(
+            200,
+            {
+                "@odata.context": f"{request.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
+                "BusinessUnitId": setting(self._connection, "business_unit_id"),
+                "UserId": APPLICATION_USER,
+                "OrganizationId": setting(self._connection, "organization_id"),
+            },
+        )
+
+    def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
+        query = parse_query(table, request.query)
+        records = self._records.select(table, query)
+        content: dict[str, Any] = {"@odata.context": _context(request, table, query)}
+        if query.count:
+            content["@odata.count"] = len(records)
+        return json_response(200, {**content, "value": [record.body(query.select) for record in records]})
+
+    def _read(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
+        query = parse_query(table, request.query)
+        record = self._records.get(table, row_id)
+        if request.header("if-none-match") == record.etag:
+            return ApiResponse(status=304, headers=_HEADERS)
+        return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
+
+    def _post(self, request: ApiRequest, table: Table) -> ApiResponse:
+        query = parse_query(table, request.query)
+        record = self._records.create(table, None, _payload(request))
+        return self._written(request, record, query, created=True)
+
+    def _patch(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
+        query = parse_query(table, request.query)
+        found = self._records.find(table, row_id)
+        if found is not None and request.header("if-none-match") == "*":
+            raise ODataError(412, ErrorCode.DUPLICATE_RECORD, _EXISTS)
+        if request.header("if-match") is not None:
+            # No header at all is an upsert; with one, a missing row is never made.
+            found = self._records.get(table, row_id)
+            _require_version(request, found)
+        payload = _payload(request)
+        if found is None:
+            created = self._records.create(table, row_id, payload)
+            return self._written(request, created, query, created=True)
+        return self._written(request, self._records.update(found, payload), query, created=False)
+
+    def _delete(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
+        record = self._records.get(table, row_id)
+        if request.header("if-match") is not None:
+            _require_version(request, record)
+        self._records.delete(record)
+        return ApiResponse(status=204, headers={"OData-Version": "4.0"}, changed=True)
+
+    def _written(self, request: ApiRequest, record: Record, query: Query, *, created: bool) -> ApiResponse:
+        if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
+            # As documented, OData-EntityId is not sent beside a representation.
+            headers = {"Preference-Applied": "return=representation"}
+            return self._representation(
+                request, record, query, 201 if created else 200, headers, changed=True
+            )
+        headers = {
+            "OData-Version": "4.0",
+            "OData-EntityId": f"{request.root}{record.table.entity_set}({record.id})",
+        }
+        return ApiResponse(status=204, headers=headers, changed=True)
+
+    def _representation(
+        self,
+        request: ApiRequest,
+        record: Record,
+        query: Query,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        changed: bool,
+    ) -> ApiResponse:
+        context = f"{_context(request, record.table, query)}/$entity"
+        content = {"@odata.context": context, **record.body(query.select)}
+        return json_response(status, content, headers, changed=changed)
+
+
+def _chosen(handlers: Mapping[str, _Handler], request: ApiRequest) -> _Handler:
+    handler = handlers.get(request.method)
+    if handler is None:
+        raise ODataError(
+            405, ErrorCode.NONE, f"The requested resource does not support http method '{request.method}'."
+        )
+    return handler
+
+
+def _require_version(request: ApiRequest, record: Record) -> None:
+    if request.header("if-match") not in ("*", record.etag):
+        raise ODataError(412, ErrorCode.CONCURRENCY_VERSION_MISMATCH, _MISMATCH)
+
+
+def _context(request: ApiRequest, table: Table, query: Query) -> str:
+    columns = "" if query.select is None else f"({','.join(query.select)})"
+    return f"{request.root}$metadata#{table.entity_set}{columns}"
+
+
+def _key(text: str) -> str:
+    if "=" in text:
+        raise not_imitated("alternate keys")
+    try:
+        return guid(text)
+    except ValueError:
+        raise ODataError(
+            400, ErrorCode.NONE, f"Error in query syntax: '{text}' is no key of type Edm.Guid."
+        ) from None
+
+
+def _payload(request: ApiRequest) -> dict[str, Any]:
+    try:
+        payload = json.loads(request.body)
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise ODataError(
+            400,
+            ErrorCode.PAYLOAD_INVALID,
+            "Error identified in Payload provided by the user: no JSON object.",
+        )
+    return payload
+
+
+def _no_resource(segment: str) -> ODataError:
+    return ODataError(404, ErrorCode.RESOURCE_NOT_FOUND, f"Resource not found for the segment '{segment}'.")
