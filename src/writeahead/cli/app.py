@@ -1,37 +1,25 @@
-"""The commands. Each returns an `Answer`; nothing is printed here."""
+"""All the commands. Each returns an `Answer`, which is printed elsewhere."""
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from writeahead.cli import options, render
-from writeahead.cli.failures import ExitCode, exit_code_of_status
-from writeahead.cli.means import Means
-from writeahead.cli.output import Answer, printable
-from writeahead.cli.session_file import read_session_file
-from writeahead.cli.signals import stop_on_signals
-from writeahead.errors import InvalidInput, ResumeError
-from writeahead.journal import read_session
-from writeahead.model import RunReport
-from writeahead.report import next_step, read_page, sweep_step
-from writeahead.retry import Clock
-from writeahead.runner import resume_session, unblock_session, write_back
-from writeahead.stores.base import ArtifactStore
-from writeahead.sweep import State, SweepResult, find_sessions, sweep, unfinished_sessions
+from writeahead.cli import options, proving, sessions, sweeping
 
 __all__ = ["app"]
 
+_BARE: dict[str, Any] = {
+    "add_completion": False,
+    "no_args_is_help": True,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
 app = typer.Typer(
     help="A write-ahead log for side effects on systems you don't own.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **_BARE,
 )
+simulate = typer.Typer(**_BARE)
+app.add_typer(simulate, name="simulate", help="Run a remote system on loopback, to try things out.")
 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -52,283 +40,18 @@ def _root(
     """A write-ahead log for side effects on systems you don't own."""
 
 
-@app.command()
-def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The session as JSON; - is stdin.")],
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    write: options.WriteOption = False,
-    attempts: options.AttemptsOption = None,
-    run_limit: options.RunLimitOption = None,
-    lease: options.LeaseOption = None,
-    journal: options.JournalOption = None,
-    wait_initial: options.WaitInitialOption = None,
-    wait_max: options.WaitMaxOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Plan a session's operations and, with --write, emit them."""
-    means = Means(
-        config,
-        store,
-        adapter,
-        attempts=attempts,
-        run_limit=run_limit,
-        lease=lease,
-        journal=journal,
-        wait_initial=wait_initial,
-        wait_max=wait_max,
-    )
-    session = read_session_file(file)
-    with stop_on_signals() as stop:
-        report = write_back(
-            session.operations,
-            session_id=session.session_id,
-            store=means.store(writing=write),
-            adapter=means.adapter(),
-            policy=means.settings.policy,
-            dry_run=not write,
-            stop=stop,
-        )
-    return _of_report(report, means)
+app.command()(sessions.run)
+app.command()(sessions.resume)
+app.command("list")(sessions.list_sessions)
+app.command()(sessions.show)
+app.command(cls=options.AssumeCommand)(sessions.unblock)
+app.command("sweep")(sweeping.sweep_sessions)
+app.command()(proving.check)
 
 
-@app.command()
-def resume(
-    session_id: options.SessionArgument,
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    attempts: options.AttemptsOption = None,
-    run_limit: options.RunLimitOption = None,
-    lease: options.LeaseOption = None,
-    journal: options.JournalOption = None,
-    wait_initial: options.WaitInitialOption = None,
-    wait_max: options.WaitMaxOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Send just what a session still lacks. Its plan was approved, so this writes."""
-    means = Means(
-        config,
-        store,
-        adapter,
-        attempts=attempts,
-        run_limit=run_limit,
-        lease=lease,
-        journal=journal,
-        wait_initial=wait_initial,
-        wait_max=wait_max,
-    )
-    with stop_on_signals() as stop:
-        report = resume_session(
-            session_id,
-            store=means.store(),
-            adapter=means.adapter(),
-            policy=means.settings.policy,
-            stop=stop,
-        )
-    return _of_report(report, means)
+@simulate.callback()
+def _simulate() -> None:
+    """Run a remote system on loopback, to try things out."""
 
 
-@app.command("list")
-def list_sessions(
-    *,
-    store: options.StoreOption = None,
-    state: Annotated[
-        State | None, typer.Option("--state", help="Only these; open: all that are not completed.")
-    ] = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """List the sessions of a store."""
-    means = Means(config, store)
-    opened = means.store()
-    sessions = find_sessions(opened, state, clock_skew=means.settings.policy.clock_skew)
-
-    def show(console: Console) -> None:
-        for summary in sessions:
-            render.show_summary(console, summary)
-
-    return Answer(lambda: {"store": opened.name, "sessions": [asdict(summary) for summary in sessions]}, show)
-
-
-@app.command()
-def show(
-    session_id: options.SessionArgument,
-    *,
-    store: options.StoreOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Show one session: operations, history, artifacts, and what to do next."""
-    means = Means(config, store)
-    page = read_page(
-        means.store(), session_id, now=Clock().now(), clock_skew=means.settings.policy.clock_skew
-    )
-    last = page.history[-1] if page.history else None
-    step = next_step(
-        session_id,
-        page.status,
-        block_reason=page.block_reason,
-        operation=last.operation if last else None,
-        not_before=page.not_before,
-        options=means.options(),
-        resume_options=means.resume_options(page.adapter),
-    )
-    return Answer(
-        lambda: {**page.model_dump(mode="json"), "next_step": step},
-        lambda console: render.show_page(console, page, next_step=step),
-        lambda: ExitCode.FAILED if page.problem else ExitCode.OK,
-    )
-
-
-@app.command(cls=options.AssumeCommand)
-def unblock(
-    session_id: options.SessionArgument,
-    *,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the journal.")],
-    assume: options.AssumeOption = None,
-    store: options.StoreOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Let a blocked session be resumed, by your decision."""
-    if not reason.strip():
-        raise InvalidInput("--reason: say why, in a few words; it is kept in the journal")
-    assumed = _assumed(assume or [])
-    means = Means(config, store)
-    report = unblock_session(session_id, store=means.store(), reason=reason, assume=assumed)
-    # The decision is on record, which is all that this command is for.
-    return _of_report(report, means, exit_code=ExitCode.OK)
-
-
-@app.command("sweep")
-def sweep_sessions(
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    write: options.WriteOption = False,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Resume every session that needs it; without --write, list what would be done."""
-    means = Means(config, store, adapter)
-    opened = means.store(writing=write)
-    if not write:
-        return _sweep_preview(opened, means)
-    opened_adapter = means.adapter()
-    codes: list[int] = []
-
-    def results() -> Iterator[SweepResult]:
-        with stop_on_signals() as stop:
-            for result in sweep(opened, opened_adapter, policy=means.settings.policy, stop=stop):
-                codes.append(_sweep_code(result))
-                yield result
-            if stop.is_set():
-                codes.append(ExitCode.LATER)
-
-    found = results()
-
-    def show(console: Console) -> None:
-        try:
-            for result in found:
-                render.show_sweep_result(console, result)
-        finally:
-            # A reader of our output who leaves early must not end the sweep.
-            deque(found, maxlen=0)
-
-    return Answer(
-        lambda: {"store": opened.name, "sessions": [_sweep_document(result) for result in found]},
-        show,
-        lambda: next((code for code in _WORST_FIRST if code in codes), ExitCode.OK),
-    )
-
-
-@app.command()
-def check(
-    *,
-    store: options.StoreOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Prove a store by trying what a run relies on."""
-    found = Means(config, store).store().check()
-    return Answer(
-        lambda: {
-            "store": found.store,
-            "ok": found.ok,
-            "results": [asdict(result) for result in found.results],
-        },
-        lambda console: render.show_check(console, found),
-        lambda: ExitCode.OK if found.ok else ExitCode.FAILED,
-    )
-
-
-_WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
-
-
-def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = None) -> Answer:
-    step = next_step(
-        report.session_id,
-        report.status,
-        block_reason=report.block_reason,
-        operation=report.operation,
-        not_before=report.not_before,
-        options=means.options(),
-        resume_options=means.resume_options(),
-    )
-    code = exit_code_of_status(report.status) if exit_code is None else exit_code
-    return Answer(
-        lambda: {**report.model_dump(mode="json"), "next_step": step},
-        lambda console: render.show_report(console, report, next_step=step),
-        lambda: code,
-    )
-
-
-def _assumed(given: list[str]) -> dict[str, bool]:
-    assumed: dict[str, bool] = {}
-    for pair in given:
-        word, _, operation = pair.partition("=")
-        if word not in ("applied", "not-applied") or not operation:
-            raise InvalidInput(
-                "--assume: write --assume applied OPERATION, or --assume not-applied OPERATION"
-            )
-        if assumed.setdefault(operation, word == "applied") != (word == "applied"):
-            raise InvalidInput(f"--assume: {operation} can't be both applied and not-applied")
-    return assumed
-
-
-def _sweep_preview(store: ArtifactStore, means: Means) -> Answer:
-    def steps() -> Iterator[tuple[str, str]]:
-        for session_id in unfinished_sessions(store):
-            try:
-                session = read_session(store, session_id)
-                yield session_id, sweep_step(session, Clock().now(), means.settings.policy.clock_skew)
-            except ResumeError as error:
-                yield session_id, f"leave it: {error}"
-
-    def show(console: Console) -> None:
-        for session_id, step in steps():
-            console.print(printable(f"{session_id}  {step}"))
-        console.print("Nothing was done: say --write to do it.")
-
-    return Answer(
-        lambda: {
-            "store": store.name,
-            "sessions": [{"session_id": session_id, "step": step} for session_id, step in steps()],
-        },
-        show,
-    )
-
-
-def _sweep_code(result: SweepResult) -> ExitCode:
-    if result.error:
-        return ExitCode.FAILED
-    return exit_code_of_status(result.report.status) if result.report else ExitCode.OK
-
-
-def _sweep_document(result: SweepResult) -> dict[str, Any]:
-    report = result.report.model_dump(mode="json") if result.report else None
-    return {"session_id": result.session_id, "note": result.note, "error": result.error, "report": report}
+simulate.command("dataverse")(proving.simulate_dataverse)

@@ -3,16 +3,12 @@
 from enum import IntEnum
 
 from writeahead.errors import (
-    AccessDenied,
     CorruptArtifact,
     Fenced,
     InvalidInput,
     NewerArtifact,
-    NotFound,
     NotReady,
-    OutcomeUnknown,
     StoreError,
-    Unavailable,
     Unsupported,
     WriteaheadError,
 )
@@ -44,16 +40,9 @@ _OF_STATUS = {
 # What to do about it, where the message itself can't know. The first class that fits counts.
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (NewerArtifact, ""),
-    (
-        CorruptArtifact,
-        "It was left as it is; restore it from a copy if there is one: nothing is guessed around it.",
-    ),
-    (AccessDenied, "Give this user or these credentials access to the store, or name another with --store."),
-    (NotFound, "Make it, or correct --store."),
-    (Unavailable, "Run the same command again later."),
-    (OutcomeUnknown, "Run the same command again: that is safe."),
-    (Unsupported, "Use another store; 'writeahead check' says what this one lacks."),
-    (StoreError, "Correct that and run the same command again: that is safe."),
+    (CorruptArtifact, "Restore it from a copy if there is one: nothing is guessed around it."),
+    (Unsupported, "Choose another store; 'writeahead check' says what this one lacks."),
+    (StoreError, "Nothing is lost: mend that, or choose another store, and run the same command again."),
 )
 
 

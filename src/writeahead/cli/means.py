@@ -1,8 +1,10 @@
 """What a command works with: its settings, and the store and the adapter that they name."""
 
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,15 @@ class Means:
             say("warning: a memory store ends with this process: nothing could be resumed afterwards")
         return open_store(url)
 
-    def adapter(self) -> Adapter:
-        """Open the adapter; a ``module:factory`` may be in the working directory."""
+    @contextlib.contextmanager
+    def adapter(self) -> Iterator[Adapter]:
+        """Open the adapter, and close it afterwards; ``module:factory`` may be in the working directory."""
         name = self.settings.require_adapter()
         if ":" in name and (here := str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)
-        return open_adapter(name, self.settings.adapter_settings())
+        adapter = open_adapter(name, self.settings.adapter_settings())
+        with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
+            yield adapter
 
     def options(self) -> str:
         """The flags that any further command on this store needs."""

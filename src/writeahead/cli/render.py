@@ -1,6 +1,6 @@
 """What a person reads: a few aligned lines, coloured on a terminal only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from writeahead.report import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
 from writeahead.sweep import SessionSummary, SweepResult
 
-__all__ = ["show_check", "show_page", "show_report", "show_summary", "show_sweep_result"]
+__all__ = ["show_check", "show_page", "show_report", "show_simulator", "show_summary", "show_sweep_result"]
 
 _STYLES = {
     "completed": "green",
@@ -97,6 +97,13 @@ def show_check(console: Console, check: StoreCheck) -> None:
         _line(console, (word, _STYLES[word]), f"  {result.promise}: {result.tried}: {result.seen}")
     verdict = "a run on it would be safe" if check.ok else "it must not be used"
     _line(console, f"{check.store}: {verdict}")
+
+
+def show_simulator(console: Console, url: str, db: str, environment: Mapping[str, str]) -> None:
+    """Show where a simulator is, and how to write to it."""
+    _line(console, f"Dataverse simulator on {url}, database {db}; Ctrl-C ends it. To write to it:")
+    for name, value in environment.items():
+        _line(console, f"  export {name}={value}")
 
 
 def _headline(console: Console, session_id: str, status: str, reason: str | None) -> None:

@@ -1,0 +1,65 @@
+"""The commands that prove something: a store, and the whole on a remote that is simulated."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from writeahead.cli import options, render
+from writeahead.cli.failures import ExitCode
+from writeahead.cli.means import Means
+from writeahead.cli.output import Answer, print_answer
+
+__all__ = ["check", "simulate_dataverse"]
+
+_DATABASE = Path("dataverse.sqlite")
+
+
+def check(
+    *,
+    store: options.StoreOption = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Prove a store by trying what a run relies on."""
+    found = Means(config, store).store().check()
+    return Answer(
+        lambda: {
+            "store": found.store,
+            "ok": found.ok,
+            "results": [asdict(result) for result in found.results],
+        },
+        lambda console: render.show_check(console, found),
+        lambda: ExitCode.OK if found.ok else ExitCode.FAILED,
+    )
+
+
+def simulate_dataverse(
+    *,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", help="On loopback; 0 lets the system choose.")
+    ] = 0,
+    db: Annotated[Path, typer.Option("--db", metavar="FILE", help="Its SQLite file.")] = _DATABASE,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Run a Dataverse Web API until SIGTERM or Ctrl-C."""
+    from writeahead.simulator import Settings, serve
+
+    settings = Settings()
+
+    def announce(url: str) -> None:
+        environment = {
+            "DATAVERSE_URL": url,
+            "DATAVERSE_AUTHORITY": url,
+            "DATAVERSE_TENANT_ID": settings.tenant_id,
+            "DATAVERSE_CLIENT_ID": settings.client_id,
+            "DATAVERSE_CLIENT_SECRET": settings.client_secret,
+        }
+        answer = Answer(
+            lambda: {"url": url, "db": str(db), "environment": environment},
+            lambda console: render.show_simulator(console, url, str(db), environment),
+        )
+        print_answer(answer, as_json=as_json)
+
+    serve(db, port, settings=settings, on_ready=announce)

@@ -1,0 +1,200 @@
+"""The commands about one session, and the list of them."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from writeahead.cli import options, render
+from writeahead.cli.failures import ExitCode, exit_code_of_status
+from writeahead.cli.means import Means
+from writeahead.cli.output import Answer
+from writeahead.cli.session_file import read_session_file
+from writeahead.cli.signals import stop_on_signals
+from writeahead.errors import InvalidInput
+from writeahead.model import RunReport
+from writeahead.report import next_step, read_page
+from writeahead.retry import Clock
+from writeahead.runner import resume_session, unblock_session, write_back
+from writeahead.sweep import State, find_sessions
+
+__all__ = ["list_sessions", "resume", "run", "show", "unblock"]
+
+
+def run(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The session as JSON; - is stdin.")],
+    *,
+    store: options.StoreOption = None,
+    adapter: options.AdapterOption = None,
+    write: options.WriteOption = False,
+    attempts: options.AttemptsOption = None,
+    run_limit: options.RunLimitOption = None,
+    lease: options.LeaseOption = None,
+    journal: options.JournalOption = None,
+    wait_initial: options.WaitInitialOption = None,
+    wait_max: options.WaitMaxOption = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Plan a session's operations and, with --write, emit them."""
+    means = Means(
+        config,
+        store,
+        adapter,
+        attempts=attempts,
+        run_limit=run_limit,
+        lease=lease,
+        journal=journal,
+        wait_initial=wait_initial,
+        wait_max=wait_max,
+    )
+    session = read_session_file(file)
+    with means.adapter() as opened, stop_on_signals() as stop:
+        report = write_back(
+            session.operations,
+            session_id=session.session_id,
+            store=means.store(writing=write),
+            adapter=opened,
+            policy=means.settings.policy,
+            dry_run=not write,
+            stop=stop,
+        )
+    return _of_report(report, means)
+
+
+def resume(
+    session_id: options.SessionArgument,
+    *,
+    store: options.StoreOption = None,
+    adapter: options.AdapterOption = None,
+    attempts: options.AttemptsOption = None,
+    run_limit: options.RunLimitOption = None,
+    lease: options.LeaseOption = None,
+    journal: options.JournalOption = None,
+    wait_initial: options.WaitInitialOption = None,
+    wait_max: options.WaitMaxOption = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Send just what a session still lacks. Its plan was approved, so this writes."""
+    means = Means(
+        config,
+        store,
+        adapter,
+        attempts=attempts,
+        run_limit=run_limit,
+        lease=lease,
+        journal=journal,
+        wait_initial=wait_initial,
+        wait_max=wait_max,
+    )
+    with means.adapter() as opened, stop_on_signals() as stop:
+        report = resume_session(
+            session_id,
+            store=means.store(),
+            adapter=opened,
+            policy=means.settings.policy,
+            stop=stop,
+        )
+    return _of_report(report, means)
+
+
+def list_sessions(
+    *,
+    store: options.StoreOption = None,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only these; open: all that are not completed.")
+    ] = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """List the sessions of a store."""
+    means = Means(config, store)
+    opened = means.store()
+    sessions = find_sessions(opened, state, clock_skew=means.settings.policy.clock_skew)
+
+    def show(console: Console) -> None:
+        for summary in sessions:
+            render.show_summary(console, summary)
+
+    return Answer(lambda: {"store": opened.name, "sessions": [asdict(summary) for summary in sessions]}, show)
+
+
+def show(
+    session_id: options.SessionArgument,
+    *,
+    store: options.StoreOption = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Show one session: operations, history, artifacts, and what to do next."""
+    means = Means(config, store)
+    page = read_page(
+        means.store(), session_id, now=Clock().now(), clock_skew=means.settings.policy.clock_skew
+    )
+    last = page.history[-1] if page.history else None
+    step = next_step(
+        session_id,
+        page.status,
+        block_reason=page.block_reason,
+        operation=last.operation if last else None,
+        not_before=page.not_before,
+        options=means.options(),
+        resume_options=means.resume_options(page.adapter),
+    )
+    return Answer(
+        lambda: {**page.model_dump(mode="json"), "next_step": step},
+        lambda console: render.show_page(console, page, next_step=step),
+        lambda: ExitCode.FAILED if page.problem else ExitCode.OK,
+    )
+
+
+def unblock(
+    session_id: options.SessionArgument,
+    *,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the journal.")],
+    assume: options.AssumeOption = None,
+    store: options.StoreOption = None,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Let a blocked session be resumed, by your decision."""
+    if not reason.strip():
+        raise InvalidInput("--reason: say why, in a few words; it is kept in the journal")
+    assumed = _assumed(assume or [])
+    means = Means(config, store)
+    report = unblock_session(session_id, store=means.store(), reason=reason, assume=assumed)
+    # The decision is on record, which is all that this command is for.
+    return _of_report(report, means, exit_code=ExitCode.OK)
+
+
+def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = None) -> Answer:
+    step = next_step(
+        report.session_id,
+        report.status,
+        block_reason=report.block_reason,
+        operation=report.operation,
+        not_before=report.not_before,
+        options=means.options(),
+        resume_options=means.resume_options(),
+    )
+    code = exit_code_of_status(report.status) if exit_code is None else exit_code
+    return Answer(
+        lambda: {**report.model_dump(mode="json"), "next_step": step},
+        lambda console: render.show_report(console, report, next_step=step),
+        lambda: code,
+    )
+
+
+def _assumed(given: list[str]) -> dict[str, bool]:
+    assumed: dict[str, bool] = {}
+    for pair in given:
+        word, _, operation = pair.partition("=")
+        if word not in ("applied", "not-applied") or not operation:
+            raise InvalidInput(
+                "--assume: write --assume applied OPERATION, or --assume not-applied OPERATION"
+            )
+        if assumed.setdefault(operation, word == "applied") != (word == "applied"):
+            raise InvalidInput(f"--assume: {operation} can't be both applied and not-applied")
+    return assumed

@@ -1,0 +1,97 @@
+"""The command about all sessions that wait for something."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from writeahead.cli import options, render
+from writeahead.cli.failures import ExitCode, exit_code_of_status
+from writeahead.cli.means import Means
+from writeahead.cli.output import Answer, printable
+from writeahead.cli.signals import stop_on_signals
+from writeahead.errors import ResumeError
+from writeahead.journal import read_session
+from writeahead.report import sweep_step
+from writeahead.retry import Clock
+from writeahead.stores.base import ArtifactStore
+from writeahead.sweep import SweepResult, sweep, unfinished_sessions
+
+__all__ = ["sweep_sessions"]
+
+_WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
+
+
+def sweep_sessions(
+    *,
+    store: options.StoreOption = None,
+    adapter: options.AdapterOption = None,
+    write: options.WriteOption = False,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Resume every session that needs it; without --write, list what would be done."""
+    means = Means(config, store, adapter)
+    opened = means.store(writing=write)
+    if not write:
+        return _sweep_preview(opened, means)
+    codes: list[int] = []
+
+    def results() -> Iterator[SweepResult]:
+        with means.adapter() as opened_adapter, stop_on_signals() as stop:
+            for result in sweep(opened, opened_adapter, policy=means.settings.policy, stop=stop):
+                codes.append(_sweep_code(result))
+                yield result
+            if stop.is_set():
+                codes.append(ExitCode.LATER)
+
+    found = results()
+
+    def show(console: Console) -> None:
+        try:
+            for result in found:
+                render.show_sweep_result(console, result)
+        finally:
+            # A reader of our output who leaves early must not end the sweep.
+            deque(found, maxlen=0)
+
+    return Answer(
+        lambda: {"store": opened.name, "sessions": [_sweep_document(result) for result in found]},
+        show,
+        lambda: next((code for code in _WORST_FIRST if code in codes), ExitCode.OK),
+    )
+
+
+def _sweep_preview(store: ArtifactStore, means: Means) -> Answer:
+    def steps() -> Iterator[tuple[str, str]]:
+        for session_id in unfinished_sessions(store):
+            try:
+                session = read_session(store, session_id)
+                yield session_id, sweep_step(session, Clock().now(), means.settings.policy.clock_skew)
+            except ResumeError as error:
+                yield session_id, f"leave it: {error}"
+
+    def show(console: Console) -> None:
+        for session_id, step in steps():
+            console.print(printable(f"{session_id}  {step}"))
+        console.print("Nothing was done: say --write to do it.")
+
+    return Answer(
+        lambda: {
+            "store": store.name,
+            "sessions": [{"session_id": session_id, "step": step} for session_id, step in steps()],
+        },
+        show,
+    )
+
+
+def _sweep_code(result: SweepResult) -> ExitCode:
+    if result.error:
+        return ExitCode.FAILED
+    return exit_code_of_status(result.report.status) if result.report else ExitCode.OK
+
+
+def _sweep_document(result: SweepResult) -> dict[str, Any]:
+    report = result.report.model_dump(mode="json") if result.report else None
+    return {"session_id": result.session_id, "note": result.note, "error": result.error, "report": report}

@@ -1,0 +1,237 @@
+"""Each command, from what it is given to its exit code, its JSON and what is left in the store."""
+
+import json
+
+import pytest
+
+
+def statuses(done):
+    return {session["session_id"]: session["status"] for session in done.json["sessions"]}
+
+
+def test_a_dry_run_is_the_default_and_sends_nothing(cli, remote):
+    done = cli("run", cli.session("row", "row"), "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["status"] == "planned"
+    assert "--write" in done.json["next_step"]
+    assert remote.requests == []
+    assert list(cli.bytes_in_store()) == [".dry-run/s1/planned-writeback.json"]
+
+
+def test_write_sends_and_completes(cli, remote):
+    done = cli("run", cli.session("row", "row"), "--write", "--json")
+    assert done.code == 0
+    report = done.json
+    assert (report["session_id"], report["status"], report["next_step"]) == ("s1", "completed", None)
+    assert report["emitted"] == ["1-row", "2-row"]
+    assert report["receipts"]["1-row"]["outcome"] == "applied"
+    assert remote.requests == ["PUT /row", "PUT /row"]
+    assert "s1/writeback.json" in cli.bytes_in_store()
+
+
+def test_a_dry_run_plans_the_very_payloads_that_are_sent(cli):
+    file = cli.session("row", "row")
+    dry = cli("run", file, "--json").json
+    wet = cli("run", file, "--write", "--json").json
+    assert dry["operations"] == wet["operations"]
+
+
+def test_the_session_can_come_from_stdin(cli, remote, monkeypatch):
+    with cli.session("row").open("rb") as file:
+        monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": file}))
+        assert cli("run", "-", "--write").code == 0
+    assert remote.requests == ["PUT /row"]
+
+
+def test_an_exhausted_run_is_resumed_where_it_stopped(cli, remote):
+    remote.answers = [201, 503, 503]
+    done = cli("run", cli.session("row", "row"), "--write", "--json")
+    assert (done.code, done.json["status"], done.json["operation"]) == (75, "resume_needed", "2-row")
+    assert done.json["error"] == "PUT /row: 503"
+    assert done.json["next_step"] == "writeahead resume s1"
+    remote.requests.clear()
+
+    done = cli("resume", "s1", "--json")
+    assert (done.code, done.json["status"], done.json["emitted"]) == (0, "completed", ["2-row"])
+    assert remote.requests == ["PUT /row"]
+
+    done = cli("resume", "s1", "--json")
+    assert (done.code, done.json["status"], done.json["emitted"]) == (0, "no_resume_needed", [])
+    assert remote.requests == ["PUT /row"]
+
+
+def test_a_person_reads_what_happened_and_what_comes_next(cli, remote):
+    remote.answers = [201, 503, 503]
+    done = cli("run", cli.session("row", "row"), "--write", "--store", "./artifacts")
+    assert done.out.splitlines() == [
+        "s1  resume_needed",
+        "  1-row  confirmed  applied",
+        "  2-row  missing",
+        "error: PUT /row: 503",
+        "next: writeahead resume s1 --store ./artifacts",
+    ]
+    assert done.err == ""
+
+
+def test_a_rejected_operation_blocks_until_a_person_says_why_it_may_go_on(cli, remote):
+    remote.answers = [400]
+    done = cli("run", cli.session("row"), "--write", "--json")
+    assert (done.code, done.json["status"], done.json["block_reason"]) == (1, "blocked", "rejected")
+    assert cli("resume", "s1").code == 1
+    assert remote.requests == ["PUT /row"]
+
+    done = cli("unblock", "s1", "--reason", "the column was widened", "--json")
+    assert (done.code, done.json["status"]) == (0, "resume_needed")
+    assert cli("resume", "s1").code == 0
+    assert sum(remote.effects.values()) == 1
+
+
+def test_an_unknown_outcome_wants_a_decision_and_nothing_is_sent_twice(cli, remote):
+    remote.answers = [0]
+    done = cli("run", cli.session("mail", "row"), "--write", "--json")
+    assert (done.code, done.json["block_reason"]) == (1, "outcome_unknown")
+    assert "--assume applied|not-applied 1-mail" in done.json["next_step"]
+
+    refused = cli("unblock", "s1", "--reason", "looked")
+    assert refused.code == 2
+    assert "--assume applied 1-mail" in refused.err
+
+    page = cli("show", "s1", "--json").json
+    assert page["operations"][0]["state"] == "attempted"
+    assert page["operations"][0]["attempted_at"]
+
+    done = cli("unblock", "s1", "--reason", "it is in the outbox", "--assume", "applied", "1-mail", "--json")
+    assert (done.code, done.json["receipts"]["1-mail"]["outcome"]) == (0, "assumed")
+    assert cli("resume", "s1").code == 0
+    assert remote.requests == ["POST /mail", "PUT /row"]
+
+
+@pytest.mark.parametrize(
+    "assume",
+    [
+        ["perhaps", "1-mail"],
+        ["applied"],
+        ["applied", "9-mail"],
+        ["applied", "1-mail", "--assume", "not-applied", "1-mail"],
+    ],
+)
+def test_an_assumption_that_makes_no_sense_changes_nothing(cli, remote, assume):
+    remote.answers = [0]
+    cli("run", cli.session("mail"), "--write")
+    before = cli.bytes_in_store()
+    done = cli("unblock", "s1", "--reason", "looked", "--assume", *assume)
+    assert done.code == 2
+    assert 1 <= len(done.err.splitlines()) <= 2
+    assert cli.bytes_in_store() == before
+
+
+def test_show_tells_operations_history_artifacts_and_the_next_step(cli, remote):
+    remote.answers = [201, 503, 503]
+    cli("run", cli.session("row", "row"), "--write")
+    page = cli("show", "s1", "--json").json
+    assert (page["status"], page["adapter"], page["problem"]) == ("resume_needed", "crm", None)
+    assert [line["state"] for line in page["operations"]] == ["confirmed", "missing"]
+    assert [(entry["number"], entry["event"]) for entry in page["history"]] == [
+        (1, "confirmed"),
+        (2, "ended"),
+    ]
+    assert {item["key"]: item["size"] for item in page["artifacts"]} == {
+        name: len(data) for name, data in cli.bytes_in_store().items()
+    }
+    assert page["next_step"] == "writeahead resume s1"
+    text = cli("show", "s1").out
+    assert "planned-writeback.json" in text
+    assert "next: writeahead resume s1" in text
+
+
+def test_list_filters_by_state(cli, remote):
+    cli("run", cli.session("row", session_id="done"), "--write")
+    remote.answers = [503, 503]
+    cli("run", cli.session("row", session_id="later"), "--write")
+    remote.answers = [400]
+    cli("run", cli.session("row", session_id="stuck"), "--write")
+
+    everything = {"done": "completed", "later": "resume_needed", "stuck": "blocked"}
+    assert statuses(cli("list", "--json")) == everything
+    assert statuses(cli("list", "--state", "open", "--json")) == {
+        "later": "resume_needed",
+        "stuck": "blocked",
+    }
+    for session_id, status in everything.items():
+        done = cli("list", "--state", status, "--json")
+        assert (done.code, statuses(done)) == (0, {session_id: status})
+    lines = cli("list").out.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["completed", "-", "done"],
+        ["resume_needed", "0/1", "later"],
+        ["blocked", "0/1", "stuck"],
+    ]
+
+
+def test_sweep_shows_first_and_resumes_only_with_write(cli, remote):
+    remote.answers = [503, 503]
+    cli("run", cli.session("row", "row", session_id="later"), "--write")
+    remote.answers = [400]
+    cli("run", cli.session("row", session_id="stuck"), "--write")
+    before, sent = cli.bytes_in_store(), list(remote.requests)
+
+    done = cli("sweep", "--json")
+    assert done.code == 0
+    assert {item["session_id"]: item["step"].split(":")[0] for item in done.json["sessions"]} == {
+        "later": "resume it",
+        "stuck": "leave it",
+    }
+    assert (cli.bytes_in_store(), remote.requests) == (before, sent)
+
+    done = cli("sweep", "--write", "--json")
+    assert done.code == 0
+    assert [item["report"] and item["report"]["status"] for item in done.json["sessions"]] == [
+        "completed",
+        None,
+    ]
+    assert len(remote.requests) == len(sent) + 2
+
+
+def test_a_sweep_that_leaves_work_says_so_by_its_exit_code(cli, remote):
+    for session_id in ("a", "b"):
+        remote.answers = [503, 503]
+        cli("run", cli.session("row", session_id=session_id), "--write")
+    remote.answers = [503, 503, 400]
+    done = cli("sweep", "--write", "--json")
+    assert [item["report"]["status"] for item in done.json["sessions"]] == ["resume_needed", "blocked"]
+    assert done.code == 1
+    remote.answers = [503, 503]
+    assert cli("sweep", "--write").code == 75
+
+    (cli.store / "a" / "planned-writeback.json").write_bytes(b"{")
+    done = cli("sweep", "--write", "--json")
+    assert done.code == 3
+    assert done.json["sessions"][0]["error"].startswith("a/planned-writeback.json: truncated")
+
+
+def test_check_has_a_line_for_each_promise(cli):
+    done = cli("check", "--json")
+    assert (done.code, done.json["ok"]) == (0, True)
+    assert all(result["tried"] and result["seen"] for result in done.json["results"])
+    lines = cli("check").out.splitlines()
+    assert len(lines) == len(done.json["results"]) + 1
+    assert all(line.startswith("holds  ") for line in lines[:-1])
+    assert cli.bytes_in_store() == {}
+
+
+def test_other_operations_under_the_same_id_are_refused(cli, remote):
+    cli("run", cli.session("row"), "--write")
+    before, sent = cli.bytes_in_store(), list(remote.requests)
+    assert cli("run", cli.session("row"), "--write", "--json").json["status"] == "no_resume_needed"
+    done = cli("run", cli.session("row", "row"), "--write", "--json")
+    assert (done.code, done.json["type"]) == (2, "PlanConflict")
+    assert "s1" in done.json["error"]
+    assert (cli.bytes_in_store(), remote.requests) == (before, sent)
+
+
+def test_policy_flags_reach_the_run(cli, remote):
+    remote.answers = [503] * 5
+    cli("run", cli.session("row"), "--write", "--attempts", 3, "--lease", 60, "--journal", "batched")
+    assert len(remote.requests) == 3
+    plan = json.loads(cli.bytes_in_store()["s1/planned-writeback.json"])
+    assert plan["lease_seconds"] == 60
