@@ -48,7 +48,7 @@ def check_store(store: ArtifactStore, prefix: str | None = None) -> StoreCheck:
 
 
 class _Trial:
-    """The steps of one check. Each has keys of its own, and says whether the promise held, and what it saw."""
+    """The steps of one check. Each has its own keys; it says whether the promise held, and what it saw."""
 
     def __init__(self, store: ArtifactStore, prefix: str) -> None:
         self._store = store

@@ -1,0 +1,10 @@
+"""Contract kits for stores and adapters of others. Needs pytest."""
+
+import pytest
+
+# Before the import: so that a contract's failed assertion shows what it compared.
+pytest.register_assert_rewrite("writeahead.testing.store_contract")
+
+from writeahead.testing.store_contract import StoreContract, StorePlace  # noqa: E402 - see above
+
+__all__ = ["StoreContract", "StorePlace"]

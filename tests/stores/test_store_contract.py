@@ -1,0 +1,109 @@
+"""Every store keeps the contract. The places look at the bytes with other means than the stores do."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from s3_server import RawBucket
+from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.local import LocalStore
+from writeahead.stores.memory import MemoryStore
+from writeahead.stores.registry import open_store
+from writeahead.testing import StoreContract
+
+
+class Folder:
+    """A folder, seen through pathlib."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = root.as_uri()
+
+    def open(self) -> ArtifactStore:
+        return LocalStore(self.root)
+
+    def read(self, key: str) -> bytes | None:
+        path = self.root / key
+        return path.read_bytes() if path.is_file() else None
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def fill(self, prefix: str, count: int) -> None:
+        for number in range(count):
+            self.write(f"{prefix}{number:06d}", b"filled")
+
+    def keys(self) -> list[str]:
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir())
+
+
+class Dict:
+    """A named memory store, seen through its dict."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(6)
+        self.url = f"memory://{self.name}"
+
+    @property
+    def objects(self) -> dict[str, StoredObject]:
+        return MemoryStore.named(self.name)._objects
+
+    def open(self) -> ArtifactStore:
+        return MemoryStore.named(self.name)
+
+    def read(self, key: str) -> bytes | None:
+        return self.objects[key].data if key in self.objects else None
+
+    def write(self, key: str, data: bytes) -> None:
+        self.objects[key] = StoredObject(data, ObjectInfo(key, len(data)))
+
+    def fill(self, prefix: str, count: int) -> None:
+        for number in range(count):
+            self.write(f"{prefix}{number:06d}", b"filled")
+
+    def keys(self) -> list[str]:
+        return sorted(self.objects)
+
+
+class Bucket(RawBucket):
+    """A bucket, or a part of it, seen through plain HTTP."""
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}/{self.prefix}?endpoint_url={self.server}"
+
+    def open(self) -> ArtifactStore:
+        return open_store(self.url)
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def place(self, tmp_path):
+        return Folder(tmp_path / "not" / "there yet")
+
+
+class TestMemoryStore(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = {
+        "processes": "a memory store is its process's own",
+        "fork": "a fork copies a memory store; from then on there are two",
+    }
+
+    @pytest.fixture
+    def place(self):
+        place = Dict()
+        yield place
+        MemoryStore._by_name.pop(place.name, None)
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def place(self, s3_bucket):
+        # Neither of these is below the prefix, though both begin like it.
+        s3_bucket.write("team=a/service", b"not ours")
+        s3_bucket.write("team=a/service-2/a", b"not ours")
+        return Bucket(s3_bucket.server, s3_bucket.name, "team=a/service/")
