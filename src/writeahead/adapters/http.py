@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 
 import httpx
 
-from writeahead.errors import Applied
+from writeahead.errors import Applied, InvalidInput
 
-__all__ = ["applied_despite", "is_loopback", "quiet_logs", "retry_after_seconds"]
+__all__ = ["applied_despite", "is_loopback", "quiet_logs", "retry_after_seconds", "secure_url"]
 
 # A wait beyond this is no wait but a mistake, and it would overflow a date.
 _LONGEST_WAIT = 366 * 24 * 3600.0
 _DELAY_SECONDS = re.compile(r"[0-9]+")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _LOOPBACK = re.compile(r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1", re.IGNORECASE)
+_HOST = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _CLIENT_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
 
 
@@ -54,6 +55,29 @@ def applied_despite(error: httpx.HTTPError | httpx.StreamError) -> Applied:
 def is_loopback(host: str) -> bool:
     """Whether a host is this very machine, so that no TLS is needed on the way."""
     return _LOOPBACK.fullmatch(host) is not None
+
+
+def secure_url(value: object, name: str) -> httpx.URL:
+    """Read a URL that secrets may be sent to: https, or http to this machine.
+
+    Args:
+        value: As it was given.
+        name: What it is called in settings.
+
+    Raises:
+        InvalidInput: It is none, or has a user, a query or a fragment. The message does not repeat it.
+    """
+    try:
+        url = httpx.URL(value.strip()) if isinstance(value, str) else httpx.URL()
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if not _HOST.fullmatch(url.raw_host):
+        raise InvalidInput(f"{name} is not a URL such as https://host.example")
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
+        raise InvalidInput(f"{name} must begin with https:// (http:// is for loopback hosts only)")
+    if url.userinfo or url.query or url.fragment:
+        raise InvalidInput(f"{name} must have no user, query or fragment")
+    return url
 
 
 @contextlib.contextmanager

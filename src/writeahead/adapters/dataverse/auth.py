@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, service_root
 from writeahead.adapters.dataverse.errors import TransientDataverseError
-from writeahead.adapters.http import is_loopback, quiet_logs, retry_after_seconds
+from writeahead.adapters.http import is_loopback, quiet_logs, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 
 __all__ = ["DEFAULT_AUTHORITY", "ClientCredentials"]
@@ -146,6 +146,7 @@ class ClientCredentials:
             timeout=self._timeout,
             transport=self._transport,
             follow_redirects=False,
+            verify=self._endpoint.scheme == "https",
             trust_env=not is_loopback(self._endpoint.host),
         )
         failure = ""
@@ -200,16 +201,8 @@ def _seconds(value: object) -> float | None:
     return seconds if 0 < seconds < float("inf") else None
 
 
-def _authority(url: str) -> httpx.URL:
-    try:
-        authority = httpx.URL(url.strip())
-    except (httpx.InvalidURL, AttributeError, TypeError):
-        raise InvalidInput(f"DATAVERSE_AUTHORITY is not a URL: give {DEFAULT_AUTHORITY}") from None
-    secure = authority.scheme == "https" or (authority.scheme == "http" and is_loopback(authority.host))
-    if not secure or not authority.host:
-        raise InvalidInput(
-            "DATAVERSE_AUTHORITY must begin with https:// (http:// is for loopback hosts only)"
-        )
-    if authority.userinfo or authority.query or authority.fragment or authority.path not in {"", "/"}:
-        raise InvalidInput("DATAVERSE_AUTHORITY must name the host only: no user, path, query or fragment")
+def _authority(value: str) -> httpx.URL:
+    authority = secure_url(value, "DATAVERSE_AUTHORITY")
+    if authority.path not in {"", "/"}:
+        raise InvalidInput("DATAVERSE_AUTHORITY must name the host only: leave the path out")
     return authority

@@ -27,7 +27,7 @@ from writeahead.adapters.dataverse.errors import (
     TransientDataverseError,
     refusal,
 )
-from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds
+from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 
 __all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row", "require_guid", "require_name", "service_root"]
@@ -120,6 +120,8 @@ class DataverseClient:
         except RowNotFound:
             return None
         content = _json_object("GET", self._root.path + path, response)
+        if not _holds(content, select):
+            raise _unreadable("GET", self._root.path + path)
         return _row(content, response.headers.get("etag"))
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
@@ -137,7 +139,7 @@ class DataverseClient:
         params = {"$select": _names(select), "$filter": where, "$top": str(top)}
         content = _json_object("GET", self._root.path + path, self._send("GET", path, params=params))
         rows = content.get("value")
-        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        if not isinstance(rows, list) or not all(_holds(row, select) for row in rows):
             raise _unreadable("GET", self._root.path + path)
         return [_row(row, None) for row in rows]
 
@@ -187,9 +189,11 @@ class DataverseClient:
         headers["Content-Type"] = "application/json"
         response = self._send(method, path, headers=headers, content=content)
         if response.status_code != HTTPStatus.NO_CONTENT:
-            # Any proxy says 200; only a row in the body is Dataverse's own word.
-            content_read = _json_object(method, self._root.path + path, response)
-            return _row(content_read, response.headers.get("etag")).etag
+            # Nobody asked for a body, and any proxy says 200: only a row in it is Dataverse's own word.
+            row = _row(_json_object(method, self._root.path + path, response), None)
+            if row.etag is None:
+                raise _unreadable(method, self._root.path + path, response.status_code)
+            return row.etag
         etag: str | None = response.headers.get("etag")
         return etag
 
@@ -284,6 +288,8 @@ class DataverseClient:
             timeout=self._timeout,
             transport=self._transport,
             follow_redirects=False,
+            # Reading the certificates takes longer than anything else here, and without TLS they have no use.
+            verify=self._root.scheme == "https",
             # Nobody means a proxy between a machine and itself.
             trust_env=not is_loopback(self._root.host),
         )
@@ -314,16 +320,7 @@ def service_root(url: str) -> httpx.URL:
     Raises:
         InvalidInput: The URL is none of an environment. The message does not repeat it.
     """
-    try:
-        root = httpx.URL(url.strip())
-    except (httpx.InvalidURL, AttributeError, TypeError):
-        raise InvalidInput(
-            "DATAVERSE_URL is not a URL: give https://<organisation>.crm.dynamics.com"
-        ) from None
-    if root.userinfo or root.query or root.fragment:
-        raise InvalidInput("DATAVERSE_URL must have no user, query or fragment")
-    if not root.host or (root.scheme != "https" and not (root.scheme == "http" and is_loopback(root.host))):
-        raise InvalidInput("DATAVERSE_URL must begin with https:// (http:// is for loopback hosts only)")
+    root = secure_url(url, "DATAVERSE_URL")
     if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):
         raise InvalidInput("DATAVERSE_URL must name the environment only: leave the path out")
     return root.copy_with(path=WEB_API)
@@ -377,7 +374,14 @@ def _json_object(method: str, path: str, response: httpx.Response) -> Mapping[st
 
 def _unreadable(method: str, path: str, status: int | None = None) -> TransientDataverseError:
     applied = Applied.NO if method == "GET" else Applied.UNKNOWN
-    return TransientDataverseError(method, path, status, detail="the body is cut or no JSON", applied=applied)
+    return TransientDataverseError(
+        method, path, status, detail="the body is cut, no JSON or none of Dataverse's", applied=applied
+    )
+
+
+def _holds(row: object, select: Sequence[str]) -> bool:
+    """Whether this is a row with these columns; those without a value are null, not absent."""
+    return isinstance(row, Mapping) and all(name in row for name in select)
 
 
 def _row(content: Mapping[str, Any], etag_header: str | None) -> Row:
