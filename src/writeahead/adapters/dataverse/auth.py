@@ -182,8 +182,7 @@ def _failure(
             "POST", _TOKEN_PATH, status, detail="no token", applied=Applied.NO, retry_after=wait
         )
     said = [f"HTTP {status}"]
-    if content.get("error") in _KNOWN_ERRORS:
-        said.append(str(content["error"]))
+    said += [error for error in _KNOWN_ERRORS if error == content.get("error")]
     # Numbers only: they are documented ("Microsoft Entra authentication and authorization error codes").
     codes = content.get("error_codes")
     said += [f"AADSTS{code}" for code in codes if type(code) is int] if isinstance(codes, list) else []
