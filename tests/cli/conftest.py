@@ -67,7 +67,8 @@ def settings(remote):
     """The text of writeahead.toml: a store, an adapter, and no long waits."""
     return (
         f'store = "./artifacts"\nadapter = "{ADAPTER}"\n'
-        f'[policy]\nattempts = 2\nwait_initial = 0.01\n[adapters."{ADAPTER}"]\nurl = "{remote.url}"\n'
+        f"[policy]\nattempts = 2\nwait_initial = 0.01\nclock_skew = 0.1\n"
+        f'[adapters."{ADAPTER}"]\nurl = "{remote.url}"\n'
     )
 
 

@@ -15,7 +15,8 @@ from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, 
 class Crm:
     """The truth: requests in order of arrival, and effects by key.
 
-    ``answers``: statuses for the next requests, instead of applying them. 0 applies and drops the connection.
+    ``answers``: what the next requests get. 0 is applied, and dropped without an answer; so is 201, with one;
+    no other status is.
     ``hold``: while it is set, a request is applied and not answered; ``arrived`` is released for each.
     """
 
@@ -34,7 +35,7 @@ class Crm:
         with self.lock:
             self.requests.append(f"{method} {path.rsplit('/', 1)[0]}")
             answer = self.answers.pop(0) if self.answers else None
-            if answer:
+            if answer not in (None, 0, 201):
                 return answer
             if method == "PUT" and self.effects[key]:
                 return 412
@@ -42,7 +43,7 @@ class Crm:
         self.arrived.release()
         if self.hold:
             self.go_on.wait(60)
-        return 201 if answer is None else 0
+        return 0 if answer == 0 else 201
 
 
 @contextmanager

@@ -50,11 +50,12 @@ def run(
         wait_max=wait_max,
     )
     session = read_session_file(file)
+    artifacts = means.store(writing=write)
     with means.adapter() as opened, stop_on_signals() as stop:
         report = write_back(
             session.operations,
             session_id=session.session_id,
-            store=means.store(writing=write),
+            store=artifacts,
             adapter=opened,
             policy=means.settings.policy,
             dry_run=not write,
@@ -89,10 +90,11 @@ def resume(
         wait_initial=wait_initial,
         wait_max=wait_max,
     )
+    artifacts = means.store()
     with means.adapter() as opened, stop_on_signals() as stop:
         report = resume_session(
             session_id,
-            store=means.store(),
+            store=artifacts,
             adapter=opened,
             policy=means.settings.policy,
             stop=stop,
