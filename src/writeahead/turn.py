@@ -208,9 +208,13 @@ class Turn:
         return receipt
 
     def _announce(self, operation: PlannedOperation) -> None:
-        """Journal that an unprovable operation is about to be sent; that also fences out other owners."""
+        """Journal that an unprovable operation is about to be sent; that also fences out other owners.
+
+        Before each attempt, not only the first: between two, somebody may have taken the session over,
+        a person may have decided, and the operation may have been sent.
+        """
         journal = self.journal
-        if operation.replay is not ReplayClass.UNPROVABLE or operation.id in journal.attempted:
+        if operation.replay is not ReplayClass.UNPROVABLE:
             return
         journal.attempted[operation.id] = self.clock.now()
         journal.append(Event.SENDING, operation=operation.id)
@@ -231,6 +235,7 @@ class Turn:
     def _note_failure(self, operation: PlannedOperation, error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
         if error.applied is Applied.NO:
+            self._surely_unsent(operation)
             return
         now = self.clock.now()
         self.journal.attempted[operation.id] = now

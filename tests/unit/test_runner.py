@@ -188,6 +188,22 @@ def test_an_unprovable_operation_is_sent_again_after_a_sure_failure(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
     assert world.run("mail").status is RunStatus.COMPLETED
     assert world.effects_of("1-mail") == 1
+    events = [world.json(f"s1/journal/00000{number}.json")["event"] for number in (1, 2)]
+    assert events == ["sending", "sending"]
+
+
+def test_another_attempt_at_an_unprovable_operation_is_fenced_too(world):
+    world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
+    clock_sleep = world.clock.sleep
+
+    def lose_the_session_while_waiting(seconds):
+        world.store.put("s1/journal/000002.json", b"somebody else's", if_absent=True)
+        clock_sleep(seconds)
+
+    world.clock.sleep = lose_the_session_while_waiting
+    assert world.run("mail").status is RunStatus.IN_PROGRESS
+    assert world.remote.requests == ["1-mail"]
+    assert world.effects_of("1-mail") == 0
 
 
 def test_sure_failures_until_the_budget_is_gone_leave_an_unprovable_operation_resumable(world):
