@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -89,11 +89,11 @@ class SimulatorApp:
     async def record(self, request: Request, answer: _Answer, *, with_body: bool) -> "_Outcome":
         """Take one request in: log it, let it meet its fault, carry it out."""
         body = await request.body()
-        path = request.url.path
+        path = request.scope["path"]
         sequence = self._log.received(
             method=request.method,
             path=path,
-            query=request.url.query,
+            query=_query_string(request),
             headers=request.headers,
             body=body.decode("utf-8", "replace") if with_body else None,
         )
@@ -194,7 +194,11 @@ class _Recorded:
         self._with_body = with_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outcome = await self._app.record(Request(scope, receive), self._answer, with_body=self._with_body)
+        try:
+            outcome = await self._app.record(Request(scope, receive), self._answer, with_body=self._with_body)
+        except ClientDisconnect:
+            # The client died before its request was complete: nothing arrived, and nobody waits.
+            return
         await outcome.send(scope, receive, send)
 
 
@@ -214,11 +218,15 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
+def _query_string(request: Request) -> str:
+    return str(request.scope["query_string"], "latin-1")
+
+
 def _api_request(request: Request, body: bytes) -> ApiRequest:
     return ApiRequest(
         method=request.method,
-        path=request.url.path.removeprefix(API_ROOT),
-        query=request.url.query,
+        path=request.scope["path"].removeprefix(API_ROOT),
+        query=_query_string(request),
         headers=dict(request.headers),
         body=body,
         root=f"http://{request.headers.get('host', 'localhost')}{API_ROOT}",
@@ -226,5 +234,5 @@ def _api_request(request: Request, body: bytes) -> ApiRequest:
 
 
 def _nothing_here(request: Request, _body: bytes, _sequence: int) -> ApiResponse:
-    path = request.url.path
+    path = request.scope["path"]
     return error_response(ODataError(404, ErrorCode.NONE, f"There is nothing at {path}: try {API_ROOT}."))

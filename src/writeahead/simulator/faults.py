@@ -20,6 +20,7 @@ __all__ = ["Fault", "FaultAction", "Faults"]
 
 _TOO_MANY = 429
 _UNAVAILABLE = 503
+_LOWEST, _HIGHEST = 200, 599
 _LIMIT_MESSAGE = "Number of requests exceeded the limit of 6000 over time window of 300 seconds."
 _PARTIAL = b'{"@odata.context":"http://'
 
@@ -44,6 +45,20 @@ class FaultAction(StrEnum):
 
 
 _APPLIES = {FaultAction.CUT, FaultAction.NOT_JSON, FaultAction.WRONG_SCHEMA, FaultAction.DELAY}
+
+_TYPES: dict[str, Any] = {
+    "method": str,
+    "path": str,
+    "times": int | None,
+    "skip": int,
+    "apply": bool | None,
+    "status": int | None,
+    "code": str | None,
+    "message": str | None,
+    "retry_after": int | float | None,
+    "delay_before": int | float,
+    "delay_after": int | float,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +103,15 @@ class Fault:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", _action(self.action))
+        for name, kinds in _TYPES.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise InvalidInput(f"fault: {name} is {getattr(self, name)!r}, which is of the wrong type")
+        if self.status is not None and not _LOWEST <= self.status <= _HIGHEST:
+            raise InvalidInput(f"fault: status is {self.status}: give {_LOWEST} to {_HIGHEST}")
         if self.times is not None and self.times < 1:
             raise InvalidInput(f"fault: times is {self.times}: give 1 or more, or None for all")
-        if self.skip < 0 or self.delay_before < 0 or self.delay_after < 0:
-            raise InvalidInput("fault: skip, delay_before and delay_after can't be negative")
+        if min(self.skip, self.delay_before, self.delay_after, self.retry_after or 0) < 0:
+            raise InvalidInput("fault: skip, retry_after, delay_before and delay_after can't be negative")
         if self.retry_after_as not in ("seconds", "date"):
             raise InvalidInput(f"fault: retry_after_as is {self.retry_after_as!r}: give 'seconds' or 'date'")
         if self.action is FaultAction.DELAY and not (self.delay_before or self.delay_after):

@@ -1,4 +1,4 @@
-"""Query options of a read: ``$select``, ``$orderby``, ``$top``, ``$count``, and of ``$filter`` eq and and.
+"""Query options of a read: ``$select``, ``$orderby``, ``$top``, and of ``$filter`` eq and and.
 
 What OData has beyond that is refused with 501, so that a client can't come to rely on a filter that was
 not applied. Grammar: OData 4.0 part 2, "URL Conventions", section 5.1.1; string comparison ignores case as
@@ -18,7 +18,7 @@ from writeahead.simulator.values import guid
 
 __all__ = ["Query", "parse_query"]
 
-_KNOWN_OPTIONS = {"$select", "$filter", "$orderby", "$top", "$count"}
+_KNOWN_OPTIONS = {"$select", "$filter", "$orderby", "$top"}
 _OTHER_WORDS = {"or", "not", "ne", "gt", "ge", "lt", "le", "in", "add", "sub", "mul", "div", "mod", "has"}
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -45,7 +45,6 @@ class Query:
     parameters: tuple[Any, ...] = ()
     order_by: str = "id"
     top: int | None = None
-    count: bool = False
 
 
 def parse_query(table: Table, query: str) -> Query:
@@ -65,7 +64,6 @@ def parse_query(table: Table, query: str) -> Query:
         parameters=tuple(parameters),
         order_by=_order_by(table, options.get("$orderby")),
         top=_top(options.get("$top")),
-        count=options.get("$count") == "true",
     )
 
 
@@ -83,11 +81,12 @@ def _order_by(table: Table, value: str | None) -> str:
         return "id"
     terms = []
     for term in value.split(","):
-        name, _, direction = term.strip().partition(" ")
-        _column(table, name)
-        if direction not in ("", "asc", "desc"):
+        match = re.fullmatch(r"\s*(\S+)(?:\s+(asc|desc))?\s*", term)
+        if match is None:
             raise _syntax_error(f"{term.strip()!r} in $orderby")
-        terms.append(f"{_sql_name(table, name)} {direction or 'asc'}")
+        name, direction = match.groups("asc")
+        _column(table, name)
+        terms.append(f"{_sql_name(table, name)} {direction}")
     return ", ".join([*terms, "id"])
 
 

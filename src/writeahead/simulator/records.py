@@ -104,6 +104,8 @@ class Records:
         """
         changes = self._changes(table, payload)
         given = changes.pop(table.primary_key, None)
+        if row_id and given and given != row_id:
+            raise _other_id()
         row_id = row_id or given or str(uuid.uuid4())
         self._require_free(table, row_id)
         columns = {
@@ -124,9 +126,7 @@ class Records:
         """
         changes = self._changes(record.table, payload)
         if changes.pop(record.table.primary_key, record.id) != record.id:
-            raise ODataError(
-                400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL."
-            )
+            raise _other_id()
         columns = dict(record.columns)
         _apply_state(record.table, columns, changes, new=False)
         return self._store(record.table, record.id, columns | changes, now())
@@ -210,6 +210,10 @@ class Records:
             return self.get(target, guid(row_id)).id
         except ValueError:
             raise ODataError(400, ErrorCode.PAYLOAD_INVALID, f"'{row_id}' is no GUID.") from None
+
+
+def _other_id() -> ODataError:
+    return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
 
 
 def _unknown_property(table: Table, name: str) -> ODataError:

@@ -192,8 +192,8 @@ class _Running:
 def _listen(port: int) -> socket.socket:
     if not 0 <= port <= _LARGEST_PORT:
         raise InvalidInput(f"port {port} does not exist: give 0 to {_LARGEST_PORT}")
-    # With the protocol named: asyncio turns Nagle's algorithm off only where it sees TCP, and with it on, each
-    # reply with a body waits 40 ms for the client's acknowledgement of its head.
+    # With the protocol named: asyncio turns Nagle's algorithm off only where it sees TCP, and with it on,
+    # each reply with a body waits 40 ms for the client to acknowledge its head.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Without it, a port that was just in use can't be had again for a minute.

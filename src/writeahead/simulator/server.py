@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = ["Server"]
 
 _TICK = 0.1  # uvicorn counts its ticks by this, and refreshes the Date header every tenth
 _POLL = 0.001
+_GRACE = 1.0  # seconds that a stop waits for requests being answered
 # on, zero seconds: closing then sends RST and forgets unsent bytes (socket(7), SO_LINGER)
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -105,5 +107,15 @@ class Server(uvicorn.Server):
         self._app.stop_waiting()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - sets of uvicorn's
+        await self._drained(time.monotonic() + _GRACE)
+        # Clients that never finish their request, or never read their reply.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await self._drained(time.monotonic() + _GRACE)
+
+    async def _drained(self, deadline: float) -> None:
+        # uvicorn's own sets, which nobody can be told about.
+        while self.server_state.connections or self.server_state.tasks:
+            if time.monotonic() > deadline:
+                return
             await asyncio.sleep(_POLL)

@@ -65,7 +65,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     try:
         connection = _connect(path, mode="rw")
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         raise InvalidInput(f"{path} is no simulator database: start a simulator with it first") from None
     try:
         _require_format(connection, path)
@@ -83,7 +83,7 @@ def create_database(path: Path) -> sqlite3.Connection:
     """
     try:
         connection = _connect(path, mode="rwc")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise InvalidInput(f"the simulator can't use {path} as its database: {error}") from None
     try:
         # Another program's database must stay as it is, journal mode and all.
@@ -124,7 +124,11 @@ def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
     return connection
 
 

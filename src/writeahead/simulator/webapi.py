@@ -56,7 +56,7 @@ class ApiRequest:
     root: str = API_ROOT
 
     def header(self, name: str) -> str | None:
-        """A conditional header; the literal ``null``, which Microsoft's pages have clients send, means none."""
+        """A conditional header; the literal ``null``, which Microsoft has clients send, means none."""
         value = self.headers.get(name, "").strip()
         return None if value in ("", "null") else value
 
@@ -150,10 +150,8 @@ class WebApi:
     def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
         query = parse_query(table, request.query)
         records = self._records.select(table, query)
-        content: dict[str, Any] = {"@odata.context": _context(request, table, query)}
-        if query.count:
-            content["@odata.count"] = len(records)
-        return json_response(200, {**content, "value": [record.body(query.select) for record in records]})
+        rows = [record.body(query.select) for record in records]
+        return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
 
     def _read(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
         query = parse_query(table, request.query)
@@ -249,7 +247,7 @@ def _key(text: str) -> str:
 
 def _payload(request: ApiRequest) -> dict[str, Any]:
     try:
-        payload = json.loads(request.body)
+        payload = json.loads(request.body, parse_constant=_no_json)
     except ValueError:
         payload = None
     if not isinstance(payload, dict):
@@ -259,6 +257,11 @@ def _payload(request: ApiRequest) -> dict[str, Any]:
             "Error identified in Payload provided by the user: no JSON object.",
         )
     return payload
+
+
+def _no_json(constant: str) -> Any:
+    # NaN and the infinities, which Python reads and JSON has not.
+    raise ValueError(constant)
 
 
 def _no_resource(segment: str) -> ODataError:
