@@ -47,6 +47,7 @@ app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(sessions.unblock)
 app.command("sweep")(sweeping.sweep_sessions)
 app.command()(proving.check)
+app.command()(proving.demo)
 
 
 @simulate.callback()

@@ -26,7 +26,7 @@ class Answer:
     """
 
     document: Callable[[], Any]
-    show: Callable[[Console], None]
+    show: Callable[[Console], object]
     exit_code: Callable[[], int] = lambda: ExitCode.OK
 
 
@@ -66,7 +66,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _guarded(write: Callable[[], None], exit_code: Callable[[], int]) -> int:
+def _guarded(write: Callable[[], object], exit_code: Callable[[], int]) -> int:
     """Write to stdout. A reader who left early changes nothing about what a command came to."""
     try:
         write()

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.failures import ExitCode
 from writeahead.cli.means import Means
 from writeahead.cli.output import Answer, print_answer
 
-__all__ = ["check", "simulate_dataverse"]
+__all__ = ["check", "demo", "simulate_dataverse"]
 
 _DATABASE = Path("dataverse.sqlite")
 
@@ -33,6 +34,21 @@ def check(
         lambda console: render.show_check(console, found),
         lambda: ExitCode.OK if found.ok else ExitCode.FAILED,
     )
+
+
+def demo(
+    *,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="URL|s3", help="s3: a bucket on a server of its own."),
+    ] = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """See the main job: a run whose third write fails, and its resume in a new process."""
+    from writeahead.demo import run_demo
+
+    quiet = Console(quiet=True)
+    return Answer(lambda: run_demo(quiet, store=store), lambda console: run_demo(console, store=store))
 
 
 def simulate_dataverse(
