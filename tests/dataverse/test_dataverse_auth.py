@@ -41,7 +41,7 @@ def credentials(server, clock):
         client_id=CLIENT,
         client_secret=SECRET,
         authority=server.url,
-        timeout=3,
+        timeout=5,
         monotonic=clock,
     )
 
@@ -92,7 +92,15 @@ def test_threads_share_one_request(server, credentials):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_while_a_thread_waits_for_a_token(server, credentials):
+def test_a_fork_while_a_thread_waits_for_a_token(server):
+    credentials = ClientCredentials(
+        url=URL,
+        tenant_id=TENANT,
+        client_id=CLIENT,
+        client_secret=SECRET,
+        authority=server.url,
+        timeout=1,
+    )
     server.script = [SILENCE, token_reply("of the child")]
     failures = []
 
