@@ -14,6 +14,7 @@ import pytest
 
 from writeahead.errors import InvalidInput
 from writeahead.simulator import Settings, Simulator, SimulatorDatabase
+from writeahead.simulator.requestlog import RequestLog
 
 TOKEN = "token-of-the-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -193,6 +194,17 @@ def test_concurrent_creates_of_one_row_have_one_winner(sim):
         client.join()
     assert sorted(statuses) == [204] + [412] * 7
     assert len(sim.requests(applied=True)) == sim.count("tasks") == 1
+
+
+def test_a_row_and_the_note_that_it_was_applied_come_together_or_not_at_all(sim, http, monkeypatch):
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("planted")
+
+    monkeypatch.setattr(RequestLog, "applied", fail)
+    assert http.post("tasks", json={}).status_code == 500
+    assert sim.count("tasks") == 0
+    monkeypatch.undo()
+    assert http.post("tasks", json={}).status_code == 204
 
 
 def test_the_log(sim, http):
