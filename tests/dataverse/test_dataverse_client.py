@@ -1,6 +1,7 @@
 """What each answer, and each way of not answering, is made of. Over real sockets, byte for byte."""
 
 import os
+import pickle
 import socket
 import threading
 
@@ -386,3 +387,11 @@ def test_a_fork_does_not_speak_on_its_parents_connections(server, client):
     assert patch(client) == 'W/"2"'
     ports = [request.peer for request in server.requests]
     assert ports[0] == ports[2] != ports[1]
+
+
+@pytest.mark.parametrize("status", [400, 429])
+def test_an_error_survives_the_way_to_another_process(server, client, status):
+    server.script = [refused(status, "0x80072322" if status == 429 else "", Retry_After="3")]
+    caught = failure(client)
+    copied = pickle.loads(pickle.dumps(caught))
+    assert (type(copied), str(copied), vars(copied)) == (type(caught), str(caught), vars(caught))

@@ -14,8 +14,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from writeahead.adapters.base import Adapter, emits
-from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, ETAG, DataverseClient
+from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.mapping import Table, TableMapping, load_mapping
+from writeahead.adapters.dataverse.names import ETAG
 from writeahead.adapters.dataverse.payloads import (
     Baseline,
     PhoneCallActivity,

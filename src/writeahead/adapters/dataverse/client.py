@@ -27,21 +27,16 @@ from writeahead.adapters.dataverse.errors import (
     TransientDataverseError,
     refusal,
 )
-from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds, secure_url
-from writeahead.errors import Applied, InvalidInput, NotReady
+from writeahead.adapters.dataverse.names import ETAG, require_etag, require_guid, require_name, service_root
+from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds
+from writeahead.errors import Applied, NotReady
 
-__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row", "require_guid", "require_name", "service_root"]
+__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row"]
 
-WEB_API = "/api/data/v9.2"
 # Seconds. Reading is the server's time at work; a longer one ends as unknown, and the next attempt finds out.
 DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=25.0, write=25.0, pool=5.0)
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
-GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# RFC 9110, section 8.8.3. "*" is none: it would match whatever anybody has written since.
-ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_ENDPOINT = re.compile(r"/api/data/v9\.[0-9]/?")
 _HEADERS = {
     "Accept": "application/json",
     "OData-MaxVersion": "4.0",
@@ -172,7 +167,7 @@ class DataverseClient:
         """
         headers = {"If-None-Match": "*"} if create_only else {}
         if if_match is not None:
-            headers["If-Match"] = _etag(if_match)
+            headers["If-Match"] = require_etag(if_match)
         return self._write("PATCH", _row_path(entity_set, row_id), columns, headers)
 
     def post(self, entity_set: str, columns: Mapping[str, Any]) -> str | None:
@@ -314,52 +309,12 @@ class _Connections:
             self.http.close()
 
 
-def service_root(url: str) -> httpx.URL:
-    """The root of the Web API of an environment.
-
-    Raises:
-        InvalidInput: The URL is none of an environment. The message does not repeat it.
-    """
-    root = secure_url(url, "DATAVERSE_URL")
-    if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):
-        raise InvalidInput("DATAVERSE_URL must name the environment only: leave the path out")
-    return root.copy_with(path=WEB_API)
-
-
-def require_name(name: str) -> str:
-    """Return an entity set's or column's logical name; it can be no path, host or expression.
-
-    Raises:
-        InvalidInput: It is none.
-    """
-    if not NAME.fullmatch(name):
-        raise InvalidInput("a logical name must be of a-z, 0-9 and _, and begin with a letter")
-    return name
-
-
-def require_guid(value: str) -> str:
-    """Return a row's id, in lower case.
-
-    Raises:
-        InvalidInput: It is no GUID.
-    """
-    if not GUID.fullmatch(value):
-        raise InvalidInput("a row id must be a GUID, such as 00000000-0000-0000-0000-000000000001")
-    return value.lower()
-
-
 def _row_path(entity_set: str, row_id: str) -> str:
     return f"/{require_name(entity_set)}({require_guid(row_id)})"
 
 
 def _names(names: Sequence[str]) -> str:
     return ",".join(require_name(name.removeprefix("_")) and name for name in names)
-
-
-def _etag(value: str) -> str:
-    if not ETAG.fullmatch(value):
-        raise InvalidInput("the baseline holds no ETag")
-    return value
 
 
 def _json_object(method: str, path: str, response: httpx.Response) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any, cast
 
 from writeahead.errors import Applied, PermanentError, TransientError
 
@@ -68,6 +69,17 @@ class _DataverseError:
         said += [code] if code else []
         said += [detail] if detail else []
         return f"{method} {path}: {', '.join(said)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions cross process boundaries, and theirs is made of one argument.
+        error = cast("Exception", self)
+        return _restored, (type(self), error.args, error.__dict__)
+
+
+def _restored(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class TransientDataverseError(_DataverseError, TransientError):

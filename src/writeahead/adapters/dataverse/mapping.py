@@ -41,7 +41,7 @@ from pydantic import (
     ValidationError,
 )
 
-from writeahead.adapters.dataverse.client import GUID
+from writeahead.adapters.dataverse.names import GUID
 from writeahead.adapters.dataverse.payloads import INPUTS, Reference, RowWrite, Scalar
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation

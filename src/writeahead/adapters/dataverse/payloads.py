@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from writeahead.adapters.dataverse.client import GUID
+from writeahead.adapters.dataverse.names import GUID
 
 __all__ = [
     "INPUTS",
