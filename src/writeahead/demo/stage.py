@@ -157,7 +157,7 @@ def set_stage(store: str | None) -> Iterator[Stage]:
         environment = _environment(crm)
         if store == "s3":
             url = stack.enter_context(_s3())
-            environment |= _AWS
+            environment = {name: value for name, value in environment.items() if name[:4] != "AWS_"} | _AWS
         else:
             url = _lasting(store) if store else str(folder / "artifacts")
         yield Stage(crm, url, folder, environment)

@@ -176,17 +176,17 @@ class _Teller:
         transitions = crm.requests(method="PATCH", path=f"wa_callqueues({self._row_id()})", applied=True)
         table = _plain_table()
         for call in calls:
-            table.add_row("phone call", Text(call["subject"]), Text(call["wa_sessionid"]))
+            table.add_row("phone call", Text(call["subject"]), Text(_session_of(call)))
         table.add_row("queue row", Text(f"{before} -> {after}"), Text(session_id))
         for task in tasks:
-            table.add_row("task", Text(task["subject"]), Text(task["wa_sessionid"]))
+            table.add_row("task", Text(task["subject"]), Text(_session_of(task)))
         self._print(table)
-        self._claim([call["wa_sessionid"] for call in calls] == [session_id], "one phone call")
+        self._claim([_session_of(call) for call in calls] == [session_id], "one phone call")
         self._claim(
             (before, after, len(transitions)) == ("in_progress", "callback_requested", 1),
             "one transition of the queue row",
         )
-        self._claim([task["wa_sessionid"] for task in tasks] == [session_id], "one task")
+        self._claim([_session_of(task) for task in tasks] == [session_id], "one task")
         return {
             "phone_calls": [call["subject"] for call in calls],
             "queue_transitions": [f"{before} -> {after}"] * len(transitions),
@@ -216,6 +216,11 @@ def _status(artifacts: Mapping[str, Artifact]) -> str | None:
     newest = max(key for key in artifacts if "/journal/" in key)
     status: str | None = json.loads(artifacts[newest].text).get("status")
     return status
+
+
+def _session_of(row: Mapping[str, Any]) -> str:
+    """The session that a row of the CRM says it was written by."""
+    return str(row.get("wa_sessionid") or "")
 
 
 def _sizes(artifacts: Mapping[str, Artifact]) -> dict[str, int]:
