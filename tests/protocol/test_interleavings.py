@@ -1,0 +1,230 @@
+"""The real runner, store and artifacts: two runs through every schedule, three through a random sample.
+
+Figures and the seed are printed (``pytest -s``). ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request that
+goes wrong at every place of every schedule, and more samples; ``WRITEAHEAD_SEED`` repeats a sample.
+"""
+
+import os
+import random
+import threading
+
+import pytest
+from stepping import (
+    POLICY,
+    SESSION,
+    Scenario,
+    SteppingAdapter,
+    Tools,
+    Violation,
+    World,
+    as_text,
+    explore,
+    resume,
+)
+
+from writeahead import journal, runner, turn
+from writeahead.model import Receipt, RunReport, RunStatus
+from writeahead.runner import write_back
+
+EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
+DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
+
+
+@pytest.fixture(autouse=True)
+def owners_are_named_by_their_thread(monkeypatch):
+    monkeypatch.setattr(runner, "new_owner", lambda: threading.current_thread().name)
+
+
+def write(tools: Tools, *kinds: str) -> RunReport:
+    operations = [{"kind": kind, "payload": {"text": "x"}} for kind in kinds]
+    return write_back(
+        operations,
+        session_id=SESSION,
+        store=tools.store,
+        adapter=tools.adapter,
+        policy=POLICY,
+        clock=tools.clock,
+    )
+
+
+def ended(*kinds: str):
+    """A session whose first run met nothing but 503, so that all its operations remain."""
+
+    def prepare(tools: Tools) -> None:
+        busy = SteppingAdapter(tools.adapter.remote, lambda _: "not applied", tools.adapter.time)
+        assert write(Tools(tools.store, busy, tools.clock), *kinds).status is RunStatus.RESUME_NEEDED
+
+    return prepare
+
+
+def nothing(tools: Tools) -> None:
+    pass
+
+
+def two_resumes(*kinds: str, **more: object) -> Scenario:
+    return Scenario(ended(*kinds), {"A": resume, "B": resume}, **{"faults": DEPTH - 1, **more})
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "kinds",
+    [("create", "mail"), ("mail", "post")]
+    + ([("post", "edit"), ("create", "upsert", "edit")] if DEPTH > 1 else []),
+    ids="-".join,
+)
+def test_two_resumes_keep_every_promise_whatever_the_schedule(kinds):
+    coverage = explore(two_resumes(*kinds))
+    print(coverage)
+    assert coverage.states > 500, "the schedules have lost their choices"
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("kind", "outcomes", "jumps"),
+    [("mail", ("lost", "late"), 1), ("post", ("late",), 0)]
+    + ([(kind, EVERY_OUTCOME, 2) for kind in ("mail", "post", "edit")] if DEPTH > 1 else []),
+)
+def test_two_resumes_keep_every_promise_when_a_request_goes_wrong(kind, outcomes, jumps):
+    print(explore(two_resumes(kind, faults=DEPTH, outcomes=outcomes, jumps=jumps)))
+
+
+@pytest.mark.timeout(3600)
+def test_a_run_and_its_repeat_keep_every_promise_whatever_the_schedule():
+    def run(tools: Tools) -> RunReport:
+        return write(tools, "mail")
+
+    print(explore(Scenario(nothing, {"A": run, "B": run}, faults=DEPTH - 1)))
+
+
+@pytest.mark.timeout(3600)
+def test_three_runs_keep_every_promise_in_a_random_sample():
+    seed = int(os.environ.get("WRITEAHEAD_SEED", random.SystemRandom().randrange(10**9)))
+    chance = random.Random(seed)
+    steps = 0
+    samples = 100 if DEPTH == 1 else 2000 * DEPTH
+    for sample in range(samples):
+        kinds = chance.sample(["create", "upsert", "edit", "post", "mail"], k=3)
+        scenario = Scenario(
+            ended(*kinds), dict.fromkeys("ABC", resume), faults=2, crashes=2, jumps=chance.randint(1, 3)
+        )
+        world = World(scenario)
+        schedule = []
+        try:
+            while choices := world.choices():
+                schedule.append(chance.choice(choices))
+                world.do(schedule[-1])
+                world.check()
+                steps += 1
+            world.check_recovery()
+        except Violation as violation:
+            pytest.fail(f"WRITEAHEAD_SEED={seed}, sample {sample}, {kinds}: {violation}\n{as_text(schedule)}")
+        finally:
+            world.end()
+    print(f"seed {seed}: {samples} schedules, {steps} steps")
+
+
+# -- clocks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("skew", [3600.0, -3600.0], ids=["an-hour-fast", "an-hour-slow"])
+def test_a_clock_that_is_an_hour_off_doubles_no_unprovable_operation(skew):
+    print(explore(two_resumes("mail", skews={"B": skew})))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("skew", [POLICY.clock_skew, -POLICY.clock_skew], ids=["fast", "slow"])
+def test_a_clock_that_is_off_by_no_more_than_the_allowance_doubles_no_lookup(skew):
+    print(explore(two_resumes("post", skews={"B": skew})))
+
+
+# -- planted bugs --------------------------------------------------------------------------------------------
+
+
+def without_announcement(monkeypatch):
+    monkeypatch.setattr(turn.Turn, "_announce", lambda self, operation: None)
+
+
+def without_suspicion(monkeypatch):
+    monkeypatch.setattr(runner, "_suspect_lookups", lambda session, journal: None)
+
+
+def without_lease(monkeypatch):
+    monkeypatch.setattr(journal.Session, "lease_ends", None)
+    monkeypatch.setattr(journal.Journal, "lease_left", lambda self: 1e9)
+
+
+def with_a_hasty_search(monkeypatch):
+    monkeypatch.setattr(SteppingAdapter, "request_lifetime", -2 * POLICY.lease)
+
+
+def with_a_final_artifact_before_the_last_request(monkeypatch):
+    honest = turn.Turn._emit
+
+    def emit(self, operation):
+        if operation is self.journal.plan.operations[-1]:
+            self.journal.receipts[operation.id] = Receipt()
+        else:
+            honest(self, operation)
+
+    monkeypatch.setattr(turn.Turn, "_emit", emit)
+
+
+def with_the_marker_gone_before_the_final_artifact(monkeypatch):
+    honest = turn.Turn._finish
+
+    def finish(self):
+        turn.remove_markers(self.journal.store, SESSION, was_blocked=True)
+        return honest(self)
+
+    monkeypatch.setattr(turn.Turn, "_finish", finish)
+
+
+def with_the_plan_after_the_first_request(monkeypatch):
+    honest = runner.write_planned_writeback_artifact
+
+    def late(store, session_id, plan):
+        operation = plan.operations[0]
+        store.actor.world.remote.apply(operation.kind, operation.id)
+        store.head("after-the-first-request")
+        return honest(store, session_id, plan)
+
+    monkeypatch.setattr(runner, "write_planned_writeback_artifact", late)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "promise"),
+    [
+        (without_announcement, "mail", "DOUBLED"),
+        (without_suspicion, "post", "DOUBLED"),
+        (without_lease, "post", "DOUBLED"),
+        (with_a_hasty_search, "post", "DOUBLED"),
+        (with_a_final_artifact_before_the_last_request, "edit", "FINAL_TOO_EARLY"),
+        (with_the_marker_gone_before_the_final_artifact, "edit", "HIDDEN"),
+    ],
+)
+def test_a_planted_bug_is_found(plant, kind, promise, monkeypatch):
+    scenario = two_resumes(kind, faults=1)
+    scenario.start()  # by sound code: the bug is in the resumes
+    plant(monkeypatch)
+    with pytest.raises(Violation, match=promise) as found:
+        explore(scenario)
+    print(found.value)
+
+
+def test_a_plan_that_comes_after_the_first_request_is_found(monkeypatch):
+    with_the_plan_after_the_first_request(monkeypatch)
+    with pytest.raises(Violation, match="UNPLANNED_EFFECT"):
+        explore(Scenario(nothing, {"A": lambda tools: write(tools, "mail")}))
+
+
+@pytest.mark.parametrize(("kinds", "promise"), [(("mail",), "DOUBLED|REWRITTEN")])
+def test_a_store_that_ignores_if_none_match_is_found(kinds, promise):
+    with pytest.raises(Violation, match=promise):
+        explore(two_resumes(*kinds, ignores_if_absent=True))
+
+
+def test_a_pause_between_lease_check_and_request_can_double_a_lookup_and_nothing_else():
+    """No protocol without the remote's help can close this gap; the lease's margin is what bounds it."""
+    with pytest.raises(Violation, match="DOUBLED: 1-post"):
+        explore(two_resumes("post", pauses_in_send=True, jumps=2))
