@@ -360,5 +360,10 @@ def test_an_adapters_bug_is_one_line_without_its_message(cli, remote):
 
 
 def test_a_terminal_cannot_be_steered_by_a_message(cli, remote):
-    message = refused(cli, remote, "run", cli.session("row", session_id="\x1b[31mred"), "--write")
-    assert "\x1b" not in message
+    assert "\x1b" not in refused(cli, remote, "run", "\x1b[31mred.json")
+    remote.answers = [400]
+    cli("run", cli.session("row"), "--write")
+    cli("unblock", "s1", "--reason", "\x1b[31mred")
+    shown = cli("show", "s1").out
+    assert "[31mred" in shown
+    assert "\x1b" not in shown
