@@ -1,0 +1,59 @@
+"""Fixtures of the crash tests. WRITEAHEAD_TESTS=full makes them try every kill; `nox -s crash` sets it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+class Forker:
+    """Runs jobs in children of a warmed-up process; see ``forker.py``."""
+
+    def __init__(self, process, log: Path) -> None:
+        self._process, self._log = process, log
+        self.kills = 0
+
+    def __call__(self, verb, store, remote, deadly=0, *, hours=0, journal="every", **more):
+        """Run a job; gives the child's end (a signal's number is negative), and the steps that it passed."""
+        self._log.write_text("")
+        job = {"verb": verb, "store": store, "remote": remote.url, "deadly": deadly, "hours": hours}
+        job |= {"journal": journal, "log": str(self._log)} | more
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        end = int(self._process.stdout.readline())
+        self.kills += end == -9
+        return end, self._log.read_text().splitlines()
+
+
+def _forker(folder, *more):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    with subprocess.Popen(
+        [sys.executable, HERE / "forker.py", *more],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        yield Forker(process, folder / "steps")
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def forker(tmp_path_factory):
+    yield from _forker(tmp_path_factory.mktemp("forker"))
+
+
+@pytest.fixture(scope="module")
+def s3_forker(tmp_path_factory, s3_server):
+    yield from _forker(tmp_path_factory.mktemp("forker"), "s3")
+
+
+@pytest.fixture(scope="session")
+def full():
+    """Whether to try everything, which takes minutes."""
+    return os.environ.get("WRITEAHEAD_TESTS") == "full"
