@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -23,6 +25,7 @@ from writeahead.model import PlannedOperation, Receipt, RunPolicy, RunReport
 from writeahead.retry import Clock
 from writeahead.runner import resume_session, unblock_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import sweep
 
@@ -157,10 +160,12 @@ class SteppedClock(Clock):
 
 
 class TimedStore(ArtifactStore):
-    """The real memory store, dated by the world's time; it can be told to ignore If-None-Match."""
+    """A real store, dated by the world's time; it can be told to ignore If-None-Match."""
 
-    def __init__(self, time: Time, *, ignores_if_absent: bool = False) -> None:
-        self.inner = MemoryStore()
+    def __init__(
+        self, time: Time, inner: ArtifactStore | None = None, *, ignores_if_absent: bool = False
+    ) -> None:
+        self.inner = inner or MemoryStore()
         self.time = time
         self.written: dict[str, datetime] = {}
         self.ignores_if_absent = ignores_if_absent
@@ -178,6 +183,11 @@ class TimedStore(ArtifactStore):
     @property
     def content(self) -> dict[str, bytes]:
         """The raw bytes by key, past every interface."""
+        if isinstance(self.inner, LocalStore):
+            root = Path(urlsplit(self.inner.name).path)
+            return {
+                str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()
+            }
         return {key: held.data for key, held in self.inner._objects.items()}
 
     def _dated(self, info: ObjectInfo) -> ObjectInfo:
@@ -383,6 +393,7 @@ class World:
         self.store = store.copy(self.time)
         self.faults, self.crashes, self.jumps = scenario.faults, scenario.crashes, scenario.jumps
         self.seen: dict[str, bytes] = {}
+        self.log: list[str] = []
         self.actors = {
             name: Actor(name, run, self, scenario.skews.get(name, 0.0)) for name, run in scenario.runs.items()
         }
@@ -428,8 +439,10 @@ class World:
 
     def do(self, choice: Choice) -> None:
         what, *more = choice
+        self.log.append(" ".join(choice[:2]))
         if what == "go":
             name, outcome = more
+            self.log[-1] = f"{name}: {self.actors[name].at}" + (f": {outcome}" if outcome != "ok" else "")
             self.faults -= outcome != "ok"
             self.actors[name].go(outcome)
         elif what == "crash":
@@ -611,17 +624,13 @@ def explore(scenario: Scenario) -> Coverage:
                 world.do(choices[0])
                 coverage.steps += 1
         except Violation as violation:
-            raise Violation(f"{violation}\n" + as_text(schedule)) from violation
+            raise Violation("\n    ".join([str(violation), *world.log])) from violation
         finally:
             world.end()
     coverage.states = len(children)
     coverage.recoveries = len(recovered)
     coverage.interleavings = _paths(children)
     return coverage
-
-
-def as_text(schedule: list[Choice]) -> str:
-    return "\n".join("    " + " ".join(choice) for choice in schedule)
 
 
 def _paths(children: Mapping[int, list[int]]) -> int:

@@ -17,14 +17,14 @@ from stepping import (
     Tools,
     Violation,
     World,
-    as_text,
     explore,
     resume,
 )
 
 from writeahead import journal, runner, turn
+from writeahead.errors import Fenced, InvalidInput
 from writeahead.model import Receipt, RunReport, RunStatus
-from writeahead.runner import write_back
+from writeahead.runner import unblock_session, write_back
 
 EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
@@ -96,6 +96,38 @@ def test_a_run_and_its_repeat_keep_every_promise_whatever_the_schedule():
     print(explore(Scenario(nothing, {"A": run, "B": run}, faults=DEPTH - 1)))
 
 
+def unblock(tools: Tools) -> RunReport | None:
+    try:
+        return unblock_session(SESSION, store=tools.store, reason="mended", clock=tools.clock)
+    except (InvalidInput, Fenced):
+        return None  # it is not blocked yet, or somebody was faster
+
+
+def refused_then_unblocked(**more: object) -> Scenario:
+    """A resume that is refused and blocks the session, slowly; meanwhile a person and another resume."""
+    runs = {"A": resume, "person": unblock, "B": resume}
+    return Scenario(ended("edit"), runs, **{"faults": 1, "jumps": 0, "outcomes": ("refused",), **more})
+
+
+@pytest.mark.timeout(3600)
+def test_a_person_who_unblocks_while_the_blocking_run_still_sets_markers_loses_no_session():
+    print(explore(refused_then_unblocked(jumps=DEPTH - 1)))
+
+
+@pytest.mark.timeout(3600)
+def test_an_unblock_that_removed_the_blocked_marker_would_hide_the_session(monkeypatch):
+    honest = runner.unblock_session
+
+    def hasty(session_id, *, store, **more):
+        report = honest(session_id, store=store, **more)
+        store.delete(f".blocked/{session_id}")
+        return report
+
+    monkeypatch.setitem(globals(), "unblock_session", hasty)
+    with pytest.raises(Violation, match="HIDDEN"):
+        explore(refused_then_unblocked())
+
+
 @pytest.mark.timeout(3600)
 def test_three_runs_keep_every_promise_in_a_random_sample():
     seed = int(os.environ.get("WRITEAHEAD_SEED", random.SystemRandom().randrange(10**9)))
@@ -108,16 +140,15 @@ def test_three_runs_keep_every_promise_in_a_random_sample():
             ended(*kinds), dict.fromkeys("ABC", resume), faults=2, crashes=2, jumps=chance.randint(1, 3)
         )
         world = World(scenario)
-        schedule = []
         try:
             while choices := world.choices():
-                schedule.append(chance.choice(choices))
-                world.do(schedule[-1])
+                world.do(chance.choice(choices))
                 world.check()
                 steps += 1
             world.check_recovery()
         except Violation as violation:
-            pytest.fail(f"WRITEAHEAD_SEED={seed}, sample {sample}, {kinds}: {violation}\n{as_text(schedule)}")
+            head = f"WRITEAHEAD_SEED={seed}, sample {sample}, {kinds}: {violation}"
+            pytest.fail("\n    ".join([head, *world.log]))
         finally:
             world.end()
     print(f"seed {seed}: {samples} schedules, {steps} steps")

@@ -1,0 +1,410 @@
+"""Any history of runs, faults, crashes, sweeps and decisions, on real stores, against a dict of effects.
+
+``WRITEAHEAD_DEPTH`` multiplies the number of histories. A failure prints the history that leads to it.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from stepping import LIFETIME, PAST_LEASE, POLICY, Remote, SteppedClock, SteppingAdapter, Time, TimedStore
+from stepping import check_promises as hold_promises
+
+from writeahead import journal, runner, turn
+from writeahead.errors import (
+    InvalidInput,
+    OutcomeUnknown,
+    PlanConflict,
+    ResumeError,
+    StoreError,
+    Unavailable,
+)
+from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
+from writeahead.runner import resume_session, unblock_session, write_back
+from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.local import LocalStore
+from writeahead.stores.memory import MemoryStore
+from writeahead.sweep import State, find_sessions, sweep
+
+DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
+SESSIONS = ["a", "b"]
+KINDS = ["create", "upsert", "edit", "post", "mail"]
+OUTCOMES = [
+    "ok",
+    "ok",
+    "ok",
+    "not applied",
+    "lost",
+    "late",
+    "refused",
+    "conflict",
+    "bug before",
+    "bug after",
+    "crash before",
+    "crash after",
+    "interrupt after",
+]
+
+
+class Crash(BaseException):
+    """The process is gone: nothing that it would still do is done."""
+
+
+class Interrupt(BaseException):
+    """The process is told to end, and may still tidy up."""
+
+
+class AdapterBug(Exception):
+    """What no adapter may raise."""
+
+
+class FaultyStore(ArtifactStore):
+    """A real store that fails once, at its n-th call: before or after the call took effect."""
+
+    def __init__(self, inner: TimedStore) -> None:
+        self.inner = inner
+        self.heal()
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def heal(self) -> None:
+        self.countdown, self.fault, self.is_dead = -1, "", False
+
+    def _call(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
+        if self.is_dead:
+            raise Crash
+        is_due = self.countdown == 0
+        self.countdown -= 1
+        if not is_due:
+            return call()
+        if self.fault.endswith("after"):
+            call()
+        if self.fault.startswith("crash"):
+            self.is_dead = True
+            raise Crash
+        kind = Unavailable if self.fault.startswith("down") else OutcomeUnknown
+        raise kind(self.name, verb, key, "planted")
+
+    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
+        return self._call("put", key, lambda: self.inner.put(key, data, if_absent=if_absent))
+
+    def _get(self, key: str) -> StoredObject:
+        return self._call("get", key, lambda: self.inner.get(key))
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        return self._call("head", key, lambda: self.inner.head(key))
+
+    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
+        found = self._call("list", prefix, lambda: list(self.inner.list(prefix, start_after=start_after)))
+        return iter(found)
+
+    def _delete(self, key: str) -> None:
+        self._call("delete", key, lambda: self.inner.delete(key))
+
+
+class ManyRemotes(SteppingAdapter):
+    """One remote for each session; it learns at planning which operation is whose."""
+
+    def __init__(self, machine: "Histories") -> None:
+        super().__init__(Remote(), machine.ask, machine.time)
+        self.machine = machine
+
+    def plan(self, operations):
+        for operation in operations:
+            self.machine.sessions_of[operation.key] = operation.session_id
+        return super().plan(operations)
+
+    def _send(self, operation: PlannedOperation) -> Receipt:
+        remote = self.remote = self.machine.remotes[self.machine.sessions_of[operation.key]]
+        outcome = self.machine.next_outcome()
+        what, _, when = outcome.partition(" ")
+        if when == "after":
+            remote.apply(operation.kind, operation.id)
+        if what == "crash":
+            self.machine.store.is_dead = True
+            raise Crash
+        if what == "interrupt":
+            raise Interrupt
+        if what == "bug":
+            raise AdapterBug
+        self.machine.outcomes.insert(0, outcome)
+        return super()._send(operation)
+
+    def find_post(self, payload, operation):
+        self.remote = self.machine.remotes[self.machine.sessions_of[operation.key]]
+        return super().find_post(payload, operation)
+
+
+class Histories(RuleBasedStateMachine):
+    """What may happen to two sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = Time()
+        self.inner = TimedStore(self.time, self.make_store())
+        self.store = FaultyStore(self.inner)
+        self.clock = SteppedClock(self.time, sleep=self.pass_time)
+        self.remotes = {name: Remote() for name in SESSIONS}
+        self.sessions_of: dict[str, str] = {}
+        self.adapter = ManyRemotes(self)
+        self.outcomes: list[str] = []
+        self.lands = False
+        self.seen: dict[str, bytes] = {}
+
+    def make_store(self) -> ArtifactStore:
+        return MemoryStore()
+
+    # -- the world --------------------------------------------------------------------------------------
+
+    def ask(self, what: str) -> str:
+        return self.next_outcome() if what.startswith("send") else "ok"
+
+    def next_outcome(self) -> str:
+        return self.outcomes.pop(0) if self.outcomes else "ok"
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; a late request lands at its beginning, or never."""
+        for remote in self.remotes.values():
+            while self.lands and remote.late:
+                remote.land()
+        self.time.seconds += seconds
+        for remote in self.remotes.values():
+            remote.late = [late for late in remote.late if late[2] > self.time.seconds]
+
+    def run(self, call: Callable[[], RunReport]) -> RunReport | None:
+        """Make a run in this world; what it raises must be what it may raise."""
+        report = None
+        try:
+            report = call()
+        except (Crash, Interrupt, StoreError, AdapterBug):
+            pass
+        finally:
+            self.store.heal()
+            self.outcomes = []
+        if report:
+            self.believe(report)
+        return report
+
+    def believe(self, report: RunReport) -> None:
+        """Hold a report against the truth."""
+        effects = self.remotes[report.session_id].effects
+        for operation_id, receipt in report.receipts.items():
+            count = effects.get(operation_id, 0)
+            assert count == 1, f"{operation_id} took effect {count} times: {receipt}"
+        if report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED):
+            assert f"{report.session_id}/writeback.json" in self.inner.content
+            assert set(report.receipts) == {operation.id for operation in report.operations}
+        if report.status is RunStatus.BLOCKED:
+            assert report.block_reason
+            assert report.error
+
+    def planned(self, session_id: str) -> list[str] | None:
+        data = self.inner.content.get(f"{session_id}/planned-writeback.json")
+        return [one["kind"] for one in json.loads(data).get("operations", [])] if data else None
+
+    # -- what may happen --------------------------------------------------------------------------------
+
+    faults = st.one_of(
+        st.none(), st.tuples(st.integers(0, 14), st.sampled_from(["crash", "down", "unknown"]), st.booleans())
+    )
+    outcome_lists = st.lists(st.sampled_from(OUTCOMES), max_size=6)
+
+    def arm(self, fault, outcomes, lands) -> None:
+        if fault:
+            self.store.countdown, kind, after = fault
+            self.store.fault = f"{kind} {'after' if after and kind != 'down' else 'before'}"
+        self.outcomes = list(outcomes)
+        self.lands = lands
+
+    @rule(
+        session_id=st.sampled_from(SESSIONS),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
+        mode=st.sampled_from(["every", "batched"]),
+        fault=faults,
+        outcomes=outcome_lists,
+        lands=st.booleans(),
+    )
+    def write(self, *, session_id, kinds, mode, fault, outcomes, lands):
+        before = self.planned(session_id)
+        operations = [{"kind": kind, "payload": {"text": "x"}} for kind in kinds]
+        self.arm(fault, outcomes, lands)
+        try:
+            self.run(
+                lambda: write_back(
+                    operations,
+                    session_id=session_id,
+                    store=self.store,
+                    adapter=self.adapter,
+                    policy=POLICY.model_copy(update={"journal": mode}),
+                    clock=self.clock,
+                )
+            )
+        except PlanConflict:
+            assert before is not None
+            assert before != kinds
+        except ResumeError:
+            assert before == [], "a plan that is there is refused only if it is a tombstone"
+
+    @rule(
+        session_id=st.sampled_from(SESSIONS),
+        mode=st.sampled_from(["every", "batched"]),
+        fault=faults,
+        outcomes=outcome_lists,
+        lands=st.booleans(),
+    )
+    def resume(self, session_id, mode, fault, outcomes, lands):
+        before = self.planned(session_id)
+        self.arm(fault, outcomes, lands)
+        try:
+            self.run(
+                lambda: resume_session(
+                    session_id,
+                    store=self.store,
+                    adapter=self.adapter,
+                    policy=POLICY.model_copy(update={"journal": mode}),
+                    clock=self.clock,
+                )
+            )
+        except ResumeError:
+            assert not before
+
+    @rule(fault=faults, outcomes=outcome_lists, lands=st.booleans())
+    def sweep(self, fault, outcomes, lands):
+        def all_of_it() -> None:
+            for result in sweep(self.store, self.adapter, policy=POLICY, clock=self.clock):
+                if result.report:
+                    self.believe(result.report)
+
+        self.arm(fault, outcomes, lands)
+        self.run(all_of_it)
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, LIFETIME + 10, PAST_LEASE]), lands=st.booleans())
+    def advance(self, seconds, lands):
+        self.lands = lands
+        self.pass_time(seconds)
+
+    @rule(session_id=st.sampled_from(SESSIONS), fault=faults, lands=st.booleans())
+    def unblock(self, session_id, fault, lands):
+        """A person waits until nothing can land any more, looks, and says what is true."""
+        self.lands = lands
+        if any(late[0] == "mail" for late in self.remotes[session_id].late):
+            self.pass_time(LIFETIME)
+        blocked = {one.session_id: one for one in find_sessions(self.inner, State.BLOCKED, clock=self.clock)}
+        self.arm(fault, [], lands)
+        try:
+            self.run(lambda: self.unblock_truly(session_id, self.store))
+        except (InvalidInput, ResumeError):
+            assert session_id not in blocked
+        else:
+            assert session_id in blocked or fault
+
+    def unblock_truly(self, session_id: str, store: ArtifactStore) -> RunReport:
+        assume = {}
+        if (entry := journal.read_session(self.inner, session_id).entry) and (
+            entry.block_reason is BlockReason.OUTCOME_UNKNOWN
+        ):
+            assume = {entry.operation: bool(self.remotes[session_id].effects.get(entry.operation))}
+        return unblock_session(session_id, store=store, reason="looked", assume=assume, clock=self.clock)
+
+    # -- what must hold ---------------------------------------------------------------------------------
+
+    @invariant()
+    def promises_hold(self):
+        content = self.inner.content
+        for session_id, remote in self.remotes.items():
+            hold_promises(content, remote, session_id)
+        for key, data in self.seen.items():
+            assert content.get(key) == data, f"{key} has changed"
+        self.seen = {key: data for key, data in content.items() if not key.startswith(".")}
+
+    @invariant()
+    def unfinished_sessions_are_found(self):
+        found = {one.session_id for one in find_sessions(self.inner, State.OPEN, clock=self.clock)}
+        for session_id in SESSIONS:
+            is_final = f"{session_id}/writeback.json" in self.seen
+            if self.planned(session_id) and not is_final:
+                assert session_id in found
+
+    def teardown(self):
+        """Whatever has happened: sound resumes, and a person where one is needed, bring it to an end."""
+        self.store.heal()
+        self.outcomes, self.lands = [], True
+        for session_id in SESSIONS:
+            for _ in range(4):
+                if not self.planned(session_id) or f"{session_id}/writeback.json" in self.inner.content:
+                    break
+                self.pass_time(PAST_LEASE + LIFETIME)
+                report = resume_session(
+                    session_id, store=self.inner, adapter=self.adapter, policy=POLICY, clock=self.clock
+                )
+                self.believe(report)
+                if report.status is RunStatus.BLOCKED:
+                    self.unblock_truly(session_id, self.inner)
+            else:
+                pytest.fail(f"session {session_id} never came to its end")
+            self.promises_hold()
+        self.pass_time(PAST_LEASE)
+        list(sweep(self.inner, self.adapter, policy=POLICY, clock=self.clock))
+        assert not [key for key in self.inner.content if key.startswith(".")], "a marker stays behind"
+
+
+class HistoriesOnDisk(Histories):
+    def make_store(self) -> ArtifactStore:
+        self.folder = tempfile.mkdtemp()
+        return LocalStore(self.folder)
+
+    def teardown(self):
+        try:
+            super().teardown()
+        finally:
+            shutil.rmtree(self.folder)
+
+
+def try_histories(machine: type[Histories], examples: int, *, to_fail: bool = False) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=12,
+            deadline=None,
+            database=None,
+            derandomize=to_fail,
+            # A planted bug need only be found, not be brought to its shortest history.
+            phases=[Phase.generate] if to_fail else [Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(3600)
+def test_no_history_breaks_a_promise_in_memory():
+    try_histories(Histories, 200 * DEPTH)
+
+
+@pytest.mark.timeout(3600)
+def test_no_history_breaks_a_promise_on_disk():
+    try_histories(HistoriesOnDisk, 30 * DEPTH)
+
+
+def without_suspicion(monkeypatch):
+    monkeypatch.setattr(runner, "_suspect_lookups", lambda session, journal: None)
+
+
+def with_an_unknown_outcome_taken_for_a_no(monkeypatch):
+    monkeypatch.setattr(turn.Turn, "_note_failure", lambda self, operation, error: None)
+
+
+@pytest.mark.parametrize("plant", [without_suspicion, with_an_unknown_outcome_taken_for_a_no])
+def test_a_planted_bug_is_found(plant, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError, match="took effect 2 times"):
+        try_histories(Histories, 2000, to_fail=True)
