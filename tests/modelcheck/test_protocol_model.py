@@ -35,6 +35,7 @@ def shown(seen: Exploration) -> str:
     return "\n".join(f"{broken.value}:\n    " + "\n    ".join(way) for broken, way in seen.found.items())
 
 
+@pytest.mark.timeout(600)
 def test_three_resumers_and_five_operations_keep_every_promise():
     seen = explore(Model(ALL_CLASSES, resumers=3))
     print(f"{seen.states} states, {seen.steps} steps; any number of crashes and lost replies")
