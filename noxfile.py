@@ -40,6 +40,22 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Every kill and every pair of kills, every pair of faults: the full sets that the tests sample."""
+    _install(session, "test")
+    session.run(
+        "pytest", "-s", "tests/crash", "tests/faults", *session.posargs, env={"WRITEAHEAD_TESTS": "full"}
+    )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The parsers of artifacts, given far more damaged and made-up bytes than the tests do."""
+    _install(session, "test")
+    session.run("pytest", "-s", "tests/corruption", *session.posargs, env={"WRITEAHEAD_TESTS": "full"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")

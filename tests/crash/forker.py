@@ -15,27 +15,16 @@ import select
 import signal
 import subprocess
 import sys
-from datetime import timedelta
 
 import httpx
 
 from five_kinds import OPERATIONS, FiveKinds, Remote, transport_to
+from witness import Ahead
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session, write_back
-from writeahead.retry import Clock
 from writeahead.stores.memory import MemoryStore
 
 # What a run does to the disk and to the network. Reads of the clock, of memory etc. change nothing.
 SYSCALLS = "openat,write,fsync,linkat,unlinkat,renameat,mkdirat,connect,sendto,recvfrom,close"
-
-
-class Ahead(Clock):
-    """The clock of somebody who comes some hours later."""
-
-    def __init__(self, hours: float) -> None:
-        self._ahead = timedelta(hours=hours)
-
-    def now(self):
-        return super().now() + self._ahead
 
 
 class Steps:

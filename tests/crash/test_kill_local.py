@@ -7,9 +7,9 @@ import signal
 from collections import Counter
 
 import pytest
-from truth import Folder, Witness, recover
 
 from five_kinds import FiveKinds, serve
+from witness import Folder, Witness, recover
 
 KILLED = -signal.SIGKILL
 

@@ -1,0 +1,157 @@
+"""Every HTTP fault at every operation, once and for ever, and every pair of them, in process.
+
+
+The remote is the real one of ``five_kinds``, without a network: a fault says whether it got the request, and
+what the client got instead of its answer.
+"""
+
+import itertools
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from five_kinds import KINDS, OPERATIONS, FiveKinds, Remote
+from witness import POLICY, Ahead, Memory, Witness, recover
+from writeahead import resume_session, write_back
+from writeahead.model import RunStatus
+
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+
+
+class Cut(httpx.SyncByteStream):
+    """A body that breaks off."""
+
+    def __iter__(self):
+        yield b'{"key": "'
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    applied: bool
+    status: int = 0
+    raises: type[httpx.TransportError] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = b"{}"
+
+    def meet(self, pass_on, request: httpx.Request) -> httpx.Response:
+        if self.applied:
+            pass_on(request)
+        if self.raises:
+            raise self.raises(self.name, request=request)
+        if self.body is None:
+            return httpx.Response(self.status, stream=Cut())
+        return httpx.Response(self.status, headers=self.headers, content=self.body)
+
+
+NEVER_SENT = [Fault("refused", False, raises=httpx.ConnectError)]
+NEVER_SENT += [Fault("connect timeout", False, raises=httpx.ConnectTimeout)]
+LOST = [
+    Fault(f"{name}, {'applied' if applied else 'not applied'}", applied, raises=kind)
+    for name, kind in (("read timeout", httpx.ReadTimeout), ("reset mid-body", httpx.ReadError))
+    for applied in (False, True)
+]
+REFUSED = [Fault(str(status), False, status) for status in (401, 403, 409, 412, 501)]
+THROTTLED = [
+    Fault("429 seconds", False, 429, headers=(("Retry-After", "7"),)),
+    Fault("429 date", False, 429, headers=(("Retry-After", "Fri, 31 Dec 2027 23:59:59 GMT"),)),
+    Fault("429 nothing", False, 429),
+]
+FAILED = [
+    Fault(f"{status}{' applied' * applied}", applied, status)
+    for status in (408, 500, 502, 503, 504)
+    for applied in (False, True)
+]
+SPOILT = [
+    Fault("cut JSON", True, 201, body=b'{"key": "'),
+    Fault("cut off", True, 201, body=None),
+    Fault("wrong schema", True, 201, body=b'[{"error": null}]'),
+]
+FAULTS = NEVER_SENT + LOST + REFUSED + THROTTLED + FAILED + SPOILT
+SPECS = [(kind, fault, for_ever) for kind in KINDS for fault in FAULTS for for_ever in (False, True)]
+
+
+class FaultyRemote(httpx.BaseTransport):
+    """A remote and the faults that its next requests meet; each once, or for ever."""
+
+    def __init__(self, remote: Remote, specs) -> None:
+        self.remote, self.specs, self.met = remote, list(specs), 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        for spec in self.specs:
+            kind, fault, for_ever = spec
+            if request.url.path.startswith(f"/{kind}/"):
+                self.met += 1
+                if not for_ever:
+                    self.specs.remove(spec)
+                return fault.meet(self._pass_on, request)
+        return self._pass_on(request)
+
+    def _pass_on(self, request: httpx.Request) -> httpx.Response:
+        status, body = self.remote.answer(request.method, request.url.path, request.headers, request.content)
+        return httpx.Response(status, content=body)
+
+
+ENDS = {RunStatus.COMPLETED, RunStatus.RESUME_NEEDED, RunStatus.BLOCKED}
+
+
+def survive(specs) -> str:
+    """Run, resume once with the faults still there, take them away, and bring the session to its end."""
+    remote = Remote()
+    transport = FaultyRemote(remote, specs)
+    adapter = FiveKinds(remote.url, transport=transport)
+    place = Memory()
+    witness = Witness(place, remote)
+    means = {"store": place.open(), "adapter": adapter, "policy": POLICY}
+    try:
+        report = write_back(OPERATIONS, session_id="s1", clock=Ahead(), **means)
+        witness.look()
+        assert report.status in ENDS
+        assert report.status is RunStatus.COMPLETED or report.error
+        outcome = f"{report.status} {report.block_reason or ''}".strip()
+        again = resume_session("s1", clock=Ahead(1), **means)
+        witness.look()
+        assert again.status in {*ENDS, RunStatus.NO_RESUME_NEEDED}
+        assert transport.met
+        transport.specs.clear()
+        # Beyond the date of the Retry-After.
+        recover(place, remote, witness, 24 * 366 * 3, adapter)
+    except BaseException as error:
+        error.add_note("; ".join(f"{kind}: {fault.name}{' for ever' * ever}" for kind, fault, ever in specs))
+        raise
+    finally:
+        adapter.close()
+    return outcome
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_at_each_operation(fault, for_ever):
+    outcomes = Counter(survive([(kind, fault, for_ever)]) for kind in KINDS)
+    if for_ever:
+        assert "completed" not in outcomes
+    elif fault in NEVER_SENT:
+        assert outcomes == {"completed": len(KINDS)}
+
+
+@pytest.mark.timeout(3000)
+def test_pairs_of_faults():
+    pairs = list(itertools.combinations(SPECS, 2)) + [(spec, spec) for spec in SPECS]
+    seed = random.SystemRandom().randrange(10**6)
+    if not FULL:
+        pairs = random.Random(seed).sample(pairs, 150)
+    outcomes = Counter()
+    for pair in pairs:
+        try:
+            outcomes[survive(pair)] += 1
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+    print(f"{len(pairs)} pairs, seed {seed}: {dict(outcomes)}")
+    assert len(outcomes) >= 4
