@@ -1,10 +1,16 @@
-"""Contract kits for stores and adapters of others. Needs pytest."""
+"""Contract kits for stores and adapters of others, which need pytest, and stores that trace and fail."""
 
 import pytest
 
 # Before the import: so that a contract's failed assertion shows what it compared.
 pytest.register_assert_rewrite("writeahead.testing.store_contract")
 
+from writeahead.testing.decorators import (  # noqa: E402 - see above
+    FaultyStore,
+    StoreCall,
+    StoreFault,
+    TracingStore,
+)
 from writeahead.testing.store_contract import StoreContract, StorePlace  # noqa: E402 - see above
 
-__all__ = ["StoreContract", "StorePlace"]
+__all__ = ["FaultyStore", "StoreCall", "StoreContract", "StoreFault", "StorePlace", "TracingStore"]
