@@ -1,6 +1,7 @@
 """Tokens: got once, kept until shortly before they end, and no secret in any message."""
 
 import os
+import signal
 import threading
 import urllib.parse
 
@@ -116,6 +117,7 @@ def test_a_fork_while_a_thread_waits_for_a_token(server):
         pass
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that hangs must not outlive the test
         os._exit(0 if credentials() == "of the child" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     waiting.join()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import socket
 import threading
 
@@ -381,6 +382,7 @@ def test_a_fork_does_not_speak_on_its_parents_connections(server, client):
     assert patch(client) == 'W/"0"'
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that hangs must not outlive the test
         os._exit(0 if patch(client) == 'W/"1"' else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
