@@ -52,6 +52,14 @@ def test_the_script_and_the_module_are_one_command(start):
     assert script.stdout.startswith("writeahead ")
 
 
+def test_alone_it_says_what_it_can_do(start):
+    code, out, err = finished(start())
+    assert (code, err) == (0, "")
+    for command in ("run", "resume", "list", "show", "unblock", "sweep", "check", "demo", "simulate"):
+        assert f"\n  {command} " in out
+    assert "...\n" not in out
+
+
 def test_the_version_is_told_without_the_command_lines_libraries():
     code = (
         "import sys; from writeahead.cli import main; main(['--version'])\n"
@@ -102,7 +110,7 @@ def test_a_reader_who_leaves_early_changes_nothing(start, cli, remote, as_json):
 
 def test_a_long_list_into_head(start, cli, remote):
     """A pipe that closes in the middle: a list is longer than what a pipe holds."""
-    for number in range(1500):
+    for number in range(900):
         folder = cli.store / f"{number:04d}-{'x' * 60}"
         folder.mkdir(parents=True)
         (folder / "writeback.json").write_text("{}")
@@ -191,6 +199,18 @@ def test_a_signal_lets_the_request_end_and_parks_the_session(start, cli, remote,
     assert cli("resume", "s1").code == 0
     assert set(remote.effects.values()) == {1}
     assert len(remote.requests) == 2
+
+
+def test_an_interrupt_that_the_parent_ignores_stays_ignored(start, cli, remote):
+    """As for a job that a shell has put in the background, or that nohup protects."""
+    remote.hold = True
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    process = start("run", cli.session("row", "row"), "--write", **ignoring)
+    remote.arrived.acquire(timeout=60)
+    process.send_signal(signal.SIGINT)
+    remote.go_on.set()
+    code, _, err = finished(process)
+    assert (code, err) == (0, "")
 
 
 def test_a_signal_ends_the_wait_for_the_next_attempt(start, cli, remote):

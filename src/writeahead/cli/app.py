@@ -10,7 +10,6 @@ __all__ = ["app"]
 
 _BARE: dict[str, Any] = {
     "add_completion": False,
-    "no_args_is_help": True,
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,
 }

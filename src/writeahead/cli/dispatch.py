@@ -26,7 +26,7 @@ def dispatch(arguments: list[str]) -> int:
             # A name that the terminal's encoding lacks must not turn an answer into a failure.
             stream.reconfigure(errors="backslashreplace")
     try:
-        answer = app(arguments, standalone_mode=False, prog_name="writeahead")
+        answer = app(arguments or ["--help"], standalone_mode=False, prog_name="writeahead")
         if isinstance(answer, Answer):
             return print_answer(answer, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -51,6 +51,6 @@ def _fail(error: Exception, *, as_json: bool) -> int:
 
 
 def _usage_lines(error: Any) -> list[str]:
-    message = " ".join(error.format_message().split()) or "no command given."
+    message = " ".join(error.format_message().split())
     command = error.ctx.command_path if error.ctx else "writeahead"
     return [f"error: {message}", f"See '{command} --help'."]

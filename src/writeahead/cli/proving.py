@@ -44,7 +44,10 @@ def demo(
     ] = None,
     _json: options.JsonOption = False,
 ) -> Answer:
-    """See the main job: a run whose third write fails, and its resume in a new process."""
+    """See the main job: a run fails half-way, and is resumed.
+
+    The third write to a simulated CRM fails until the retries are used up; a new process resumes.
+    """
     from writeahead.demo import run_demo
 
     quiet = Console(quiet=True)

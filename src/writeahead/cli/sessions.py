@@ -78,7 +78,10 @@ def resume(
     config: options.ConfigOption = None,
     _json: options.JsonOption = False,
 ) -> Answer:
-    """Send just what a session still lacks. Its plan was approved, so this writes."""
+    """Send just what a session still lacks.
+
+    Its plan was approved when it was run with --write, so this needs no --write.
+    """
     means = Means(
         config,
         store,
@@ -130,7 +133,7 @@ def show(
     config: options.ConfigOption = None,
     _json: options.JsonOption = False,
 ) -> Answer:
-    """Show one session: operations, history, artifacts, and what to do next."""
+    """Show one session: operations, history, artifacts, next step."""
     means = Means(config, store)
     page = read_page(
         means.store(), session_id, now=Clock().now(), clock_skew=means.settings.policy.clock_skew

@@ -10,6 +10,7 @@ from writeahead.cli.failures import ExitCode
 
 __all__ = ["stop_on_signals"]
 
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _STOPPING = b"stopping after the request that is under way; Ctrl-C again exits at once\n"
 
 
@@ -26,10 +27,12 @@ def stop_on_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread can be told of signals
         return
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(reader, True)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # as set_wakeup_fd demands
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Who started us may want a signal to be ignored, as nohup and a shell's & do; so it stays.
+    wanted = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _pass) for number in wanted}
     watcher = threading.Thread(target=_watch, args=(reader, stop), daemon=True)
     watcher.start()
     try:
@@ -43,7 +46,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         os.close(reader)
 
 
-def _ignore(_number: int, _frame: object) -> None:
+def _pass(_number: int, _frame: object) -> None:
     """Take the place of the default action; `_watch` is told of the signal without this."""
 
 
@@ -51,7 +54,7 @@ def _watch(reader: int, stop: threading.Event) -> None:
     interrupts = 0
     # Each byte is a signal's number; none left means that the writing end is closed.
     while byte := os.read(reader, 1):
-        if byte[0] not in (signal.SIGINT, signal.SIGTERM):
+        if byte[0] not in _NUMBERS:
             continue
         interrupts += byte[0] == signal.SIGINT
         if interrupts > 1:

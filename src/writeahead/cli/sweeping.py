@@ -31,7 +31,10 @@ def sweep_sessions(
     config: options.ConfigOption = None,
     _json: options.JsonOption = False,
 ) -> Answer:
-    """Resume every session that needs it; without --write, list what would be done."""
+    """Resume every session that needs it.
+
+    Without --write, list what would be done.
+    """
     means = Means(config, store, adapter)
     opened = means.store(writing=write)
     if not write:
