@@ -113,7 +113,8 @@ class Adapter(ABC):
         if kind is None:
             known = ", ".join(sorted(self.kinds)) or "none"
             raise InvalidInput(
-                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r}, only {known}"
+                f"operation {operation.id}: adapter {self.name!r} has no kind {operation.kind!r},"
+                f" only: {known}"
             )
         return kind
 
