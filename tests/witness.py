@@ -49,15 +49,21 @@ class Folder:
         }
 
 
+_FIRST: dict[str, ArtifactStore] = {}
+
+
 class Bucket:
     """A bucket's bytes, read around the store."""
 
     def __init__(self, raw) -> None:
         self.raw = raw
-        self.url = f"s3://{raw.name}?endpoint_url={raw.server}"
+        self.url = f"s3://{raw.name}/{raw.prefix}?endpoint_url={raw.server}".replace("/?", "?")
 
     def open(self) -> ArtifactStore:
-        return open_store(self.url)
+        store = open_store(self.url)
+        # Making a client takes longer than a session: all stores on one endpoint share theirs here.
+        store._clients = _FIRST.setdefault(self.url.split("?")[1], store)._clients
+        return store
 
     def objects(self) -> dict[str, bytes]:
         return {key: self.raw.read(key) for key in self.raw.keys()}  # noqa: SIM118 - no dict

@@ -1,0 +1,300 @@
+"""Store faults: at each call that a run or a resume makes, once and for ever, on all three backends.
+
+Two layers. A wrapper makes the errors that a store may raise by its contract, on every backend alike. Below
+that the backends' own ways to fail: system calls of the folder, HTTP answers of the S3 server.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections import Counter
+
+import pytest
+
+from five_kinds import KINDS, OPERATIONS, FiveKinds, Remote, transport_to
+from s3_proxy import answer, applied_then, lost_reply, reset_mid_body, truncated
+from witness import POLICY, Ahead, Bucket, Folder, Memory, Witness, recover
+from writeahead import ArtifactStore, open_store, resume_session, write_back
+from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
+from writeahead.model import RunStatus
+
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+ENDS = set(RunStatus) - {RunStatus.PLANNED}
+
+
+class Calls:
+    """Counts calls; says whether the present one is to fail: one of them, or all from there on."""
+
+    def __init__(self, first: int, for_ever: bool) -> None:
+        self.first, self.for_ever = first, for_ever
+        self.count = self.met = 0
+        self.on = True
+
+    def fails(self) -> bool:
+        self.count += 1
+        hit = self.on and (self.count == self.first or (self.for_ever and self.count > self.first))
+        self.met += hit
+        return hit
+
+
+class FaultyStore(ArtifactStore):
+    """Another store, whose calls fail in one way. ``late`` is applied right before the next call."""
+
+    def __init__(self, inner: ArtifactStore, how: str, calls: Calls, clock: Ahead) -> None:
+        self._inner, self._how, self._calls, self._clock = inner, how, calls, clock
+        self._late = []
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    def _do(self, verb: str, key: str, call):  # noqa: C901 - a table
+        while self._late:
+            self.arrive()
+        if not self._calls.fails():
+            return call()
+        writes = verb in ("put", "delete")
+        lost = OutcomeUnknown if writes else Unavailable
+        match self._how:
+            case "before apply":
+                raise Unavailable(self.name, verb, key, "planted")
+            case "reply lost":
+                call()
+                raise lost(self.name, verb, key, "planted")
+            case "timeout":
+                raise lost(self.name, verb, key, "planted")
+            case "late":
+                if writes:
+                    self._late.append(call)
+                raise lost(self.name, verb, key, "planted")
+            case "access denied":
+                raise AccessDenied(self.name, verb, key, "planted")
+            case "delay before":
+                self._clock.sleep(650)  # longer than a lease
+                return call()
+            case "delay after":
+                result = call()
+                self._clock.sleep(650)
+                return result
+        raise AssertionError(self._how)
+
+    def arrive(self) -> None:
+        with contextlib.suppress(StoreError):  # it may come too late
+            self._late.pop(0)()
+
+    def _put(self, key, data, *, if_absent):
+        return self._do("put", key, lambda: self._inner.put(key, data, if_absent=if_absent))
+
+    def _get(self, key):
+        return self._do("get", key, lambda: self._inner.get(key))
+
+    def _head(self, key):
+        return self._do("head", key, lambda: self._inner.head(key))
+
+    def _list(self, prefix, start_after):
+        return iter(self._do("list", prefix, lambda: list(self._inner.list(prefix, start_after=start_after))))
+
+    def _delete(self, key):
+        return self._do("delete", key, lambda: self._inner.delete(key))
+
+
+HOWS = ("before apply", "reply lost", "timeout", "late", "access denied", "delay before", "delay after")
+
+
+class Survivor:
+    """Runs sessions under faults on one place after the other, and brings each to its end."""
+
+    def __init__(self) -> None:
+        self.remote = Remote()
+        self.adapter = FiveKinds(self.remote.url, transport=transport_to(self.remote))
+        self.outcomes: Counter[str] = Counter()
+
+    def __call__(self, place, store: ArtifactStore, calls: Calls, where: str, *, clock=None) -> bool:
+        """Run and resume with the fault, then recover without it. Gives whether the fault was met."""
+        self.remote.forget()
+        witness = Witness(place, self.remote)
+        clock = clock or Ahead()
+        try:
+            run = lambda: write_back(OPERATIONS, session_id="s1", store=store, **means)  # noqa: E731
+            resume = lambda: resume_session("s1", store=store, **means)  # noqa: E731
+            means = {"adapter": self.adapter, "policy": POLICY, "clock": clock}
+            first = self._attempt(run, witness)
+            clock.sleep(3600)
+            self._attempt(resume, witness)
+            calls.on = False
+            if isinstance(store, FaultyStore):
+                while store._late:
+                    store.arrive()
+            self.outcomes[f"{first}, then {recover(place, self.remote, witness, 48, self.adapter)}"] += 1
+        except BaseException as error:
+            error.add_note(where)
+            raise
+        return calls.met > 0
+
+    def _attempt(self, call, witness: Witness) -> str:
+        try:
+            report = call()
+        except (StoreError, ResumeError) as error:
+            ended = type(error).__name__
+        else:
+            assert report.status in ENDS
+            assert report.error or report.status in (
+                RunStatus.COMPLETED,
+                RunStatus.NO_RESUME_NEEDED,
+                RunStatus.IN_PROGRESS,
+            )
+            ended = str(report.status)
+        there = witness.look()
+        if ended in ("completed", "no_resume_needed"):
+            assert "s1/writeback.json" in there
+        return ended
+
+
+@pytest.fixture
+def survivor():
+    made = Survivor()
+    yield made
+    made.adapter.close()
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def places(request, tmp_path):
+    """Makes one empty place after the other."""
+    if request.param == "memory":
+        return Memory
+    if request.param == "local":
+        return lambda: Folder(tmp_path / secrets.token_hex(6))
+    raw = request.getfixturevalue("s3_bucket")
+
+    return lambda: Bucket(type(raw)(raw.server, raw.name, f"{secrets.token_hex(6)}/"))
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("how", HOWS)
+def test_what_a_store_may_raise_at_each_call(survivor, places, how, for_ever):
+    everywhere = FULL or places is Memory
+    met, first = 0, 1 if everywhere else 1 + secrets.randbelow(12)
+    while True:
+        place, clock, calls = places(), Ahead(), Calls(first, for_ever)
+        store = FaultyStore(place.open(), how, calls, clock)
+        if not survivor(place, store, calls, f"call {first}", clock=clock):
+            break
+        met += 1
+        first += 1
+        if not everywhere:
+            break
+    print(f"{met} faults: {dict(survivor.outcomes)}")
+    assert met >= (13 if everywhere else 1)
+
+
+CALLS = ("open", "write", "fsync", "link", "unlink", "mkdir", "stat", "fstat", "scandir")
+CODES = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("call", [*CALLS, "torn write"])
+def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_ever):
+    from writeahead.stores import local
+
+    total = 0
+    name = call.removeprefix("torn ")
+    real = getattr(os, name)
+    for code in CODES:
+        for applied in (False, True) if call in ("fsync", "link", "unlink", "mkdir") else (False,):
+            first, step = 1, 1 if FULL else 13
+            while True:
+                calls = Calls(first, for_ever)
+
+                def faulty(*args, calls=calls, code=code, applied=applied, **more):
+                    if not calls.fails():
+                        return real(*args, **more)
+                    if call == "torn write":
+                        real(args[0], bytes(args[1])[: len(args[1]) // 2])
+                    elif applied:
+                        real(*args, **more)
+                    raise OSError(code, os.strerror(code))
+
+                place = Folder(tmp_path / secrets.token_hex(6))
+                with monkeypatch.context() as patch:
+                    patch.setattr(local, "os", _Os(name, faulty))
+                    if name == "fsync":
+                        patch.setattr(local, "_sync", faulty)
+                    where = f"{call} {first}: {errno.errorcode[code]}{' applied' * applied}"
+                    met = survivor(place, open_store(place.url), calls, where)
+                if not met:
+                    break
+                total += 1
+                first += step
+    print(f"{total} faults: {dict(survivor.outcomes)}")
+    assert total
+
+
+class _Os:
+    """The module ``os`` with one function replaced, for one module only."""
+
+    def __init__(self, name, function) -> None:
+        self._name, self._function = name, function
+
+    def __getattr__(self, name):
+        return self._function if name == self._name else getattr(os, name)
+
+
+ANSWERS = {
+    "before apply": reset_mid_body,
+    "reply lost": lost_reply,
+    "503": lambda: answer(503, "SlowDown"),
+    "503 applied": lambda: applied_then(503),
+    "500": lambda: answer(500, "InternalError"),
+    "500 applied": lambda: applied_then(500, "InternalError"),
+    "403": lambda: answer(403, "AccessDenied"),
+    "409": lambda: answer(409, "ConditionalRequestConflict"),
+    "507 full": lambda: answer(507, "InsufficientStorage"),
+    "torn": truncated,
+}
+
+
+class Pattern:
+    """Plans a proxy's faults: the n-th request of any verb, or all from there on."""
+
+    def __init__(self, calls: Calls, make) -> None:
+        self.calls, self.make = calls, make
+
+    def next_fault(self, _verb):
+        return self.make() if self.calls.fails() else None
+
+
+@pytest.mark.timeout(6000)
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("what", ANSWERS)
+def test_answers_of_an_s3_server(  # noqa: PLR0917
+    survivor, s3_proxy, s3_bucket, monkeypatch, what, for_ever
+):
+    from writeahead.stores import s3
+
+    monkeypatch.setattr(s3, "_WAIT_INITIAL", 0)
+    monkeypatch.setattr(s3, "_WAIT_MAX", 0)
+    met, first = 0, 1 if FULL else 1 + secrets.randbelow(12)
+    while True:
+        prefix = secrets.token_hex(6)
+        calls = Calls(first, for_ever)
+        monkeypatch.setattr(s3_proxy, "next_fault", Pattern(calls, ANSWERS[what]).next_fault)
+        place = Bucket(type(s3_bucket)(s3_bucket.server, s3_bucket.name, f"{prefix}/"))
+        place.url = f"s3://{s3_bucket.name}/{prefix}?endpoint_url={s3_proxy.url}"
+        if not survivor(place, place.open(), calls, f"request {first}"):
+            break
+        met += 1
+        first += 1
+        if not FULL:
+            break
+    print(f"{met} faults: {dict(survivor.outcomes)}")
+    assert met
+
+
+def test_a_whole_run_needs_no_luck(survivor):
+    place, calls = Memory(), Calls(10**6, False)
+    assert not survivor(place, place.open(), calls, "no fault")
+    assert survivor.outcomes == {"completed, then no_resume_needed": 1}
+    assert set(survivor.remote.counts()) == set(KINDS)
