@@ -469,6 +469,7 @@ def test_a_malicious_plan_of_an_update_is_refused_without_a_request(sim, adapter
     [
         {"entity_set": "../x"},
         {"row_id": QUEUE},  # not the operation's key
+        {"columns+": {"prioritycode": True}},  # equal to 1, and no option
         {"columns+": {"regardingobjectid_contact_task@odata.bind": "http://evil.example/contacts(1)"}},
         {"columns+": {"regardingobjectid_contact_task@odata.bind": f"/../contacts({QUEUE})"}},
         {"columns+": {"regardingobjectid_contact_task@odata.bind": f"/accounts({QUEUE})"}},
