@@ -151,7 +151,7 @@ def test_no_adapter_and_no_store_at_all(cli, remote, folder):
 @pytest.mark.parametrize(
     ("store", "named"),
     [
-        ("zork://x", ["unknown scheme", "file, memory, s3"]),
+        ("zork://x", ["unknown scheme; known: ", "file", "s3"]),
         ("s3:bucket", ["write s3:// for a URL"]),
         ("s3://key:planted-secret@bucket", ["credentials don't belong in a URL"]),
         ("s3://bucket?zork=1", ["unknown option 'zork'", "endpoint_url"]),
