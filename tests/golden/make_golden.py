@@ -1,0 +1,155 @@
+"""Makes the sessions under ``tests/golden/v1``, by real runs; refuses to touch a folder that is there.
+
+    PYTHONPATH=tests python tests/golden/make_golden.py tests/golden/v2
+
+For a new version of the artifacts' format only: what is there stays for ever, to be resumed by later versions.
+``expected.json`` holds what the remote had applied by then, and SHA256SUMS what the bytes are.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from remotes import Meets, Remote, RemoteAdapter, operations
+from witness import Ahead
+from writeahead import RunPolicy, resume_session, write_back
+from writeahead.runner import unblock_session
+from writeahead.stores.local import LocalStore
+from writeahead.sweep import sweep
+
+KINDS = ("create", "upsert", "update", "lookup", "mail")
+ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000)
+IDS = [f"{number}-{kind}" for number, kind in enumerate(KINDS, start=1)]
+
+
+class Mortal(RemoteAdapter):
+    """Ends its process at an operation; before that, what it applied goes to a file."""
+
+    def __init__(self, remote: Remote, dies_at: str, path: Path) -> None:
+        super().__init__(remote)
+        self._dies_at, self._path = dies_at, path
+
+    def emit(self, operation):
+        if operation.id == self._dies_at:
+            self._path.write_text(json.dumps(self.remote.effects))
+            os._exit(0)
+        return super().emit(operation)
+
+
+class Maker:
+    """One folder with one session, and what the remote had applied."""
+
+    def __init__(self, root: Path, session_id: str) -> None:
+        self.id = session_id
+        self.store = LocalStore(root / session_id)
+        self.remote = Remote()
+        self.effects_file = root / "effects"
+
+    def run(self, policy: RunPolicy = ONCE, *, dies_at: str = "", **script: list[Meets]) -> None:
+        self.remote.script = {next(name for name in IDS if kind in name): met for kind, met in script.items()}
+        self._maybe_in_a_child(dies_at, lambda adapter: self._write(adapter, policy))
+
+    def resume(self, *, dies_at: str = "", hours: float = 1) -> None:
+        self._maybe_in_a_child(dies_at, lambda adapter: self._resume(adapter, hours))
+
+    def _write(self, adapter: RemoteAdapter, policy: RunPolicy) -> None:
+        write_back(operations(*KINDS), session_id=self.id, store=self.store, adapter=adapter, policy=policy)
+
+    def _resume(self, adapter: RemoteAdapter, hours: float) -> None:
+        resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=Ahead(hours))
+
+    def _maybe_in_a_child(self, dies_at: str, work) -> None:
+        if not dies_at:
+            work(RemoteAdapter(self.remote))
+            return
+        pid = os.fork()
+        if pid == 0:
+            work(Mortal(self.remote, dies_at, self.effects_file))
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        self.remote.effects = json.loads(self.effects_file.read_text())
+        self.effects_file.unlink()
+
+    def unblock(self, **assume: bool) -> None:
+        unblock_session(
+            self.id,
+            store=self.store,
+            reason="looked it up",
+            assume={next(name for name in IDS if kind in name): was for kind, was in assume.items()},
+        )
+
+
+def make(root: Path) -> dict[str, list[str]]:
+    effects = {}
+
+    @contextlib.contextmanager
+    def session(name: str):
+        maker = Maker(root, name)
+        yield maker
+        effects[name] = maker.remote.effects
+
+    with session("final") as it:
+        it.run()
+    with session("parked") as it:
+        it.run(update=[Meets.UNAVAILABLE])
+    with session("parked-batched") as it:
+        it.run(ONCE.model_copy(update={"journal": "batched"}), update=[Meets.UNAVAILABLE])
+    with session("parked-lookup-unknown") as it:
+        it.run(lookup=[Meets.LOST_REPLY])
+    with session("parked-retry-after") as it:
+        it.run(create=[Meets.RETRY_AFTER])
+    with session("blocked-conflict") as it:
+        it.run(update=[Meets.CONFLICT])
+    with session("blocked-rejected") as it:
+        it.run(upsert=[Meets.REJECTED])
+    with session("blocked-unknown") as it:
+        it.run(mail=[Meets.LOST_REPLY])
+    with session("unblocked") as it:
+        it.run(update=[Meets.CONFLICT])
+        it.unblock()
+    with session("unblocked-assumed") as it:
+        it.run(mail=[Meets.LOST_REPLY])
+        it.unblock(mail=True)
+    with session("in-progress-planned") as it:
+        it.run(dies_at="1-create")
+    with session("in-progress") as it:
+        it.run(dies_at="3-update")
+    with session("in-progress-announced") as it:
+        it.run(dies_at="5-mail")
+    with session("in-progress-claimed") as it:
+        it.run(update=[Meets.UNAVAILABLE])
+        it.resume(dies_at="3-update")
+    with session("abandoned") as it:
+        it.store.put(".open/abandoned", b"")
+        list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=Ahead(1)))
+    with session("marker-only") as it:
+        it.store.put(".open/marker-only", b"")
+    with session("dry-run") as it:
+        write_back(
+            operations(*KINDS),
+            session_id=it.id,
+            store=it.store,
+            adapter=RemoteAdapter(it.remote),
+            dry_run=True,
+        )
+    return effects
+
+
+def main() -> None:
+    root = Path(sys.argv[1])
+    root.mkdir()
+    expected = make(root)
+    (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
+    sums = "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    )
+    (root / "SHA256SUMS").write_text(sums)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Sessions as version 1 of the artifacts' format wrote them: never changed, and resumed by every later version."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from remotes import Remote, RemoteAdapter, operations
+from witness import Ahead
+from writeahead import ResumeError, RunPolicy, resume_session, write_back
+from writeahead.artifacts import decode, encode_model, is_abandoned
+from writeahead.model import (
+    AbandonedPlan,
+    BlockReason,
+    JournalEntry,
+    PlannedWriteback,
+    RunStatus,
+    Writeback,
+    idempotency_key,
+)
+from writeahead.runner import unblock_session
+from writeahead.stores.local import LocalStore
+from writeahead.sweep import find_sessions, sweep, unfinished_sessions
+
+V1 = Path(__file__).parent / "v1"
+EXPECTED = json.loads((V1 / "expected.json").read_text())
+KINDS = ("create", "upsert", "update", "lookup", "mail")
+IDS = [f"{number}-{kind}" for number, kind in enumerate(KINDS, start=1)]
+POLICY = RunPolicy(clock_skew=0, run_limit=3000, wait_initial=0)
+# What each resume must send. A search is no request.
+SENT = {
+    "parked": IDS[2:],
+    "parked-batched": IDS[2:],
+    "parked-lookup-unknown": IDS[4:],
+    "parked-retry-after": IDS,
+    "unblocked": IDS[2:],
+    "unblocked-assumed": [],
+    "in-progress-planned": IDS,
+    "in-progress": IDS[2:],
+    "in-progress-claimed": IDS[2:],
+}
+BLOCKED = {
+    "blocked-conflict": (BlockReason.CONFLICT_DETECTED, IDS[2:]),
+    "blocked-rejected": (BlockReason.REJECTED, IDS[1:]),
+    "blocked-unknown": (BlockReason.OUTCOME_UNKNOWN, []),
+    "in-progress-announced": (BlockReason.OUTCOME_UNKNOWN, IDS[4:]),
+}
+
+
+@pytest.fixture
+def golden(tmp_path):
+    """Makes a copy of a session's store, and a remote that had applied what the real one had."""
+
+    def copy(name):
+        shutil.copytree(V1 / name, tmp_path / name)
+        return LocalStore(tmp_path / name), Remote(effects=list(EXPECTED[name]))
+
+    return copy
+
+
+def resume(name, store, remote, hours=2):
+    adapter = RemoteAdapter(remote)
+    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=Ahead(hours))
+
+
+def test_not_one_byte_has_changed():
+    lines = (V1 / "SHA256SUMS").read_text().splitlines()
+    held = {
+        str(path.relative_to(V1)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in V1.rglob("*")
+        if path.is_file() and path.name != "SHA256SUMS"
+    }
+    assert held == {path: digest for digest, path in (line.split("  ") for line in lines)}
+    assert len(held) > 60
+
+
+def test_each_artifact_is_read_and_written_again_byte_by_byte():
+    seen = Counter()
+    for path in V1.rglob("*/*.json"):
+        key = str(path.relative_to(V1)).split("/", 1)[1]
+        data = path.read_bytes()
+        model = {"writeback.json": Writeback, "planned-writeback.json": PlannedWriteback}.get(
+            path.name, JournalEntry
+        )
+        if model is PlannedWriteback and is_abandoned(data, key=key):
+            model = AbandonedPlan
+        assert encode_model(decode(data, model, key=key)) == data
+        seen[model] += 1
+    assert set(seen) == {PlannedWriteback, JournalEntry, Writeback, AbandonedPlan}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_can_be_resumed_is(golden, name):
+    store, remote = golden(name)
+    _complete(name, store, remote, SENT[name])
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_what_is_blocked_says_why_and_goes_on_when_unblocked(golden, name):
+    store, remote = golden(name)
+    reason, sent = BLOCKED[name]
+    report = resume(name, store, remote)
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, reason)
+    assert report.error
+    assert remote.requests == []
+    assume = {}
+    if reason is BlockReason.OUTCOME_UNKNOWN:
+        assume = {"5-mail": remote.count(idempotency_key(name, "5-mail")) == 1}
+    unblock_session(name, store=store, reason="looked it up", assume=assume, clock=Ahead(2))
+    _complete(name, store, remote, sent)
+
+
+def _complete(name, store, remote, sent):
+    assert list(unfinished_sessions(store)) == [name]
+    report = resume(name, store, remote)
+    assert report.status is RunStatus.COMPLETED, report.error
+    assert remote.requests == sent
+    assert [remote.count(idempotency_key(name, one)) for one in IDS] == [1] * 5
+    assert list(unfinished_sessions(store)) == []
+
+
+def test_what_is_complete_stays_so(golden):
+    store, remote = golden("final")
+    report = resume("final", store, remote)
+    assert report.status is RunStatus.NO_RESUME_NEEDED
+    assert [report.receipts[one].outcome for one in IDS] == ["applied"] * 5
+    assert remote.requests == []
+    adapter = RemoteAdapter(remote)
+    again = write_back(operations(*KINDS), session_id="final", store=store, adapter=adapter)
+    assert again.status is RunStatus.NO_RESUME_NEEDED
+
+
+def test_a_live_owner_is_left_alone(golden):
+    store, remote = golden("in-progress")
+    # A checkout's files are as new as a live owner's.
+    (Path(store.name.removeprefix("file://")) / "in-progress/journal/000002.json").touch()
+    assert resume("in-progress", store, remote, hours=0).status is RunStatus.IN_PROGRESS
+    assert remote.requests == []
+
+
+def test_what_was_abandoned_stays_so(golden):
+    store, remote = golden("abandoned")
+    with pytest.raises(ResumeError, match="abandoned"):
+        resume("abandoned", store, remote)
+    with pytest.raises(ResumeError, match="abandoned"):
+        write_back(operations(*KINDS), session_id="abandoned", store=store, adapter=RemoteAdapter(remote))
+    assert remote.requests == []
+
+
+def test_a_marker_without_a_plan_is_swept(golden):
+    store, remote = golden("marker-only")
+    [result] = sweep(store, RemoteAdapter(remote), policy=POLICY, clock=Ahead(2))
+    assert "abandoned" in result.note
+    assert list(unfinished_sessions(store)) == []
+
+
+def test_a_dry_run_cannot_be_resumed(golden):
+    store, remote = golden("dry-run")
+    assert list(find_sessions(store)) == []
+    with pytest.raises(ResumeError, match="neither"):
+        resume("dry-run", store, remote)
+    assert remote.requests == []
