@@ -47,7 +47,7 @@ def test_a_plug_in_can_t_take_a_built_in_scheme(install):
 
 def test_a_plug_in_is_listed_among_the_known_schemes(install):
     install("plug_c", "plug", MODULE)
-    with pytest.raises(InvalidInput, match="known: file, memory, plug, s3"):
+    with pytest.raises(InvalidInput, match="known: az, file, gs, memory, plug, s3"):
         open_store("gopher://x")
 
 
@@ -82,11 +82,28 @@ except InvalidInput as error:
     assert missing in ended.stdout
 
 
+@pytest.mark.parametrize("url", ["s3://bucket?client=obstore", "gs://bucket", "az://container?account=me"])
+def test_a_missing_obstore_says_what_to_install(url):
+    program = f"""
+import sys
+sys.modules["obstore"] = None
+from writeahead.errors import InvalidInput
+from writeahead.stores.registry import open_store
+try:
+    open_store({url!r})
+except InvalidInput as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.count("\n") == 1
+    assert 'pip install "writeahead[obstore]"' in ended.stdout
+
+
 def test_the_registry_loads_no_backend():
     program = """
 import sys
 import writeahead.stores.registry
-backends = {"s3fs", "fsspec", "httpx", "writeahead.stores.local", "writeahead.stores.memory"}
+backends = {"s3fs", "fsspec", "obstore", "httpx", "writeahead.stores.local", "writeahead.stores.memory"}
 loaded = sys.modules.keys() & backends
 print(sorted(loaded))
 """

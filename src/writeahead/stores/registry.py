@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
-from writeahead.stores.urls import scheme_of
+from writeahead.stores.urls import client_of, scheme_of
 
 __all__ = ["open_store"]
 
@@ -17,12 +17,23 @@ Factory: TypeAlias = Callable[[str], ArtifactStore]
 
 # By name rather than by import: `import writeahead` must load neither a backend nor its client library.
 _BUILT_IN = {
+    "az": "writeahead.stores.obstore_clients:azure_from_url",
     "file": "writeahead.stores.local:from_url",
+    "gs": "writeahead.stores.obstore_clients:gcs_from_url",
     "memory": "writeahead.stores.memory:from_url",
     "s3": "writeahead.stores.s3:from_url",
 }
+# For schemes that more than one client library serves, by the URL's option ``client``.
+_CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_clients:s3_from_url"}}
 # The extra that brings what a backend imports: {module that may be missing: extra}.
-_EXTRAS = {"s3fs": "s3", "fsspec": "s3", "aiobotocore": "s3", "aiohttp": "s3", "botocore": "s3"}
+_EXTRAS = {
+    "s3fs": "s3",
+    "fsspec": "s3",
+    "aiobotocore": "s3",
+    "aiohttp": "s3",
+    "botocore": "s3",
+    "obstore": "obstore",
+}
 
 
 def open_store(url: str) -> ArtifactStore:
@@ -33,7 +44,10 @@ def open_store(url: str) -> ArtifactStore:
 
             - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes it.
             - ``memory://name``: one store per name and process.
-            - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of it.
+            - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of it;
+              all options are those of `writeahead.stores.s3_options.S3Options`. With ``client=obstore``
+              through that client, by default through s3fs.
+            - ``gs://bucket/prefix``, ``az://container/prefix?account=...``: through obstore.
             - a scheme that an installed package offers as an entry point of the group
               ``writeahead.stores``: its name is the scheme, its object a callable from URL to store.
 
@@ -47,12 +61,17 @@ def open_store(url: str) -> ArtifactStore:
     if scheme is None:
         # file:// is the one form that its backend has to understand.
         return _factory("file")(Path(url).expanduser().absolute().as_uri())
-    return _factory(scheme)(url)
+    return _factory(scheme, client_of(url))(url)
 
 
-def _factory(scheme: str) -> Factory:
+def _factory(scheme: str, client: str | None = None) -> Factory:
     target = _BUILT_IN.get(scheme)
     if target is not None:
+        if client is not None and scheme in _CLIENTS:
+            target = _CLIENTS[scheme].get(client)
+        if target is None:
+            clients = ", ".join(sorted(_CLIENTS[scheme]))
+            raise InvalidInput(f"store {scheme}://...: unknown client; known: {clients}")
         return _load_built_in(scheme, target)
     found = entry_points(group=GROUP, name=scheme)
     if not found:

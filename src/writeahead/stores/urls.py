@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from writeahead.errors import InvalidInput
 
-__all__ = ["StoreUrl", "parse_store_url"]
+__all__ = ["StoreUrl", "client_of", "parse_store_url", "scheme_of"]
 
 # A scheme has two characters or more, so that nobody's drive letter is taken for one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
@@ -40,6 +40,12 @@ def scheme_of(url: str) -> str | None:
             f"store {match[0]!r}...: write {match[0]}// for a URL, or ./{match[0]} for a folder"
         )
     return match[1].lower()
+
+
+def client_of(url: str) -> str | None:
+    """The value of a store URL's option ``client``, which says by what library it is to be reached."""
+    query = url.partition("#")[0].partition("?")[2]
+    return dict(parse_qsl(query)).get("client")
 
 
 def parse_store_url(url: str, *, options: Collection[str] = ()) -> StoreUrl:

@@ -1,0 +1,140 @@
+"""What stores behind a network client share: the one retry loop, and how a refused create is settled."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+from writeahead.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidInput,
+    OutcomeUnknown,
+    StoreError,
+    Unavailable,
+)
+from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
+
+__all__ = ["KEY", "Failure", "RemoteStore", "checked_prefix"]
+
+ATTEMPTS = 4
+# Seconds.
+WAIT_INITIAL = 0.1
+WAIT_MAX = 2.0
+
+# Others may keep objects beside ours whose names are no keys of ours: a console's "folder/" e.g.
+KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
+
+_PREFIX_SEGMENT = re.compile(r"[\w!'()*+,.:=@-]+")
+# S3 and its like allow 1024 bytes for a key: what our own keys leave of that.
+_MAX_PREFIX_BYTES = 1024 - MAX_KEY_BYTES - 1
+
+_T = TypeVar("_T")
+
+
+def checked_prefix(place: str, prefix: str) -> str:
+    """What stands before every key, with its ``/`` if there is anything.
+
+    Args:
+        place: What an error calls the place, e.g. ``s3://bucket``.
+        prefix: Without ``/`` at either end; at most 123 bytes.
+
+    Raises:
+        InvalidInput: This can't be a prefix.
+    """
+    parts = prefix.split("/") if prefix else []
+    if any(part in (".", "..") or not _PREFIX_SEGMENT.fullmatch(part) for part in parts):
+        raise InvalidInput(f"store {place}/...: the prefix has an empty, '.', '..' or odd segment")
+    if len(prefix.encode()) > _MAX_PREFIX_BYTES:
+        raise InvalidInput(f"store {place}/...: the prefix has more than {_MAX_PREFIX_BYTES} bytes")
+    return f"{prefix}/" if prefix else ""
+
+
+class Failure(Exception):
+    """One request failed.
+
+    Args:
+        error: What to raise if it is not tried again.
+        detail: What happened, in one line, without hosts, queries and server messages.
+        status: The HTTP status; None if there was no answer, or the client does not tell.
+        retry: Whether another attempt may fare better.
+        unknown: Whether the request may have taken effect.
+        absent: Whether the object is not there, while its bucket may be.
+    """
+
+    def __init__(
+        self,
+        error: type[StoreError],
+        detail: str,
+        *,
+        status: int | None = None,
+        retry: bool = False,
+        unknown: bool = False,
+        absent: bool = False,
+    ) -> None:
+        self.error = error
+        self.detail = detail
+        self.status = status
+        self.retry = retry
+        self.unknown = unknown
+        self.absent = absent
+        super().__init__(detail)
+
+
+class RemoteStore(ArtifactStore):
+    """A store whose verbs are requests that raise `Failure`, and are sent by `_retried`."""
+
+    # A store without credentials: whatever a bucket's policy says, an artifact needs an owner.
+    _anonymous: bool = False
+
+    @abstractmethod
+    def _read(self, key: str) -> StoredObject:
+        """One request for an object; raises `Failure`."""
+
+    def _get(self, key: str) -> StoredObject:
+        return self._retried("get", key, lambda: self._read(key))
+
+    def _settle(self, key: str, data: bytes) -> ObjectInfo:
+        """The info of the object that a create was refused for, if it holds exactly ``data``.
+
+        It does so where an earlier attempt of this very create was applied and its reply lost.
+        """
+        try:
+            held = self._read(key)
+        except Failure as failure:
+            if failure.absent:
+                raise Failure(Unavailable, "others keep creating and deleting it", retry=True) from failure
+            detail = f"the key is taken, and reading it back failed: {failure.detail}"
+            raise Failure(failure.error, detail, retry=failure.retry, unknown=True) from failure
+        if held.data != data:
+            raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
+        return held.info
+
+    def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
+        """Run one verb: the only retry loop there is. Every `Failure` ends here as an error of ours."""
+        if writes and self._anonymous:
+            raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
+        unknown = False
+
+        def again(error: BaseException) -> bool:
+            nonlocal unknown
+            if not isinstance(error, Failure):
+                return False
+            unknown = unknown or (writes and error.unknown)
+            return error.retry
+
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(WAIT_INITIAL, WAIT_MAX) + wait_random(0, WAIT_INITIAL),
+            retry=retry_if_exception(again),
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except Failure as failure:
+            if unknown:
+                detail = f"it may or may not have happened; at last: {failure.detail}"
+                raise OutcomeUnknown(self.name, verb, key, detail) from failure
+            raise failure.error(self.name, verb, key, failure.detail) from failure

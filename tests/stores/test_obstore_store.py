@@ -1,0 +1,454 @@
+"""The obstore stores: the contract kit on those that can be had here, and this client's traps on the wire."""
+
+import os
+import pickle
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import obstore.store
+import pytest
+
+from s3_proxy import S3Proxy, after, answer, applied_then, lost_reply, reset_mid_body, truncated
+from s3_server import RawBucket
+from writeahead.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    StoreError,
+    Unavailable,
+    Unsupported,
+)
+from writeahead.stores import remote
+from writeahead.stores.obstore import ObstoreStore
+from writeahead.stores.registry import open_store
+from writeahead.testing import StoreContract
+
+FORK = {"fork": "obstore's threads do not outlive a fork; a child is told so at once"}
+
+
+class Bucket(RawBucket):
+    """A part of a bucket, seen through plain HTTP."""
+
+    @property
+    def url(self):
+        return f"s3://{self.name}/{self.prefix}?client=obstore&endpoint_url={self.server}"
+
+    def open(self):
+        return open_store(self.url)
+
+
+class Memory:
+    """obstore's memory store, seen through its own functions: there is no other way in."""
+
+    url = "memory://not-used"
+
+    def __init__(self):
+        self.client = obstore.store.MemoryStore()
+
+    def open(self):
+        return ObstoreStore(self.client, "memory://obstore")
+
+    def read(self, key):
+        try:
+            return self.client.get(key).bytes().to_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, key, data):
+        self.client.put(key, data)
+
+    def fill(self, prefix, count):
+        for number in range(count):
+            self.write(f"{prefix}{number:06d}", b"filled")
+
+    def keys(self):
+        return sorted(item["path"] for item in self.client.list().collect())
+
+
+class TestObstoreS3(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = FORK
+
+    @pytest.fixture
+    def place(self, s3_bucket):
+        # Neither of these is below the prefix, though both begin like it.
+        s3_bucket.write("team=a/service", b"not ours")
+        s3_bucket.write("team=a/service-2/a", b"not ours")
+        return Bucket(s3_bucket.server, s3_bucket.name, "team=a/service/")
+
+
+class TestObstoreMemory(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = {
+        **FORK,
+        "processes": "a memory store is its process's own",
+    }
+
+    @pytest.fixture
+    def place(self):
+        return Memory()
+
+
+@pytest.fixture
+def store(s3_proxy: S3Proxy, s3_bucket: RawBucket):
+    return open_store(f"s3://{s3_bucket.name}?client=obstore&endpoint_url={s3_proxy.url}")
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
+
+
+def verbs(proxy: S3Proxy) -> list[str]:
+    return [request.verb for request in proxy.requests]
+
+
+# What each verb costs.
+
+
+def test_each_verb_is_one_request(store, s3_proxy):
+    assert isinstance(store, ObstoreStore)
+    for call, verb in [
+        (lambda: store.put("a/b", b"1"), "PUT"),
+        (lambda: store.put("a/c", b"1", if_absent=True), "PUT"),
+        (lambda: store.put("a/large", b"1" * 6_000_000), "PUT"),
+        (lambda: store.get("a/b"), "GET"),
+        (lambda: store.head("a/b"), "HEAD"),
+        (lambda: store.head("absent"), "HEAD"),
+        (lambda: list(store.list("a/")), "LIST"),
+        (lambda: store.delete("a/b"), "DELETE"),
+        (lambda: store.delete("a/b"), "DELETE"),
+    ]:
+        s3_proxy.clear()
+        call()
+        assert verbs(s3_proxy) == [verb]
+
+
+def test_a_refused_create_costs_one_get_more(store, s3_proxy):
+    store.put("a", b"1")
+    s3_proxy.clear()
+    with pytest.raises(AlreadyExists):
+        store.put("a", b"2", if_absent=True)
+    assert verbs(s3_proxy) == ["PUT", "GET"]
+
+
+def test_a_listing_is_one_request_for_each_1000_keys(store, s3_proxy, s3_bucket):
+    s3_bucket.fill("many/", 2500)
+    assert len(list(store.list("many/"))) == 2500
+    assert s3_proxy.count() == {"LIST": 3}
+
+
+def test_a_listing_that_is_left_early_asks_for_no_more(store, s3_proxy, s3_bucket):
+    s3_bucket.fill("many/", 2500)
+    next(store.list("many/"))
+    assert s3_proxy.count() == {"LIST": 1}
+
+
+def test_a_listing_of_a_part_of_a_segment_begins_where_the_part_does(store, s3_proxy, s3_bucket):
+    s3_bucket.fill("a", 1500)
+    s3_bucket.fill("b", 3)
+    s3_bucket.fill("c", 1500)
+    assert [info.key for info in store.list("b")] == ["b000000", "b000001", "b000002"]
+    assert s3_proxy.count() == {"LIST": 1}
+
+
+# Its own retries are off: ours are all that is on the wire.
+
+
+@pytest.mark.parametrize("fault", [lost_reply(), reset_mid_body(), answer(500), answer(503, "SlowDown")])
+@pytest.mark.parametrize("verb", ["PUT", "GET", "HEAD", "LIST", "DELETE"])
+def test_no_hidden_retries(store, s3_proxy, fault, verb):
+    store.put("a", b"1")
+    s3_proxy.clear()
+    s3_proxy.fault(verb, fault, times=remote.ATTEMPTS)
+    with pytest.raises(OutcomeUnknown if verb in ("PUT", "DELETE") else Unavailable):
+        {
+            "PUT": lambda: store.put("a", b"2"),
+            "GET": lambda: store.get("a"),
+            "HEAD": lambda: store.head("a"),
+            "LIST": lambda: list(store.list()),
+            "DELETE": lambda: store.delete("a"),
+        }[verb]()
+    assert s3_proxy.count() == {verb: remote.ATTEMPTS}
+
+
+@pytest.mark.parametrize("fault", [lost_reply(), reset_mid_body(), answer(500), answer(429), answer(408)])
+def test_every_verb_outlasts_what_passes(store, s3_proxy, s3_bucket, fault):
+    s3_bucket.write("a", b"1")
+    for verb in ("GET", "HEAD", "LIST", "PUT", "DELETE"):
+        s3_proxy.fault(verb, fault, times=2)
+    assert store.get("a").data == b"1"
+    assert store.head("a").size == 1
+    assert [info.key for info in store.list()] == ["a"]
+    store.put("a", b"2")
+    assert s3_bucket.read("a") == b"2"
+    store.delete("a")
+    assert s3_bucket.keys() == []
+    assert s3_proxy.count() == {"GET": 3, "HEAD": 3, "LIST": 3, "PUT": 3, "DELETE": 3}
+
+
+def test_a_listing_goes_on_after_a_failure_in_its_middle(store, s3_proxy, s3_bucket):
+    s3_bucket.fill("many/", 2500)
+    listing = store.list("many/")
+    seen = [next(listing).key]
+    s3_proxy.fault("LIST", reset_mid_body())
+    seen += [info.key for info in listing]
+    assert seen == [f"many/{number:06d}" for number in range(2500)]
+
+
+# Settled creates.
+
+
+@pytest.mark.parametrize("fault", [lost_reply(), applied_then(500), applied_then(503)], ids=lambda f: f.name)
+def test_a_create_that_was_applied_unheard_is_found_out(store, s3_proxy, s3_bucket, fault):
+    s3_proxy.fault("PUT", fault)
+    store.put("a", b"1", if_absent=True)
+    assert verbs(s3_proxy) == ["PUT", "PUT", "GET"]
+    assert s3_bucket.read("a") == b"1"
+
+
+@pytest.mark.parametrize("status", [409, 304])
+def test_what_this_client_calls_taken_may_be_free_and_is_tried_again(store, s3_proxy, s3_bucket, status):
+    s3_proxy.fault("PUT", answer(status))
+    store.put("a", b"1", if_absent=True)
+    assert verbs(s3_proxy) == ["PUT", "GET", "PUT"]
+    assert s3_bucket.read("a") == b"1"
+
+
+def test_409_to_the_end_leaves_nothing_and_says_so(store, s3_proxy, s3_bucket):
+    s3_proxy.fault("PUT", answer(409, "ConditionalRequestConflict"), times=4)
+    with pytest.raises(Unavailable):
+        store.put("a", b"1", if_absent=True)
+    assert s3_bucket.keys() == []
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["error body", "empty error body"])
+def test_412_is_compared(store, s3_proxy, s3_bucket, empty):
+    s3_proxy.empty_errors = empty
+    s3_bucket.write("a", b"theirs")
+    with pytest.raises(AlreadyExists, match="other bytes"):
+        store.put("a", b"ours", if_absent=True)
+    store.put("a", b"theirs", if_absent=True)
+    assert s3_bucket.read("a") == b"theirs"
+
+
+def test_a_key_that_is_gone_when_read_back_is_created_again(store, s3_proxy, s3_bucket):
+    s3_bucket.write("a", b"theirs")
+    s3_proxy.fault("GET", after(lambda: s3_bucket.delete("a")))
+    store.put("a", b"ours", if_absent=True)
+    assert verbs(s3_proxy) == ["PUT", "GET", "PUT"]
+
+
+@pytest.mark.parametrize("fault", [answer(403), answer(503)], ids=lambda f: f.name)
+def test_a_readback_that_fails_to_the_end_is_an_unknown_outcome(store, s3_proxy, s3_bucket, fault):
+    s3_bucket.write("a", b"ours")
+    s3_proxy.fault("GET", fault, times=4)
+    with pytest.raises(OutcomeUnknown):
+        store.put("a", b"ours", if_absent=True)
+
+
+@pytest.mark.parametrize("status", [400, 405, 500, 501, 502, 503])
+def test_what_this_client_can_t_tell_apart_is_an_unknown_outcome(store, s3_proxy, status):
+    s3_proxy.fault("PUT", answer(status, "SlowDown"), times=4)
+    with pytest.raises(OutcomeUnknown, match=str(status)):
+        store.put("a", b"1", if_absent=True)
+
+
+def test_a_truncated_answer_is_never_taken_for_the_object(store, s3_proxy, s3_bucket):
+    s3_bucket.write("a", b"x" * 1000)
+    s3_proxy.fault("GET", truncated())
+    assert store.get("a").data == b"x" * 1000
+    s3_proxy.fault("GET", truncated(), times=4)
+    with pytest.raises(Unavailable):
+        store.get("a")
+
+
+# Errors that do not pass, and what errors say.
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (answer(403, "AccessDenied"), AccessDenied),
+        (answer(403), AccessDenied),
+        (answer(401), AccessDenied),
+        (answer(404, "NoSuchBucket"), NotFound),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_refusals_are_classified_and_not_repeated(store, s3_proxy, fault, error):
+    for verb, call in [("PUT", lambda: store.put("a", b"1")), ("GET", lambda: store.get("a"))]:
+        s3_proxy.clear()
+        s3_proxy.fault(verb, fault)
+        with pytest.raises(error):
+            call()
+        assert s3_proxy.count() == {verb: 1}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 412, 500, 501, 503])
+def test_no_error_says_where_or_what_the_server_said(store, s3_proxy, status):
+    words = answer(status, body=b"<Error><Code>Planted</Code><Message>planted secret</Message></Error>")
+    for verb, call in [
+        ("PUT", lambda: store.put("a", b"1")),
+        ("GET", lambda: store.get("a")),
+        ("LIST", lambda: list(store.list("a"))),
+        ("DELETE", lambda: store.delete("a")),
+    ]:
+        s3_proxy.clear()
+        s3_proxy.fault(verb, words, times=4)
+        if (verb, status) == ("DELETE", 404):
+            call()
+            continue
+        with pytest.raises(StoreError) as caught:
+            call()
+        error = caught.value
+        assert (error.store, error.operation, error.key) == (store.name, verb.lower(), "a")
+        assert "\n" not in str(error)
+        assert not [word for word in ("127.0.0.1", "anted", "http") if word in str(error)]
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_nobody_listening_is_an_unknown_outcome_as_this_client_tells_no_more(s3_server):
+    with S3Proxy(s3_server) as proxy:
+        url = proxy.url
+    store = open_store(f"s3://bucket?client=obstore&endpoint_url={url}")
+    with pytest.raises(OutcomeUnknown):
+        store.put("a", b"1", if_absent=True)
+    with pytest.raises(Unavailable):
+        store.get("a")
+
+
+def test_a_folder_s_path_is_not_in_an_error(tmp_path):
+    client = obstore.store.LocalStore(tmp_path)
+    store = ObstoreStore(client, "file:///somewhere")
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(OutcomeUnknown) as caught:
+        store.put("a/b", b"", if_absent=True)
+    assert str(tmp_path) not in str(caught.value)
+
+
+# Where it runs.
+
+
+def _fork(work):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        signal.alarm(30)
+        code = 0 if work() else 2
+    finally:
+        os._exit(code)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_at_once(store, s3_bucket):
+    store.put("a", b"1")
+
+    def use():
+        for call in (lambda: store.get("a"), lambda: list(store.list()), lambda: store.put("b", b"")):
+            with pytest.raises(Unsupported, match="forked"):
+                call()
+        return True
+
+    assert _fork(use) == 0
+    assert s3_bucket.keys() == ["a"]
+
+
+def test_a_store_that_was_only_opened_before_a_fork_works_after_it(s3_bucket):
+    url = f"s3://{s3_bucket.name}?client=obstore&endpoint_url={s3_bucket.server}"
+    program = f"""
+import os
+from writeahead.stores.registry import open_store
+store = open_store({url!r})
+child = os.fork()
+store.put("child" if child == 0 else "parent", b"1")
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert s3_bucket.keys() == ["child", "parent"]
+
+
+# Listings of what is not ours.
+
+
+def test_keys_of_others_that_are_no_keys_of_ours_are_not_listed(store, s3_bucket):
+    for key in ("a%20b", "both", "both-", "empty", "ours"):
+        s3_bucket.write(key, b"1" if key != "empty" else b"")
+    for key in ("both/", "folder/", "ours/"):
+        s3_bucket.write(key, b"")
+    assert [info.key for info in store.list()] == ["both", "both-", "empty", "ours"]
+
+
+@pytest.mark.parametrize("key", ["x//y", "x/../y", "./x"])
+def test_a_name_that_this_client_can_t_read_is_said(store, s3_bucket, key):
+    s3_bucket.write(key, b"1")
+    with pytest.raises(Unsupported, match="name this client can't read"):
+        list(store.list())
+
+
+def test_a_listing_out_of_order_is_refused(tmp_path):
+    client = obstore.store.LocalStore(tmp_path)
+    store = ObstoreStore(client, "file:///somewhere")
+    for number in range(50):
+        store.put(f"{secrets.token_hex(4)}/{number}", b"")
+    with pytest.raises(Unsupported, match="order"):
+        list(store.list())
+
+
+# URLs.
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://bucket?client=boto", "unknown client; known: obstore, s3fs"),
+        ("s3://bucket?client=obstore&color=red", "unknown option 'color'"),
+        ("s3://b?client=obstore", "bucket"),
+        ("s3://bucket/a/../b?client=obstore", "prefix"),
+        ("s3://bucket?client=obstore&profile=nobody", "profile"),
+        ("gs://", "give a name"),
+        ("gs://bucket?color=red", "unknown option"),
+        ("gs://bucket/a//b", "prefix"),
+        ("gs://bucket?anonymous=yes", "true or false"),
+        ("az://container?account=me&endpoint_url=ftp://x", "endpoint_url"),
+        ("az://container", "account="),
+        ("az://container?client=obstore", "unknown option"),
+    ],
+)
+def test_urls_that_are_refused(url, says, monkeypatch, s3_server):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(InvalidInput, match=says):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("gs://bucket/team=a/x?anonymous=true", "gs://bucket/team=a/x"),
+        ("az://container/x?account=me&anonymous=true", "az://container/x"),
+        ("s3://bucket/x/?client=obstore", "s3://bucket/x"),
+    ],
+)
+def test_names_have_no_options(url, name):
+    assert open_store(url).name == name
+
+
+@pytest.mark.parametrize("url", ["gs://bucket?anonymous=true", "az://box?account=me&anonymous=true"])
+def test_an_anonymous_store_refuses_to_write(url):
+    store = open_store(url)
+    for call in (lambda: store.put("a", b""), lambda: store.delete("a")):
+        with pytest.raises(AccessDenied, match="anonymous"):
+            call()
+
+
+def test_a_local_store_of_obstore_s_is_not_durable_and_so_has_no_url():
+    with pytest.raises(InvalidInput, match="unknown option 'client'"):
+        open_store(f"{Path('/tmp').as_uri()}?client=obstore")
