@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python tests/golden/make_golden.py tests/golden/v2
 
-For a new version of the artifacts' format only: what is there stays for ever, to be resumed by later versions.
+For a new version of the format only: what is there stays for ever, to be resumed by later versions.
 ``expected.json`` holds what the remote had applied by then, and SHA256SUMS what the bytes are.
 """
 

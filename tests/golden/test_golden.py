@@ -1,4 +1,4 @@
-"""Sessions as version 1 of the artifacts' format wrote them: never changed, and resumed by every later version."""
+"""Sessions as format version 1 wrote them: never changed, and resumed by every later version."""
 
 import hashlib
 import json
