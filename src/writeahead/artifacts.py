@@ -6,7 +6,7 @@ Artifacts are data: nothing in one is imported, evaluated, or used as a host to 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +46,7 @@ __all__ = [
     "encode",
     "encode_model",
     "final_key",
+    "is_session_id",
     "journal_key",
     "journal_prefix",
     "load_replay_artifact",
@@ -82,13 +83,18 @@ class ReplayArtifact(Generic[M]):
     model: M
 
 
+def is_session_id(name: str) -> bool:
+    """Tell whether a name can be a session's id."""
+    return _SESSION_ID.match(name) is not None
+
+
 def require_session_id(session_id: str) -> str:
     """Return the session id if it is one.
 
     Raises:
         InvalidInput: It is not 1 to 128 of ``[A-Za-z0-9._-]`` with an alphanumeric first.
     """
-    if not isinstance(session_id, str) or not _SESSION_ID.match(session_id):
+    if not isinstance(session_id, str) or not is_session_id(session_id):
         shown = str(session_id)
         shown = shown if len(shown) <= 40 else f"{shown[:40]}... ({len(shown)} characters)"  # noqa: PLR2004
         raise InvalidInput(
@@ -162,14 +168,30 @@ def encode_model(model: BaseModel) -> bytes:
     Raises:
         InvalidInput: It is larger than 64 MiB, or holds what JSON can't.
     """
-    document = model.model_dump(mode="json")
     name = _FORMATS.get(type(model))
-    if name is not None:
-        document |= {"format": name, "version": _VERSION}
+    if name is None:
+        data = _encode_own(model)
+    else:
+        document = model.model_dump(mode="json") | {"format": name, "version": _VERSION}
         document["checksum"] = digest_of(document)
-    data = encode(document)
-    if len(data) > MAX_ARTIFACT_BYTES:
-        raise InvalidInput(f"an artifact has at most {MAX_ARTIFACT_BYTES} bytes, this one has {len(data)}")
+        data = encode(document)
+    # A plan's final is larger, and must still fit.
+    limit = MAX_ARTIFACT_BYTES // 2 if isinstance(model, PlannedWriteback) else MAX_ARTIFACT_BYTES
+    if len(data) > limit:
+        raise InvalidInput(
+            f"this artifact has at most {limit} bytes, not {len(data)}: make it several sessions"
+        )
+    return data
+
+
+def _encode_own(model: BaseModel) -> bytes:
+    data = encode(model.model_dump(mode="json", by_alias=True, round_trip=True))
+    try:
+        type(model).model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{type(model).__name__} does not read back what it writes: {_places(error)}; nothing was written"
+        ) from None
     return data
 
 
@@ -183,9 +205,9 @@ def decode(data: bytes, model_type: type[M], *, key: str) -> M:
     name = _FORMATS.get(model_type)
     document = _parse(data, key)
     if name is None:
-        return _validate(document, model_type, key)
+        return _validate(lambda: model_type.model_validate_json(data), model_type, key)
     fields = _unseal(document, name, key)
-    model = _validate(fields, model_type, key)
+    model = _validate(lambda: model_type.model_validate(fields), model_type, key)
     _require_consistent(model, key)
     return model
 
@@ -289,16 +311,19 @@ def _unseal(document: Any, expected: str, key: str) -> dict[str, Any]:
     return fields
 
 
-def _validate(document: Any, model_type: type[M], key: str) -> M:
+def _validate(validate: Callable[[], M], model_type: type[M], key: str) -> M:
     try:
-        return model_type.model_validate(document)
-    except (ValidationError, RecursionError) as error:
-        where = ""
-        if isinstance(error, ValidationError):
-            where = ", ".join(
-                ".".join(map(str, item["loc"])) or "the whole" for item in error.errors(include_input=False)
-            )
-        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {where}"[:400]) from None
+        return validate()
+    except ValidationError as error:
+        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {_places(error)}") from None
+    except RecursionError:
+        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: nested too deeply") from None
+
+
+def _places(error: ValidationError) -> str:
+    """Name the fields that are wrong, not what they hold."""
+    places = [".".join(map(str, item["loc"])) or "the whole" for item in error.errors(include_input=False)]
+    return ", ".join(places)[:300]
 
 
 def _require_consistent(model: BaseModel, key: str) -> None:

@@ -154,6 +154,14 @@ class Applied(StrEnum):
     UNKNOWN = "unknown"
 
 
+_LONGEST_WAIT = 30 * 86_400.0
+
+
+def _bounded(seconds: float) -> float:
+    # What is no number compares false, and is no wait.
+    return min(seconds, _LONGEST_WAIT) if seconds > 0 else 0.0
+
+
 class AdapterError(WriteaheadError):
     """What a remote said to one request. Messages must hold no host, query, token or payload."""
 
@@ -164,14 +172,15 @@ class TransientError(AdapterError):
     Args:
         message: What happened, in one line.
         applied: Whether the request may have taken effect.
-        retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier.
+        retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier. More than
+            30 days are taken for 30 days.
     """
 
     def __init__(
         self, message: str, *, applied: Applied = Applied.UNKNOWN, retry_after: float | None = None
     ) -> None:
         self.applied = applied
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else _bounded(retry_after)
         super().__init__(message)
 
 

@@ -195,6 +195,7 @@ class Journal:
             plan_digest=self.plan.digest,
             receipts=self.receipts,
             attempted=self.attempted,
+            was_blocked=self.was_blocked,
             **fields,
         )
         key = journal_key(entry.session_id, entry.number)

@@ -1,7 +1,7 @@
 """The values that travel between callers, adapters and artifacts. Frozen, and plain JSON underneath."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,9 @@ __all__ = [
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 KIND_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+_DAY = 86_400.0
+_LONGEST_LEASE = 30 * _DAY
 
 # Fixed for ever: an operation's idempotency key must come out the same in every version.
 _KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
@@ -111,7 +114,9 @@ class Operation(_Frozen):
     @field_validator("payload", mode="before")
     @classmethod
     def _accept_models(cls, value: Any) -> Any:
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json", by_alias=True, round_trip=True)
+        return value
 
 
 class KeyedOperation(_Frozen):
@@ -191,7 +196,7 @@ class PlannedWriteback(_Artifact):
     adapter: str
     created_at: Timestamp
     owner: str
-    lease_seconds: float
+    lease_seconds: float = Field(ge=0, le=_LONGEST_LEASE)
     request_digest: str
     digest: str
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
@@ -231,13 +236,14 @@ class JournalEntry(_Artifact):
         error: What the remote or the store said, in one line.
         not_before: The remote asked to send nothing earlier than this.
         reason: Why a person unblocked the session.
+        was_blocked: The session has had a ``.blocked/`` marker, which goes when it is final.
     """
 
     number: int = Field(ge=1)
     event: Event
     owner: str
     at: Timestamp
-    lease_seconds: float
+    lease_seconds: float = Field(ge=0, le=_LONGEST_LEASE)
     plan_digest: str
     receipts: dict[str, Receipt] = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
@@ -247,6 +253,7 @@ class JournalEntry(_Artifact):
     error: str | None = None
     not_before: Timestamp | None = None
     reason: str | None = None
+    was_blocked: bool = False
 
 
 class Writeback(_Artifact):
@@ -266,7 +273,7 @@ class Writeback(_Artifact):
 
 
 class RunPolicy(_Frozen):
-    """How hard a run tries. Times are seconds.
+    """How hard a run tries. Times are seconds; a lease is at most 30 days.
 
     Attributes:
         attempts: Requests for one operation, the first one included.
@@ -280,12 +287,12 @@ class RunPolicy(_Frozen):
     """
 
     attempts: int = Field(default=4, ge=1)
-    wait_initial: float = Field(default=1.0, ge=0)
-    wait_max: float = Field(default=4.0, ge=0)
-    run_limit: float = Field(default=300.0, gt=0)
-    lease: float = Field(default=600.0, gt=0)
+    wait_initial: float = Field(default=1.0, ge=0, le=_DAY)
+    wait_max: float = Field(default=4.0, ge=0, le=_DAY)
+    run_limit: float = Field(default=300.0, gt=0, le=30 * _DAY)
+    lease: float = Field(default=600.0, gt=0, le=_LONGEST_LEASE)
     journal: Literal["every", "batched"] = "every"
-    clock_skew: float = Field(default=5.0, ge=0)
+    clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
 
 
 class RunReport(_Frozen):
@@ -312,5 +319,5 @@ class RunReport(_Frozen):
     operations: tuple[PlannedOperation, ...] = ()
     receipts: dict[str, Receipt] = Field(default_factory=dict)
     emitted: tuple[str, ...] = ()
-    not_before: datetime | None = None
+    not_before: Timestamp | None = None
     warnings: tuple[str, ...] = ()

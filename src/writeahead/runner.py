@@ -20,9 +20,16 @@ from writeahead.artifacts import (
     open_key,
     planned_key,
     require_session_id,
-    write_planned_writeback_artifact,
 )
-from writeahead.errors import AdapterError, Fenced, InvalidInput, NotReady, PlanConflict, ResumeError
+from writeahead.errors import (
+    AdapterError,
+    AlreadyExists,
+    Fenced,
+    InvalidInput,
+    NotReady,
+    PlanConflict,
+    ResumeError,
+)
 from writeahead.journal import Journal, Session, new_owner, read_session
 from writeahead.model import (
     BlockReason,
@@ -56,9 +63,23 @@ class _Means:
     policy: RunPolicy
     stop: threading.Event | None
     clock: Clock
+    deadline: float
+
+    @classmethod
+    def of(
+        cls,
+        store: ArtifactStore,
+        adapter: Adapter,
+        policy: RunPolicy,
+        stop: threading.Event | None,
+        clock: Clock | None,
+    ) -> "_Means":
+        clock = clock or Clock()
+        # One limit on the whole run, planning included.
+        return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
 
     def turn(self, journal: Journal) -> Turn:
-        return Turn(journal, self.adapter, self.policy, self.stop)
+        return Turn(journal, self.adapter, self.policy, self.stop, self.deadline)
 
 
 def write_back(
@@ -97,7 +118,7 @@ def write_back(
         StoreError: The plan could not be made durable. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as ``resume_needed``.
     """
-    means = _Means(store, adapter, policy, stop, clock or Clock())
+    means = _Means.of(store, adapter, policy, stop, clock)
     keyed = _keyed(session_id, operations)
     try:
         planned = _plan(means, keyed)
@@ -122,11 +143,12 @@ def write_back(
     if dry_run:
         store.put(dry_run_key(session_id), encode_model(plan))
         return RunReport(session_id=session_id, status=RunStatus.PLANNED, operations=plan.operations)
+    data = encode_model(plan)
     renewed_at = means.clock.monotonic()
     store.put(open_key(session_id), b"")
     try:
-        write_planned_writeback_artifact(store, session_id, plan)
-    except PlanConflict:
+        store.put(planned_key(session_id), data, if_absent=True)
+    except AlreadyExists:
         return _repeat(means, session_id, digest)
     journal = Journal(store, means.clock, plan, plan.owner, policy.lease, 0, renewed_at)
     return means.turn(journal).carry_out()
@@ -169,7 +191,7 @@ def resume_from(
     clock: Clock | None = None,
 ) -> RunReport:
     """Do the same as `resume_session` with a session that has just been read."""
-    return _resume(_Means(store, adapter, policy, stop, clock or Clock()), session)
+    return _resume(_Means.of(store, adapter, policy, stop, clock), session)
 
 
 def unblock_session(
@@ -213,6 +235,7 @@ def unblock_session(
             f"session {session_id}: find out whether {undecided} took effect, then say --assume applied"
             f" {undecided} or --assume not-applied {undecided}"
         )
+    journal.was_blocked = True
     journal.append(Event.UNBLOCKED, reason=reason)
     # .blocked/ stays until the session is final: see docs/decisions/0002.
     store.put(open_key(session_id), b"")
@@ -259,11 +282,10 @@ def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operat
 
 def _plan(means: _Means, keyed: Sequence[KeyedOperation]) -> list[PlannedOperation]:
     adapter, clock, stop = means.adapter, means.clock, means.stop
-    deadline = clock.monotonic() + means.policy.run_limit
     planned = with_retries(
         lambda: adapter.plan(keyed),
         policy=means.policy,
-        time_left=lambda: 0.0 if stop and stop.is_set() else deadline - clock.monotonic(),
+        time_left=lambda: 0.0 if stop and stop.is_set() else means.deadline - clock.monotonic(),
         sleep=lambda seconds: sleep_unless_stopped(seconds, clock, stop),
     )
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
@@ -308,8 +330,20 @@ def _resume(means: _Means, session: Session) -> RunReport:
             f"session {session.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"
             f" not with {means.adapter.name!r}"
         )
+    _require_same_classes(means.adapter, plan)
     refusal = _refusal(session, plan, means.clock.now(), means.policy)
     return refusal or _claim(means, session, plan)
+
+
+def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
+    """Refuse a plan that an adapter of today would carry out under other rules than it was made for."""
+    for operation in plan.operations:
+        kind = adapter.kinds.get(operation.kind)
+        if kind is not None and kind.replay is not operation.replay:
+            raise InvalidInput(
+                f"operation {operation.id} was planned as {operation.replay}, and adapter {adapter.name!r}"
+                f" now says {kind.replay}: resume it with the version that planned it"
+            )
 
 
 def _claim(means: _Means, session: Session, plan: PlannedWriteback) -> RunReport:
@@ -373,7 +407,7 @@ def _journal_of(
         clock.monotonic(),
         dict(session.receipts),
         dict(session.entry.attempted) if session.entry else {},
-        was_blocked=session.entry is not None and session.entry.event is Event.UNBLOCKED,
+        was_blocked=session.entry is not None and session.entry.was_blocked,
     )
 
 

@@ -14,10 +14,11 @@ from writeahead.artifacts import (
     FINAL,
     OPEN_PREFIX,
     encode_model,
+    is_session_id,
     open_key,
     planned_key,
 )
-from writeahead.errors import AlreadyExists, ResumeError, WriteaheadError
+from writeahead.errors import AlreadyExists, ResumeError, StoreError, WriteaheadError
 from writeahead.journal import Session, read_session
 from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.retry import Clock
@@ -88,7 +89,9 @@ def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
 
 def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
     for info in store.list(prefix):
-        yield info.key.removeprefix(prefix)
+        name = info.key.removeprefix(prefix)
+        if is_session_id(name):  # others may keep files of their own here
+            yield name
 
 
 def find_sessions(
@@ -163,6 +166,10 @@ def _sweep_one(
         return SweepResult(session_id, note="finished: its marker was removed")
     if session.plan is None:
         return _abandon(session_id, store, policy, clock)
+    if session.plan.adapter != adapter.name:
+        return SweepResult(
+            session_id, note=f"planned by adapter {session.plan.adapter!r}: sweep it with that"
+        )
     if session.status(clock.now(), policy.clock_skew) is RunStatus.BLOCKED:
         return SweepResult(session_id, note="blocked: it waits for a person")
     report = resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
@@ -193,8 +200,9 @@ def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
     for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
         keys = (info.key for info in group)
         if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX):
-            marked.update(key.split("/", 1)[1] for key in keys)
-        elif not first.startswith("."):
+            names = (key.split("/", 1)[1] for key in keys)
+            marked.update(name for name in names if is_session_id(name))
+        elif is_session_id(first):
             marked.discard(first)
             yield first, any(key == f"{first}/{FINAL}" for key in keys)
     for session_id in sorted(marked):
@@ -204,7 +212,7 @@ def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
 def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: float) -> SessionSummary:
     try:
         session = read_session(store, session_id)
-    except ResumeError as error:
+    except (ResumeError, StoreError) as error:
         return SessionSummary(session_id, None, note=one_line(error))
     summary = _describe(session)
     if session.plan is None and session.final is None:

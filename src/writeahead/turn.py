@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from writeahead.adapters.base import Adapter
-from writeahead.artifacts import blocked_key, decode, final_key, open_key, write_writeback_artifact
+from writeahead.artifacts import (
+    blocked_key,
+    decode,
+    encode,
+    final_key,
+    open_key,
+    write_writeback_artifact,
+)
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
@@ -15,6 +22,7 @@ from writeahead.errors import (
     ConflictError,
     CorruptArtifact,
     Fenced,
+    InvalidInput,
     NotReady,
     PermanentError,
     StoreError,
@@ -38,7 +46,15 @@ from writeahead.stores.base import ArtifactStore
 
 __all__ = ["Stop", "Turn", "one_line", "remove_markers", "sleep_unless_stopped"]
 
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s'\"?]*([^\s'\"?]*)(\?[^\s'\"]*)?", re.IGNORECASE)
+# What adapters' messages may bring along from a client library, and what stays of it. A query takes the rest
+# of the message with it, since its end can't be told.
+_NOBODYS_BUSINESS = [
+    (re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s'\"?#]*", re.IGNORECASE), ""),
+    (re.compile(r"\?[^\s=?]*=.*"), ""),
+    (re.compile(r"#\S*=\S*"), ""),
+    (re.compile(r"\bhost=(['\"]).*?\1"), "host"),
+    (re.compile(r"\b[\w-]+(\.[\w-]+)+:\d+\b"), "host"),
+]
 _MAX_MESSAGE = 500
 
 
@@ -68,14 +84,15 @@ class Turn:
     adapter: Adapter
     policy: RunPolicy
     stop: threading.Event | None
+    deadline: float
     emitted: list[str] = field(default_factory=list)
     attempts: int = 0
     in_flight: bool = False
 
     def __post_init__(self) -> None:
         self.clock = self.journal.clock
-        self.deadline = self.clock.monotonic() + self.policy.run_limit
-        # What one request may take must fit between the check of the lease and its end.
+        # Room for a request between the check of the lease and its end. One that takes longer than that is
+        # no danger: the remote or the announcement settles it.
         self.margin = min(30.0, self.policy.lease / 10)
 
     def carry_out(self) -> RunReport:
@@ -99,7 +116,11 @@ class Turn:
         try:
             return self._finish()
         except StoreError as error:
-            return self._without_store(error, None)
+            # The journal may take what the final could not: then no receipt is lost with this process.
+            return self.end(Stop(RunStatus.RESUME_NEEDED, one_line(error)), None)
+        except BaseException as error:
+            self.end(Stop(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
+            raise
 
     def end(self, stop: Stop, operation_id: str | None) -> RunReport:
         """Journal why the run ends, and set the markers."""
@@ -115,6 +136,7 @@ class Turn:
             error=stop.error,
             operation=operation_id,
             not_before=stop.not_before,
+            warnings=self._mark_blocked() if stop.status is RunStatus.BLOCKED else (),
         )
 
     def report(self, status: RunStatus, **fields: Any) -> RunReport:
@@ -138,11 +160,17 @@ class Turn:
             error=stop.error,
             not_before=stop.not_before,
         )
-        if stop.status is RunStatus.BLOCKED:
-            session_id = self.journal.plan.session_id
+
+    def _mark_blocked(self) -> tuple[str, ...]:
+        """Set the markers of a session that is blocked, whatever comes of them; return what went wrong."""
+        session_id = self.journal.plan.session_id
+        try:
             # In this order: an unfinished session always has at least one of its two markers.
             self.journal.store.put(blocked_key(session_id), b"")
             self.journal.store.delete(open_key(session_id))
+        except StoreError as error:
+            return (f"a marker is not as it should be: {one_line(error)}",)
+        return ()
 
     def _without_store(self, error: StoreError, operation_id: str | None) -> RunReport:
         """Report a run that can't journal its end. The plan is durable, so the session can be resumed."""
@@ -156,7 +184,8 @@ class Turn:
         if self.in_flight:
             self.journal.attempted[operation.id] = self.clock.now()
         # The type's name only: nobody vouches for what the message holds.
-        stop = Stop(RunStatus.RESUME_NEEDED, f"the adapter raised {type(error).__name__}")
+        who = "the adapter raised" if isinstance(error, Exception) else "stopped by"
+        stop = Stop(RunStatus.RESUME_NEEDED, f"{who} {type(error).__name__}")
         if operation.replay is ReplayClass.UNPROVABLE and self.in_flight:
             stop = Stop(RunStatus.BLOCKED, stop.error, reason=BlockReason.OUTCOME_UNKNOWN)
         self.end(stop, operation.id)
@@ -178,7 +207,8 @@ class Turn:
         except ConflictError as error:
             self._surely_unsent(operation)
             raise Stop(RunStatus.BLOCKED, one_line(error), reason=BlockReason.CONFLICT_DETECTED) from None
-        except NotReady as error:
+        except (NotReady, InvalidInput) as error:
+            # Found out before anything was sent: credentials that are missing, a mapping that has changed.
             self._surely_unsent(operation)
             raise Stop(RunStatus.RESUME_NEEDED, one_line(error)) from None
         self.journal.attempted.pop(operation.id, None)
@@ -197,7 +227,7 @@ class Turn:
         self.in_flight = True
         try:
             receipt = self.adapter.emit(operation)
-        except AdapterError as error:
+        except (AdapterError, NotReady, InvalidInput) as error:
             self.in_flight = False
             if isinstance(error, TransientError):
                 self._note_failure(operation, error)
@@ -205,7 +235,7 @@ class Turn:
         if not isinstance(receipt, Receipt):
             raise TypeError(f"adapter {self.adapter.name!r} returned no Receipt for {operation.id}")
         self.in_flight = False
-        return receipt
+        return _storable(receipt)
 
     def _announce(self, operation: PlannedOperation) -> None:
         """Journal that an unprovable operation is about to be sent; that also fences out other owners.
@@ -345,6 +375,16 @@ def sleep_unless_stopped(seconds: float, clock: Clock, stop: threading.Event | N
 def one_line(error: BaseException) -> str:
     """Return a message fit for artifacts and people: one line, without hosts and query strings."""
     text = " ".join(str(error).split())
-    if isinstance(error, AdapterError | NotReady):
-        text = _URL.sub(lambda match: match[1] or "/", text)
+    if isinstance(error, AdapterError | NotReady | InvalidInput):
+        for pattern, kept in _NOBODYS_BUSINESS:
+            text = pattern.sub(kept, text)
     return text[:_MAX_MESSAGE]
+
+
+def _storable(receipt: Receipt) -> Receipt:
+    """Return the receipt, without an id that JSON can't hold: the effect must not go unrecorded for it."""
+    try:
+        encode(receipt.model_dump(mode="json"))
+    except InvalidInput:
+        return Receipt(outcome=receipt.outcome)
+    return receipt

@@ -5,6 +5,7 @@ and say with `emits` how its replay is proved harmless. The base class does the 
 """
 
 import inspect
+import json
 import typing
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,9 @@ class Adapter(ABC):
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for kinds of class
       ``lookup`` only, and required there: searches the remote by ``operation.key``.
 
+    What an adapter says in an error goes into journals and to people. URLs, queries and ``host:port`` are cut
+    out of it; leaving out the rest that is nobody's business (tokens, payloads) is the adapter's duty.
+
     Attributes:
         name: Stored in each plan; a plan is carried out only by an adapter of the same name.
         request_lifetime: Seconds after which a request that was sent can surely no longer take effect.
@@ -94,7 +98,8 @@ class Adapter(ABC):
             TransientError: It failed in a way that may pass.
             PermanentError: It was refused, and would be again.
             ConflictError: Somebody else changed what it was to change.
-            InvalidInput: The planned payload does not fit this version of the adapter.
+            NotReady: Nothing was sent, since e.g. credentials are missing or were refused.
+            InvalidInput: The planned payload does not fit this version of the adapter. Nothing was sent.
         """
         receipt: Receipt = self._call(_EMIT, operation)
         return receipt
@@ -124,15 +129,20 @@ class Adapter(ABC):
         if planner is not None:
             model = _payload_model(planner)
             planned: PlannedOperation = planner(_validated(model, operation), operation)
-            return planned
-        payload = _validated(kind.payload, operation)
-        return PlannedOperation(
-            id=operation.id,
-            kind=operation.kind,
-            key=operation.key,
-            payload=payload.model_dump(mode="json"),
-            replay=kind.replay,
-        )
+        else:
+            payload = _validated(kind.payload, operation)
+            planned = PlannedOperation(
+                id=operation.id,
+                kind=operation.kind,
+                key=operation.key,
+                payload=payload.model_dump(mode="json", by_alias=True, round_trip=True),
+                replay=kind.replay,
+            )
+        if planned.replay is not kind.replay:
+            raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
+        # What emit would refuse must be found out now, before anything is durable or sent.
+        _validated(kind.payload, planned)
+        return planned
 
     def _call(self, verb: str, operation: PlannedOperation) -> Any:
         kind = self._kind(operation)
@@ -165,7 +175,8 @@ def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
 
 def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperation) -> BaseModel:
     try:
-        return model.model_validate(operation.payload)
+        # As JSON, which is what it comes as from an artifact: a strict model takes its dates from there.
+        return model.model_validate_json(json.dumps(operation.payload))
     except ValidationError as error:
         # Neither the value nor the message's input: a payload is not for logs.
         problems = "; ".join(
