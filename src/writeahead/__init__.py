@@ -5,18 +5,22 @@ pydantic models with the three artifact functions; everything (`write_back`, `re
 Errors are in `writeahead.errors`, the values in `writeahead.model`.
 """
 
-from writeahead.adapters.base import Adapter, emits
-from writeahead.artifacts import (
-    ReplayArtifact,
-    load_replay_artifact,
-    write_planned_writeback_artifact,
-    write_writeback_artifact,
-)
-from writeahead.errors import ResumeError, WriteaheadError
-from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
-from writeahead.runner import resume_session, write_back
-from writeahead.stores.base import ArtifactStore
-from writeahead.stores.registry import open_store
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from writeahead.adapters.base import Adapter, emits
+    from writeahead.artifacts import (
+        ReplayArtifact,
+        load_replay_artifact,
+        write_planned_writeback_artifact,
+        write_writeback_artifact,
+    )
+    from writeahead.errors import ResumeError, WriteaheadError
+    from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
+    from writeahead.runner import resume_session, write_back
+    from writeahead.stores.base import ArtifactStore
+    from writeahead.stores.registry import open_store
 
 __all__ = [
     "Adapter",
@@ -37,3 +41,38 @@ __all__ = [
     "write_planned_writeback_artifact",
     "write_writeback_artifact",
 ]
+
+# Loaded at first use (PEP 562): `writeahead --version` and a program that only needs a store should not
+# wait for pydantic. A test holds this table to the imports above.
+_HOMES = {
+    "Adapter": "adapters.base",
+    "ArtifactStore": "stores.base",
+    "Operation": "model",
+    "PlannedOperation": "model",
+    "Receipt": "model",
+    "ReplayArtifact": "artifacts",
+    "ResumeError": "errors",
+    "RunPolicy": "model",
+    "RunReport": "model",
+    "WriteaheadError": "errors",
+    "emits": "adapters.base",
+    "load_replay_artifact": "artifacts",
+    "open_store": "stores.registry",
+    "resume_session": "runner",
+    "write_back": "runner",
+    "write_planned_writeback_artifact": "artifacts",
+    "write_writeback_artifact": "artifacts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

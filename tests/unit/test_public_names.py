@@ -1,5 +1,9 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import writeahead
 from writeahead.model import idempotency_key
@@ -27,9 +31,23 @@ def test_the_public_names_are_these():
     ]
 
 
+def test_every_public_name_comes_from_where_type_checkers_find_it():
+    tree = ast.parse(Path(writeahead.__file__).read_text())
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    homes = {
+        alias.name: node.module.removeprefix("writeahead.") for node in checked.body for alias in node.names
+    }
+    assert homes == writeahead._HOMES
+    assert sorted(homes) == sorted(writeahead.__all__)
+    for name in writeahead.__all__:
+        assert getattr(writeahead, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = writeahead.nothing
+
+
 def test_importing_the_core_loads_no_backend_and_no_client():
     heavy = ["s3fs", "fsspec", "aiobotocore", "boto3", "httpx", "tenacity", "starlette", "typer", "rich"]
-    code = f"import sys, writeahead; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys; from writeahead import *; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
