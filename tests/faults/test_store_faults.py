@@ -272,10 +272,10 @@ class Pattern:
 def test_answers_of_an_s3_server(  # noqa: PLR0917
     survivor, s3_proxy, s3_bucket, monkeypatch, what, for_ever
 ):
-    from writeahead.stores import s3
+    from writeahead.stores import remote
 
-    monkeypatch.setattr(s3, "_WAIT_INITIAL", 0)
-    monkeypatch.setattr(s3, "_WAIT_MAX", 0)
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0)
+    monkeypatch.setattr(remote, "WAIT_MAX", 0)
     met, first = 0, 1 if FULL else 1 + secrets.randbelow(12)
     while True:
         prefix = secrets.token_hex(6)

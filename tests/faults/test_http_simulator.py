@@ -1,0 +1,186 @@
+"""Every HTTP fault at each exchange of a Dataverse session, once and for ever, over real HTTP."""
+
+import itertools
+import json
+import os
+import random
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from witness import POLICY, Ahead
+from writeahead import resume_session, write_back
+from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
+from writeahead.model import BlockReason, RunStatus
+from writeahead.runner import unblock_session
+from writeahead.simulator import Settings, Simulator
+from writeahead.stores.memory import MemoryStore
+from writeahead.sweep import unfinished_sessions
+
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"
+SEED = random.SystemRandom().randrange(10**6)
+# Seconds. The server may apply what we have long given up.
+TIMEOUT, LATE = 0.3, 0.6
+
+EXCHANGES = {
+    "token": ("POST", "/*/oauth2/v2.0/token"),
+    "baseline": ("GET", "wa_callqueues*"),
+    "phone call": ("PATCH", "phonecalls(*"),
+    "queue row": ("PATCH", "wa_callqueues(*"),
+    "task": ("PATCH", "tasks(*"),
+}
+FAULTS: dict[str, tuple[str, dict[str, object]]] = {
+    "read timeout before apply": ("delay", {"delay_before": LATE}),
+    "read timeout after apply": ("delay", {"delay_after": LATE}),
+    "dropped": ("drop", {}),
+    "dropped, applied": ("drop", {"apply": True}),
+    "reset": ("reset", {}),
+    "reset, applied": ("reset", {"apply": True}),
+    "cut": ("cut", {}),
+    "not JSON": ("not_json", {}),
+    "wrong schema": ("wrong_schema", {}),
+    "429 seconds": ("status", {"status": 429, "retry_after": 7}),
+    "429 date": ("status", {"status": 429, "retry_after": 7, "retry_after_as": "date"}),
+    **{str(status): ("status", {"status": status}) for status in (401, 403, 408, 409, 412, 501)},
+    **{
+        f"{status}{', applied' * apply}": ("status", {"status": status, "apply": apply})
+        for status, apply in itertools.product((500, 502, 503, 504), (False, True))
+    },
+}
+UNREACHABLE = {"refused": httpx.ConnectError, "connect timeout": httpx.ConnectTimeout}
+
+
+class Unreachable(httpx.HTTPTransport):
+    """The network, with a server that can't be reached for one exchange."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error, self.method, self.stem, self.times = None, "", "", 0
+
+    def handle_request(self, request):
+        if self.error and request.method == self.method and self.stem in request.url.path and self.times:
+            self.times -= 1
+            raise self.error("planted", request=request)
+        return super().handle_request(request)
+
+
+@pytest.fixture(scope="module")
+def sim(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sim") / "crm.sqlite"
+    with Simulator(path, settings=Settings(client_secret="planted")) as running:
+        for entity_set, rows in json.loads((SESSIONS / "seed.json").read_text()).items():
+            for row in rows:
+                running.seed(entity_set, row)
+        yield running
+
+
+class Case:
+    """One session of its own, on a queue row of its own."""
+
+    def __init__(self, sim) -> None:
+        self.sim, self.store, self.network = sim, MemoryStore(), Unreachable()
+        self.id = f"case-{secrets.token_hex(6)}"
+        self.row = sim.seed("wa_callqueues", {"wa_name": "Ada", "wa_phonenumber": "+49", "wa_attempts": 1})
+        self.operations = json.loads((SESSIONS / "interested-callback.json").read_text())["operations"]
+        self.operations[1]["payload"]["row_id"] = self.row
+        self.after = sim.last_sequence()
+        token = ClientCredentials(
+            url=sim.url,
+            tenant_id=sim.settings.tenant_id,
+            client_id=sim.settings.client_id,
+            client_secret="planted",
+            authority=sim.url,
+            timeout=TIMEOUT,
+            transport=self.network,
+        )
+        self.adapter = DataverseAdapter(sim.url, token, timeout=TIMEOUT, transport=self.network)
+        self.clock = Ahead()
+
+    def arm(self, exchange: str, fault: str, *, for_ever: bool) -> None:
+        method, path = EXCHANGES[exchange]
+        if fault in UNREACHABLE:
+            self.network.error, self.network.method = UNREACHABLE[fault], method
+            self.network.stem, self.network.times = path.strip("/*("), 10**6 if for_ever else 1
+            return
+        action, fields = FAULTS[fault]
+        self.sim.faults.add(action, method=method, path=path, times=None if for_ever else 1, **fields)
+
+    def disarm(self) -> None:
+        self.network.error = None
+        self.sim.faults.clear()
+
+    def run(self):
+        means = {"store": self.store, "adapter": self.adapter, "policy": POLICY, "clock": self.clock}
+        return write_back(self.operations, session_id=self.id, **means)
+
+    def resume(self):
+        self.clock.sleep(3600)
+        means = {"store": self.store, "adapter": self.adapter, "policy": POLICY, "clock": self.clock}
+        return resume_session(self.id, **means)
+
+    def applied(self) -> Counter[str]:
+        """How often the server applied a write of this session, by table."""
+        requests = self.sim.requests(method="PATCH", after=self.after, applied=True)
+        return Counter(request.resource.split("(")[0] for request in requests)
+
+    def close(self) -> None:
+        self.disarm()
+        self.adapter.close()
+
+
+def survive(sim, exchange: str, fault: str, *, for_ever: bool) -> str:
+    case = Case(sim)
+    try:
+        case.arm(exchange, fault, for_ever=for_ever)
+        report = case.run()
+        assert max(case.applied().values(), default=0) <= 1
+        outcome = f"{report.status} {report.block_reason or ''}".strip()
+        if report.status is not RunStatus.COMPLETED:
+            assert report.error
+        if report.block_reason is BlockReason.NOT_READY:
+            assert not case.applied()
+            assert list(case.store.list()) == []
+            case.disarm()
+            report = case.run()
+        elif report.status is not RunStatus.COMPLETED:
+            assert list(unfinished_sessions(case.store)) == [case.id]
+            again = case.resume()
+            assert again.status in {RunStatus.COMPLETED, RunStatus.RESUME_NEEDED, RunStatus.BLOCKED}
+            case.disarm()
+            if again.status is RunStatus.BLOCKED:
+                unblock_session(case.id, store=case.store, reason="the fault is gone")
+            report = case.resume()
+        assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), report.error
+        assert case.applied() == {"phonecalls": 1, "wa_callqueues": 1, "tasks": 1}
+        assert case.store.head(f"{case.id}/writeback.json")
+        assert list(unfinished_sessions(case.store)) == []
+    except BaseException as error:
+        error.add_note(f"{fault} at {exchange}{' for ever' * for_ever}; seed {SEED}")
+        raise
+    finally:
+        case.close()
+    return outcome
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("fault", [*UNREACHABLE, *FAULTS])
+def test_each_fault_at_each_exchange(sim, fault, for_ever):
+    exchanges = list(EXCHANGES)
+    if not FULL:
+        exchanges = random.Random(f"{SEED}{fault}{for_ever}").sample(exchanges, 1)
+    outcomes = {one: survive(sim, one, fault, for_ever=for_ever) for one in exchanges}
+    print(outcomes)
+    if for_ever:
+        assert "completed" not in {outcomes[one] for one in exchanges if one != "token"} or fault in SPOILT
+    else:
+        assert set(outcomes.values()) <= {"completed", "resume_needed", "blocked rejected"} | NOT_READY
+
+
+# A write's answer has no body to spoil, unless it is asked for one.
+SPOILT = {"cut", "not JSON", "wrong schema"}
+NOT_READY = {"blocked not_ready", "blocked conflict_detected"}
