@@ -21,7 +21,7 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores import s3
+from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
@@ -33,7 +33,7 @@ def store(s3_proxy: S3Proxy, s3_bucket: RawBucket) -> ArtifactStore:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(s3, "_WAIT_INITIAL", 0.001)
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def verbs(proxy: S3Proxy) -> list[str]:

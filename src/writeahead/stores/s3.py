@@ -2,7 +2,7 @@
 
 s3fs's file functions are not used: they cache listings, cost extra requests, and can't tell our own write
 from somebody else's. Its call layer sends one S3 request per call; every retry of s3fs, botocore and aiohttp
-is off, and `_ATTEMPTS` is the only retry there is.
+is off, and `RemoteStore` has the only retries there are.
 """
 
 import asyncio
@@ -10,46 +10,31 @@ import base64
 import contextlib
 import hashlib
 import os
-import re
+import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from fsspec.asyn import get_loop, sync
 from s3fs import S3FileSystem
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from writeahead.errors import AlreadyExists, InvalidInput, OutcomeUnknown, Unavailable, Unsupported
-from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
-from writeahead.stores.s3_errors import CLIENT_ERRORS, Failure, failure_of
-from writeahead.stores.urls import parse_store_url
+from writeahead.errors import Unsupported
+from writeahead.stores.base import ObjectInfo, StoredObject
+from writeahead.stores.remote import KEY, Failure, RemoteStore
+from writeahead.stores.s3_errors import CLIENT_ERRORS, failure_of
+from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
 
 __all__ = ["S3Store"]
 
-# Seconds.
-_ATTEMPTS = 4
-_WAIT_INITIAL = 0.1
-_WAIT_MAX = 2.0
-_CONNECT_TIMEOUT = 5.0
-_READ_TIMEOUT = 20.0
-# For one request in all, so that a server that sends a byte now and then can't hold us for ever.
+# Seconds for one request in all, so that a server that sends a byte now and then can't hold us for ever.
 _REQUEST_LIMIT = 60.0
 
-_OPTIONS = ("endpoint_url", "profile", "region")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
-_PREFIX_SEGMENT = re.compile(r"[\w!'()*+,.:=@-]+")
-_KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
-# An S3 key has at most 1024 bytes: what our own keys leave of that.
-_MAX_PREFIX_BYTES = 1024 - MAX_KEY_BYTES - 1
 
-_T = TypeVar("_T")
-
-
-class S3Store(ArtifactStore):
+class S3Store(RemoteStore):
     """Objects in a bucket, below a prefix. The bucket must exist; credentials are found by botocore.
 
     One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one request
@@ -58,34 +43,19 @@ class S3Store(ArtifactStore):
     Args:
         bucket: The bucket's name.
         prefix: What stands before every key, without ``/`` at either end; at most 123 bytes.
-        endpoint_url: Where a compatible server listens; by default botocore's choice, which is AWS.
-        region: The bucket's region; by default botocore's choice.
-        profile: The profile of the AWS configuration files to use.
+        options: How to reach it, and what to send with each object.
 
     Raises:
         InvalidInput: The bucket's name or the prefix can't be one.
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        prefix: str = "",
-        *,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        if not _BUCKET.fullmatch(bucket):
-            raise InvalidInput("store s3://...: give a bucket's name, s3://bucket/prefix")
-        parts = prefix.split("/") if prefix else []
-        if any(part in (".", "..") or not _PREFIX_SEGMENT.fullmatch(part) for part in parts):
-            raise InvalidInput(f"store s3://{bucket}/...: the prefix has an empty, '.', '..' or odd segment")
-        if len(prefix.encode()) > _MAX_PREFIX_BYTES:
-            raise InvalidInput(f"store s3://{bucket}/...: the prefix has more than {_MAX_PREFIX_BYTES} bytes")
-        self._bucket = bucket
-        self._base = f"{prefix}/" if prefix else ""
-        self._name = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._endpoint_url, self._region, self._profile = endpoint_url, region, profile
+    def __init__(self, bucket: str, prefix: str = "", options: S3Options | None = None) -> None:
+        location = s3_location(bucket, prefix, options)
+        self._bucket, self._base, self._name = location.bucket, location.prefix, location.name
+        self._options = location.options
+        self._anonymous = location.options.anonymous
+        self._object_options = _object_options(location.options)
+        self._limit = max(_REQUEST_LIMIT, location.options.read_timeout)
         # By process: no client outlives a fork. A child keeps its parent's, so as not to tear it down.
         self._clients: dict[int, S3FileSystem] = {}
 
@@ -101,7 +71,9 @@ class S3Store(ArtifactStore):
 
         def attempt() -> ObjectInfo:
             try:
-                response = self._send("put_object", key, Body=data, ContentMD5=digest, **condition)
+                response = self._send(
+                    "put_object", key, Body=data, ContentMD5=digest, **condition, **self._object_options
+                )
             except Failure as failure:
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
@@ -109,25 +81,6 @@ class S3Store(ArtifactStore):
             return _info(key, len(data), response)
 
         return self._retried("put", key, attempt, writes=True)
-
-    def _settle(self, key: str, data: bytes) -> ObjectInfo:
-        """The info of the object that a create was refused for, if it holds exactly ``data``.
-
-        It does so where an earlier attempt of this very create was applied and its reply lost.
-        """
-        try:
-            held = self._read(key)
-        except Failure as failure:
-            if failure.absent:
-                raise Failure(Unavailable, "others keep creating and deleting it", retry=True) from failure
-            detail = f"the key is taken, and reading it back failed: {failure.detail}"
-            raise Failure(failure.error, detail, retry=failure.retry, unknown=True) from failure
-        if held.data != data:
-            raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
-        return held.info
-
-    def _get(self, key: str) -> StoredObject:
-        return self._retried("get", key, lambda: self._read(key))
 
     def _read(self, key: str) -> StoredObject:
         response = self._send("get_object", key)
@@ -166,37 +119,11 @@ class S3Store(ArtifactStore):
             page = self._retried("list", prefix, lambda: self._send("list_objects_v2", None, **request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
-                # Others may keep objects here whose names are no keys of ours, a console's "folder/" e.g.
-                if key > after and _KEY.fullmatch(key):
+                if key > after and KEY.fullmatch(key):
                     yield _info(key, item["Size"], item)
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
-        """Run one verb: the only retry loop there is. Every `Failure` ends here as an error of ours."""
-        unknown = False
-
-        def again(error: BaseException) -> bool:
-            nonlocal unknown
-            if not isinstance(error, Failure):
-                return False
-            unknown = unknown or (writes and error.unknown)
-            return error.retry
-
-        retrying = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_exponential(_WAIT_INITIAL, _WAIT_MAX) + wait_random(0, _WAIT_INITIAL),
-            retry=retry_if_exception(again),
-            reraise=True,
-        )
-        try:
-            return retrying(attempt)
-        except Failure as failure:
-            if unknown:
-                detail = f"it may or may not have happened; at last: {failure.detail}"
-                raise OutcomeUnknown(self.name, verb, key, detail) from failure
-            raise failure.error(self.name, verb, key, failure.detail) from failure
 
     def _send(self, method: str, key: str | None, **request: Any) -> dict[str, Any]:
         """Send one S3 request, once.
@@ -209,7 +136,7 @@ class S3Store(ArtifactStore):
         client = self._client()
         try:
             # fsspec's own thread runs the loop, so that this works inside a running loop as well.
-            return sync(get_loop(), _call, client, method, self._bucket, request, timeout=_REQUEST_LIMIT)  # type: ignore[no-any-return]
+            return sync(get_loop(), _call, client, method, self._bucket, request, timeout=self._limit)  # type: ignore[no-any-return]
         except CLIENT_ERRORS as error:
             raise failure_of(method, error) from error
 
@@ -223,22 +150,25 @@ class S3Store(ArtifactStore):
         return client
 
     def _new_client(self) -> S3FileSystem:
+        options = self._options
         client = S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
-            endpoint_url=self._endpoint_url,
-            client_kwargs={"region_name": self._region} if self._region else {},
+            anon=options.anonymous,
+            endpoint_url=options.endpoint_url,
+            client_kwargs={"region_name": options.region} if options.region else {},
             config_kwargs={
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
-                "connect_timeout": _CONNECT_TIMEOUT,
-                "read_timeout": _READ_TIMEOUT,
+                "connect_timeout": options.connect_timeout,
+                "read_timeout": options.read_timeout,
+                "s3": {"addressing_style": options.addressing_style},
                 "http_session_cls": _PlainSession,
                 # As digests go, ours is enough; what botocore adds by itself fails on many servers.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             },
-            **({"profile": self._profile} if self._profile else {}),
+            **({"profile": options.profile} if options.profile else {}),
         )
         client.retries = 1
         return client
@@ -296,22 +226,23 @@ def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
     return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
 
 
+def _object_options(options: S3Options) -> dict[str, str]:
+    """What goes with each put. An ACL never does: buckets with ACLs off, AWS's default, refuse it."""
+    given = {
+        "ServerSideEncryption": options.sse,
+        "SSEKMSKeyId": options.sse_kms_key_id,
+        "StorageClass": options.storage_class,
+        "Tagging": urllib.parse.urlencode(options.tags) or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def from_url(url: str) -> S3Store:
-    """Open ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``.
+    """Open ``s3://bucket/prefix?option=value&...`` with the options of `S3Options`.
 
     Raises:
-        InvalidInput: An option is unknown, or the bucket's name or the prefix can't be one.
+        InvalidInput: An option is unknown or has a value that it can't have, or the bucket's name or the
+            prefix can't be one.
     """
-    parts = parse_store_url(url, options=_OPTIONS)
-    endpoint_url = parts.options.get("endpoint_url")
-    if endpoint_url is not None and not re.match(r"https?://[^/@?#]+/?$", endpoint_url):
-        raise InvalidInput(
-            "store s3://...: endpoint_url is http(s)://host:port, without credentials or a path"
-        )
-    return S3Store(
-        parts.host,
-        parts.path.strip("/"),
-        endpoint_url=endpoint_url,
-        region=parts.options.get("region"),
-        profile=parts.options.get("profile"),
-    )
+    location = parse_s3_url(url)
+    return S3Store(location.bucket, location.prefix.rstrip("/"), location.options)

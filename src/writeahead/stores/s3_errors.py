@@ -25,8 +25,9 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from writeahead.errors import AccessDenied, InvalidKey, NotFound, StoreError, Unavailable, Unsupported
+from writeahead.stores.remote import Failure
 
-__all__ = ["CLIENT_ERRORS", "Failure", "failure_of"]
+__all__ = ["CLIENT_ERRORS", "failure_of"]
 
 # All that the client raises for a request. aiohttp's own come out while a body is read; OSErrors are s3fs's
 # translations of ClientError, and time-outs. Anything else is a bug, and is left to be seen.
@@ -51,37 +52,6 @@ _NOT_BEGUN = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimit
 # Refusals that may pass. 409 (ConditionalRequestConflict, OperationAborted): others were at it.
 _PASSING = {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _REDIRECTION, _CLIENT_ERROR = 3, 4
-
-
-class Failure(Exception):
-    """One request failed.
-
-    Args:
-        error: What to raise if it is not tried again.
-        detail: What happened, in one line, without hosts, queries and server messages.
-        status: The HTTP status; None if there was no answer.
-        retry: Whether another attempt may fare better.
-        unknown: Whether the request may have taken effect.
-        absent: Whether the object is not there, while its bucket may be.
-    """
-
-    def __init__(
-        self,
-        error: type[StoreError],
-        detail: str,
-        *,
-        status: int | None = None,
-        retry: bool = False,
-        unknown: bool = False,
-        absent: bool = False,
-    ) -> None:
-        self.error = error
-        self.detail = detail
-        self.status = status
-        self.retry = retry
-        self.unknown = unknown
-        self.absent = absent
-        super().__init__(detail)
 
 
 def failure_of(method: str, error: BaseException) -> Failure:
