@@ -1,367 +1,239 @@
-"""One session of three requests with durable state around them: writeahead beside others, in one run.
+"""How long one session of three operations takes, beside the least it could take and beside other tools.
 
-    python benchmarks/session.py [--rounds 60]
+    python benchmarks/session.py [--rounds N] [--json FILE] [--folder FOLDER]
 
-Contenders take turns, round by round, against one trivial server on loopback, with their state on one disk:
+Every contender has a process and a folder of its own, posts the same three payloads to the same loopback
+server with the same client, and runs one session in each round, in turn: what else the machine does hits
+all of them alike. So the ratios count, and the milliseconds are this machine's.
 
-- writeahead, with ``journal="every"`` and ``journal="batched"``, on a local store;
-- bare: the very same durable writes by bare ``os`` calls, and the same requests by the same client. No
-  implementation of this protocol on a folder can be faster;
-- DBOS (a workflow of three steps) on its SQLite system database;
-- LangGraph (a graph of three nodes) with its SQLite saver and ``durability="sync"``.
+- writeahead: `write_back` on a local store, journal "every" and "batched".
+- bare: the lower bound of each. The same files, bytes, syncs and requests, by system calls and the client.
+- DBOS: a workflow of three steps; its system database is SQLite, set up as DBOS does by default.
+- LangGraph: a graph of three nodes with the SQLite checkpointer, durability "sync".
 
-fsync-type system calls are counted by strace in runs of their own, where strace is installed.
+The calls that force data to disk are counted by strace in separate runs, which are not timed.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
+import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
 
-import httpx
-from pydantic import BaseModel
+from contenders import CONTENDERS
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from writeahead import (
-    Adapter,
-    ArtifactStore,
-    PlannedOperation,
-    Receipt,
-    RunPolicy,
-    emits,
-    open_store,
-    write_back,
-)
-from writeahead.stores.base import ObjectInfo, StoredObject
-
-SYNCS = "fsync,fdatasync,msync,sync_file_range"
-SYNC_RUNS = (5, 25)
-OPERATIONS = [{"kind": "row", "payload": {"text": f"{n}: what a call came to"}} for n in range(3)]
-Session = Callable[[int], None]
-
-
-def _serve(connection) -> None:
-    """Answer every request with 204, on kept-alive connections."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = (
-                    head.split(b"content-length:")[1].split(b"\r\n")[0] if b"content-length" in head else 0
-                )
-                await reader.readexactly(int(length))
-                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-                await writer.drain()
-        writer.close()
-
-    async def main() -> None:
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        connection.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        await server.serve_forever()
-
-    asyncio.run(main())
+HERE = Path(__file__).parent
+SYNC_CALLS = "fsync,fdatasync,sync_file_range,msync"
+MEMORY = {"tmpfs", "ramfs"}
+PACKAGES = ("writeahead", "httpx", "pydantic", "dbos", "langgraph", "langgraph-checkpoint-sqlite")
+WARM_UP = 5
+COUNTED = 20
+AIMS = [  # what, of what, aim
+    ("writeahead every", "bare every", "at most 1.25"),
+    ("writeahead batched", "bare batched", "at most 1.25"),
+    ("DBOS", "writeahead every", "at least 2.5"),
+    ("DBOS", "writeahead batched", "at least 2.5"),
+    ("LangGraph", "writeahead every", "none"),
+    ("LangGraph", "writeahead batched", "none"),
+]
 
 
-@contextlib.contextmanager
-def server() -> Iterator[str]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        process.terminate()
-        process.join()
+class Contender:
+    """A contender's process, run one session at a time."""
 
+    def __init__(self, name: str, folder: Path, url: str, under: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.sessions = 0
+        command = [*under, sys.executable, str(HERE / "contenders.py"), name, str(folder), url]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        said = self.process.stdout.readline().strip()
+        self.problem = "" if said == "ready" else said or "it ended while it was set up"
 
-class Row(BaseModel):
-    text: str
+    def run(self) -> float:
+        """Run one session; return its seconds."""
+        self.sessions += 1
+        self.process.stdin.write(f"session-{self.sessions:06d}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"{self.name} ended in session {self.sessions}: see its message above")
+        return float(answer)
 
-
-class Rows(Adapter):
-    name = "rows"
-
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
-
-    @emits("upsert")
-    def emit_row(self, payload: Row, operation: PlannedOperation) -> Receipt:
-        self.client.put(f"/rows/{operation.key}", json={"text": payload.text}).raise_for_status()
-        return Receipt(remote_id=operation.key)
-
-
-def ours(folder: Path, client: httpx.Client, journal: str) -> Session:
-    store, adapter = open_store(str(folder)), Rows(client)
-    policy = RunPolicy(journal=journal)
-
-    def session(number: int) -> None:
-        report = write_back(OPERATIONS, session_id=f"s{number}", store=store, adapter=adapter, policy=policy)
-        assert report.status == "completed", report
-
-    return session
-
-
-class Recorder(ArtifactStore):
-    """Notes what a session writes, to be written again by bare calls."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, bytes | None, bool]] = []
-
-    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
-        self.steps.append((key, data, if_absent))
-        return ObjectInfo(key, len(data))
-
-    def _delete(self, key: str) -> None:
-        self.steps.append((key, None, False))
-
-    def _get(self, key: str) -> StoredObject:
-        raise AssertionError(key)
-
-    _head = _list = _get  # type: ignore[assignment]
-
-
-class NoRequests(Rows):
-    def __init__(self, steps: list) -> None:
-        self.steps = steps
-
-    @emits("upsert")
-    def emit_row(self, payload: Row, operation: PlannedOperation) -> Receipt:
-        self.steps.append(("", payload.text.encode(), False))
-        return Receipt(remote_id=operation.key)
-
-
-def bare(folder: Path, client: httpx.Client, journal: str) -> Session:
-    recorder = Recorder()
-    write_back(
-        OPERATIONS,
-        session_id="SESSION",
-        store=recorder,
-        adapter=NoRequests(recorder.steps),
-        policy=RunPolicy(journal=journal),
-    )
-    folder.mkdir()
-
-    def session(number: int) -> None:
-        for key, data, if_absent in recorder.steps:
-            path = folder / key.replace("SESSION", f"s{number}")
-            if not key:
-                client.put(f"/rows/{number}", json={"text": str(data)}).raise_for_status()
-            elif data is None:
-                os.unlink(path)
-                sync_folder(path.parent)
-            else:
-                bare_put(path, data, if_absent)
-
-    return session
-
-
-def bare_put(path: Path, data: bytes, if_absent: bool) -> None:
-    try:
-        os.mkdir(path.parent)
-        sync_folder(path.parent.parent)
-    except FileExistsError:
-        pass
-    temporary = f"{path}~"
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.write(file, data)
-    os.fsync(file)
-    os.close(file)
-    if if_absent:
-        os.link(temporary, path)
-        os.unlink(temporary)
-    else:
-        os.rename(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-
-
-def dbos(folder: Path, client: httpx.Client) -> Session:
-    from dbos import DBOS, SetWorkflowID
-
-    folder.mkdir()
-    DBOS(
-        config={
-            "name": "bench",
-            "system_database_url": f"sqlite:///{folder}/dbos.sqlite",
-            "log_level": "ERROR",
-            "run_admin_server": False,
-        }
-    )
-
-    @DBOS.step()
-    def post(number: int, operation: dict) -> str:
-        client.put(f"/rows/{number}", json=operation["payload"]).raise_for_status()
-        return str(number)
-
-    @DBOS.workflow()
-    def workflow(number: int) -> list[str]:
-        return [post(number, operation) for operation in OPERATIONS]
-
-    DBOS.launch()
-
-    def session(number: int) -> None:
-        with SetWorkflowID(f"s{number}"):
-            workflow(number)
-
-    return session
-
-
-class Written(TypedDict):
-    done: list[str]
-
-
-def langgraph(folder: Path, client: httpx.Client) -> Session:
-    import sqlite3
-
-    from langgraph.checkpoint.sqlite import SqliteSaver
-    from langgraph.graph import END, START, StateGraph
-
-    folder.mkdir()
-    connection = sqlite3.connect(folder / "graph.sqlite", check_same_thread=False)
-    graph = StateGraph(Written)
-
-    def node(operation: dict) -> Callable[[Written], Written]:
-        def post(state: Written) -> Written:
-            client.put("/rows/1", json=operation["payload"]).raise_for_status()
-            return {"done": [*state["done"], operation["payload"]["text"]]}
-
-        return post
-
-    names = ["one", "two", "three"]
-    for name, operation in zip(names, OPERATIONS, strict=True):
-        graph.add_node(name, node(operation))
-    for before, after in zip([START, *names], [*names, END], strict=True):
-        graph.add_edge(before, after)
-    compiled = graph.compile(checkpointer=SqliteSaver(connection))
-
-    def session(number: int) -> None:
-        compiled.invoke({"done": []}, {"configurable": {"thread_id": f"s{number}"}}, durability="sync")
-
-    return session
-
-
-CONTENDERS: dict[str, Callable[[Path, httpx.Client], Session]] = {
-    "writeahead, every": lambda folder, client: ours(folder, client, "every"),
-    "bare, every": lambda folder, client: bare(folder, client, "every"),
-    "writeahead, batched": lambda folder, client: ours(folder, client, "batched"),
-    "bare, batched": lambda folder, client: bare(folder, client, "batched"),
-    "DBOS, SQLite": dbos,
-    "LangGraph, SQLite, sync": langgraph,
-}
-
-
-def timed(rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    with scratch() as folder, server() as url, httpx.Client(base_url=url) as client:
-        sessions = {name: make(folder / str(n), client) for n, (name, make) in enumerate(CONTENDERS.items())}
-        for number in range(rounds + 3):  # the first three warm up
-            for name, session in sessions.items():
-                before = time.perf_counter()
-                session(number)
-                times[name].append(time.perf_counter() - before)
-    return {name: values[3:] for name, values in times.items()}
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Make a folder beside this file: /tmp is no disk on many machines."""
-    folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=Path(__file__).parent))
+def loopback_server() -> Iterator[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(HERE / "loopback.py")]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}/"
+        server.stdin.close()
+
+
+@contextlib.contextmanager
+def started(folder: Path, url: str) -> Iterator[list[Contender]]:
+    """Start every contender that is installed; tell what is not."""
+    everyone = [Contender(name, folder / str(number), url) for number, name in enumerate(CONTENDERS)]
     try:
-        yield folder
+        for contender in everyone:
+            if contender.problem:
+                print(f"{contender.name}: left out: {contender.problem}")
+        yield [contender for contender in everyone if not contender.problem]
     finally:
-        shutil.rmtree(folder)
+        for contender in everyone:
+            contender.close()
 
 
-def only(name: str, sessions: int) -> None:
-    with scratch() as folder, server() as url, httpx.Client(base_url=url) as client:
-        session = CONTENDERS[name](folder / "0", client)
-        for number in range(sessions):
-            session(number)
-        os._exit(_cleared(folder))  # DBOS has threads that would go on
+def measure(folder: Path, url: str, rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each round, by contender."""
+    with started(folder, url) as contenders:
+        for _ in range(WARM_UP):
+            for contender in contenders:
+                contender.run()
+        times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+        for _ in range(rounds):
+            for contender in contenders:
+                times[contender.name].append(contender.run() * 1000)
+    return times
 
 
-def _cleared(folder: Path) -> int:
-    shutil.rmtree(folder, ignore_errors=True)
-    for child in multiprocessing.active_children():
-        child.terminate()
-    return 0
-
-
-def syncs(name: str) -> float | None:
-    """Count fsync-type calls a session: the difference between many sessions and few, so without set-up."""
-    if not shutil.which("strace"):
+def sync_calls(name: str, folder: Path, url: str) -> float | None:
+    """Count a session's sync calls: the difference between two runs, so that the set-up drops out."""
+    if shutil.which("strace") is None:
         return None
     counts = []
-    for sessions in SYNC_RUNS:
-        with tempfile.NamedTemporaryFile("r") as log:
-            command = [sys.executable, __file__, "--only", name, "--sessions", str(sessions)]
-            subprocess.run(
-                [
-                    "strace",
-                    "-f",
-                    "-qq",
-                    "-e",
-                    f"trace={SYNCS}",
-                    "-e",
-                    "signal=none",
-                    "-o",
-                    log.name,
-                    *command,
-                ],
-                check=True,
-            )
-            counts.append(sum("sync" in line and "resumed" not in line for line in log))
-    return (counts[1] - counts[0]) / (SYNC_RUNS[1] - SYNC_RUNS[0])
+    for sessions in (WARM_UP, WARM_UP + COUNTED):
+        trace = folder / f"strace-{name}-{sessions}"
+        under = ("strace", "-f", "-qq", "-e", f"trace={SYNC_CALLS}", "-o", str(trace))
+        contender = Contender(name, trace.with_suffix(".store"), url, under)
+        for _ in range(0 if contender.problem else sessions):
+            contender.run()
+        contender.close()
+        if contender.problem:
+            return None
+        # A call that another thread's call interrupts is on two lines; only the first has a bracket after it.
+        calls = tuple(f"{call}(" for call in SYNC_CALLS.split(","))
+        counts.append(sum(any(call in line for call in calls) for line in trace.read_text().splitlines()))
+    return (counts[1] - counts[0]) / COUNTED
+
+
+def filesystem(folder: Path) -> tuple[str, str]:
+    """Return the type and device of the filesystem that a folder is on, as Linux tells them."""
+    try:
+        mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown", "unknown"
+    real = str(folder.resolve()) + "/"
+    above = (mount for mount in mounts if real.startswith(mount[1].rstrip("/") + "/"))
+    device, _, kind, *_ = max(above, key=lambda mount: len(mount[1]))
+    return kind, device
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Return the median and the quartiles around it."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return middle, low, high
+
+
+def ratios(times: dict[str, list[float]]) -> list[dict]:
+    """Compare: the ratio of the medians, and the quartiles of the rounds' own ratios."""
+    compared = []
+    for what, of, aim in AIMS:
+        if what in times and of in times:
+            _, low, high = spread([a / b for a, b in zip(times[what], times[of], strict=True)])
+            ratio = statistics.median(times[what]) / statistics.median(times[of])
+            compared.append({"what": what, "of": of, "aim": aim, "ratio": ratio, "p25": low, "p75": high})
+    return compared
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def print_tables(figures: dict) -> None:
+    console = Console(highlight=False, width=100)
+    table = Table(box=box.SIMPLE, title=f"One session of three operations, {figures['rounds']} rounds")
+    for heading in ("", "median ms", "p25", "p75", "sync calls"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, found in figures["contenders"].items():
+        calls = "n/a" if found["sync_calls"] is None else f"{found['sync_calls']:g}"
+        table.add_row(name, *(f"{found[key]:.2f}" for key in ("median_ms", "p25_ms", "p75_ms")), calls)
+    console.print(table)
+    table = Table(box=box.SIMPLE, title="Ratios of the medians")
+    for heading in ("time of", "over that of", "ratio", "p25..p75 of the rounds", "aim"):
+        table.add_column(heading)
+    for line in figures["ratios"]:
+        quartiles = f"{line['p25']:.2f}..{line['p75']:.2f}"
+        table.add_row(line["what"], line["of"], f"{line['ratio']:.2f}", quartiles, line["aim"])
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in figures["environment"].items()))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100, help="sessions of each contender (default: 100)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--folder", type=Path, default=Path(), help="on a real disk (default: .)")
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2")
+    if not options.folder.is_dir():
+        parser.error(f"--folder: {options.folder} is no folder")
+    if filesystem(options.folder)[0] in MEMORY:
+        parser.error(
+            f"--folder: {options.folder} is in memory, where a sync costs nothing; name one on a disk"
+        )
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    parser.add_argument("--sessions", type=int, default=1, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.only:
-        only(given.only, given.sessions)
-    times = timed(given.rounds)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    base = medians["writeahead, every"]
-    figures = {}
-    print(f"{'':24} {'median ms':>10} {'p10..p90 ms':>16} {'x writeahead':>13} {'syncs':>7}")
-    for name, values in times.items():
-        deciles = statistics.quantiles(values, n=10)
-        count = syncs(name)
-        figures[name] = {"median": medians[name], "ratio": medians[name] / base, "syncs": count}
-        spread = f"{deciles[0] * 1e3:.1f}..{deciles[-1] * 1e3:.1f}"
-        shown = "n/a" if count is None else f"{count:.1f}"
-        print(f"{name:24} {medians[name] * 1e3:10.2f} {spread:>16} {medians[name] / base:13.2f} {shown:>7}")
-    for journal in ("every", "batched"):
-        ratio = medians[f"writeahead, {journal}"] / medians[f"bare, {journal}"]
-        print(f"{journal}: {ratio:.2f} x the bare bound (aim: at most 1.25)")
-    print(f"DBOS takes {medians['DBOS, SQLite'] / base:.2f} x as long (aim: at least 2.5)")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2))
-    os._exit(0)  # DBOS has threads that would go on
+    options = arguments()
+    kind, device = filesystem(options.folder)
+    with (
+        tempfile.TemporaryDirectory(prefix=".bench-", dir=options.folder) as name,
+        loopback_server() as url,
+    ):
+        folder = Path(name).resolve()
+        times = measure(folder, url, options.rounds)
+        calls = {name: sync_calls(name, folder, url) for name in times}
+    figures = {
+        "rounds": options.rounds,
+        "contenders": {
+            name: dict(zip(("median_ms", "p25_ms", "p75_ms"), spread(values), strict=True))
+            | {"sync_calls": calls[name]}
+            for name, values in times.items()
+        },
+        "ratios": ratios(times),
+        "environment": {
+            "filesystem": f"{kind} on {device}",
+            "cores": os.cpu_count(),
+            "system": platform.platform(terse=True),
+            "python": platform.python_version(),
+            **{name: installed(name) for name in PACKAGES},
+        },
+    }
+    print_tables(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures | {"rounds_ms": times}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
