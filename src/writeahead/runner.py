@@ -147,7 +147,7 @@ def write_back(
     renewed_at = means.clock.monotonic()
     store.put(open_key(session_id), b"")
     try:
-        store.put(planned_key(session_id), data, if_absent=True)
+        _create_plan(store, plan, data)
     except AlreadyExists:
         return _repeat(means, session_id, digest)
     journal = Journal(store, means.clock, plan, plan.owner, policy.lease, 0, renewed_at)
@@ -245,6 +245,10 @@ def unblock_session(
         operations=session.plan.operations,
         receipts=journal.receipts,
     )
+
+
+def _create_plan(store: ArtifactStore, plan: PlannedWriteback, data: bytes) -> None:
+    store.put(planned_key(plan.session_id), data, if_absent=True)
 
 
 def _keyed(session_id: str, operations: Iterable[Operation | Mapping[str, Any]]) -> list[KeyedOperation]:

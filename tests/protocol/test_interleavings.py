@@ -212,15 +212,15 @@ def with_the_marker_gone_before_the_final_artifact(monkeypatch):
 
 
 def with_the_plan_after_the_first_request(monkeypatch):
-    honest = runner.write_planned_writeback_artifact
+    honest = runner._create_plan
 
-    def late(store, session_id, plan):
+    def late(store, plan, data):
         operation = plan.operations[0]
         store.actor.world.remote.apply(operation.kind, operation.id)
         store.head("after-the-first-request")
-        return honest(store, session_id, plan)
+        return honest(store, plan, data)
 
-    monkeypatch.setattr(runner, "write_planned_writeback_artifact", late)
+    monkeypatch.setattr(runner, "_create_plan", late)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The command line: ``writeahead`` and ``python -m writeahead``.
 
-`main` is all that others use. ``app`` holds the commands, which return an `Answer`; ``answers`` says what a
-person and what a program reads of it; ``failures`` turns errors into lines and exit codes.
+`main` is all that others use. ``app`` holds the commands, which return an `Answer`; ``output`` and ``render``
+say what a person and what a program reads of it; ``failures`` turns errors into lines and exit codes.
 """
 
 import sys

@@ -90,5 +90,10 @@ class AssumeCommand(TyperCommand):
         for argument in rest:
             joined.append(argument)
             if argument == "--assume":
-                joined.append("=".join((next(rest, ""), next(rest, ""))))
+                joined.append(f"{next(rest, '')}=")
+                operation = next(rest, "")
+                # An option where the operation should be stays one, so that the message is about --assume.
+                joined[-1:] = (
+                    [joined[-1], operation] if operation.startswith("-") else [joined[-1] + operation]
+                )
         return super().parse_args(ctx, joined)

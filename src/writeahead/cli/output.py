@@ -11,8 +11,9 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from writeahead.cli.failures import ExitCode
+from writeahead.model import RunReport, RunStatus
 
-__all__ = ["Answer", "print_answer", "print_json", "printable", "say"]
+__all__ = ["Answer", "print_answer", "print_json", "printable", "report_document", "say"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,12 @@ def _silence(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def report_document(report: RunReport) -> dict[str, Any]:
+    """Return a report as JSON for a program to read; payloads are in it for a dry run only."""
+    document = report.model_dump(mode="json")
+    if report.status is not RunStatus.PLANNED:
+        for operation in document["operations"]:
+            del operation["payload"], operation["precondition"]
+    return document

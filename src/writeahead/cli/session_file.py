@@ -1,6 +1,7 @@
 """The FILE of ``writeahead run``: a session as JSON, read strictly."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,9 @@ def _text(data: bytes, shown: str) -> str:
 
 def _parsed(text: str, shown: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refused)
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_refused, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         raise InvalidInput(
             f"{shown}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
@@ -77,6 +80,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"key {name!r} is there twice in one object")
         found[name] = value
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is larger than a number can be")
+    return number
 
 
 def _refused(name: str) -> Any:

@@ -9,7 +9,7 @@ from rich.console import Console
 from writeahead.cli import options, render
 from writeahead.cli.failures import ExitCode, exit_code_of_status
 from writeahead.cli.means import Means
-from writeahead.cli.output import Answer
+from writeahead.cli.output import Answer, report_document
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import InvalidInput
@@ -186,7 +186,7 @@ def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = 
     )
     code = exit_code_of_status(report.status) if exit_code is None else exit_code
     return Answer(
-        lambda: {**report.model_dump(mode="json"), "next_step": step},
+        lambda: {**report_document(report), "next_step": step},
         lambda console: render.show_report(console, report, next_step=step),
         lambda: code,
     )

@@ -9,9 +9,9 @@ from rich.console import Console
 from writeahead.cli import options, render
 from writeahead.cli.failures import ExitCode, exit_code_of_status
 from writeahead.cli.means import Means
-from writeahead.cli.output import Answer, printable
+from writeahead.cli.output import Answer, printable, report_document
 from writeahead.cli.signals import stop_on_signals
-from writeahead.errors import ResumeError
+from writeahead.errors import ResumeError, StoreError
 from writeahead.journal import read_session
 from writeahead.report import sweep_step
 from writeahead.retry import Clock
@@ -72,7 +72,7 @@ def _sweep_preview(store: ArtifactStore, means: Means) -> Answer:
             try:
                 session = read_session(store, session_id)
                 yield session_id, sweep_step(session, Clock().now(), means.settings.policy.clock_skew)
-            except ResumeError as error:
+            except (ResumeError, StoreError) as error:
                 yield session_id, f"leave it: {error}"
 
     def show(console: Console) -> None:
@@ -96,5 +96,5 @@ def _sweep_code(result: SweepResult) -> ExitCode:
 
 
 def _sweep_document(result: SweepResult) -> dict[str, Any]:
-    report = result.report.model_dump(mode="json") if result.report else None
+    report = report_document(result.report) if result.report else None
     return {"session_id": result.session_id, "note": result.note, "error": result.error, "report": report}

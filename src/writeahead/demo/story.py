@@ -66,7 +66,7 @@ class _Teller:
         self._show_artifacts(parked)
         self._show_head(parked[stage.session_id + "/" + PLANNED])
         self._claim_plan(json.loads(parked[stage.session_id + "/" + PLANNED].text))
-        self._claim(self._was_first(parked), "it was durable before the first request that writes")
+        self._claim(self._was_first(parked), "it was written before the first request that writes")
         self._claim(f"{stage.session_id}/{FINAL}" not in parked, f"no {FINAL}: the session is not done")
         self._claim(f".open/{stage.session_id}" in parked, "a marker, so that a sweep finds it")
 

@@ -65,6 +65,7 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
     """
     if _is_ours(baseline.guarded, table, write, baseline.later):
         # Planned anew after the artifacts of a finished run were lost.
+        _require_same_content(baseline, table, write)
         return Receipt(remote_id=write.row_id, remote_version=baseline.etag, outcome="already_applied")
     etag = baseline.etag
     for _ in ("as planned", "rebased"):
@@ -79,6 +80,21 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
             return _already(write, row)
         etag = _version_to_rebase_on(write, baseline, refused, row)
     raise ConflictError(f"{_where(write)}: somebody else keeps changing the row")
+
+
+def _require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
+    """Tell a repeat of this update from another one under the same ids, as far as guarded columns show it."""
+    if not _is_ours(baseline.guarded, table, write):
+        return  # a later operation of the session has been at the row
+    other = [
+        name
+        for name, value in write.columns.items()
+        if name in baseline.guarded and not _same(baseline.guarded[name], value)
+    ]
+    if other:
+        raise ConflictError(
+            f"{_where(write)}: this session wrote it before with other content: {', '.join(sorted(other))}"
+        )
 
 
 def read_baselines(client: DataverseClient, writes: Sequence[tuple[Table, RowWrite]]) -> list[Baseline]:

@@ -47,6 +47,13 @@ def adapter_from_settings(
     Raises:
         InvalidInput: A setting can't be used.
     """
+    _require_text(url=url, tenant_id=tenant_id, client_id=client_id, authority=authority)
+    if not isinstance(mapping, TableMapping | str | Path | None):
+        raise InvalidInput("setting mapping must be the path of a mapping file")
+    if not isinstance(client_secret, SecretStr | str | None) or not isinstance(environ, Mapping):
+        raise InvalidInput(
+            "client_secret is not for a settings file: put DATAVERSE_CLIENT_SECRET in the environment"
+        )
     secret = client_secret.get_secret_value() if isinstance(client_secret, SecretStr) else client_secret
     credentials = {
         "DATAVERSE_URL": url,
@@ -76,14 +83,20 @@ def adapter_from_settings(
     )
 
 
+def _require_text(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, str | None):
+            raise InvalidInput(f"setting {name} must be text, not {type(value).__name__}")
+
+
 def _timeout(value: float | str | httpx.Timeout | None) -> httpx.Timeout:
     if value is None or value == "":
         return DEFAULT_TIMEOUT
     if isinstance(value, httpx.Timeout):
         return value
     try:
-        seconds = float(value)
-    except ValueError:
+        seconds = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise InvalidInput("DATAVERSE_TIMEOUT must be a number of seconds above 0")
