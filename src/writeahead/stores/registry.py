@@ -25,6 +25,7 @@ _BUILT_IN = {
 }
 # For schemes that more than one client library serves, by the URL's option ``client``.
 _CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_clients:s3_from_url"}}
+_ANY_FSSPEC = "writeahead.stores.any_fsspec:from_url"
 # The extra that brings what a backend imports: {module that may be missing: extra}.
 _EXTRAS = {
     "s3fs": "s3",
@@ -47,6 +48,7 @@ def open_store(url: str) -> ArtifactStore:
             - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of it;
               all options are those of `writeahead.stores.s3_options.S3Options`. With ``client=obstore``
               through that client, by default through s3fs.
+            - ``fsspec+<scheme>://...``: any other filesystem of fsspec, where a check proves it.
             - ``gs://bucket/prefix``, ``az://container/prefix?account=...``: through obstore.
             - a scheme that an installed package offers as an entry point of the group
               ``writeahead.stores``: its name is the scheme, its object a callable from URL to store.
@@ -65,6 +67,8 @@ def open_store(url: str) -> ArtifactStore:
 
 
 def _factory(scheme: str, client: str | None = None) -> Factory:
+    if scheme.startswith("fsspec+"):
+        return _load_built_in(scheme, _ANY_FSSPEC)
     target = _BUILT_IN.get(scheme)
     if target is not None:
         if client is not None and scheme in _CLIENTS:

@@ -133,8 +133,8 @@ class StoreContract:
                 return Folder(tmp_path)      # a StorePlace: new and empty for each test
 
     A backend that can't have something at all says so, with the reason, in ``impossible``; the tests of that
-    part are then skipped with this reason. The parts are ``processes`` (one place for several processes) and
-    ``fork`` (an instance used on in a forked child).
+    part are then skipped with this reason. The parts are ``processes`` (one place for several processes),
+    ``fork`` (an instance used on in a forked child) and ``streaming`` (a listing in bounded memory).
     """
 
     impossible: ClassVar[Mapping[str, str]] = {}
@@ -388,6 +388,7 @@ class StoreContract:
 
     def test_a_listing_streams(self, place: StorePlace, store: ArtifactStore) -> None:
         """10,000 objects: all of them, in order, in memory that does not grow with their number."""
+        self._need("streaming")
         place.fill("many/a/", _HALF)
         place.fill("many/b/", _HALF)
         keys = [f"many/{half}/{number:06d}" for half in "ab" for number in range(_HALF)]

@@ -1,0 +1,182 @@
+"""Stores on any fsspec filesystem: the kit where one can be proven, and that all others are refused."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+
+from s3_proxy import answer
+from s3_server import RawBucket
+from writeahead.errors import AccessDenied, AlreadyExists, InvalidInput, OutcomeUnknown, Unsupported
+from writeahead.stores.any_fsspec import AnyFsspecStore
+from writeahead.stores.registry import open_store
+from writeahead.testing import StoreContract
+
+
+@pytest.fixture
+def configured(monkeypatch):
+    """Point fsspec's own S3 filesystem at a server, as its configuration files would."""
+
+    def configured(url):
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": url})
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", url)  # for processes that a test starts
+
+    return configured
+
+
+class Bucket(RawBucket):
+    @property
+    def url(self):
+        return f"fsspec+s3://{self.name}/{self.prefix}"
+
+    def open(self):
+        # The check is tried by tests of its own; here it would be half of the kit's time.
+        return AnyFsspecStore("s3", f"{self.name}/{self.prefix}".rstrip("/"), proven=True)
+
+
+class TestFsspecS3(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = {
+        "streaming": "fsspec has no listing that streams and is ordered",
+    }
+
+    @pytest.fixture
+    def place(self, s3_bucket, configured):
+        configured(s3_bucket.server)
+        return Bucket(s3_bucket.server, s3_bucket.name, "team/service/")
+
+
+class OwnMemory(MemoryFileSystem):
+    """A filesystem with an atomic create of its own, in one process."""
+
+    protocol = "ownmemory"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    lock: ClassVar = threading.Lock()
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        with self.lock:
+            if mode == "create" and self.exists(path):
+                raise FileExistsError(path)
+            super().pipe_file(path, value, **kwargs)
+
+
+class Racy(OwnMemory):
+    """Looks, waits, and writes: refuses a second create, but not one at the same time."""
+
+    protocol = "racy"
+    store: ClassVar[dict] = {}
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        if mode == "create" and self.exists(path):
+            raise FileExistsError(path)
+        time.sleep(0.02)
+        with self.lock:
+            MemoryFileSystem.pipe_file(self, path, value, **kwargs)
+
+
+class Careless(OwnMemory):
+    """Knows the word, and overwrites all the same."""
+
+    protocol = "careless"
+    store: ClassVar[dict] = {}
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        super().pipe_file(path, value, **kwargs)
+
+
+class Swallows(OwnMemory):
+    """Does not know the word, and does not say so."""
+
+    protocol = "swallows"
+
+    def pipe_file(self, path, value, **kwargs):
+        super().pipe_file(path, value)
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    kinds = (OwnMemory, Racy, Careless, Swallows)
+    for kind in kinds:
+        fsspec.register_implementation(kind.protocol, kind, clobber=True)
+        kind.store.clear()
+    yield
+    for kind in kinds:
+        _registry.pop(kind.protocol)
+
+
+@pytest.mark.parametrize("scheme", ["zip", "ftp", "data", "github", "dir", "simplecache", "swallows"])
+def test_a_filesystem_without_a_create_of_its_own_is_refused_at_open(scheme):
+    with pytest.raises(Unsupported, match="no atomic create") as caught:
+        open_store(f"fsspec+{scheme}://a/b")
+    assert caught.value.store == f"fsspec+{scheme}://a/b"
+
+
+@pytest.mark.parametrize(("scheme", "instead"), [("file", "file://"), ("memory", "memory://")])
+def test_what_we_have_ourselves_is_not_taken_from_fsspec(scheme, instead):
+    with pytest.raises(InvalidInput, match=f"use {instead}"):
+        open_store(f"fsspec+{scheme}://a")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("fsspec+gopher://a", "knows no 'gopher'"),
+        ("fsspec+://a", "knows no ''"),
+        ("fsspec+ownmemory://a?x=1", "unknown option"),
+        ("fsspec+ownmemory://key:secret@a", "credentials"),
+        ("fsspec+ownmemory://a/../b", "prefix"),
+    ],
+)
+def test_urls_that_are_refused(url, says):
+    with pytest.raises(InvalidInput, match=says):
+        open_store(url)
+
+
+def test_one_that_proves_itself_is_used(monkeypatch):
+    store = open_store("fsspec+ownmemory://a/b")
+    store.put("s/k", b"1", if_absent=True)
+    with pytest.raises(AlreadyExists):
+        store.put("s/k", b"2", if_absent=True)
+    store.put("s/k", b"1", if_absent=True)
+    assert [path for path in OwnMemory.store if ".check" in path] == []
+    assert [file.getvalue() for file in OwnMemory.store.values()] == [b"1"]
+    # The proof is asked for once.
+    monkeypatch.setattr(AnyFsspecStore, "check", None)
+    store.put("s/other", b"1", if_absent=True)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "broken"), [("racy", "one winner: Unsupported"), ("careless", "refused create: Unsupported")]
+)
+@pytest.mark.parametrize("if_absent", [True, False])
+def test_one_that_does_not_is_refused_before_anything_is_put(scheme, broken, if_absent):
+    store = open_store(f"fsspec+{scheme}://a/b")
+    for _ in range(2):
+        with pytest.raises(Unsupported, match=broken):
+            store.put("s/k", b"1", if_absent=if_absent)
+    assert not store.check().ok
+    assert fsspec.get_filesystem_class(scheme).store == {}
+
+
+def test_a_server_that_ignores_conditions_is_refused(s3_proxy, s3_bucket, configured):
+    configured(s3_proxy.url)
+    s3_proxy.ignore_conditions = True
+    store = open_store(f"fsspec+s3://{s3_bucket.name}/p")
+    with pytest.raises(Unsupported, match="refused create"):
+        store.put("a", b"1", if_absent=True)
+    assert s3_bucket.keys() == []
+
+
+@pytest.mark.parametrize(("fault", "error"), [(answer(403), AccessDenied), (answer(400), OutcomeUnknown)])
+def test_errors_are_ours(s3_proxy, s3_bucket, configured, fault, error):
+    configured(s3_proxy.url)
+    store = AnyFsspecStore("s3", s3_bucket.name, proven=True)
+    s3_proxy.fault("PUT", fault)
+    with pytest.raises(error) as caught:
+        store.put("a", b"1")
+    assert "127.0.0.1" not in str(caught.value)
