@@ -120,6 +120,8 @@ def write_back(
     """
     means = _Means.of(store, adapter, policy, stop, clock)
     keyed = _keyed(session_id, operations)
+    # First of all, since it finds out what could not be kept in an artifact.
+    digest = digest_of([item.model_dump(mode="json") for item in keyed])
     try:
         planned = _plan(means, keyed)
     except (NotReady, AdapterError) as error:
@@ -129,7 +131,6 @@ def write_back(
             block_reason=BlockReason.NOT_READY,
             error=one_line(error),
         )
-    digest = digest_of([item.model_dump(mode="json") for item in keyed])
     plan = PlannedWriteback(
         session_id=session_id,
         adapter=adapter.name,
