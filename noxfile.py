@@ -56,8 +56,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def servers(session: nox.Session) -> None:
+    """The store contract on a server of yours: see docs/stores.md for the environment variables it needs."""
+    _install(session, "test")
+    session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")
     session.run("python", "benchmarks/session.py", *session.posargs)
     session.run("python", "benchmarks/startup.py")
+    session.run("python", "benchmarks/stores.py")

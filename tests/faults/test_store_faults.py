@@ -10,6 +10,7 @@ import os
 import secrets
 from collections import Counter
 
+import httpx
 import pytest
 
 from five_kinds import KINDS, OPERATIONS, FiveKinds, Remote, transport_to
@@ -151,6 +152,19 @@ class Survivor:
         return ended
 
 
+class LosesTheMailsReply(httpx.BaseTransport):
+    """A remote that applies the e-mail and does not answer, once: the run has to end as blocked."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote, self._inner = remote, transport_to(remote)
+
+    def handle_request(self, request):
+        reply = self._inner.handle_request(request)
+        if request.url.path.startswith("/mail/"):
+            raise httpx.ReadTimeout("planted", request=request)
+        return reply
+
+
 @pytest.fixture
 def survivor():
     made = Survivor()
@@ -187,6 +201,21 @@ def test_what_a_store_may_raise_at_each_call(survivor, places, how, for_ever):
             break
     print(f"{met} faults: {dict(survivor.outcomes)}")
     assert met >= (13 if everywhere else 1)
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("how", HOWS)
+def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
+    survivor.adapter = FiveKinds("http://remote.invalid", transport=LosesTheMailsReply(survivor.remote))
+    first = 1
+    while True:
+        place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
+        store = FaultyStore(place.open(), how, calls, clock)
+        if not survivor(place, store, calls, f"call {first}", clock=clock):
+            break
+        first += 1
+    print(f"{first - 1} faults: {dict(survivor.outcomes)}")
+    assert first > 13
 
 
 CALLS = ("open", "write", "fsync", "link", "unlink", "mkdir", "stat", "fstat", "scandir")
