@@ -7,6 +7,9 @@ import pytest
 
 from s3_proxy import S3Proxy
 from s3_server import RawBucket, running_server
+from writeahead.testing.summary import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it by its name
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,13 @@
 Verbs are the HTTP methods, but for ``LIST``: a GET of a bucket. A fault is used once for each time that
 `S3Proxy.fault` was told to, in that order, and shows in the request's ``fault``.
 
-Two switches hold until they are turned off: ``ignore_conditions`` drops If-None-Match and If-Match before the
-server sees them; ``empty_errors`` takes the body off every error answer, as strict servers do.
+Switches hold until they are turned off: ``ignore_conditions`` drops If-None-Match and If-Match before the
+server sees them; ``empty_errors`` takes the body off every error answer, as strict servers do; ``bare_etags``
+takes the quotes off ETags; ``no_if_match`` answers 501 to every If-Match.
 """
 
 import http.client
+import re
 import socket
 import struct
 import threading
@@ -104,6 +106,8 @@ class S3Proxy:
     def __init__(self, upstream: str) -> None:
         self.ignore_conditions = False
         self.empty_errors = False
+        self.bare_etags = False
+        self.no_if_match = False
         self._upstream = urllib.parse.urlsplit(upstream)
         self._lock = threading.Lock()
         self._requests: list[SeenRequest] = []
@@ -146,6 +150,8 @@ class S3Proxy:
             self._requests.append(request)
 
     def forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        if self.no_if_match and any(name.lower() == "if-match" for name in headers):
+            return _error(501, "NotImplemented", None)
         connection = http.client.HTTPConnection(self._upstream.hostname, self._upstream.port, timeout=30)
         kept = {
             name: value
@@ -162,6 +168,9 @@ class S3Proxy:
                 plain["Content-Length"] = response.getheader("Content-Length", "0")
             elif self.empty_errors and response.status >= 400:
                 data = b""
+            if self.bare_etags:
+                plain = {k: v.strip('"') if k.lower() == "etag" else v for k, v in plain.items()}
+                data = re.sub(rb'<ETag>(?:"|&quot;)(.*?)(?:"|&quot;)</ETag>', rb"<ETag>\1</ETag>", data)
             return Answer(response.status, plain, data)
         finally:
             connection.close()

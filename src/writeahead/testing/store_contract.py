@@ -19,6 +19,7 @@ import pytest
 from writeahead.errors import AlreadyExists, InvalidKey, NotFound, StoreError
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 from writeahead.testing.store_process import StoreProcess
+from writeahead.testing.summary import PROPERTY
 
 __all__ = ["StoreContract", "StorePlace"]
 
@@ -138,6 +139,10 @@ class StoreContract:
     """
 
     impossible: ClassVar[Mapping[str, str]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _named_in_the_summary(self, record_property: Callable[[str, object], None]) -> None:
+        record_property(PROPERTY, type(self).__name__)
 
     @pytest.fixture
     def store(self, place: StorePlace) -> ArtifactStore:

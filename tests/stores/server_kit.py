@@ -1,0 +1,99 @@
+"""The store contract on an S3 server that you name: `nox -s servers`, or `pytest tests/stores/server_kit.py`.
+
+- ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
+- ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it again.
+- ``WRITEAHEAD_S3_OPTIONS``: more options of the store's URL, e.g. ``addressing_style=path&region=auto``.
+- Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a profile
+  among the options.
+
+The bytes are read and written around the stores by bare botocore. One test of each client puts 10,000 objects.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+from urllib.parse import parse_qsl, urlencode
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from writeahead.stores.registry import open_store
+from writeahead.testing import StoreContract
+
+NEEDED = ("WRITEAHEAD_S3_URL", "WRITEAHEAD_S3_BUCKET")
+MISSING = [name for name in NEEDED if not os.environ.get(name)]
+if MISSING:
+    pytest.exit(f"set {' and '.join(MISSING)}; see {os.path.relpath(__file__)}", returncode=2)
+
+
+class Prefix:
+    """A new prefix of the bucket, seen through bare botocore."""
+
+    def __init__(self, client):
+        self.options = dict(parse_qsl(os.environ.get("WRITEAHEAD_S3_OPTIONS", "")))
+        self.endpoint, self.bucket = os.environ["WRITEAHEAD_S3_URL"], os.environ["WRITEAHEAD_S3_BUCKET"]
+        self.prefix = f"writeahead-kit-{secrets.token_hex(6)}/"
+        query = urlencode({"client": client, "endpoint_url": self.endpoint, **self.options})
+        self.url = f"s3://{self.bucket}/{self.prefix}?{query}"
+        config = Config(
+            s3={"addressing_style": self.options.get("addressing_style", "auto")},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            max_pool_connections=32,
+        )
+        session = botocore.session.Session(profile=self.options.get("profile"))
+        self.raw = session.create_client(
+            "s3", endpoint_url=self.endpoint, region_name=self.options.get("region"), config=config
+        )
+
+    def open(self):
+        return open_store(self.url)
+
+    def read(self, key):
+        try:
+            return self.raw.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+
+    def write(self, key, data):
+        self.raw.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
+
+    def fill(self, prefix, count):
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(lambda n: self.write(f"{prefix}{n:06d}", b"filled"), range(count)))
+
+    def keys(self):
+        pages = self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        return [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", ())]
+
+    def remove(self):
+        with ThreadPoolExecutor(32) as pool:
+            list(
+                pool.map(
+                    lambda key: self.raw.delete_object(Bucket=self.bucket, Key=self.prefix + key), self.keys()
+                )
+            )
+        self.raw.close()
+
+
+class TestServerThroughS3fs(StoreContract):
+    client: ClassVar[str] = "s3fs"
+
+    @pytest.fixture
+    def place(self):
+        place = Prefix(self.client)
+        yield place
+        place.remove()
+
+
+class TestServerThroughObstore(TestServerThroughS3fs):
+    client: ClassVar[str] = "obstore"
+    impossible: ClassVar[Mapping[str, str]] = {
+        "fork": "obstore's threads do not outlive a fork; a child is told so at once",
+    }
