@@ -239,7 +239,6 @@ def _with_plan():
     return store
 
 
-@pytest.mark.xfail(strict=True, reason="find_sessions raises InvalidInput there, and lists no more")
 @pytest.mark.parametrize("odd", ["-x", "_", ".DS_Store", "a/b", "x" * 129])
 def test_a_marker_that_names_no_session_never_hides_the_others(odd):
     store = MemoryStore()
@@ -263,7 +262,6 @@ def test_a_sweep_goes_on_behind_a_marker_that_names_no_session():
     assert all(found.error for name, found in results.items() if name != "zz")
 
 
-@pytest.mark.xfail(strict=True, reason="find_sessions raises InvalidInput at such a folder")
 def test_a_stray_folder_never_hides_the_others():
     store = MemoryStore()
     parked(store, "good")
