@@ -2,11 +2,12 @@
 
 - ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
 - ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it again.
-- ``WRITEAHEAD_S3_OPTIONS``: more options of the store's URL, e.g. ``addressing_style=path&region=auto``.
+- ``WRITEAHEAD_S3_OPTIONS``: more options of the URL, e.g. ``addressing_style=path&region=auto``.
 - Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a profile
   among the options.
 
-The bytes are read and written around the stores by bare botocore. One test of each client puts 10,000 objects.
+The bytes are read and written around the stores by bare botocore. One test of each client puts 10,000
+objects.
 """
 
 import os

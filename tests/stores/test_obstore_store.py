@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -330,6 +331,28 @@ def test_a_folder_s_path_is_not_in_an_error(tmp_path):
     with pytest.raises(OutcomeUnknown) as caught:
         store.put("a/b", b"", if_absent=True)
     assert str(tmp_path) not in str(caught.value)
+
+
+# Google Cloud Storage and Azure: what is sent. No server of theirs is here.
+
+
+@pytest.mark.parametrize(
+    ("scheme", "condition"),
+    [("gs", ("x-goog-if-generation-match", "0")), ("az", ("if-none-match", "*"))],
+)
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_a_create_carries_its_condition(s3_proxy, monkeypatch, scheme, condition, if_absent):
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "planted")
+    monkeypatch.setenv("AZURE_STORAGE_TOKEN", "planted")
+    account = "&account=me" if scheme == "az" else ""
+    store = open_store(f"{scheme}://bucket/p?endpoint_url={s3_proxy.url}{account}")
+    s3_proxy.fault("PUT", answer(403))
+    with pytest.raises(AccessDenied):
+        store.put("a", b"1", if_absent=if_absent)
+    (request,) = s3_proxy.requests
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    assert (condition in headers.items()) == if_absent
+    assert urllib.parse.unquote(request.path) == "/bucket/p/a"
 
 
 # Where it runs.
