@@ -12,11 +12,11 @@ from writeahead.errors import (
     InvalidInput,
     PlanConflict,
     ResumeError,
-    Unavailable,
 )
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.runner import unblock_session
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import FaultyStore, StoreFault
 
 
 class World:
@@ -427,19 +427,13 @@ def test_a_plan_is_carried_out_only_by_the_adapter_that_made_it(world):
 
 
 def test_a_store_that_fails_after_the_plan_leaves_the_session_resumable(world):
-    put = world.store._put
-
-    def fail_on_journal(key, data, *, if_absent):
-        if "journal" in key:
-            raise Unavailable("memory", "put", key, "the disk is full")
-        return put(key, data, if_absent=if_absent)
-
-    world.store._put = fail_on_journal
+    world.store = FaultyStore(world.store)
+    world.store.fail("create", "*journal*", StoreFault.disk_full(), times=None)
     report = world.run("create", "create")
     assert report.status is RunStatus.RESUME_NEEDED
-    assert "disk is full" in report.error
+    assert "No space left" in report.error
     assert report.not_before is not None
-    world.store._put = put
+    world.store.heal()
     world.clock.elapsed += 700
     assert world.resume().status is RunStatus.COMPLETED
     assert world.effects_of("1-create") == world.effects_of("2-create") == 1
