@@ -412,7 +412,8 @@ def _journal_of(
         clock.monotonic(),
         dict(session.receipts),
         dict(session.entry.attempted) if session.entry else {},
-        was_blocked=session.entry is not None and session.entry.was_blocked,
+        was_blocked=session.entry is not None
+        and (session.entry.was_blocked or session.entry.event is Event.UNBLOCKED),
     )
 
 

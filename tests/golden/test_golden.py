@@ -92,15 +92,7 @@ def test_each_artifact_is_read_and_written_again_byte_by_byte():
     assert set(seen) == {PlannedWriteback, JournalEntry, Writeback, AbandonedPlan}
 
 
-FORGETS = pytest.mark.xfail(
-    strict=True,
-    reason="an `unblocked` entry without `was_blocked` no longer says that .blocked/ is to be removed",
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=FORGETS if name.startswith("unblocked") else ()) for name in SENT]
-)
+@pytest.mark.parametrize("name", SENT)
 def test_what_can_be_resumed_is(golden, name):
     store, remote = golden(name)
     _complete(name, store, remote, SENT[name])
