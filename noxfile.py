@@ -46,6 +46,8 @@ def crash(session: nox.Session) -> None:
     session.run(
         "pytest", "-s", "tests/crash", "tests/faults", *session.posargs, env={"WRITEAHEAD_TESTS": "full"}
     )
+    # The model and the real runner, through more orders and schedules.
+    session.run("pytest", "-s", "tests/modelcheck", "tests/protocol", env={"WRITEAHEAD_DEPTH": "2"})
 
 
 @nox.session
