@@ -173,8 +173,10 @@ def encode_model(model: BaseModel) -> bytes:
         data = _encode_own(model)
     else:
         document = model.model_dump(mode="json") | {"format": name, "version": _VERSION}
-        document["checksum"] = digest_of(document)
-        data = encode(document)
+        # Encoded once. A raw newline can't be inside a string, so only the outermost object has this line.
+        text = encode(document | {"checksum": ""})
+        digest = hashlib.sha256(text.replace(b'\n  "checksum": "",\n', b"\n", 1)).hexdigest()
+        data = text.replace(b'\n  "checksum": ""', b'\n  "checksum": "%b"' % digest.encode(), 1)
     # A plan's final is larger, and must still fit.
     limit = MAX_ARTIFACT_BYTES // 2 if isinstance(model, PlannedWriteback) else MAX_ARTIFACT_BYTES
     if len(data) > limit:

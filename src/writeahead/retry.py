@@ -49,6 +49,17 @@ def with_retries(
     Raises:
         TransientError: The last one, when the budget is gone.
     """
+    try:
+        return send()
+    except TransientError as error:
+        failed = [error]
+
+    def send_again() -> T:
+        # The failure above is the first attempt.
+        if failed:
+            raise failed.pop()
+        return send()
+
     # Late, because tenacity loads asyncio, which costs more than the rest of the core together.
     from tenacity import (
         RetryCallState,
@@ -75,4 +86,4 @@ def with_retries(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(send)
+    return retrying(send_again)
