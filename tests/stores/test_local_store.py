@@ -482,7 +482,7 @@ def test_home_is_known(tmp_path, monkeypatch):
         ("file:///a#b", "%23"),
         ("memory://", "name"),
         ("memory://a/b", "name"),
-        ("gopher://x", "unknown scheme; known: file, memory, s3"),
+        ("gopher://x", "unknown scheme; known: az, file, gs, memory, s3"),
         ("s3:bucket", "write s3://"),
         ("http://[x", "can't be read|unknown scheme"),
     ],

@@ -364,6 +364,8 @@ def _fork(work):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
+        # The default, which ends the process also where Python can run no handler.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(30)
         code = 0 if work() else 2
     finally:
