@@ -214,16 +214,10 @@ def decode(data: bytes, model_type: type[M], *, key: str) -> M:
     return model
 
 
-def format_of(data: bytes, *, key: str) -> str | None:
-    """Return the ``format`` that an artifact claims to have, if any."""
-    document = _parse(data, key)
-    found = document.get("format") if isinstance(document, dict) else None
-    return found if isinstance(found, str) else None
-
-
 def is_abandoned(data: bytes, *, key: str) -> bool:
     """Tell whether the bytes at a plan's key are a tombstone."""
-    return format_of(data, key=key) == _FORMATS[AbandonedPlan]
+    document = _parse(data, key)
+    return isinstance(document, dict) and document.get("format") == _FORMATS[AbandonedPlan]
 
 
 def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> ObjectInfo:

@@ -304,11 +304,12 @@ def _repeat(means: _Means, session_id: str, request_digest: str) -> RunReport:
     session = read_session(store, session_id)
     plan = session.plan
     if session.final:
-        # We have just put a marker, and a completed session needs none, whatever its operations were.
-        remove_markers(store, session_id, was_blocked=False)
         stored = store.get(planned_key(session_id))
         plan = decode(stored.data, PlannedWriteback, key=stored.info.key)
     if plan and plan.request_digest != request_digest:
+        if session.final:
+            # We have just put a marker, and a completed session needs none, whatever its operations were.
+            remove_markers(store, session_id, was_blocked=False)
         raise PlanConflict(
             f"session {session_id} already has a plan for other operations: use a new session id, or resume"
             " it as it is"
