@@ -11,6 +11,17 @@ from writeahead.testing.decorators import (  # noqa: E402 - see above
     StoreFault,
     TracingStore,
 )
+from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
 from writeahead.testing.store_contract import StoreContract, StorePlace  # noqa: E402 - see above
 
-__all__ = ["FaultyStore", "StoreCall", "StoreContract", "StoreFault", "StorePlace", "TracingStore"]
+__all__ = [
+    "Fault",
+    "FaultyStore",
+    "HttpProxy",
+    "SeenRequest",
+    "StoreCall",
+    "StoreContract",
+    "StoreFault",
+    "StorePlace",
+    "TracingStore",
+]
