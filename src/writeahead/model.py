@@ -51,6 +51,11 @@ Timestamp = Annotated[
 ]
 
 
+def _is_unset(value: Any) -> bool:
+    """Leave a field out of artifacts that do not need it: those of earlier versions stay as they are."""
+    return not value
+
+
 class _Frozen(BaseModel):
     # Validators are built at first use: building them all at import would double its time.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -139,6 +144,7 @@ class PlannedOperation(_Frozen):
         payload: What will be issued, exactly.
         precondition: What must still hold at the remote, e.g. the baseline version; None if nothing must.
         replay: How a replay is proved harmless.
+        warnings: What planning found odd and went on with; for people.
     """
 
     id: str
@@ -147,6 +153,7 @@ class PlannedOperation(_Frozen):
     payload: dict[str, JsonValue]
     precondition: dict[str, JsonValue] | None = None
     replay: ReplayClass
+    warnings: tuple[str, ...] = Field(default=(), exclude_if=_is_unset)
 
 
 class Receipt(_Frozen):
@@ -191,6 +198,7 @@ class PlannedWriteback(_Artifact):
         request_digest: sha256 of the operations as they were asked for, to tell a repeat from a conflict.
         digest: sha256 of ``operations``.
         operations: What will be issued, in this order.
+        atomic: They are issued as one transaction: all of them take effect, or none.
     """
 
     adapter: str
@@ -200,6 +208,7 @@ class PlannedWriteback(_Artifact):
     request_digest: str
     digest: str
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
+    atomic: bool = Field(default=False, exclude_if=_is_unset)
 
 
 class AbandonedPlan(_Artifact):
@@ -308,7 +317,7 @@ class RunReport(_Frozen):
         receipts: Every receipt of the session so far, by operation id.
         emitted: Ids of the operations that this very run confirmed.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
-        warnings: What went wrong without consequence.
+        warnings: What planning found odd, and what went wrong without consequence.
     """
 
     session_id: str

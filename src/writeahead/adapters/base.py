@@ -7,7 +7,7 @@ and say with `emits` how its replay is proved harmless. The base class does the 
 import inspect
 import json
 import typing
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
-__all__ = ["Adapter", "Kind", "emits"]
+__all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits"]
 
 _EMIT = "emit_"
 _F = TypeVar("_F", bound=Callable[..., Receipt])
@@ -113,6 +113,14 @@ class Adapter(ABC):
         found: Receipt | None = self._call("find_", operation)
         return found
 
+    def payload_of(self, operation: PlannedOperation) -> BaseModel:
+        """Return a planned operation's payload as the model that its ``emit_<kind>`` takes.
+
+        Raises:
+            InvalidInput: It does not fit this version of the adapter.
+        """
+        return _validated(self._kind(operation).payload, operation)
+
     def _kind(self, operation: KeyedOperation | PlannedOperation) -> Kind:
         kind = self.kinds.get(operation.kind)
         if kind is None:
@@ -148,6 +156,24 @@ class Adapter(ABC):
         kind = self._kind(operation)
         method = getattr(self, verb + kind.name)
         return method(_validated(kind.payload, operation), operation)
+
+
+class TransactionalAdapter(Adapter):
+    """An adapter of a remote that can take a session's operations as one transaction."""
+
+    @abstractmethod
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        """Send all operations in one attempt: all of them take effect, or none.
+
+        They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never retries.
+        Called again after an attempt of unknown outcome, it finds out whether that one took effect; it never
+        sends a part of them.
+
+        Returns:
+            A receipt for each operation, in order.
+
+        Raises: as `Adapter.emit`. The message of an error names the operation at fault where that is known.
+        """
 
 
 def _kinds_of(cls: type[Adapter]) -> list[Kind]:
