@@ -158,24 +158,6 @@ class Adapter(ABC):
         return method(_validated(kind.payload, operation), operation)
 
 
-class TransactionalAdapter(Adapter):
-    """An adapter of a remote that can take a session's operations as one transaction."""
-
-    @abstractmethod
-    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
-        """Send all operations in one attempt: all of them take effect, or none.
-
-        They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never retries.
-        Called again after an attempt of unknown outcome, it finds out whether that one took effect; it never
-        sends a part of them.
-
-        Returns:
-            A receipt for each operation, in order.
-
-        Raises: as `Adapter.emit`. The message of an error names the operation at fault where that is known.
-        """
-
-
 def _kinds_of(cls: type[Adapter]) -> list[Kind]:
     kinds = []
     for attribute in dir(cls):
@@ -212,3 +194,21 @@ def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperat
         raise InvalidInput(
             f"operation {operation.id} ({operation.kind}): payload of the wrong shape: {problems}"
         ) from None
+
+
+class TransactionalAdapter(Adapter):
+    """An adapter of a remote that can take a session's operations as one transaction."""
+
+    @abstractmethod
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        """Send all operations in one attempt: all of them take effect, or none.
+
+        They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never retries.
+        Called again after an attempt of unknown outcome, it finds out whether that one took effect; it never
+        sends a part of them.
+
+        Returns:
+            A receipt for each operation, in order.
+
+        Raises: as `Adapter.emit`. The message of an error names the operation at fault where that is known.
+        """
