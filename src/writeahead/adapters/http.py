@@ -4,15 +4,19 @@ import contextlib
 import contextvars
 import email.utils
 import logging
+import os
 import re
+import time
+import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
 
 from writeahead.errors import Applied, InvalidInput
 
-__all__ = ["applied_despite", "is_loopback", "quiet_logs", "retry_after_seconds", "secure_url"]
+__all__ = ["Connections", "applied_despite", "is_loopback", "quiet_logs", "retry_after_seconds", "secure_url"]
 
 # A wait beyond this is no wait but a mistake, and it would overflow a date.
 _LONGEST_WAIT = 366 * 24 * 3600.0
@@ -91,6 +95,117 @@ def quiet_logs() -> Iterator[None]:
         yield
     finally:
         _quiet.reset(token)
+
+
+class Connections:
+    """Connections to one host: safe to share between threads, and made anew after a fork.
+
+    No redirect is followed, nothing is sent twice, and nothing is logged.
+
+    Args:
+        root: The URL that all requests are below.
+        timeout: For connecting, for writing and for each wait for data. A whole response is given no longer
+            than the wait for data once more.
+        most: How many connections there may be at once.
+        transport: Replaces the network; for tests.
+    """
+
+    def __init__(
+        self,
+        root: httpx.URL,
+        timeout: httpx.Timeout,
+        *,
+        most: int = 100,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._root = root
+        self._timeout = timeout
+        self._limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+        self._transport = transport
+        self._pool = self._open()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def close(self) -> None:
+        """Close the connections. They must not be used after that."""
+        self._pool.http.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """Send a request, and return the response, read whole.
+
+        Raises:
+            httpx.HTTPError, httpx.StreamError: No whole response came. They hold the request with its
+                secrets, so turn them into an error of your own outside of the except block.
+        """
+        http = self._in_this_process().http
+        with quiet_logs():
+            request = http.build_request(method, url, params=params, content=content, headers=headers)
+            return self._read(http.send(request, stream=True), request)
+
+    def _read(self, response: httpx.Response, request: httpx.Request) -> httpx.Response:
+        limit = self._timeout.read
+        deadline = None if limit is None else time.monotonic() + limit
+        try:
+            content = bytearray()
+            for chunk in response.iter_bytes():
+                content += chunk
+                if deadline is not None and time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the response took too long", request=request)
+        finally:
+            response.close()
+        headers = httpx.Headers(
+            [
+                (name, value)
+                for name, value in response.headers.multi_items()
+                if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
+            ]
+        )
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+
+    def _in_this_process(self) -> "_Pool":
+        if self._pool.pid != os.getpid():
+            self._pool = self._open(inherited=self._pool)
+        return self._pool
+
+    def _open(self, inherited: "_Pool | None" = None) -> "_Pool":
+        http = httpx.Client(
+            timeout=self._timeout,
+            limits=self._limits,
+            transport=self._transport,
+            follow_redirects=False,
+            # Reading the certificates takes longer than anything else here, and without TLS they have no use.
+            verify=self._root.scheme == "https",
+            # Nobody means a proxy between a machine and itself.
+            trust_env=not is_loopback(self._root.host),
+        )
+        pool = _Pool(os.getpid(), http, inherited)
+        weakref.finalize(self, pool.close_in_owner)
+        return pool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """A pool of connections, and the process that they belong to.
+
+    What was inherited through a fork is kept, unused: closing it would speak on the parent's connections.
+    """
+
+    pid: int
+    http: httpx.Client
+    inherited: "_Pool | None"
+
+    def close_in_owner(self) -> None:
+        if os.getpid() == self.pid:
+            self.http.close()
 
 
 def _http_date(value: str) -> datetime | None:

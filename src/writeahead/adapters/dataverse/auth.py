@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.errors import TransientDataverseError
 from writeahead.adapters.dataverse.names import service_root
+from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
 from writeahead.adapters.http import is_loopback, quiet_logs, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 

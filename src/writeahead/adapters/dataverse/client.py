@@ -1,48 +1,36 @@
 """A thin client for the Dataverse Web API v9.2: a method for each kind of request, a request for each call.
 
-It never retries, follows no redirect, and lets no text of the remote's into an error. The one exception is
-401: such a request was surely not applied, so the token is renewed and the request sent once more.
-
 Sources on learn.microsoft.com: "Compose HTTP requests and handle errors" (URL, headers, statuses), "Perform
 conditional operations using the Web API" (ETags, If-Match, If-None-Match), "Upsert a table row" (PATCH with
-the row's GUID), "Query data using the Web API" ($select, $filter, $top), "Create a table row using the Web
-API".
+the row's GUID or alternate key), "Query data using the Web API" ($select, $filter, $top, @odata.nextLink),
+"Create a table row using the Web API".
 """
 
 import json
-import os
-import re
-import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from writeahead.adapters.dataverse.errors import (
-    PermanentDataverseError,
-    RowNotFound,
-    TransientDataverseError,
-    refusal,
+from writeahead.adapters.dataverse.errors import RowNotFound, TransientDataverseError
+from writeahead.adapters.dataverse.names import ETAG, require_etag
+from writeahead.adapters.dataverse.paths import (
+    Place,
+    RowKey,
+    next_page,
+    resource_path,
+    row_path,
+    selected,
+    table_path,
 )
-from writeahead.adapters.dataverse.names import ETAG, require_etag, require_guid, require_name, service_root
-from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds
-from writeahead.errors import Applied, NotReady
+from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT, Wire
+from writeahead.errors import Applied
 
-__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row"]
+__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row", "RowKey"]
 
-# Seconds. Reading is the server's time at work; a longer one ends as unknown, and the next attempt finds out.
-DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=25.0, write=25.0, pool=5.0)
-
-_TOKEN = re.compile(r"[\x21-\x7e]+")
-_HEADERS = {
-    "Accept": "application/json",
-    "OData-MaxVersion": "4.0",
-    "OData-Version": "4.0",
-    "User-Agent": "writeahead",
-}
+# A list that goes on for longer is none of ours, or goes in circles.
+_MOST_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +64,14 @@ class DataverseClient:
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._root = service_root(url)
-        self._token = token
-        self._timeout = httpx.Timeout(timeout)
-        self._transport = transport
-        self._http = self._connect()
+        self._wire = Wire(url, token, timeout=timeout, transport=transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     def close(self) -> None:
         """Close the connections. The client must not be used after that."""
-        self._http.http.close()
+        self._wire.close()
 
     def sign_in(self) -> None:
         """Get a token, so that wrong credentials are found out before anything is sent.
@@ -96,10 +80,15 @@ class DataverseClient:
             NotReady: There is none to be had.
             TransientDataverseError: The authority did not answer, or asked to come back later.
         """
-        self._fresh_token()
+        self._wire.fresh_token()
 
-    def get_row(self, entity_set: str, row_id: str, select: Sequence[str]) -> Row | None:
+    def get_row(self, entity_set: str, key: RowKey, select: Sequence[str]) -> Row | None:
         """Read some columns of one row.
+
+        Args:
+            entity_set: The table's.
+            key: The row's GUID, or the columns of an alternate key with their values.
+            select: The columns to read.
 
         Returns:
             None if there is no such row.
@@ -108,15 +97,16 @@ class DataverseClient:
             TransientDataverseError: It could not be read now.
             PermanentDataverseError: It may not be read.
             NotReady: The token is refused.
+            InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
         """
-        path = _row_path(entity_set, row_id)
+        place = row_path(entity_set, key)
         try:
-            response = self._send("GET", path, params={"$select": _names(select)})
+            response = self._wire.send("GET", place, params={"$select": selected(select)})
         except RowNotFound:
             return None
-        content = _json_object("GET", self._root.path + path, response)
+        content = self._json_object("GET", place, response)
         if not _holds(content, select):
-            raise _unreadable("GET", self._root.path + path)
+            raise self._unreadable("GET", place)
         return _row(content, response.headers.get("etag"))
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
@@ -130,18 +120,50 @@ class DataverseClient:
 
         Raises: as `get_row`.
         """
-        path = f"/{require_name(entity_set)}"
-        params = {"$select": _names(select), "$filter": where, "$top": str(top)}
-        content = _json_object("GET", self._root.path + path, self._send("GET", path, params=params))
+        place = table_path(entity_set)
+        params = {"$select": selected(select), "$filter": where, "$top": str(top)}
+        content = self._json_object("GET", place, self._wire.send("GET", place, params=params))
         rows = content.get("value")
         if not isinstance(rows, list) or not all(_holds(row, select) for row in rows):
-            raise _unreadable("GET", self._root.path + path)
+            raise self._unreadable("GET", place)
         return [_row(row, None) for row in rows]
+
+    def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        """Read any resource, such as the metadata of a table.
+
+        Args:
+            path: Below the service root: ``/EntityDefinitions(LogicalName='task')``. It can hold no host,
+                query, escape or traversal.
+            params: The query, not encoded.
+
+        Returns:
+            The JSON object. Of a list in pages, ``value`` has the items of all pages.
+
+        Raises:
+            RowNotFound: There is no such resource.
+            TransientDataverseError, PermanentDataverseError, NotReady, InvalidInput: as `get_row`. A link to
+                a next page that leaves the service root counts as a body that can't be read.
+        """
+        place = resource_path(path)
+        content = dict(self._json_object("GET", place, self._wire.send("GET", place, params=params)))
+        link = content.pop("@odata.nextLink", None)
+        for _ in range(_MOST_PAGES):
+            if link is None:
+                return content
+            url = next_page(self._wire.root, link)
+            if url is None:
+                break
+            page = self._json_object("GET", place, self._wire.send("GET", place, url=url))
+            if not isinstance(content.get("value"), list) or not isinstance(page.get("value"), list):
+                break
+            content["value"] = content["value"] + page["value"]
+            link = page.get("@odata.nextLink")
+        raise self._unreadable("GET", place)
 
     def patch(
         self,
         entity_set: str,
-        row_id: str,
+        key: RowKey,
         columns: Mapping[str, Any],
         *,
         if_match: str | None = None,
@@ -151,7 +173,8 @@ class DataverseClient:
 
         Args:
             entity_set: The table's.
-            row_id: The row's GUID.
+            key: The row's GUID, or the columns of an alternate key with their values. Columns of the key
+                need not be repeated in ``columns``.
             columns: What to write.
             if_match: Write only if the row has this version; never create it.
             create_only: Create the row, or do nothing if it exists (``If-None-Match: *``). With neither, the
@@ -164,174 +187,52 @@ class DataverseClient:
             PreconditionFailed: The row has another version, or exists already.
             RowNotFound: There is no such row, or a lookup points to none.
             TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+            InvalidInput: A name, the key or the version can't be sent. Nothing was sent.
         """
         headers = {"If-None-Match": "*"} if create_only else {}
         if if_match is not None:
             headers["If-Match"] = require_etag(if_match)
-        return self._write("PATCH", _row_path(entity_set, row_id), columns, headers)
+        return self._write("PATCH", row_path(entity_set, key), columns, headers)
 
     def post(self, entity_set: str, columns: Mapping[str, Any]) -> str | None:
         """Create a row, with a key of Dataverse's choosing unless ``columns`` has one.
 
         Returns and raises: as `patch`.
         """
-        return self._write("POST", f"/{require_name(entity_set)}", columns, {})
+        return self._write("POST", table_path(entity_set), columns, {})
 
     def _write(
-        self, method: str, path: str, columns: Mapping[str, Any], headers: dict[str, str]
+        self, method: str, place: Place, columns: Mapping[str, Any], headers: dict[str, str]
     ) -> str | None:
         content = json.dumps(columns, allow_nan=False).encode()
         headers["Content-Type"] = "application/json"
-        response = self._send(method, path, headers=headers, content=content)
-        if response.status_code != HTTPStatus.NO_CONTENT:
+        response = self._wire.send(method, place, headers=headers, content=content)
+        if response.status_code != httpx.codes.NO_CONTENT:
             # Nobody asked for a body, and any proxy says 200: only a row in it is Dataverse's own word.
-            row = _row(_json_object(method, self._root.path + path, response), None)
+            row = _row(self._json_object(method, place, response), None)
             if row.etag is None:
-                raise _unreadable(method, self._root.path + path, response.status_code)
+                raise self._unreadable(method, place, response.status_code)
             return row.etag
         etag: str | None = response.headers.get("etag")
         return etag
 
-    def _send(self, method: str, path: str, **parts: Any) -> httpx.Response:
-        token = self._fresh_token()
-        response = self._exchange(method, path, token, **parts)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            renewed = self._fresh_token(instead_of=token)
-            if renewed != token:
-                response = self._exchange(method, path, renewed, **parts)
-        full_path = self._root.path + path
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise NotReady(
-                f"{method} {full_path}: HTTP 401, the token is refused: check the credentials, and that"
-                " the application is a user of this environment"
-            )
-        if response.is_success:
-            return response
-        wait = retry_after_seconds(response.headers)
-        raise refusal(method, full_path, response.status_code, response.content, wait)
+    def _json_object(self, method: str, place: Place, response: httpx.Response) -> Mapping[str, Any]:
+        try:
+            content = json.loads(response.content)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, Mapping):
+            raise self._unreadable(method, place, response.status_code)
+        return content
 
-    def _fresh_token(self, instead_of: str | None = None) -> str:
-        discard = getattr(self._token, "discard", None)
-        if instead_of is not None and discard is not None:
-            discard(instead_of)
-        token = self._token()
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise NotReady("the token source gave no usable token: it must return a bearer token as a string")
-        return token
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        token: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-    ) -> httpx.Response:
-        request = self._client().build_request(
+    def _unreadable(self, method: str, place: Place, status: int | None = None) -> TransientDataverseError:
+        return TransientDataverseError(
             method,
-            self._root.copy_with(path=self._root.path + path),
-            params=params,
-            content=content,
-            headers={**_HEADERS, **(headers or {}), "Authorization": f"Bearer {token}"},
+            self._wire.shown(place),
+            status,
+            detail="the body is cut, no JSON or none of Dataverse's",
+            applied=Applied.NO if method == "GET" else Applied.UNKNOWN,
         )
-        try:
-            with quiet_logs():
-                return self._receive(request)
-        except httpx.LocalProtocolError:
-            failure: Exception = PermanentDataverseError(
-                method, request.url.path, detail="not a valid request"
-            )
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            applied = Applied.NO if method == "GET" else applied_despite(error)
-            failure = TransientDataverseError(
-                method, request.url.path, detail=type(error).__name__, applied=applied
-            )
-        # Out of the except block, so that not even __context__ holds the request with its token.
-        raise failure
-
-    def _receive(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and read the response whole, within the time for it."""
-        response = self._client().send(request, stream=True)
-        limit = self._timeout.read
-        deadline = None if limit is None else time.monotonic() + limit
-        try:
-            content = bytearray()
-            for chunk in response.iter_bytes():
-                content += chunk
-                if deadline is not None and time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the response took too long", request=request)
-        finally:
-            response.close()
-        headers = httpx.Headers(
-            [
-                (name, value)
-                for name, value in response.headers.multi_items()
-                if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
-            ]
-        )
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
-
-    def _client(self) -> httpx.Client:
-        if self._http.pid != os.getpid():
-            self._http = self._connect(inherited=self._http)
-        return self._http.http
-
-    def _connect(self, inherited: "_Connections | None" = None) -> "_Connections":
-        http = httpx.Client(
-            timeout=self._timeout,
-            transport=self._transport,
-            follow_redirects=False,
-            # Reading the certificates takes longer than anything else here, and without TLS they have no use.
-            verify=self._root.scheme == "https",
-            # Nobody means a proxy between a machine and itself.
-            trust_env=not is_loopback(self._root.host),
-        )
-        connections = _Connections(os.getpid(), http, inherited)
-        weakref.finalize(self, connections.close_in_owner)
-        return connections
-
-
-@dataclass(frozen=True, slots=True)
-class _Connections:
-    """A pool of connections, and the process that they belong to.
-
-    What was inherited through a fork is kept, unused: closing it would speak on the parent's connections.
-    """
-
-    pid: int
-    http: httpx.Client
-    inherited: "_Connections | None"
-
-    def close_in_owner(self) -> None:
-        if os.getpid() == self.pid:
-            self.http.close()
-
-
-def _row_path(entity_set: str, row_id: str) -> str:
-    return f"/{require_name(entity_set)}({require_guid(row_id)})"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ",".join(require_name(name.removeprefix("_")) and name for name in names)
-
-
-def _json_object(method: str, path: str, response: httpx.Response) -> Mapping[str, Any]:
-    try:
-        content = json.loads(response.content)
-    except ValueError:
-        content = None
-    if not isinstance(content, Mapping):
-        raise _unreadable(method, path, response.status_code)
-    return content
-
-
-def _unreadable(method: str, path: str, status: int | None = None) -> TransientDataverseError:
-    applied = Applied.NO if method == "GET" else Applied.UNKNOWN
-    return TransientDataverseError(
-        method, path, status, detail="the body is cut, no JSON or none of Dataverse's", applied=applied
-    )
 
 
 def _holds(row: object, select: Sequence[str]) -> bool:

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
 from writeahead.adapters.dataverse.auth import DEFAULT_AUTHORITY, ClientCredentials
-from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.mapping import TableMapping
+from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
 from writeahead.errors import InvalidInput
 
 __all__ = ["adapter_from_settings"]
