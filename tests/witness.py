@@ -8,9 +8,9 @@ from five_kinds import KEYS, FiveKinds
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunReport, RunStatus
 from writeahead.retry import Clock
-from writeahead.runner import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import find_sessions, sweep, unfinished_sessions
+from writeahead.unblocking import unblock_session
 
 POLICY = RunPolicy(clock_skew=0, wait_initial=0)
 PLAN, FINAL, MARKERS = "s1/planned-writeback.json", "s1/writeback.json", (".open/s1", ".blocked/s1")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from writeahead.artifacts import (
     decode,
@@ -28,6 +28,7 @@ from writeahead.model import (
     JournalEntry,
     PlannedWriteback,
     Receipt,
+    ReplayClass,
     RunStatus,
     Writeback,
 )
@@ -174,6 +175,32 @@ class Journal:
     receipts: dict[str, Receipt] = field(default_factory=dict)
     attempted: dict[str, datetime] = field(default_factory=dict)
     was_blocked: bool = False
+
+    @classmethod
+    def of(
+        cls, session: Session, plan: PlannedWriteback, store: ArtifactStore, clock: Clock, *, lease: float
+    ) -> Self:
+        """The history of a session that was read, for a new owner who has not claimed it yet."""
+        entry = session.entry
+        return cls(
+            store,
+            clock,
+            plan,
+            new_owner(),
+            lease,
+            session.number,
+            clock.monotonic(),
+            dict(session.receipts),
+            dict(entry.attempted) if entry else {},
+            was_blocked=entry is not None and (entry.was_blocked or entry.event is Event.UNBLOCKED),
+        )
+
+    def undecided(self) -> str | None:
+        """Return the unprovable operation that was sent and has no receipt, if there is one."""
+        for operation in self.plan.operations:
+            if operation.replay is ReplayClass.UNPROVABLE and operation.id in self.attempted:
+                return operation.id
+        return None
 
     def append(self, event: Event, *, lease: float | None = None, **fields: Any) -> JournalEntry:
         """Append an entry with all receipts so far; it renews the lease, by ``lease`` if given.

@@ -210,6 +210,11 @@ class PlannedWriteback(_Artifact):
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
     atomic: bool = Field(default=False, exclude_if=_is_unset)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What planning found odd, with the operation that it is about."""
+        return tuple(f"{item.id}: {warning}" for item in self.operations for warning in item.warnings)
+
 
 class AbandonedPlan(_Artifact):
     """A tombstone at the plan's key: the run died before it had a plan, so nothing was ever emitted."""

@@ -1,5 +1,6 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import TypeVar
 from writeahead.errors import TransientError
 from writeahead.model import RunPolicy
 
-__all__ = ["Clock", "with_retries"]
+__all__ = ["Clock", "sleep_unless_stopped", "with_retries"]
 
 T = TypeVar("T")
 
@@ -87,3 +88,11 @@ def with_retries(
         reraise=True,
     )
     return retrying(send_again)
+
+
+def sleep_unless_stopped(seconds: float, clock: Clock, stop: threading.Event | None) -> None:
+    """Wait, or return at once when asked to stop."""
+    if stop is None:
+        clock.sleep(seconds)
+    else:
+        stop.wait(seconds)

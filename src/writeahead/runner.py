@@ -1,12 +1,10 @@
 """write_back() and resume_session(): from operations to a final artifact, through a store and an adapter."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
-from pydantic import ValidationError
 
 from writeahead.adapters.base import Adapter
 from writeahead.artifacts import (
@@ -19,8 +17,8 @@ from writeahead.artifacts import (
     encode_model,
     open_key,
     planned_key,
-    require_session_id,
 )
+from writeahead.emission import Emission, Stop
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
@@ -31,25 +29,23 @@ from writeahead.errors import (
     ResumeError,
 )
 from writeahead.journal import Journal, Session, new_owner, read_session
+from writeahead.messages import one_line
 from writeahead.model import (
     BlockReason,
     Event,
-    KeyedOperation,
     Operation,
-    PlannedOperation,
     PlannedWriteback,
-    Receipt,
     ReplayClass,
     RunPolicy,
     RunReport,
     RunStatus,
-    idempotency_key,
 )
-from writeahead.retry import Clock, with_retries
+from writeahead.planning import keyed_operations, plan_operations, require_atomic
+from writeahead.retry import Clock
 from writeahead.stores.base import ArtifactStore
-from writeahead.turn import Stop, Turn, one_line, remove_markers, sleep_unless_stopped
+from writeahead.turn import Turn, remove_markers
 
-__all__ = ["resume_from", "resume_session", "unblock_session", "write_back"]
+__all__ = ["resume_from", "resume_session", "write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -79,7 +75,8 @@ class _Means:
         return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
 
     def turn(self, journal: Journal) -> Turn:
-        return Turn(journal, self.adapter, self.policy, self.stop, self.deadline)
+        emission = Emission(journal, self.adapter, self.policy, self.stop, self.deadline)
+        return Turn(journal, emission, self.policy)
 
 
 def write_back(
@@ -90,6 +87,7 @@ def write_back(
     adapter: Adapter,
     policy: RunPolicy = _DEFAULT_POLICY,
     dry_run: bool = False,
+    atomic: bool = False,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
 ) -> RunReport:
@@ -104,6 +102,8 @@ def write_back(
         adapter: Plans and emits.
         policy: How hard to try.
         dry_run: Plan through the same code, leave the plan under ``.dry-run/``, emit nothing.
+        atomic: Issue the operations as one transaction: all of them take effect, or none. For adapters that
+            have transactions (`TransactionalAdapter`).
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
 
@@ -119,11 +119,14 @@ def write_back(
         Exception: What an adapter raises against its contract; the session is left as ``resume_needed``.
     """
     means = _Means.of(store, adapter, policy, stop, clock)
-    keyed = _keyed(session_id, operations)
+    keyed = keyed_operations(session_id, operations)
     # First of all, since it finds out what could not be kept in an artifact.
-    digest = digest_of([item.model_dump(mode="json") for item in keyed])
+    request = [item.model_dump(mode="json") for item in keyed]
+    digest = digest_of({"atomic": request} if atomic else request)
     try:
-        planned = _plan(means, keyed)
+        planned = plan_operations(
+            keyed, adapter=adapter, policy=policy, clock=means.clock, stop=stop, deadline=means.deadline
+        )
     except (NotReady, AdapterError) as error:
         return RunReport(
             session_id=session_id,
@@ -131,6 +134,8 @@ def write_back(
             block_reason=BlockReason.NOT_READY,
             error=one_line(error),
         )
+    if atomic:
+        require_atomic(adapter, planned)
     plan = PlannedWriteback(
         session_id=session_id,
         adapter=adapter.name,
@@ -140,10 +145,16 @@ def write_back(
         request_digest=digest,
         digest=digest_of_operations(planned),
         operations=tuple(planned),
+        atomic=atomic,
     )
     if dry_run:
         store.put(dry_run_key(session_id), encode_model(plan))
-        return RunReport(session_id=session_id, status=RunStatus.PLANNED, operations=plan.operations)
+        return RunReport(
+            session_id=session_id,
+            status=RunStatus.PLANNED,
+            operations=plan.operations,
+            warnings=plan.warnings,
+        )
     data = encode_model(plan)
     renewed_at = means.clock.monotonic()
     store.put(open_key(session_id), b"")
@@ -195,107 +206,8 @@ def resume_from(
     return _resume(_Means.of(store, adapter, policy, stop, clock), session)
 
 
-def unblock_session(
-    session_id: str,
-    *,
-    store: ArtifactStore,
-    reason: str,
-    assume: Mapping[str, bool] | None = None,
-    clock: Clock | None = None,
-) -> RunReport:
-    """Let a blocked session be resumed, by a person's decision.
-
-    Args:
-        session_id: The session.
-        store: Where its artifacts are.
-        reason: Why; it is kept in the journal.
-        assume: What a person found out of operations without a receipt: True if it was applied, so that it is
-            never sent again; False if it was not, so that it may be sent.
-        clock: Where time comes from; for tests.
-
-    Returns:
-        A report with status ``resume_needed``: the session can be resumed now.
-
-    Raises:
-        InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits for a
-            decision on an operation of unknown outcome that ``assume`` does not give.
-        Fenced: Somebody else unblocked it at the same time.
-        ResumeError: There is no such session, or it can't be read.
-        StoreError: As the store's verbs.
-    """
-    clock = clock or Clock()
-    session = read_session(store, session_id)
-    status = session.status(clock.now(), 0)
-    if session.plan is None or session.entry is None or status is not RunStatus.BLOCKED:
-        raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
-    journal = _journal_of(session, session.plan, store, clock, lease=0)
-    _assume(journal, assume or {}, clock.now())
-    undecided = _undecided(journal)
-    if undecided:
-        raise InvalidInput(
-            f"session {session_id}: find out whether {undecided} took effect, then say --assume applied"
-            f" {undecided} or --assume not-applied {undecided}"
-        )
-    journal.was_blocked = True
-    journal.append(Event.UNBLOCKED, reason=reason)
-    # .blocked/ stays until the session is final: see docs/decisions/0002.
-    store.put(open_key(session_id), b"")
-    return RunReport(
-        session_id=session_id,
-        status=RunStatus.RESUME_NEEDED,
-        operations=session.plan.operations,
-        receipts=journal.receipts,
-    )
-
-
 def _create_plan(store: ArtifactStore, plan: PlannedWriteback, data: bytes) -> None:
     store.put(planned_key(plan.session_id), data, if_absent=True)
-
-
-def _keyed(session_id: str, operations: Iterable[Operation | Mapping[str, Any]]) -> list[KeyedOperation]:
-    require_session_id(session_id)
-    keyed: dict[str, KeyedOperation] = {}
-    for position, given in enumerate(operations, start=1):
-        operation = _as_operation(given, position)
-        operation_id = operation.id or f"{position}-{operation.kind}"
-        if operation_id in keyed:
-            raise InvalidInput(f"operation id {operation_id!r} is there twice: give each operation its own")
-        keyed[operation_id] = KeyedOperation(
-            session_id=session_id,
-            id=operation_id,
-            kind=operation.kind,
-            key=idempotency_key(session_id, operation_id),
-            payload=operation.payload,
-        )
-    if not keyed:
-        raise InvalidInput(f"session {session_id} has no operations: there is nothing to write")
-    return list(keyed.values())
-
-
-def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operation:
-    if isinstance(given, Operation):
-        return given
-    try:
-        return Operation.model_validate(given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        raise InvalidInput(f"operation {position}: {problems}") from None
-
-
-def _plan(means: _Means, keyed: Sequence[KeyedOperation]) -> list[PlannedOperation]:
-    adapter, clock, stop = means.adapter, means.clock, means.stop
-    planned = with_retries(
-        lambda: adapter.plan(keyed),
-        policy=means.policy,
-        time_left=lambda: 0.0 if stop and stop.is_set() else means.deadline - clock.monotonic(),
-        sleep=lambda seconds: sleep_unless_stopped(seconds, clock, stop),
-    )
-    if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
-        raise InvalidInput(f"adapter {adapter.name!r} planned other operations than it was asked to")
-    return planned
 
 
 def _repeat(means: _Means, session_id: str, request_digest: str) -> RunReport:
@@ -337,6 +249,8 @@ def _resume(means: _Means, session: Session) -> RunReport:
             f" not with {means.adapter.name!r}"
         )
     _require_same_classes(means.adapter, plan)
+    if plan.atomic:
+        require_atomic(means.adapter, plan.operations)
     refusal = _refusal(session, plan, means.clock.now(), means.policy)
     return refusal or _claim(means, session, plan)
 
@@ -354,10 +268,10 @@ def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
 
 def _claim(means: _Means, session: Session, plan: PlannedWriteback) -> RunReport:
     """Take a session over and carry on with it, unless somebody else is faster."""
-    journal = _journal_of(session, plan, means.store, means.clock, lease=means.policy.lease)
+    journal = Journal.of(session, plan, means.store, means.clock, lease=means.policy.lease)
     _suspect_lookups(session, journal)
     turn = means.turn(journal)
-    undecided = _undecided(journal)
+    undecided = journal.undecided()
     if undecided:
         error = "it was sent, and nobody knows whether it took effect"
         return turn.end(Stop(RunStatus.BLOCKED, error, reason=BlockReason.OUTCOME_UNKNOWN), undecided)
@@ -400,24 +314,6 @@ def _refusal(session: Session, plan: PlannedWriteback, now: datetime, policy: Ru
     )
 
 
-def _journal_of(
-    session: Session, plan: PlannedWriteback, store: ArtifactStore, clock: Clock, *, lease: float
-) -> Journal:
-    return Journal(
-        store,
-        clock,
-        plan,
-        new_owner(),
-        lease,
-        session.number,
-        clock.monotonic(),
-        dict(session.receipts),
-        dict(session.entry.attempted) if session.entry else {},
-        was_blocked=session.entry is not None
-        and (session.entry.was_blocked or session.entry.event is Event.UNBLOCKED),
-    )
-
-
 def _suspect_lookups(session: Session, journal: Journal) -> None:
     """Note what a silent owner may have sent, up to its lease's last moment, without telling us."""
     if session.was_ended or session.lease_ends is None:
@@ -425,23 +321,3 @@ def _suspect_lookups(session: Session, journal: Journal) -> None:
     for operation in journal.plan.operations:
         if operation.replay is ReplayClass.LOOKUP and operation.id not in journal.receipts:
             journal.attempted[operation.id] = session.lease_ends
-
-
-def _undecided(journal: Journal) -> str | None:
-    """Return the unprovable operation that was sent and has no receipt, if there is one."""
-    for operation in journal.plan.operations:
-        if operation.replay is ReplayClass.UNPROVABLE and operation.id in journal.attempted:
-            return operation.id
-    return None
-
-
-def _assume(journal: Journal, assume: Mapping[str, bool], now: datetime) -> None:
-    known = {operation.id: operation for operation in journal.plan.operations}
-    for operation_id, applied in assume.items():
-        if operation_id not in known:
-            raise InvalidInput(f"there is no operation {operation_id!r} here, only: {', '.join(known)}")
-        if operation_id in journal.receipts:
-            raise InvalidInput(f"operation {operation_id!r} is confirmed already: nothing is to be assumed")
-        journal.attempted.pop(operation_id, None)
-        if applied:
-            journal.receipts[operation_id] = Receipt(outcome="assumed", confirmed_at=now)

@@ -20,11 +20,12 @@ from writeahead.artifacts import (
 )
 from writeahead.errors import AlreadyExists, ResumeError, StoreError, WriteaheadError
 from writeahead.journal import Session, read_session
+from writeahead.messages import one_line
 from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.retry import Clock
 from writeahead.runner import resume_from
 from writeahead.stores.base import ArtifactStore
-from writeahead.turn import one_line, remove_markers
+from writeahead.turn import remove_markers
 
 __all__ = ["SessionSummary", "State", "SweepResult", "find_sessions", "sweep", "unfinished_sessions"]
 

@@ -15,10 +15,10 @@ from witness import POLICY, Ahead
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.model import BlockReason, RunStatus
-from writeahead.runner import unblock_session
 from writeahead.simulator import Settings, Simulator
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import unfinished_sessions
+from writeahead.unblocking import unblock_session
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"

@@ -16,9 +16,9 @@ from pathlib import Path
 from remotes import Meets, Remote, RemoteAdapter, operations
 from witness import Ahead
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.runner import unblock_session
 from writeahead.stores.local import LocalStore
 from writeahead.sweep import sweep
+from writeahead.unblocking import unblock_session
 
 KINDS = ("create", "upsert", "update", "lookup", "mail")
 ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000)

@@ -21,9 +21,9 @@ from writeahead.model import (
     Writeback,
     idempotency_key,
 )
-from writeahead.runner import unblock_session
 from writeahead.stores.local import LocalStore
 from writeahead.sweep import find_sessions, sweep, unfinished_sessions
+from writeahead.unblocking import unblock_session
 
 V1 = Path(__file__).parent / "v1"
 EXPECTED = json.loads((V1 / "expected.json").read_text())

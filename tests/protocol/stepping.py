@@ -23,11 +23,12 @@ from writeahead.adapters.base import Adapter, emits
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.model import PlannedOperation, Receipt, RunPolicy, RunReport
 from writeahead.retry import Clock
-from writeahead.runner import resume_session, unblock_session
+from writeahead.runner import resume_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import sweep
+from writeahead.unblocking import unblock_session
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 SESSION = "s-1"

@@ -21,10 +21,11 @@ from stepping import (
     resume,
 )
 
-from writeahead import journal, runner, turn
+from writeahead import emission, journal, runner, turn
 from writeahead.errors import Fenced, InvalidInput
 from writeahead.model import Receipt, RunReport, RunStatus
-from writeahead.runner import unblock_session, write_back
+from writeahead.runner import write_back
+from writeahead.unblocking import unblock_session
 
 EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
@@ -32,7 +33,8 @@ DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
 
 @pytest.fixture(autouse=True)
 def owners_are_named_by_their_thread(monkeypatch):
-    monkeypatch.setattr(runner, "new_owner", lambda: threading.current_thread().name)
+    for module in (runner, journal):
+        monkeypatch.setattr(module, "new_owner", lambda: threading.current_thread().name)
 
 
 def write(tools: Tools, *kinds: str) -> RunReport:
@@ -116,7 +118,7 @@ def test_a_person_who_unblocks_while_the_blocking_run_still_sets_markers_loses_n
 
 @pytest.mark.timeout(3600)
 def test_an_unblock_that_removed_the_blocked_marker_would_hide_the_session(monkeypatch):
-    honest = runner.unblock_session
+    honest = unblock_session
 
     def hasty(session_id, *, store, **more):
         report = honest(session_id, store=store, **more)
@@ -173,7 +175,7 @@ def test_a_clock_that_is_off_by_no_more_than_the_allowance_doubles_no_lookup(ske
 
 
 def without_announcement(monkeypatch):
-    monkeypatch.setattr(turn.Turn, "_announce", lambda self, operation: None)
+    monkeypatch.setattr(emission.Emission, "_announce", lambda self, unit: None)
 
 
 def without_suspicion(monkeypatch):
@@ -190,15 +192,15 @@ def with_a_hasty_search(monkeypatch):
 
 
 def with_a_final_artifact_before_the_last_request(monkeypatch):
-    honest = turn.Turn._emit
+    honest = emission.Emission.send
 
-    def emit(self, operation):
-        if operation is self.journal.plan.operations[-1]:
-            self.journal.receipts[operation.id] = Receipt()
+    def send(self, unit):
+        if unit[-1] is self.journal.plan.operations[-1]:
+            self.journal.receipts[unit[-1].id] = Receipt()
         else:
-            honest(self, operation)
+            honest(self, unit)
 
-    monkeypatch.setattr(turn.Turn, "_emit", emit)
+    monkeypatch.setattr(emission.Emission, "send", send)
 
 
 def with_the_marker_gone_before_the_final_artifact(monkeypatch):

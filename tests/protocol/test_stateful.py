@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from stepping import LIFETIME, PAST_LEASE, POLICY, Remote, SteppedClock, SteppingAdapter, Time, TimedStore
 from stepping import check_promises as hold_promises
 
-from writeahead import journal, runner, turn
+from writeahead import emission, journal, runner
 from writeahead.errors import (
     InvalidInput,
     OutcomeUnknown,
@@ -27,11 +27,12 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
-from writeahead.runner import resume_session, unblock_session, write_back
+from writeahead.runner import resume_session, write_back
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
+from writeahead.unblocking import unblock_session
 
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
 SESSIONS = ["a", "b"]
@@ -400,7 +401,7 @@ def without_suspicion(monkeypatch):
 
 
 def with_an_unknown_outcome_taken_for_a_no(monkeypatch):
-    monkeypatch.setattr(turn.Turn, "_note_failure", lambda self, operation, error: None)
+    monkeypatch.setattr(emission.Emission, "_note_failure", lambda self, unit, error: None)
 
 
 @pytest.mark.parametrize("plant", [without_suspicion, with_an_unknown_outcome_taken_for_a_no])

@@ -19,9 +19,9 @@ from writeahead import (
 )
 from writeahead.errors import AccessDenied, Applied, InvalidInput, TransientError, Unavailable
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunStatus
-from writeahead.runner import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
+from writeahead.unblocking import unblock_session
 
 
 @pytest.fixture

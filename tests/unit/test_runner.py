@@ -14,9 +14,9 @@ from writeahead.errors import (
     ResumeError,
 )
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.runner import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, StoreFault
+from writeahead.unblocking import unblock_session
 
 
 class World:

@@ -6,9 +6,9 @@ from remotes import FakeClock, Meets, Remote, RemoteAdapter, operations
 from writeahead import ResumeError, write_back
 from writeahead.artifacts import decode
 from writeahead.model import AbandonedPlan, RunStatus
-from writeahead.runner import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep, unfinished_sessions
+from writeahead.unblocking import unblock_session
 
 
 @pytest.fixture

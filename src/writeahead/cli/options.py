@@ -43,6 +43,9 @@ JsonOption: TypeAlias = Annotated[
 WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Do it. Without this nothing is sent, and it is shown what would be.")
 ]
+AtomicOption: TypeAlias = Annotated[
+    bool, typer.Option("--atomic", help="As one transaction: all operations take effect, or none.")
+]
 AttemptsOption: TypeAlias = Annotated[
     int | None,
     typer.Option("--attempts", metavar="N", help="Requests for one operation.", rich_help_panel=_POLICY),

@@ -16,8 +16,9 @@ from writeahead.errors import InvalidInput
 from writeahead.model import RunReport
 from writeahead.report import next_step, read_page
 from writeahead.retry import Clock
-from writeahead.runner import resume_session, unblock_session, write_back
+from writeahead.runner import resume_session, write_back
 from writeahead.sweep import State, find_sessions
+from writeahead.unblocking import unblock_session
 
 __all__ = ["list_sessions", "resume", "run", "show", "unblock"]
 
@@ -28,6 +29,7 @@ def run(
     store: options.StoreOption = None,
     adapter: options.AdapterOption = None,
     write: options.WriteOption = False,
+    atomic: options.AtomicOption = False,
     attempts: options.AttemptsOption = None,
     run_limit: options.RunLimitOption = None,
     lease: options.LeaseOption = None,
@@ -59,6 +61,7 @@ def run(
             adapter=opened,
             policy=means.settings.policy,
             dry_run=not write,
+            atomic=atomic,
             stop=stop,
         )
     return _of_report(report, means)
