@@ -96,8 +96,8 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
     """
     if not isinstance(adapter, TransactionalAdapter):
         raise InvalidInput(
-            f"adapter {adapter.name!r} has no transactions, which an atomic session needs: plan it without, or"
-            " use an adapter that has them"
+            f"adapter {adapter.name!r} has no transactions, which an atomic session needs: leave it out, or"
+            " use one that has them"
         )
     for operation in operations:
         if operation.replay in (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE):
