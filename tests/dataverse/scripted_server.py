@@ -1,12 +1,12 @@
 """A server that says exactly the bytes it was told to, and keeps every request as it came over the wire."""
 
 import contextlib
+import http.client
 import json
 import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 TOKEN = "planted-token-9f8e7d"
 
@@ -14,7 +14,7 @@ TOKEN = "planted-token-9f8e7d"
 def reply(status, body=b"", **headers):
     """The bytes of a whole response."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Odd')}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if status != 204:
         lines.append(f"Content-Length: {len(content)}")

@@ -11,7 +11,12 @@ from http import HTTPStatus
 
 import httpx
 
-from writeahead.adapters.dataverse.errors import PermanentDataverseError, TransientDataverseError, refusal
+from writeahead.adapters.dataverse.errors import (
+    PermanentDataverseError,
+    Precondition,
+    TransientDataverseError,
+    refusal,
+)
 from writeahead.adapters.dataverse.names import service_root
 from writeahead.adapters.dataverse.paths import Place
 from writeahead.adapters.http import Connections, applied_despite, retry_after_seconds
@@ -102,8 +107,14 @@ class Wire:
             )
         if response.is_success:
             return response
-        wait = retry_after_seconds(response.headers)
-        raise refusal(method, self.shown(place), response.status_code, response.content, wait)
+        raise refusal(
+            method,
+            self.shown(place),
+            response.status_code,
+            response.content,
+            retry_after=retry_after_seconds(response.headers),
+            precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
+        )
 
     def fresh_token(self, instead_of: str | None = None) -> str:
         """Ask for a token, after discarding one that was refused.
