@@ -84,6 +84,8 @@ class SessionPage(_Line):
         problem: Why it can't be told, or can't be resumed.
         adapter: The adapter that its plan is for.
         planned_at: When it was planned, by the owner's clock.
+        atomic: Its operations are issued as one transaction.
+        warnings: What planning found odd.
         block_reason: Why it is blocked, if it is.
         error: What the remote or the store said last.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
@@ -97,6 +99,8 @@ class SessionPage(_Line):
     problem: str | None = None
     adapter: str | None = None
     planned_at: Timestamp | None = None
+    atomic: bool = False
+    warnings: tuple[str, ...] = ()
     block_reason: BlockReason | None = None
     error: str | None = None
     not_before: Timestamp | None = None
@@ -138,6 +142,8 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         problem=problem,
         adapter=plan.adapter if plan else session.final.adapter if session.final else None,
         planned_at=plan.created_at if plan else None,
+        atomic=plan is not None and plan.atomic,
+        warnings=plan.warnings if plan else (),
         block_reason=entry.block_reason if entry else None,
         error=entry.error if entry else None,
         not_before=_not_before(session, now, clock_skew),

@@ -9,6 +9,7 @@ from writeahead import Receipt, RunPolicy, resume_session, write_back
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
 from writeahead.model import BlockReason, RunStatus, idempotency_key
+from writeahead.report import read_page
 from writeahead.stores.memory import MemoryStore
 from writeahead.unblocking import unblock_session
 
@@ -188,4 +189,6 @@ def test_what_planning_warns_of_is_in_the_plan_and_in_every_report(dry_run):
     key = ".dry-run/s/planned-writeback.json" if dry_run else "s/planned-writeback.json"
     assert world.json(key)["operations"][0]["warnings"] == ["the owner is disabled"]
     if not dry_run:
-        assert world.resume().warnings == ("1-create: the owner is disabled",)
+        page = read_page(world.store, "s", now=world.clock.now(), clock_skew=0)
+        assert page.warnings == world.resume().warnings == ("1-create: the owner is disabled",)
+        assert page.atomic

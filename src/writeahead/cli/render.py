@@ -50,9 +50,11 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
     if page.adapter:
         planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
-        _line(console, f"  adapter {page.adapter}{planned}")
+        _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
     _section(console, "operations", bool(page.operations))
     _operations(console, page.operations)
+    for warning in page.warnings:
+        _pair(console, "warning", warning)
     _section(console, "history", bool(page.history))
     _rows(console, [_entry_row(entry) for entry in page.history])
     _section(console, "artifacts", bool(page.artifacts))
