@@ -1,6 +1,7 @@
 """Fixtures that tests of several parts share."""
 
 import secrets
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,17 @@ from s3_server import RawBucket, running_server
 from writeahead.testing.summary import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it by its name
+
+
+@pytest.fixture(autouse=True)
+def _no_waits_of_other_tests() -> Iterator[None]:
+    """Forget what Dataverse environments asked for: the port of one may be that of the next test's."""
+    yield
+    protection = sys.modules.get("writeahead.adapters.dataverse.protection")
+    if protection is not None:
+        protection._resting.clear()
+        for known in list(protection._instances):
+            known._paused_until = 0.0
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 from witness import POLICY, Ahead
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
+from writeahead.adapters.dataverse.protection import Protection
 from writeahead.model import BlockReason, RunStatus
 from writeahead.simulator import Settings, Simulator
 from writeahead.stores.memory import MemoryStore
@@ -97,8 +98,15 @@ class Case:
             timeout=TIMEOUT,
             transport=self.network,
         )
-        self.adapter = DataverseAdapter(sim.url, token, timeout=TIMEOUT, transport=self.network)
         self.clock = Ahead()
+        self.adapter = DataverseAdapter(
+            sim.url,
+            token,
+            timeout=TIMEOUT,
+            transport=self.network,
+            # By the clock that skips waits, and for this case alone.
+            protection=Protection(monotonic=self.clock.monotonic),
+        )
 
     def arm(self, exchange: str, fault: str, *, for_ever: bool) -> None:
         method, path = EXCHANGES[exchange]

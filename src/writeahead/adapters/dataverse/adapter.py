@@ -24,6 +24,7 @@ from writeahead.adapters.dataverse.payloads import (
     RowWrite,
     Task,
 )
+from writeahead.adapters.dataverse.protection import Protection
 from writeahead.adapters.dataverse.rows import create_row, read_baselines, update_row
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
@@ -42,6 +43,7 @@ class DataverseAdapter(Adapter):
         mapping: The mapping file, or one that was loaded; None for the default one.
         timeout: Seconds, as for `DataverseClient`.
         transport: Replaces the network; for tests.
+        protection: As for `DataverseClient`.
         missing: Problems of the configuration, found by whoever made it; planning reports them all at once.
 
     Raises:
@@ -62,13 +64,16 @@ class DataverseAdapter(Adapter):
         mapping: TableMapping | str | Path | None = None,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
+        protection: Protection | None = None,
         missing: Sequence[str] = (),
     ) -> None:
         self._mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
         self._missing = tuple(missing)
         self._client: DataverseClient | None = None
         if url is not None and token is not None:
-            self._client = DataverseClient(url, token, timeout=timeout, transport=transport)
+            self._client = DataverseClient(
+                url, token, timeout=timeout, transport=transport, protection=protection
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mapping={self._mapping.name!r})"

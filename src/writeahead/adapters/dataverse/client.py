@@ -24,6 +24,7 @@ from writeahead.adapters.dataverse.paths import (
     selected,
     table_path,
 )
+from writeahead.adapters.dataverse.protection import Protection
 from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT, Wire
 from writeahead.errors import Applied
 
@@ -49,8 +50,11 @@ class DataverseClient:
         token: Called before each request for a bearer token. If it has a method ``discard(token)``, that is
             called with a token that was refused, before the next one is asked for.
         timeout: Seconds for connecting, writing and each wait for data, as one number or an `httpx.Timeout`.
-            A whole response is given no longer than the wait for data once more.
+            A whole response is given no longer than the wait for data once more. The time for a connection
+            of the pool is also the time for a place below the service's limits.
         transport: Replaces the network; for tests.
+        protection: Keeps requests below the service's limits; None for the one that all clients of the
+            environment share in this process, as of `protection_of`.
 
     Raises:
         InvalidInput: The URL can't be used.
@@ -63,8 +67,9 @@ class DataverseClient:
         *,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
+        protection: Protection | None = None,
     ) -> None:
-        self._wire = Wire(url, token, timeout=timeout, transport=transport)
+        self._wire = Wire(url, token, timeout=timeout, transport=transport, protection=protection)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -1,6 +1,7 @@
 """From settings and environment variables to an adapter; what is missing is reported when it plans."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from pydantic import SecretStr
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
 from writeahead.adapters.dataverse.auth import DEFAULT_AUTHORITY, ClientCredentials
 from writeahead.adapters.dataverse.mapping import TableMapping
+from writeahead.adapters.dataverse.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
 from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
 from writeahead.errors import InvalidInput
 
 __all__ = ["adapter_from_settings"]
+
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 def adapter_from_settings(
@@ -26,6 +30,8 @@ def adapter_from_settings(
     token: Callable[[], str] | None = None,
     mapping: TableMapping | str | Path | None = None,
     timeout: float | str | httpx.Timeout | None = None,
+    max_concurrent: int | str | None = None,
+    max_requests: int | str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> DataverseAdapter:
     """Make a `DataverseAdapter`; this is the entry point ``dataverse``.
@@ -39,6 +45,8 @@ def adapter_from_settings(
         token: Returns a bearer token; then tenant, application and secret are not needed.
         mapping: The mapping file; else ``DATAVERSE_MAPPING``, else the default one.
         timeout: Seconds; else ``DATAVERSE_TIMEOUT``.
+        max_concurrent: Requests of this process at the same time; else ``DATAVERSE_MAX_CONCURRENT``, else 52.
+        max_requests: Requests of this process in 5 minutes; else ``DATAVERSE_MAX_REQUESTS``, else 5,900.
         environ: Where to look for what is not given.
 
     Returns:
@@ -65,6 +73,10 @@ def adapter_from_settings(
     needed = ["DATAVERSE_URL"] if token else list(credentials)
     missing = [name for name in needed if not found[name]]
     limit = _timeout(timeout if timeout is not None else environ.get("DATAVERSE_TIMEOUT"))
+    limits = ServiceLimits(
+        _whole("DATAVERSE_MAX_CONCURRENT", max_concurrent, environ, DEFAULT_LIMITS.concurrent),
+        _whole("DATAVERSE_MAX_REQUESTS", max_requests, environ, DEFAULT_LIMITS.requests),
+    )
     if token is None and not missing:
         token = ClientCredentials(
             url=found["DATAVERSE_URL"],
@@ -79,6 +91,7 @@ def adapter_from_settings(
         token,
         mapping=mapping or environ.get("DATAVERSE_MAPPING") or None,
         timeout=limit,
+        protection=protection_of(found["DATAVERSE_URL"], limits) if found["DATAVERSE_URL"] else None,
         missing=[f"{', '.join(missing)} not set: put them in the environment"] if missing else (),
     )
 
@@ -101,3 +114,11 @@ def _timeout(value: float | str | httpx.Timeout | None) -> httpx.Timeout:
     if not 0 < seconds < float("inf"):
         raise InvalidInput("DATAVERSE_TIMEOUT must be a number of seconds above 0")
     return httpx.Timeout(seconds)
+
+
+def _whole(name: str, given: object, environ: Mapping[str, str], default: int) -> int:
+    value = environ.get(name) or default if given is None else given
+    number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value.strip()) else value
+    if type(number) is not int or number < 1:
+        raise InvalidInput(f"{name} must be a whole number above 0")
+    return number

@@ -1,4 +1,4 @@
-"""One request to one environment: with a token, and with whatever goes wrong sorted.
+"""One request to one environment: with a token, below its limits, and with whatever goes wrong sorted.
 
 It never retries, and lets no text of the remote's into an error. The one exception is 401: such a request was
 surely not applied, so the token is renewed and the request sent once more ("Use OAuth authentication with
@@ -15,10 +15,13 @@ from writeahead.adapters.dataverse.errors import (
     PermanentDataverseError,
     Precondition,
     TransientDataverseError,
+    error_code,
+    is_throttled,
     refusal,
 )
 from writeahead.adapters.dataverse.names import service_root
 from writeahead.adapters.dataverse.paths import Place
+from writeahead.adapters.dataverse.protection import MustWait, Protection, protection_of
 from writeahead.adapters.http import Connections, applied_despite, retry_after_seconds
 from writeahead.errors import Applied, NotReady
 
@@ -47,8 +50,10 @@ class Wire:
         *,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
+        protection: Protection | None = None,
     ) -> None:
         self.root = service_root(url)
+        self._protection = protection or protection_of(url)
         self._token = token
         self._timeout = httpx.Timeout(timeout)
         self._connections = Connections(self.root, self._timeout, transport=transport)
@@ -141,12 +146,24 @@ class Wire:
         params: Mapping[str, str] | None,
         content: bytes | None,
     ) -> httpx.Response:
+        failure: Exception
         try:
-            return self._connections.exchange(method, url, headers=headers, params=params, content=content)
-        except httpx.LocalProtocolError:
-            failure: Exception = PermanentDataverseError(
-                method, self.shown(place), detail="not a valid request"
+            with self._protection.turn(self._timeout.pool):
+                response = self._connections.exchange(
+                    method, url, headers=headers, params=params, content=content
+                )
+                self._heed(response)
+                return response
+        except MustWait as waiting:
+            failure = TransientDataverseError(
+                method,
+                self.shown(place),
+                detail=f"not sent: {waiting.reason}",
+                applied=Applied.NO,
+                retry_after=waiting.seconds,
             )
+        except httpx.LocalProtocolError:
+            failure = PermanentDataverseError(method, self.shown(place), detail="not a valid request")
         except (httpx.HTTPError, httpx.StreamError) as error:
             applied = Applied.NO if method == "GET" else applied_despite(error)
             failure = TransientDataverseError(
@@ -154,3 +171,11 @@ class Wire:
             )
         # Out of the except block, so that not even __context__ holds the request with its token.
         raise failure
+
+    def _heed(self, response: httpx.Response) -> None:
+        """Let nobody send while the service asks to wait. If it names no time, each session goes its way."""
+        if response.is_success or not is_throttled(response.status_code, error_code(response.content)):
+            return
+        wait = retry_after_seconds(response.headers)
+        if wait:
+            self._protection.pause(wait)
