@@ -5,6 +5,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from stepping import LIFETIME, PAST_LEASE, POLICY, Remote, SteppedClock, SteppingAdapter, Time, TimedStore
 from stepping import check_promises as hold_promises
 
+from s3_server import RawBucket
 from writeahead import emission, journal, runner
 from writeahead.errors import (
     InvalidInput,
@@ -31,6 +33,7 @@ from writeahead.runner import resume_session, write_back
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
+from writeahead.stores.registry import open_store
 from writeahead.sweep import State, find_sessions, sweep
 from writeahead.unblocking import unblock_session
 
@@ -370,6 +373,25 @@ class HistoriesOnDisk(Histories):
             shutil.rmtree(self.folder)
 
 
+class HistoriesOnS3(Histories):
+    bucket: RawBucket
+
+    def make_store(self) -> ArtifactStore:
+        bucket = self.bucket
+        self.place = RawBucket(bucket.server, bucket.name, f"{secrets.token_hex(6)}/")
+        return open_store(
+            f"s3://{self.place.name}/{self.place.prefix.rstrip('/')}?endpoint_url={self.place.server}"
+        )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner.look = self.content
+
+    def content(self) -> dict[str, bytes]:
+        keys = self.place.keys()
+        return {key: self.place.read(key) for key in keys}
+
+
 def try_histories(machine: type[Histories], examples: int, *, to_fail: bool = False) -> None:
     run_state_machine_as_test(
         machine,
@@ -394,6 +416,12 @@ def test_no_history_breaks_a_promise_in_memory():
 @pytest.mark.timeout(3600)
 def test_no_history_breaks_a_promise_on_disk():
     try_histories(HistoriesOnDisk, 30 * DEPTH)
+
+
+@pytest.mark.timeout(3600)
+def test_no_history_breaks_a_promise_on_s3(s3_bucket, monkeypatch):
+    monkeypatch.setattr(HistoriesOnS3, "bucket", s3_bucket, raising=False)
+    try_histories(HistoriesOnS3, 3 * DEPTH)
 
 
 def without_suspicion(monkeypatch):
