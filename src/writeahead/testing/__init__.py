@@ -3,8 +3,13 @@
 import pytest
 
 # Before the import: so that a contract's failed assertion shows what it compared.
-pytest.register_assert_rewrite("writeahead.testing.store_contract")
+pytest.register_assert_rewrite("writeahead.testing.adapter_contract", "writeahead.testing.store_contract")
 
+from writeahead.testing.adapter_contract import (  # noqa: E402 - see above
+    AdapterContract,
+    AdapterPlace,
+    RemoteRow,
+)
 from writeahead.testing.decorators import (  # noqa: E402 - see above
     FaultyStore,
     StoreCall,
@@ -15,9 +20,12 @@ from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa:
 from writeahead.testing.store_contract import StoreContract, StorePlace  # noqa: E402 - see above
 
 __all__ = [
+    "AdapterContract",
+    "AdapterPlace",
     "Fault",
     "FaultyStore",
     "HttpProxy",
+    "RemoteRow",
     "SeenRequest",
     "StoreCall",
     "StoreContract",

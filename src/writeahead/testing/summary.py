@@ -1,4 +1,4 @@
-"""What the contract kit found, one line a backend, at the end of a pytest run.
+"""What the contract kits found, at the end of a pytest run: one line a store, one line an adapter's kind.
 
 To see it, import the hook in a ``conftest.py``::
 
@@ -12,10 +12,17 @@ __all__ = ["pytest_terminal_summary"]
 
 # The property that each test of a contract carries; it survives a run in several processes.
 PROPERTY = "store_contract"
+ADAPTER_PROPERTY = "adapter_contract"
+_COLUMNS = ("cases", "duplicates", "losses", "stuck", "leaks")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print for each subclass of `StoreContract` how many tests ran, and what it declared impossible."""
+    """Print for each subclass of a contract how much was tried, and what it declared impossible."""
+    _sum_up_stores(terminalreporter)
+    _sum_up_adapters(terminalreporter)
+
+
+def _sum_up_stores(terminalreporter: Any) -> None:
     ran: defaultdict[str, Counter[str]] = defaultdict(Counter)
     impossible: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for outcome in ("passed", "failed", "error", "skipped"):
@@ -36,3 +43,30 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{name}: {sum(counts.values())} run, {found}; {skipped} impossible")
         for reason, number in impossible[name].items():
             terminalreporter.write_line(f"  {number} {reason}")
+
+
+def _sum_up_adapters(terminalreporter: Any) -> None:
+    """Print the fault matrix: for each kind, how many cases there were, and what went wrong in how many."""
+    found: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    impossible: set[str] = set()
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            tallied = dict(getattr(report, "user_properties", ())).get(ADAPTER_PROPERTY)
+            if tallied is None:
+                continue
+            for kind, tally in tallied["kinds"].items():
+                found[tallied["name"], kind, tally["replay"]].update({name: tally[name] for name in _COLUMNS})
+            if outcome == "skipped":
+                reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
+                impossible.add(f"{tallied['name']}: {reason.removeprefix('Skipped: ')}")
+    if not found:
+        return
+    terminalreporter.section("adapter contract")
+    names = [f"{name} {kind} ({replay})" for name, kind, replay in found]
+    width = max(map(len, names))
+    terminalreporter.write_line(" ".join(["".ljust(width), *(column.rjust(10) for column in _COLUMNS)]))
+    for name, counts in sorted(zip(names, found.values(), strict=True), key=lambda item: item[0]):
+        numbers = (str(counts[column]).rjust(10) for column in _COLUMNS)
+        terminalreporter.write_line(" ".join([name.ljust(width), *numbers]))
+    for line in sorted(impossible):
+        terminalreporter.write_line(line)
