@@ -10,7 +10,7 @@ Reads of write-once artifacts are no choice of their own: whatever the others do
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from writeahead.adapters.base import Adapter, emits
+from writeahead.adapters.base import Adapter, TransactionalAdapter, emits
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.model import PlannedOperation, Receipt, RunPolicy, RunReport
 from writeahead.retry import Clock
@@ -59,6 +59,10 @@ class Remote:
     late: list[tuple[str, str, float]] = field(default_factory=list)
 
     def apply(self, kind: str, operation_id: str) -> Receipt:
+        if kind == "transaction":
+            receipts = [self.apply(one.split("-")[1], one) for one in operation_id.split(" ")]
+            assert len({receipt.outcome for receipt in receipts}) == 1, "a part of a transaction was there"
+            return receipts[0]
         held = self.effects.get(operation_id, 0)
         if kind in ("post", "mail"):
             self.effects[operation_id] = held + 1
@@ -78,7 +82,7 @@ class Remote:
         return Remote(dict(self.effects), dict(self.versions), list(self.late))
 
 
-class SteppingAdapter(Adapter):
+class SteppingAdapter(TransactionalAdapter):
     """One kind for each replay class. ``ask`` says what becomes of each request."""
 
     name: ClassVar[str] = "stepping"
@@ -89,8 +93,16 @@ class SteppingAdapter(Adapter):
         self.ask = ask
         self.time = time
 
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        ids = " ".join(operation.id for operation in operations)
+        receipt = self._request("transaction", ids)
+        return [receipt.model_copy(update={"remote_id": operation.id}) for operation in operations]
+
     def _send(self, operation: PlannedOperation) -> Receipt:
-        outcome = self.ask(f"send {operation.id}")
+        return self._request(operation.kind, operation.id)
+
+    def _request(self, kind: str, operation_id: str) -> Receipt:
+        outcome = self.ask(f"send {operation_id}")
         if outcome == "refused":
             raise PermanentError("400 Bad Request")
         if outcome == "conflict":
@@ -98,9 +110,9 @@ class SteppingAdapter(Adapter):
         if outcome == "not applied":
             raise TransientError("503 Service Unavailable", applied=Applied.NO)
         if outcome == "late":
-            self.remote.late.append((operation.kind, operation.id, self.time.seconds + LIFETIME))
+            self.remote.late.append((kind, operation_id, self.time.seconds + LIFETIME))
             raise TransientError("read timeout")
-        receipt = self.remote.apply(operation.kind, operation.id)
+        receipt = self.remote.apply(kind, operation_id)
         if outcome == "lost":
             raise TransientError("connection reset")
         return receipt

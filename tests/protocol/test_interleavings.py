@@ -37,7 +37,7 @@ def owners_are_named_by_their_thread(monkeypatch):
         monkeypatch.setattr(module, "new_owner", lambda: threading.current_thread().name)
 
 
-def write(tools: Tools, *kinds: str) -> RunReport:
+def write(tools: Tools, *kinds: str, atomic: bool = False) -> RunReport:
     operations = [{"kind": kind, "payload": {"text": "x"}} for kind in kinds]
     return write_back(
         operations,
@@ -46,15 +46,19 @@ def write(tools: Tools, *kinds: str) -> RunReport:
         adapter=tools.adapter,
         policy=POLICY,
         clock=tools.clock,
+        atomic=atomic,
     )
 
 
-def ended(*kinds: str):
+def ended(*kinds: str, atomic: bool = False):
     """A session whose first run met nothing but 503, so that all its operations remain."""
 
     def prepare(tools: Tools) -> None:
         busy = SteppingAdapter(tools.adapter.remote, lambda _: "not applied", tools.adapter.time)
-        assert write(Tools(tools.store, busy, tools.clock), *kinds).status is RunStatus.RESUME_NEEDED
+        assert (
+            write(Tools(tools.store, busy, tools.clock), *kinds, atomic=atomic).status
+            is RunStatus.RESUME_NEEDED
+        )
 
     return prepare
 
@@ -88,6 +92,13 @@ def test_two_resumes_keep_every_promise_whatever_the_schedule(kinds):
 )
 def test_two_resumes_keep_every_promise_when_a_request_goes_wrong(kind, outcomes, jumps):
     print(explore(two_resumes(kind, faults=1, outcomes=outcomes, jumps=jumps)))
+
+
+@pytest.mark.timeout(3600)
+def test_two_resumes_of_a_transaction_keep_every_promise_when_a_request_goes_wrong():
+    runs = {"A": resume, "B": resume}
+    outcomes = EVERY_OUTCOME if DEPTH > 1 else ("lost", "late")
+    print(explore(Scenario(ended("create", "edit", atomic=True), runs, faults=1, outcomes=outcomes)))
 
 
 @pytest.mark.timeout(3600)
