@@ -13,7 +13,8 @@ from typing import Self
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from writeahead.adapters.base import Adapter, emits
+from writeahead.adapters.base import TransactionalAdapter, emits
+from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.mapping import Table, TableMapping, load_mapping
 from writeahead.adapters.dataverse.names import ETAG
@@ -32,7 +33,7 @@ from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayCl
 __all__ = ["DataverseAdapter"]
 
 
-class DataverseAdapter(Adapter):
+class DataverseAdapter(TransactionalAdapter):
     """Writes phone calls, tasks and the status of queue rows into one Dataverse environment.
 
     Safe to share between threads, and to use after a fork. Close it, or use it as a context manager.
@@ -145,6 +146,20 @@ class DataverseAdapter(Adapter):
         """Update the queue row. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
         table = self._approved(payload, operation)
         return update_row(self._ready(), table, payload, _baseline(operation, table))
+
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        """Write all rows in one ``$batch`` change set. Raises: as `emit_together`, and as `emit`."""
+        return emit_together(self._ready(), [self._together(operation) for operation in operations])
+
+    def _together(self, operation: PlannedOperation) -> TogetherItem:
+        write = self.payload_of(operation)
+        assert isinstance(write, RowWrite)
+        table = self._approved(write, operation)
+        if operation.replay is ReplayClass.CONDITIONAL_UPDATE:
+            return TogetherItem(table, write, _baseline(operation, table), operation.replay)
+        if write.row_id != operation.key:
+            raise _unfit(operation, "row_id is not the operation's key")
+        return TogetherItem(table, write, None, operation.replay)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         table = self._approved(write, operation)

@@ -3,7 +3,7 @@
 Sources on learn.microsoft.com: "Compose HTTP requests and handle errors" (URL, headers, statuses), "Perform
 conditional operations using the Web API" (ETags, If-Match, If-None-Match), "Upsert a table row" (PATCH with
 the row's GUID or alternate key), "Query data using the Web API" ($select, $filter, $top, @odata.nextLink),
-"Create a table row using the Web API".
+"Create a table row using the Web API", "Execute batch operations using the Web API".
 """
 
 import json
@@ -13,7 +13,13 @@ from typing import Any
 
 import httpx
 
-from writeahead.adapters.dataverse.errors import RowNotFound, TransientDataverseError
+from writeahead.adapters.dataverse.batch import Part, PartAnswer, PartResult, answers, encode, in_order
+from writeahead.adapters.dataverse.errors import (
+    PermanentDataverseError,
+    RowNotFound,
+    TransientDataverseError,
+    refusal,
+)
 from writeahead.adapters.dataverse.names import ETAG, require_etag
 from writeahead.adapters.dataverse.paths import (
     Place,
@@ -26,10 +32,12 @@ from writeahead.adapters.dataverse.paths import (
 )
 from writeahead.adapters.dataverse.protection import Protection
 from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT, Wire
+from writeahead.adapters.http import retry_after_seconds
 from writeahead.errors import Applied
 
-__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Row", "RowKey"]
+__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
 
+_BATCH = Place("/$batch", "/$batch")
 # A list that goes on for longer is none of ours, or goes in circles.
 _MOST_PAGES = 1000
 
@@ -205,6 +213,53 @@ class DataverseClient:
         Returns and raises: as `patch`.
         """
         return self._write("POST", table_path(entity_set), columns, {})
+
+    def change_set(self, parts: Sequence[Part]) -> list[PartResult]:
+        """Write several rows in one transaction, by one ``$batch`` request: all of them, or none.
+
+        Returns:
+            What each part came to, in order.
+
+        Raises:
+            PreconditionFailed, RowNotFound, PermanentDataverseError: One part was refused, so nothing was
+                written. The error's ``part`` is its index, or None where the answer does not tell.
+            TransientDataverseError: It failed in a way that may pass, or the answer is cut or none of
+                Dataverse's; ``applied`` is about all parts.
+            NotReady: The token is refused.
+            InvalidInput: There are no parts or too many, or one can't be sent. Nothing was sent.
+        """
+        content_type, content = encode(self._wire.root, parts)
+        headers = {"Content-Type": content_type}
+        response = self._wire.exchange("POST", _BATCH, headers=headers, content=content)
+        found = answers(response.headers.get("content-type", ""), response.content)
+        refused = next((answer for answer in found or () if not answer.is_success()), None)
+        if refused is None and not response.is_success:
+            # No parts, or none with an error: the status of the whole is what counts.
+            refused = PartAnswer(response.status_code, None, response.headers, response.content)
+        if refused is not None:
+            raise self._refused_part(parts, refused)
+        results = in_order(found or [], len(parts))
+        if results is None:
+            raise self._unreadable("POST", _BATCH, response.status_code)
+        return results
+
+    def _refused_part(
+        self, parts: Sequence[Part], answer: PartAnswer
+    ) -> TransientDataverseError | PermanentDataverseError:
+        self._wire.heed(answer.status, answer.headers, answer.body)
+        number = answer.content_id
+        index = number - 1 if number is not None and 1 <= number <= len(parts) else None
+        sent = parts if index is None else parts[index : index + 1]
+        error = refusal(
+            "POST" if index is None else "PATCH",
+            self._wire.shown(_BATCH if index is None else parts[index].place()),
+            answer.status,
+            answer.body,
+            retry_after=retry_after_seconds(answer.headers),
+            precondition=next(filter(None, (part.precondition() for part in sent)), None),
+        )
+        error.part = index
+        return error
 
     def _write(
         self, method: str, place: Place, columns: Mapping[str, Any], headers: dict[str, str]

@@ -70,12 +70,16 @@ class Precondition(StrEnum):
 
 
 class _DataverseError:
-    """What both kinds of error carry: the request without host, query and body, and what came back."""
+    """What both kinds of error carry: the request without host, query and body, and what came back.
+
+    ``part`` is the index of the part of a change set that it is about, if that is known.
+    """
 
     method: str
     path: str
     status: int | None
     code: str
+    part: int | None = None
 
     def _describe(self, method: str, path: str, status: int | None, code: str, detail: str) -> str:
         self.method, self.path, self.status, self.code = method, path, status, code

@@ -81,6 +81,34 @@ class Wire:
     ) -> httpx.Response:
         """Send a request in one attempt, and return the response if it is 2xx.
 
+        Raises:
+            TransientDataverseError, PermanentDataverseError: as `refusal`, or no whole response came.
+            NotReady: The token is refused, or there is none.
+        """
+        response = self.exchange(method, place, url=url, headers=headers, params=params, content=content)
+        if response.is_success:
+            return response
+        raise refusal(
+            method,
+            self.shown(place),
+            response.status_code,
+            response.content,
+            retry_after=retry_after_seconds(response.headers),
+            precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
+        )
+
+    def exchange(
+        self,
+        method: str,
+        place: Place,
+        *,
+        url: httpx.URL | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """Send a request in one attempt, and return the response whatever its status, but for 401.
+
         Args:
             method: In capitals.
             place: Where to.
@@ -90,7 +118,7 @@ class Wire:
             content: The body.
 
         Raises:
-            TransientDataverseError, PermanentDataverseError: as `refusal`, or no whole response came.
+            TransientDataverseError, PermanentDataverseError: No whole response came.
             NotReady: The token is refused, or there is none.
         """
         target = url or self.root.copy_with(raw_path=(self.root.path + place.path).encode())
@@ -110,16 +138,7 @@ class Wire:
                 f"{method} {self.shown(place)}: HTTP 401, the token is refused: check the credentials, and"
                 " that the application is a user of this environment"
             )
-        if response.is_success:
-            return response
-        raise refusal(
-            method,
-            self.shown(place),
-            response.status_code,
-            response.content,
-            retry_after=retry_after_seconds(response.headers),
-            precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
-        )
+        return response
 
     def fresh_token(self, instead_of: str | None = None) -> str:
         """Ask for a token, after discarding one that was refused.
@@ -152,7 +171,9 @@ class Wire:
                 response = self._connections.exchange(
                     method, url, headers=headers, params=params, content=content
                 )
-                self._heed(response)
+                if not response.is_success:
+                    # Before the place is given back, so that nobody sends in between.
+                    self.heed(response.status_code, response.headers, response.content)
                 return response
         except MustWait as waiting:
             failure = TransientDataverseError(
@@ -172,10 +193,9 @@ class Wire:
         # Out of the except block, so that not even __context__ holds the request with its token.
         raise failure
 
-    def _heed(self, response: httpx.Response) -> None:
+    def heed(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Let nobody send while the service asks to wait. If it names no time, each session goes its way."""
-        if response.is_success or not is_throttled(response.status_code, error_code(response.content)):
-            return
-        wait = retry_after_seconds(response.headers)
-        if wait:
-            self._protection.pause(wait)
+        if is_throttled(status, error_code(body)):
+            wait = retry_after_seconds(headers)
+            if wait:
+                self._protection.pause(wait)

@@ -1,0 +1,202 @@
+"""Writing all rows of a session in one transaction, so that a replay does no harm.
+
+Everything that `rows` does for one row holds for all of them at once here. Since they are written together or
+not at all, one row with our marker proves that all were written, whatever became of the others since.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from writeahead.adapters.dataverse.client import DataverseClient, Part, Row
+from writeahead.adapters.dataverse.errors import (
+    PermanentDataverseError,
+    PreconditionFailed,
+    RowNotFound,
+    TransientDataverseError,
+)
+from writeahead.adapters.dataverse.mapping import Table
+from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.rows import (
+    _is_ours,
+    _read_back,
+    _require_same_content,
+    _same,
+    _where,
+)
+from writeahead.errors import Applied, ConflictError
+from writeahead.model import Receipt, ReplayClass
+
+__all__ = ["TogetherItem", "emit_together"]
+
+
+@dataclass(frozen=True, slots=True)
+class TogetherItem:
+    """One write of a transaction.
+
+    Attributes:
+        table: Of the mapping.
+        write: What is written.
+        baseline: What the row was like; for an update.
+        replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
+    """
+
+    table: Table
+    write: RowWrite
+    baseline: Baseline | None
+    replay: ReplayClass
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The row."""
+        return self.write.entity_set, self.write.row_id
+
+    @property
+    def operation(self) -> str:
+        """The id of the operation that this is."""
+        return str(self.write.columns[self.table.marker.operation])
+
+
+def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> list[Receipt]:
+    """Write all rows in one transaction; one that was written by this session before counts as written.
+
+    If it is refused, the rows are read back: one written by this session = all of it was applied; guarded
+    columns unchanged = it is sent once more, as a whole, for the versions there are now; else a conflict.
+
+    Returns:
+        A receipt for each item, in order.
+
+    Raises:
+        ConflictError: Rows were written by somebody else, or are gone. It names columns, not values.
+        TransientDataverseError, PermanentDataverseError, NotReady: as their names say; the message names the
+            operation at fault where the answer tells. Sent again after an unknown outcome, it finds out.
+    """
+    if any(_was_written(item, items) for item in items):
+        # Planned anew after the artifacts of a finished run were lost.
+        return _already(items, {})
+    etags = {item.place: item.baseline.etag for item in reversed(items) if item.baseline is not None}
+    for _ in ("as planned", "rebased"):
+        try:
+            results = client.change_set(_parts(items, etags))
+        except TransientDataverseError as error:
+            raise _naming(error, items) from None
+        except PermanentDataverseError as error:
+            refused = _naming(error, items)
+        else:
+            return [
+                Receipt(remote_id=item.write.row_id, remote_version=result.etag)
+                for item, result in zip(items, results, strict=True)
+            ]
+        rows: dict[tuple[str, str], Row | None] = {}
+        for item in items:
+            guarded = item.baseline.guarded if item.baseline else None
+            row = _read_back(client, item.table, item.write, refused, also=guarded)
+            rows.setdefault(item.place, row)
+            later = _later(item, items)
+            if row is not None and _is_ours(row.columns, item.table, item.write, later):
+                return _already(items, rows)
+        etags = _versions_to_rebase_on(items, etags, rows, refused)
+    raise ConflictError("somebody else keeps changing the rows of this transaction")
+
+
+def _parts(items: Sequence[TogetherItem], etags: Mapping[tuple[str, str], str]) -> list[Part]:
+    parts: list[Part] = []
+    seen: set[tuple[str, str]] = set()
+    for item in items:
+        first = item.place not in seen
+        seen.add(item.place)
+        update = item.replay is ReplayClass.CONDITIONAL_UPDATE
+        parts.append(
+            Part(
+                item.write.entity_set,
+                item.write.row_id,
+                item.write.columns,
+                if_match=etags[item.place] if first and update else None,
+                create_only=first and item.replay is ReplayClass.CREATE_WITH_KEY,
+                # The part before it has checked the row, and has given it another version.
+                update_only=not first,
+            )
+        )
+    return parts
+
+
+def _versions_to_rebase_on(
+    items: Sequence[TogetherItem],
+    etags: Mapping[tuple[str, str], str],
+    rows: Mapping[tuple[str, str], Row | None],
+    refused: PermanentDataverseError,
+) -> dict[tuple[str, str], str]:
+    """The versions that the updates may go on from, or the reason why they may not."""
+    if not isinstance(refused, PreconditionFailed | RowNotFound):
+        raise refused
+    first = {item.place: item for item in reversed(items)}
+    problems = [problem for place, item in first.items() if (problem := _conflict(item, rows[place]))]
+    if problems:
+        raise ConflictError("; ".join(sorted(problems)))
+    found = {place: row.etag for place, row in rows.items() if place in etags and row and row.etag}
+    if found.keys() != etags.keys():
+        raise refused
+    if found != etags:
+        return found
+    if isinstance(refused, RowNotFound):
+        raise refused  # a lookup points to none
+    raise TransientDataverseError(
+        refused.method,
+        refused.path,
+        refused.status,
+        detail="what stood in the way is gone",
+        applied=Applied.NO,
+    )
+
+
+def _conflict(item: TogetherItem, row: Row | None) -> str | None:
+    """What somebody else did to a row, so that it can't be written."""
+    where = f"operation {item.operation}: {_where(item.write)}"
+    if item.replay is ReplayClass.CREATE_WITH_KEY:
+        return None if row is None else f"{where}: the row exists and was written by somebody else"
+    if item.baseline is None:
+        return None
+    if row is None:
+        return f"{where}: the row is gone"
+    changed = [
+        name for name, value in item.baseline.guarded.items() if not _same(row.columns.get(name), value)
+    ]
+    return f"{where}: changed by somebody else: {', '.join(sorted(changed))}" if changed else None
+
+
+def _was_written(item: TogetherItem, items: Sequence[TogetherItem]) -> bool:
+    """Whether planning found a row as this session leaves it."""
+    if item.baseline is None:
+        return False
+    ours = _is_ours(item.baseline.guarded, item.table, item.write, _later(item, items))
+    if ours:
+        _require_same_content(item.baseline, item.table, item.write)
+    return ours
+
+
+def _later(item: TogetherItem, items: Sequence[TogetherItem]) -> list[str]:
+    """The operations that write the same row after this one."""
+    position = next(index for index, other in enumerate(items) if other is item)
+    return [other.operation for other in items[position + 1 :] if other.place == item.place]
+
+
+def _already(items: Sequence[TogetherItem], rows: Mapping[tuple[str, str], Row | None]) -> list[Receipt]:
+    versions = {place: row.etag for place, row in rows.items() if row is not None}
+    return [
+        Receipt(
+            remote_id=item.write.row_id,
+            remote_version=versions.get(item.place),
+            outcome="already_applied",
+        )
+        for item in items
+    ]
+
+
+_Error = TypeVar("_Error", TransientDataverseError, PermanentDataverseError)
+
+
+def _naming(error: _Error, items: Sequence[TogetherItem]) -> _Error:
+    """Put the operation at fault in front of the message, if the answer tells which one it is."""
+    if error.part is not None:
+        error.args = (f"operation {items[error.part].operation}: {error}",)
+    return error
