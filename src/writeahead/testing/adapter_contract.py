@@ -135,7 +135,9 @@ class AdapterContract:
             for exchange in clean.exchanges():
                 with self._trial(kind, f"{name} x{min(times, 2)} at exchange {exchange}") as trial:
                     self._wire.at(exchange, FAULTS[name](self._echo), times=times)
-                    self._settle(trial, trial.run())
+                    report = trial.run()
+                    assert any(request.fault for request in self._wire.requests), "the fault was not met"
+                    self._settle(trial, report)
                     self._require_waits(trial, name)
 
     @pytest.mark.parametrize("name", FAULTS)
@@ -144,9 +146,9 @@ class AdapterContract:
         for kind, clean in self._cleans.items():
             for further in (1, 2):
                 with self._trial(kind, f"lost reply, then {name} {further} later") as trial:
-                    self._wire.at(clean.total - 1, lost_reply())
-                    # Behind the first fault, which takes its exchange out of this one's count.
-                    self._wire.at(clean.total - 2 + further, FAULTS[name](self._echo), times=_FOR_EVER)
+                    self._wire.at(clean.planning, lost_reply())
+                    # Counted from there: a fault that waits for its turn takes no part before.
+                    self._wire.at(further - 1, FAULTS[name](self._echo), times=_FOR_EVER)
                     self._settle(trial, trial.run())
 
     @pytest.mark.parametrize("times", [1, _FOR_EVER], ids=["once", "exhausted"])
