@@ -24,7 +24,17 @@ _DELAY_SECONDS = re.compile(r"[0-9]+")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _LOOPBACK = re.compile(r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
-_CLIENT_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
+# What writes hosts and paths, with tenants in them, of the clients used here and of those in credentials.
+_CLIENT_LOGGERS = (
+    "httpx",
+    *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy")),
+    *(f"azure.core.pipeline.policies.{part}" for part in ("http_logging_policy", "_universal", "_retry")),
+    "urllib3.connectionpool",
+    *(
+        f"msal.{part}"
+        for part in ("authority", "application", "token_cache", "oauth2cli.oauth2", "telemetry")
+    ),
+)
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

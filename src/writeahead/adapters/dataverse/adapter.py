@@ -5,7 +5,7 @@ with ``If-Match`` and the version that planning saw. Both answer 412 where that 
 conditional operations using the Web API", learn.microsoft.com).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from writeahead.adapters.base import TransactionalAdapter, emits
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
+from writeahead.adapters.dataverse.credentials import TokenSource
 from writeahead.adapters.dataverse.mapping import Table, TableMapping, load_mapping
 from writeahead.adapters.dataverse.names import ETAG
 from writeahead.adapters.dataverse.payloads import (
@@ -40,7 +41,8 @@ class DataverseAdapter(TransactionalAdapter):
 
     Args:
         url: The environment, ``https://org.crm.dynamics.com``. None if it is not known: planning says so.
-        token: Returns a bearer token, as for `DataverseClient`; None as for ``url``.
+        token: Returns a bearer token, or is a credential of the Azure SDK, as for `DataverseClient`; None as
+            for ``url``.
         mapping: The mapping file, or one that was loaded; None for the default one.
         timeout: Seconds, as for `DataverseClient`.
         transport: Replaces the network; for tests.
@@ -60,7 +62,7 @@ class DataverseAdapter(TransactionalAdapter):
     def __init__(
         self,
         url: str | None,
-        token: Callable[[], str] | None,
+        token: TokenSource | None,
         *,
         mapping: TableMapping | str | Path | None = None,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,

@@ -6,12 +6,9 @@ scope is the environment's URL followed by ``/.default``);
 RFC 6749, sections 4.4 and 5.2 (flow and error values).
 """
 
-import os
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +17,7 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.errors import TransientDataverseError
 from writeahead.adapters.dataverse.names import service_root
+from writeahead.adapters.dataverse.tokens import Fresh, KeptToken
 from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
 from writeahead.adapters.http import is_loopback, quiet_logs, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
@@ -40,22 +38,9 @@ _KNOWN_ERRORS = {
     "invalid_resource",
 }
 _TOKEN_PATH = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a token
-# A token is renewed this many seconds before it ends, or after 9 tenths of its life if that is later.
-_MARGIN = 300.0
-_MARGIN_SHARE = 0.1
 
 
-@dataclass(slots=True)
-class _Cache:
-    """The newest token of one process. A fork gets a new one: the lock could be held there for ever."""
-
-    pid: int = field(default_factory=os.getpid)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    token: SecretStr | None = None
-    renew_at: float = 0.0
-
-
-class ClientCredentials:
+class ClientCredentials(KeptToken):
     """A source of tokens for one environment: call it. Safe to share between threads, and after a fork.
 
     Args:
@@ -84,6 +69,7 @@ class ClientCredentials:
         transport: httpx.BaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(monotonic)
         if not _TENANT.fullmatch(tenant_id):
             raise InvalidInput("DATAVERSE_TENANT_ID must be the tenant's GUID or domain")
         root = service_root(url)
@@ -93,46 +79,12 @@ class ClientCredentials:
         self._secret = client_secret if isinstance(client_secret, SecretStr) else SecretStr(client_secret)
         self._timeout = timeout
         self._transport = transport
-        self._monotonic = monotonic
-        self._cached = _Cache()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-    def __call__(self) -> str:
-        """Return a token that is valid for some time yet.
-
-        Raises:
-            NotReady: The credentials are refused.
-            TransientDataverseError: The authority did not answer, or asked to come back later.
-        """
-        cache = self._cache()
-        with cache.lock:
-            if cache.token is None or self._monotonic() >= cache.renew_at:
-                self._renew(cache)
-            assert cache.token is not None
-            return cache.token.get_secret_value()
-
-    def discard(self, token: str) -> None:
-        """Forget a token that was refused, unless another thread has had it replaced already."""
-        cache = self._cache()
-        with cache.lock:
-            if cache.token is not None and cache.token.get_secret_value() == token:
-                cache.token = None
-
-    def _cache(self) -> _Cache:
-        if self._cached.pid != os.getpid():
-            self._cached = _Cache()
-        return self._cached
-
-    def _renew(self, cache: _Cache) -> None:
-        asked_at = self._monotonic()
+    def _issue(self) -> Fresh:
         status, content, wait = self._request()
         token, lifetime = content.get("access_token"), _seconds(content.get("expires_in"))
         if status == HTTPStatus.OK and isinstance(token, str) and lifetime is not None:
-            cache.token = SecretStr(token)
-            cache.renew_at = asked_at + lifetime - min(_MARGIN, lifetime * _MARGIN_SHARE)
-            return
+            return Fresh(SecretStr(token), lifetime)
         raise _failure(status, content, wait)
 
     def _request(self) -> tuple[int, Mapping[str, Any], float | None]:

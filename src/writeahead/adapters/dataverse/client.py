@@ -7,13 +7,14 @@ the row's GUID or alternate key), "Query data using the Web API" ($select, $filt
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from writeahead.adapters.dataverse.batch import Part, PartAnswer, PartResult, answers, encode, in_order
+from writeahead.adapters.dataverse.credentials import TokenSource
 from writeahead.adapters.dataverse.errors import (
     PermanentDataverseError,
     RowNotFound,
@@ -56,7 +57,8 @@ class DataverseClient:
     Args:
         url: The environment, ``https://org.crm.dynamics.com``; http is allowed for loopback hosts only.
         token: Called before each request for a bearer token. If it has a method ``discard(token)``, that is
-            called with a token that was refused, before the next one is asked for.
+            called with a token that was refused, before the next one is asked for. A credential of the Azure
+            SDK, with ``get_token`` or ``get_token_info``, will do as well.
         timeout: Seconds for connecting, writing and each wait for data, as one number or an `httpx.Timeout`.
             A whole response is given no longer than the wait for data once more. The time for a connection
             of the pool is also the time for a place below the service's limits.
@@ -71,7 +73,7 @@ class DataverseClient:
     def __init__(
         self,
         url: str,
-        token: Callable[[], str],
+        token: TokenSource,
         *,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,

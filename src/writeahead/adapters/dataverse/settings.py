@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
 from writeahead.adapters.dataverse.auth import DEFAULT_AUTHORITY, ClientCredentials
+from writeahead.adapters.dataverse.credentials import TokenSource
 from writeahead.adapters.dataverse.mapping import TableMapping
 from writeahead.adapters.dataverse.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
 from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
@@ -27,7 +28,7 @@ def adapter_from_settings(
     client_id: str | None = None,
     client_secret: SecretStr | str | None = None,
     authority: str | None = None,
-    token: Callable[[], str] | None = None,
+    token: TokenSource | None = None,
     mapping: TableMapping | str | Path | None = None,
     timeout: float | str | httpx.Timeout | None = None,
     max_concurrent: int | str | None = None,
@@ -42,7 +43,8 @@ def adapter_from_settings(
         client_id: The application; else ``DATAVERSE_CLIENT_ID``.
         client_secret: Its secret; else ``DATAVERSE_CLIENT_SECRET``, where it is better off.
         authority: Where tokens are issued; else ``DATAVERSE_AUTHORITY``, else the public cloud's.
-        token: Returns a bearer token; then tenant, application and secret are not needed.
+        token: Returns a bearer token, or is a credential of the Azure SDK; then tenant, application and
+            secret are not needed.
         mapping: The mapping file; else ``DATAVERSE_MAPPING``, else the default one.
         timeout: Seconds; else ``DATAVERSE_TIMEOUT``.
         max_concurrent: Requests of this process at the same time; else ``DATAVERSE_MAX_CONCURRENT``, else 52.

@@ -6,11 +6,12 @@ Microsoft Dataverse", learn.microsoft.com).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx
 
+from writeahead.adapters.dataverse.credentials import TokenSource, token_of
 from writeahead.adapters.dataverse.errors import (
     PermanentDataverseError,
     Precondition,
@@ -46,7 +47,7 @@ class Wire:
     def __init__(
         self,
         url: str,
-        token: Callable[[], str],
+        token: TokenSource,
         *,
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
@@ -54,7 +55,7 @@ class Wire:
     ) -> None:
         self.root = service_root(url)
         self._protection = protection or protection_of(url)
-        self._token = token
+        self._token = token_of(token, url)
         self._timeout = httpx.Timeout(timeout)
         self._connections = Connections(self.root, self._timeout, transport=transport)
 
