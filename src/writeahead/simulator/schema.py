@@ -49,6 +49,7 @@ class Column:
         default: What a new row holds if nothing is given.
         writable: Whether a client may set it. As in Dataverse, what it sends for other columns is dropped.
         navigation: For lookups: the navigation property of each table that it can point to, by entity set.
+        required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Column:
     default: Any = None
     writable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
+    required: str = "None"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Table:
         states: The status values of each state, the default first. Empty for tables without a state.
         activity: Whether rows are activities: their GUIDs are unique over all activity tables, and a new
             one is always open.
+        optimistic_concurrency: What its metadata says of it.
     """
 
     entity_set: str
@@ -92,6 +95,7 @@ class Table:
     columns: Mapping[str, Column]
     states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     activity: bool = False
+    optimistic_concurrency: bool = True
 
     @cached_property
     def properties(self) -> dict[str, Column]:
