@@ -69,7 +69,7 @@ def test_body_that_is_no_json_object(sim, http, body):
         ("GET", "tasks?$expand=ownerid", 501, "0x0"),
         ("GET", "tasks(wa_sessionid='x')", 501, "0x0"),
         ("POST", "$batch", 501, "0x0"),
-        ("GET", "EntityDefinitions(LogicalName='task')", 501, "0x0"),
+        ("GET", "GlobalOptionSetDefinitions(Name='x')", 501, "0x0"),
         ("PATCH", "tasks", 405, "0x0"),
         ("PUT", f"tasks({HUMAN_USER})", 405, "0x0"),
         ("POST", "WhoAmI", 404, ""),

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Column", "Kind", "Navigation", "Schema", "Table"]
+__all__ = ["AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
 
 
 class Kind(Enum):
@@ -64,6 +64,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class AlternateKey:
+    """Columns that tell a row from all others, once the index on them is there.
+
+    Args:
+        columns: By logical name.
+        status: Of the index: Active, Pending, InProgress or Failed.
+    """
+
+    columns: tuple[str, ...]
+    status: str = "Active"
+
+
+@dataclass(frozen=True)
 class Navigation:
     """A single-valued navigation property: which lookup it sets, and which tables it can point to."""
 
@@ -86,6 +99,7 @@ class Table:
         activity: Whether rows are activities: their GUIDs are unique over all activity tables, and a new
             one is always open.
         optimistic_concurrency: What its metadata says of it.
+        keys: Alternate keys, by name.
     """
 
     entity_set: str
@@ -96,6 +110,7 @@ class Table:
     states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     activity: bool = False
     optimistic_concurrency: bool = True
+    keys: Mapping[str, AlternateKey] = field(default_factory=dict)
 
     @cached_property
     def properties(self) -> dict[str, Column]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from writeahead.simulator.metadata import Metadata
 from writeahead.simulator.odata import ErrorCode, ODataError, error_body, not_imitated
 from writeahead.simulator.query import Query, parse_query
 from writeahead.simulator.records import Record, Records
@@ -26,7 +27,6 @@ _RESOURCE = re.compile(r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?(?:\((?P<key>
 _NOT_IMITATED = {
     "$batch",
     "$metadata",
-    "EntityDefinitions",
     "GlobalOptionSetDefinitions",
     "RelationshipDefinitions",
 }
@@ -121,6 +121,8 @@ class WebApi:
         name, key = match["name"], match["key"]
         if name in _NOT_IMITATED:
             raise not_imitated(name)
+        if name == "EntityDefinitions":
+            return self._definitions(request)
         if name == "WhoAmI":
             return self._who_am_i(request)
         table = self._schema.get(name)
@@ -131,6 +133,12 @@ class WebApi:
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, _key(key))
+
+    def _definitions(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise not_imitated("changes of table definitions")
+        metadata = Metadata(self._schema, f"{request.root}$metadata")
+        return json_response(200, metadata.read(request.path, request.query))
 
     def _who_am_i(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
