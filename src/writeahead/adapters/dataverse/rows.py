@@ -6,6 +6,7 @@ write, the row is read back, and the marker tells our own earlier write from som
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from writeahead.adapters.dataverse.client import DataverseClient, Row
 from writeahead.adapters.dataverse.errors import (
@@ -32,6 +33,11 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receip
     try:
         etag = client.patch(write.entity_set, write.row_id, write.columns, create_only=True)
     except PermanentDataverseError as error:
+        refused: PermanentDataverseError | TransientDataverseError = error
+    except TransientDataverseError as error:
+        if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        # It may be because the row is there, and then it would be so each time. SAP CAP is such a server.
         refused = error
     else:
         return Receipt(remote_id=write.row_id, remote_version=etag)
@@ -172,7 +178,7 @@ def _read_back(
     client: DataverseClient,
     table: Table,
     write: RowWrite,
-    refused: PermanentDataverseError,
+    refused: PermanentDataverseError | TransientDataverseError,
     also: Mapping[str, Scalar] | None = None,
 ) -> Row | None:
     """Read a row whose write was refused. None if it is not there."""
