@@ -1,0 +1,132 @@
+"""The Tryton adapter keeps the contract of adapters on a real trytond, whose database is read around it.
+
+For ``nox -s peers``: it needs trytond and its module party.
+"""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tryton_server import DATABASE, SERVICE, SERVICE_PASSWORD, Tryton, running_tryton, token
+from writeahead import Operation
+from writeahead.adapters.tryton import adapter_from_settings
+from writeahead.testing import AdapterContract, RemoteRow
+
+TABLES = ("party_party", "party_address", "ir_note", "ir_email")
+
+
+class Crm:
+    """One database of a running server."""
+
+    secrets = (SERVICE_PASSWORD,)
+
+    def __init__(self, tryton: Tryton) -> None:
+        self.tryton, self.url = tryton, tryton.url
+        self.about = f"party.party,{self._party()}"
+        self.operations = {
+            "party": lambda: Operation(kind="party", payload={"name": "\u00c5sa"}),
+            "address_update": self._update,
+            "note": lambda: Operation(
+                kind="note", payload={"about": self.about, "text": "100% \u2713, call back"}
+            ),
+            "email": self._email,
+        }
+
+    def _party(self) -> int:
+        address = {"city": "Berlin", "postal_code": "10115"}
+        party = {"name": "Ada", "code": token(), "addresses": [["create", [address]]]}
+        return self.tryton.call("party.party.create", [party])[0]
+
+    def _update(self) -> Operation:
+        ((address,),) = self._select("SELECT id FROM party_address WHERE party = ?", self._party())
+        payload = {"address_id": address, "city": "Bonn", "postal_code": "53111"}
+        return Operation(kind="address_update", payload=payload)
+
+    def _email(self) -> Operation:
+        payload = {"about": self.about, "to": "ada@example.org", "subject": token(), "body": "As agreed"}
+        return Operation(kind="email", payload=payload)
+
+    def adapter(self, url, clock):
+        return adapter_from_settings(
+            environ={
+                "TRYTON_URL": url,
+                "TRYTON_DATABASE": DATABASE,
+                "TRYTON_USER": SERVICE,
+                "TRYTON_PASSWORD": SERVICE_PASSWORD,
+            }
+        )
+
+    def rows(self, operation):
+        return getattr(self, f"_{operation.kind}_rows")(operation)
+
+    def _party_rows(self, operation):
+        found = self._select("SELECT id, name FROM party_party WHERE code = ?", operation.key)
+        return [RemoteRow(f"party.party,{one}", {"name": name}) for one, name in found]
+
+    def _address_update_rows(self, operation):
+        sql = "SELECT id, city, postal_code FROM party_address WHERE id = ? AND postal_code = '53111'"
+        found = self._select(sql, operation.payload["address_id"])
+        return [
+            RemoteRow(f"party.address,{one}", {"city": city, "postal_code": postal_code})
+            for one, city, postal_code in found
+        ]
+
+    def _note_rows(self, operation):
+        found = self._select("SELECT id, message FROM ir_note WHERE instr(message, ?)", operation.key)
+        return [RemoteRow(f"ir.note,{one}", {"text": text.splitlines()[0]}) for one, text in found]
+
+    def _email_rows(self, operation):
+        return [
+            RemoteRow("", {"agreed": "As agreed" in message})
+            for message in list(self.tryton.mailbox.messages)
+            if f"Subject: {operation.payload['subject']}" in message
+        ]
+
+    def snapshot(self):
+        tables = [self._select(f"SELECT * FROM {table}") for table in TABLES]
+        return tables, len(self.tryton.mailbox.messages)
+
+    def edit(self, operation, *, guarded):
+        model, sql, edit = {
+            ("party", True): (
+                "party.party",
+                "SELECT id FROM party_party WHERE code = ?",
+                {"name": "A person's"},
+            ),
+            ("note", True): (
+                "ir.note",
+                "SELECT id FROM ir_note WHERE instr(message, ?)",
+                {"message": f"A person's\nReference: {operation.key}"},
+            ),
+            ("address_update", True): ("party.address", "", {"city": "A person's"}),
+            ("address_update", False): ("party.address", "", {"party_name": "A person's"}),
+        }[operation.kind, guarded]
+        row_id = operation.payload["address_id"] if not sql else self._select(sql, operation.key)[0][0]
+        self.tryton.call(f"{model}.write", [row_id], edit)
+        ((column, value),) = edit.items()
+        look = f"SELECT {column} FROM {model.replace('.', '_')} WHERE id = ?"
+        return lambda: self._select(look, row_id) == [(value,)]
+
+    def remove(self, operation):
+        self.tryton.call("party.address.delete", [operation.payload["address_id"]])
+
+    def occupy(self, operation):
+        self.tryton.call("party.party.create", [{"name": "Somebody else's", "code": operation.key}])
+        look = "SELECT * FROM party_party WHERE code = ?"
+        before = self._select(look, operation.key)
+        return lambda: self._select(look, operation.key) == before
+
+    def _select(self, sql, *parameters):
+        with closing(sqlite3.connect(self.tryton.file, timeout=30)) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with running_tryton(tmp_path_factory.mktemp("tryton")) as tryton:
+        yield Crm(tryton)
+
+
+class TestTryton(AdapterContract):
+    """Everything that the kit has, in each replay class but ``upsert``."""
