@@ -1,4 +1,4 @@
-"""A server that answers 500 where a row's key is taken, as SAP CAP does on SQLite: found by ``nox -s peers``."""
+"""A server that answers 500 where a key is taken, as SAP CAP does on SQLite: found by ``nox -s peers``."""
 
 import pytest
 
