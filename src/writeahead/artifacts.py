@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from writeahead._validation import Invalid, validated
 from writeahead.errors import (
     AlreadyExists,
     CorruptArtifact,
@@ -188,12 +189,12 @@ def encode_model(model: BaseModel) -> bytes:
 
 def _encode_own(model: BaseModel) -> bytes:
     data = encode(model.model_dump(mode="json", by_alias=True, round_trip=True))
-    try:
-        type(model).model_validate_json(data)
-    except ValidationError as error:
+    read_back = validated(lambda: type(model).model_validate_json(data))
+    if isinstance(read_back, Invalid):
         raise InvalidInput(
-            f"{type(model).__name__} does not read back what it writes: {_places(error)}; nothing was written"
-        ) from None
+            f"{type(model).__name__} does not read back what it writes: {_places(read_back)};"
+            " nothing was written"
+        )
     return data
 
 
@@ -309,17 +310,17 @@ def _unseal(document: Any, expected: str, key: str) -> dict[str, Any]:
 
 def _validate(validate: Callable[[], M], model_type: type[M], key: str) -> M:
     try:
-        return validate()
-    except ValidationError as error:
-        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {_places(error)}") from None
+        found = validated(validate)
     except RecursionError:
         raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: nested too deeply") from None
+    if isinstance(found, Invalid):
+        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {_places(found)}")
+    return found
 
 
-def _places(error: ValidationError) -> str:
+def _places(invalid: Invalid) -> str:
     """Name the fields that are wrong, not what they hold."""
-    places = [".".join(map(str, item["loc"])) or "the whole" for item in error.errors(include_input=False)]
-    return ", ".join(places)[:300]
+    return ", ".join(problem.where("the whole") for problem in invalid.problems)[:300]
 
 
 def _require_consistent(model: BaseModel, key: str) -> None:

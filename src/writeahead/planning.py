@@ -4,8 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
+from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.artifacts import require_session_id
 from writeahead.errors import InvalidInput
@@ -52,14 +51,10 @@ def keyed_operations(
 def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operation:
     if isinstance(given, Operation):
         return given
-    try:
-        return Operation.model_validate(given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        raise InvalidInput(f"operation {position}: {problems}") from None
+    operation = validated(lambda: Operation.model_validate(given))
+    if isinstance(operation, Invalid):
+        raise InvalidInput(f"operation {position}: {operation.line()}")
+    return operation
 
 
 def plan_operations(

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import RunPolicy
 
@@ -134,11 +135,13 @@ def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, _
     except UnicodeDecodeError as error:
         raise InvalidInput(f"settings {path}: byte {error.start} is not UTF-8") from None
     try:
-        found = _File.model_validate(tomllib.loads(text))
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"settings {path}: not TOML: {error}") from None
-    except ValidationError as error:
-        raise InvalidInput(f"settings {path}: {_problems(error, _File)}") from None
+    found = validated(lambda: _File.model_validate(content))
+    if isinstance(found, Invalid):
+        problems = "; ".join(f"{item.where('it')}: {_said(item, _File)}" for item in found.problems)
+        raise InvalidInput(f"settings {path}: {problems}")
     _refuse_secrets(found.adapters, f"settings {path}: adapters")
     return path, found
 
@@ -167,22 +170,14 @@ def _policy(
             values[name], sources[name] = environ[variable], variable
         elif name in file:
             values[name], sources[name] = file[name], f"settings {path}: policy.{name}"
-    try:
-        return RunPolicy.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        name = str(first["loc"][0])
-        problem = _unknown(RunPolicy) if first["type"] == "extra_forbidden" else first["msg"]
-        raise InvalidInput(f"{sources[name]}: {problem}") from None
+    policy = validated(lambda: RunPolicy.model_validate(values))
+    if isinstance(policy, Invalid):
+        first = policy.problems[0]
+        raise InvalidInput(f"{sources[str(first.place[0])]}: {_said(first, RunPolicy)}")
+    return policy
 
 
-def _problems(error: ValidationError, model: type[BaseModel]) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: "
-        + (_unknown(model) if item["type"] == "extra_forbidden" else item["msg"])
-        for item in error.errors(include_input=False, include_url=False, include_context=False)
-    )
-
-
-def _unknown(model: type[BaseModel]) -> str:
-    return f"unknown key; known: {', '.join(model.model_fields)}"
+def _said(problem: Problem, model: type[BaseModel]) -> str:
+    if problem.kind == "extra_forbidden":
+        return f"unknown key; known: {', '.join(model.model_fields)}"
+    return problem.message

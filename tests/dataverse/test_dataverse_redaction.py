@@ -1,13 +1,17 @@
 """Planted secrets through every path of an error: none may be in a message, a repr, a traceback or a log."""
 
+import json
 import logging
+import pickle
 import traceback
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from scripted_server import CLOSE, RESET, cut, reply
 
 from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
+from writeahead.adapters.dataverse.client import Part
 from writeahead.errors import WriteaheadError
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
@@ -100,13 +104,22 @@ ANSWERS = {
 
 def clean(error, caplog):
     """Assert that nothing that could be shown of an error holds a secret."""
-    shown = [str(error), repr(error), "".join(traceback.format_exception(error)), caplog.text]
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        shown += [repr(vars(error)), repr(error.args)]
-        error = error.__cause__ or error.__context__
-    # A traceback quotes this file's lines, which hold no secret but name some.
+    shown = [caplog.text]
+    seen, ahead = [], [error]
+    while ahead:
+        found = ahead.pop()
+        if found is None or any(found is known for known in seen):
+            continue
+        seen.append(found)
+        ahead += [found.__cause__, found.__context__]
+        notes = getattr(found, "__notes__", [])
+        shown += [str(found), repr(found), repr(vars(found)), repr(found.args), *map(str, notes)]
+        # What a client library's error holds without showing it.
+        assert not hasattr(found, "request")
+        assert not hasattr(found, "response")
+        shown.append(repr(pickle.dumps(found)))
+        # A traceback, without the lines of this file that it would quote.
+        shown += traceback.format_exception_only(found)
     text = "\n".join(shown)
     for secret in SECRETS:
         assert secret not in text, secret
@@ -251,6 +264,156 @@ def test_wrong_settings(change, caplog):
     with pytest.raises(WriteaheadError) as caught:
         start()
     clean(caught.value, caplog)
+
+
+BATCH_TYPE = {"Content-Type": "multipart/mixed; boundary=planted-remote-text"}
+
+
+def part_answer(status, body):
+    head = "Content-Type: application/http\r\nContent-ID: 1\r\n\r\n"
+    inner = f"HTTP/1.1 {status} planted-remote-text\r\nX-Planted: planted-stored-value\r\n\r\n{body}"
+    boundary = "--planted-remote-text"
+    return answering(
+        200, content=f"{boundary}\r\n{head}{inner}\r\n{boundary}--\r\n".encode(), headers=BATCH_TYPE
+    )
+
+
+BATCH_ANSWERS = {
+    **ANSWERS,
+    **{f"part {n}": part_answer(n, json.dumps(ERROR)) for n in (400, 404, 409, 412, 429, 500, 503)},
+    "part without JSON": part_answer(400, "planted-remote-text"),
+    "cut": answering(200, content=b"--planted-remote-text\r\n", headers=BATCH_TYPE),
+}
+
+
+@pytest.mark.parametrize("answer", BATCH_ANSWERS)
+def test_transact(answer, caplog):
+    with pytest.raises(WriteaheadError) as caught:
+        adapter_for(BATCH_ANSWERS[answer]).transact([CREATE, CHANGE])
+    clean(caught.value, caplog)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_follows_a_transaction_that_was_refused(answer, caplog):
+    refusal = part_answer(412, json.dumps(ERROR))
+
+    def handle(request):
+        return refusal(request) if request.method == "POST" else ANSWERS[answer](request)
+
+    with pytest.raises(WriteaheadError) as caught:
+        adapter_for(handle).transact([CREATE, CHANGE])
+    clean(caught.value, caplog)
+
+
+def test_a_conflict_of_a_transaction(caplog):
+    refusal = part_answer(412, json.dumps(ERROR))
+
+    def handle(request):
+        return refusal(request) if request.method == "POST" else httpx.Response(200, json=ROW)
+
+    with pytest.raises(WriteaheadError) as caught:
+        adapter_for(handle).transact([CREATE, CHANGE])
+    assert type(caught.value).__name__ == "ConflictError"
+    clean(caught.value, caplog)
+
+
+BY_KEY = {"wa_number": "planted-subject", "wa_email": "planted@example.com"}
+REQUESTS = {
+    "get_row": lambda client: client.get_row("tasks", KEY, ["subject"]),
+    "get_row by key": lambda client: client.get_row("tasks", BY_KEY, ["subject"]),
+    "query": lambda client: client.query("tasks", select=["subject"], where="a eq 'planted-notes'", top=1),
+    "get_json": lambda client: client.get_json("/teams", {"$filter": "name eq 'planted-notes'"}),
+    "patch": lambda client: client.patch("tasks", KEY, {"subject": "planted-subject"}, if_match='W/"1"'),
+    "patch by key": lambda client: client.patch("tasks", BY_KEY, {"subject": "planted-subject"}),
+    "post": lambda client: client.post("tasks", {"subject": "planted-subject"}),
+    "change_set": lambda client: client.change_set(
+        [Part("tasks", BY_KEY, {"subject": "planted-subject"}), Part("tasks", KEY, {"a": "planted-notes"})]
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", BATCH_ANSWERS)
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_every_request(answer, request_, caplog):
+    client = adapter_for(BATCH_ANSWERS[answer])._client
+    try:
+        REQUESTS[request_](client)
+    except WriteaheadError as error:
+        clean(error, caplog)
+    else:
+        # Other JSON is an answer to this one, and no row to the other.
+        assert (answer, request_) in {
+            ("other JSON", "get_json"),
+            ("status 404", "get_row"),
+            ("status 404", "get_row by key"),
+        }
+    assert not [secret for secret in SECRETS if secret in caplog.text]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda client: client.get_row("planted-subject", KEY, ["subject"]),
+        lambda client: client.get_row("tasks", "planted-subject", ["subject"]),
+        lambda client: client.get_row("tasks", {"wa_number": "planted-subject/"}, ["subject"]),
+        lambda client: client.get_row("tasks", {"planted-subject": "x"}, ["subject"]),
+        lambda client: client.get_row("tasks", {"_a_value": "planted-subject"}, ["subject"]),
+        lambda client: client.get_row("tasks", KEY, ["planted-subject"]),
+        lambda client: client.get_json("/planted-subject"),
+        lambda client: client.get_json("https://planted-host.crm.dynamics.com/"),
+        lambda client: client.patch("tasks", KEY, {}, if_match="planted-subject"),
+        lambda client: client.change_set([Part("tasks", KEY, {}, if_match="planted-subject")]),
+    ],
+    ids=range(10),
+)
+def test_what_can_not_be_sent(wrong, caplog):
+    with pytest.raises(WriteaheadError) as caught:
+        wrong(adapter_for(answering(204))._client)
+    clean(caught.value, caplog)
+
+
+def test_a_link_to_another_host(caplog):
+    link = "https://planted-authority.example/teams?$skiptoken=planted-remote-text"
+    with pytest.raises(WriteaheadError) as caught:
+        adapter_for(answering(200, json={"value": [], "@odata.nextLink": link}))._client.get_json("/teams")
+    clean(caught.value, caplog)
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_what_is_not_sent_for_the_limits(request_, caplog):
+    client = adapter_for(answering(429, json=ERROR, headers={"Retry-After": "60"}))._client
+    for _ in ("told to wait", "waiting"):
+        with pytest.raises(WriteaheadError) as caught:
+            REQUESTS[request_](client)
+        clean(caught.value, caplog)
+    assert "not sent" in str(caught.value)
+
+
+def test_a_server_in_trouble_on_a_real_connection(server, caplog):
+    """With the client library's own errors and logs, as they are."""
+    for action in (RESET, CLOSE, b"planted-remote-text\r\n\r\n", cut(reply(200, {"a": 1}), 40)):
+        server.script = [action] * 9
+        adapter = DataverseAdapter(server.url, lambda: "planted-token", timeout=5)
+        for request in REQUESTS.values():
+            with pytest.raises(WriteaheadError) as caught:
+                request(adapter._client)
+            clean(caught.value, caplog)
+            assert f":{server.port}" not in caplog.text + str(caught.value)
+            server.script = [action] * 9
+        adapter.close()
+
+
+@pytest.mark.parametrize("answer", ["status 401", "status 503", "ConnectError"])
+def test_a_caller_that_notes_and_chains(answer, caplog):
+    """Nothing hangs on an error's frames that a reporter would show: no request, no token."""
+    try:
+        try:
+            adapter_for(ANSWERS[answer]).emit(CREATE)
+        except WriteaheadError as error:
+            error.add_note("seen")
+            raise RuntimeError("reported") from error
+    except RuntimeError as reported:
+        clean(reported, caplog)
 
 
 def test_representations():

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from writeahead._validation import Invalid, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
@@ -182,18 +183,14 @@ def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperation) -> BaseModel:
-    try:
-        # As JSON, which is what it comes as from an artifact: a strict model takes its dates from there.
-        return model.model_validate_json(json.dumps(operation.payload))
-    except ValidationError as error:
-        # Neither the value nor the message's input: a payload is not for logs.
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'payload'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False, include_context=False)
-        )
+    # As JSON, which is what it comes as from an artifact: a strict model takes its dates from there.
+    payload = validated(lambda: model.model_validate_json(json.dumps(operation.payload)))
+    if isinstance(payload, Invalid):
         raise InvalidInput(
-            f"operation {operation.id} ({operation.kind}): payload of the wrong shape: {problems}"
-        ) from None
+            f"operation {operation.id} ({operation.kind}): payload of the wrong shape:"
+            f" {payload.line('payload')}"
+        )
+    return payload
 
 
 class TransactionalAdapter(Adapter):

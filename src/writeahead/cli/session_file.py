@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import Operation
 
@@ -34,10 +35,10 @@ def read_session_file(name: str) -> SessionFile:
     document = _parsed(_text(_bytes(name, shown), shown), shown)
     if not isinstance(document, dict):
         raise InvalidInput(f'{shown}: not a session: write {{"session_id": ..., "operations": [...]}}')
-    try:
-        return SessionFile.model_validate(document)
-    except ValidationError as error:
-        raise InvalidInput(f"{shown}: {'; '.join(map(_problem, _first_three(error)))}") from None
+    found = validated(lambda: SessionFile.model_validate(document))
+    if isinstance(found, Invalid):
+        raise InvalidInput(f"{shown}: {'; '.join(map(_said, found.problems[:3]))}")
+    return found
 
 
 def _bytes(name: str, shown: str) -> bytes:
@@ -93,19 +94,17 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _first_three(error: ValidationError) -> list[Any]:
-    return list(error.errors(include_input=False, include_url=False, include_context=False))[:3]
-
-
-def _problem(item: Any) -> str:
-    loc = list(item["loc"])
-    if loc[:1] == ["operations"] and len(loc) > 1:
-        # Counted from 1, as in the ids that operations get by default.
-        loc[:2] = [f"operation {loc[1] + 1}"]
-    where = ": ".join(map(str, loc))
-    match item["type"]:
+def _said(problem: Problem) -> str:
+    match problem.place:
+        case ("operations", int(position), *rest):
+            # Counted from 1, as in the ids that operations get by default.
+            place: list[str | int] = [f"operation {position + 1}", *rest]
+        case _:
+            place = list(problem.place)
+    where = ": ".join(map(str, place))
+    match problem.kind:
         case "missing":
             return f"{where} is missing"
         case "extra_forbidden":
             return f"{where} is unknown here"
-    return f"{where}: {item['msg']}"
+    return f"{where}: {problem.message}"

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import TransactionalAdapter, emits
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
@@ -196,10 +197,9 @@ class DataverseAdapter(TransactionalAdapter):
 
 
 def _baseline(operation: PlannedOperation, table: Table) -> Baseline:
-    try:
-        baseline = Baseline.model_validate(operation.precondition)
-    except ValidationError:
-        raise _unfit(operation, "the precondition is no baseline") from None
+    baseline = validated(lambda: Baseline.model_validate(operation.precondition))
+    if isinstance(baseline, Invalid):
+        raise _unfit(operation, "the precondition is no baseline")
     if not ETAG.fullmatch(baseline.etag):
         raise _unfit(operation, "the precondition holds no ETag")
     if set(baseline.guarded) != set(table.baseline_columns()):
