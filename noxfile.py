@@ -1,5 +1,8 @@
 """Everything that can be checked: `nox` runs what a change must pass, the other sessions take longer."""
 
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -62,6 +65,22 @@ def servers(session: nox.Session) -> None:
     """The store contract on a server of yours: see docs/stores.md for the environment variables it needs."""
     _install(session, "test")
     session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """The adapter contract on servers that nobody here wrote: SAP CAP (it takes node 20) and Tryton."""
+    _install(session, "test")
+    session.install("trytond>=8.2,<8.3", "trytond_party>=8.2,<8.3")
+    cap = Path(session.create_tmp()) / "cap"
+    shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
+    with session.chdir(cap):
+        session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
+        # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
+        headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
+        session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
+    files = session.posargs or ["tests/peers/cap_peer.py", "tests/peers/tryton_peer.py"]
+    session.run("pytest", "-ra", *files, env={"WRITEAHEAD_CAP": str(cap)})
 
 
 @nox.session

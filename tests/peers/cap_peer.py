@@ -8,8 +8,8 @@ import uuid
 from contextlib import closing
 
 import pytest
-
 from cap_server import Cap, running_cap
+
 from writeahead import Operation
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.adapters.dataverse.protection import Protection
@@ -23,7 +23,13 @@ TABLES = {
     "queue_status_update": ("wa_callqueues", "wa_callqueueid", "wa_lastsession", "wa_lastoperation"),
 }
 CONTENT = {
-    "phonecalls": ("subject", "description", "wa_outcome", "actualend", "regardingobjectid_contact_phonecall_contactid"),
+    "phonecalls": (
+        "subject",
+        "description",
+        "wa_outcome",
+        "actualend",
+        "regardingobjectid_contact_phonecall_contactid",
+    ),
     "tasks": ("subject", "scheduledend", "prioritycode"),
     "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
 }

@@ -7,8 +7,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-
 from tryton_server import DATABASE, SERVICE, SERVICE_PASSWORD, Tryton, running_tryton, token
+
 from writeahead import Operation
 from writeahead.adapters.tryton import adapter_from_settings
 from writeahead.testing import AdapterContract, RemoteRow

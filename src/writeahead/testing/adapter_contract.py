@@ -381,7 +381,7 @@ class AdapterContract:
     def _require_waits(self, trial: Trial, name: str) -> None:
         if name not in TOLD_TO_WAIT:
             return
-        told = [wait for wait in trial.waits_told() if wait is not None]
+        told = trial.waits_told()
         if RETRY_AFTER not in told:
             trial.problems.append(
                 f"retry: Retry-After was {RETRY_AFTER} s, and the adapter told {told or 'none'}"

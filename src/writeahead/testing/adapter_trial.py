@@ -244,6 +244,7 @@ class Watched(Adapter):
         self._detours = detours
         self._plan_too = plan
         self.said: list[BaseException] = []
+        self.waits: list[float | None] = []
         # Of one class for adapters of all names and kinds.
         setattr(self, "name", inner.name)  # noqa: B010 - see above
         setattr(self, "kinds", inner.kinds)  # noqa: B010 - see above
@@ -279,6 +280,9 @@ class Watched(Adapter):
             return call()
         except BaseException as error:
             self.said.append(error)
+            if isinstance(error, TransientError):
+                # Now: the runner may make it longer.
+                self.waits.append(error.retry_after)
             raise
         finally:
             sent = self._wire.requests[before:]
@@ -432,10 +436,9 @@ class Trial:
             return self.clean.replay
         return next(one.kinds[self.kind].replay for one in self.watched)
 
-    def waits_told(self) -> list[float | None]:
-        """What the adapter said of how long to wait, error by error."""
-        said = [error for one in self.watched for error in one.said]
-        return [error.retry_after for error in said if isinstance(error, TransientError)]
+    def waits_told(self) -> list[float]:
+        """How long the adapters said to wait, error by error."""
+        return [wait for one in self.watched for wait in one.waits if wait is not None]
 
     def close(self) -> None:
         """Close what the adapters hold, and forget the faults."""
