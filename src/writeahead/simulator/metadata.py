@@ -21,7 +21,8 @@ _PATH = re.compile(r"EntityDefinitions(?:\(LogicalName='(?P<table>[^']*)'\))?(?:
 _ATTRIBUTES = re.compile(
     r"Attributes(?:\(LogicalName='(?P<column>[^']*)'\))?(?:/Microsoft\.Dynamics\.CRM\.(?P<cast>\w+))?"
 )
-_FILTER = re.compile(r"\s*(LogicalName|EntitySetName)\s+eq\s+'([^']*)'\s*")
+_CONDITION = r"(?:LogicalName|EntitySetName)\s+eq\s+'[^']*'"
+_FILTER = re.compile(rf"\s*{_CONDITION}(?:\s+or\s+{_CONDITION})*\s*")
 _OPTION = re.compile(r"(?P<name>\w+)(?:\((?P<options>.*)\))?")
 _NAMESPACE = uuid.UUID("5d0c9a53-52c5-4f0e-9a53-5b0b3a1c7d11")
 _CASTS = {
@@ -79,11 +80,15 @@ class Metadata:
     def _filtered(self, options: Mapping[str, str]) -> list[Table]:
         if "$filter" not in options:
             return list(self._schema)
-        match = _FILTER.fullmatch(options["$filter"])
-        if match is None:
+        text = options["$filter"]
+        if not _FILTER.fullmatch(text):
             raise not_imitated("this $filter on EntityDefinitions")
-        column = "logical_name" if match[1] == "LogicalName" else "entity_set"
-        return [table for table in self._schema if getattr(table, column) == match[2]]
+        wanted = set(re.findall(r"(LogicalName|EntitySetName)\s+eq\s+'([^']*)'", text))
+        return [
+            table
+            for table in self._schema
+            if wanted & {("LogicalName", table.logical_name), ("EntitySetName", table.entity_set)}
+        ]
 
     def _below(self, table: Table, rest: str, options: Mapping[str, str]) -> _Json:
         context = f"{self._context}#EntityDefinitions('{table.logical_name}')/{rest}"

@@ -1,0 +1,229 @@
+"""The readiness gate against live definitions: what is not as the mapping has it is named, all at once."""
+
+from dataclasses import replace
+
+import pytest
+
+from writeahead.adapters.dataverse import DataverseClient
+from writeahead.adapters.dataverse.errors import TransientDataverseError
+from writeahead.adapters.dataverse.metadata import KeyInfo, entity_sets, read_tables
+from writeahead.adapters.dataverse.readiness import Demand, Readiness
+from writeahead.errors import NotReady
+from writeahead.simulator import DEFAULT_SCHEMA, Settings, Simulator
+from writeahead.simulator.schema import AlternateKey
+
+TOKEN = "token-of-readiness"
+CALL = Demand(
+    operation="1-call",
+    entity_set="phonecalls",
+    key="activityid",
+    columns={
+        "subject": "Call",
+        "directioncode": True,
+        "wa_outcome": 100000000,
+        "regardingobjectid_contact_phonecall@odata.bind": "/contacts(00000000-0000-4000-8000-000000000001)",
+        "ownerid@odata.bind": "/systemusers(00000000-0000-4000-8000-000000000002)",
+        "wa_sessionid": "s",
+        "wa_operationid": "1-call",
+    },
+    read=("wa_sessionid", "wa_operationid"),
+    creates=True,
+)
+UPDATE = Demand(
+    operation="2-update",
+    entity_set="wa_callqueues",
+    key="wa_callqueueid",
+    columns={"wa_status": 100000002, "wa_lastsession": "s", "wa_lastoperation": "2-update"},
+    read=("wa_status", "statecode", "_ownerid_value"),
+    updates=True,
+    versioned=True,
+)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """A simulator with a schema of one's choice, and a client for it."""
+    opened = []
+
+    def make(*tables):
+        schema = DEFAULT_SCHEMA.with_tables(*tables)
+        sim = Simulator(tmp_path / "crm.sqlite", settings=Settings(static_tokens=[TOKEN], schema=schema))
+        opened.append(sim.start())
+        client = DataverseClient(sim.url, lambda: TOKEN, timeout=5)
+        opened.append(client)
+        return sim, client
+
+    yield make
+    for one in reversed(opened):
+        one.close() if isinstance(one, DataverseClient) else one.stop()
+
+
+def gaps(client, *demands):
+    with pytest.raises(NotReady) as caught:
+        Readiness(client).require(demands)
+    return str(caught.value)
+
+
+def table(entity_set):
+    return DEFAULT_SCHEMA.get(entity_set)
+
+
+def without(entity_set, *columns):
+    found = table(entity_set)
+    return replace(found, columns={k: v for k, v in found.columns.items() if k not in columns})
+
+
+def test_what_the_environment_can_take_is_ready_in_few_requests(environment):
+    sim, client = environment()
+    Readiness(client).require([CALL, UPDATE])
+    paths = [request.path for request in sim.requests()]
+    # One for all definitions, one for the tables that lookups point to, and one for each type of column used.
+    assert sum(path.endswith("/EntityDefinitions") for path in paths) == 2
+    assert len(paths) <= 2 + 2 * 6
+    assert {request.method for request in sim.requests()} == {"GET"}
+
+
+def test_definitions_are_kept_for_a_while_and_no_longer(environment):
+    sim, client = environment()
+    now = [0.0]
+    readiness = Readiness(client, max_age=300, monotonic=lambda: now[0])
+    readiness.require([CALL])
+    first = len(sim.requests())
+    now[0] = 299.0
+    readiness.require([CALL])
+    assert len(sim.requests()) == first
+    now[0] = 300.0
+    readiness.require([CALL])
+    assert len(sim.requests()) == 2 * first
+
+
+def test_a_column_that_was_not_asked_for_before_is_read(environment):
+    _, client = environment()
+    readiness = Readiness(client)
+    readiness.require([replace(CALL, columns={"subject": "Call"})])
+    with pytest.raises(NotReady, match="column description holds 2000 characters, and 2001 are planned"):
+        readiness.require([replace(CALL, columns={"description": "x" * 2001})])
+
+
+def test_every_gap_of_every_operation_is_named_at_once(environment):
+    phonecalls = replace(without("phonecalls", "wa_outcome", "wa_operationid"), primary_key="activityid")
+    queue = replace(table("wa_callqueues"), optimistic_concurrency=False)
+    _, client = environment(phonecalls, queue)
+    said = gaps(
+        client,
+        replace(CALL, columns={**CALL.columns, "subject": "x" * 201, "createdon": "2026-01-01T00:00:00Z"}),
+        replace(UPDATE, key="wa_id", columns={"wa_status": 7}),
+        replace(UPDATE, operation="3-lost", entity_set="nothings"),
+    )
+    for gap in (
+        "operation 1-call: table phonecalls: there is no column wa_outcome",
+        "table phonecalls: there is no column wa_operationid, which the mapping guards or marks rows with",
+        "table phonecalls: column subject holds 200 characters, and 201 are planned",
+        "table phonecalls: column createdon can't be written",
+        "operation 2-update: table wa_callqueues: its key column is wa_callqueueid, not wa_id",
+        "table wa_callqueues: it has no optimistic concurrency",
+        "table wa_callqueues: column wa_status has no option 7",
+        "operation 3-lost: table nothings: it is not there",
+    ):
+        assert gap in said
+    assert "x" * 201 not in said
+
+
+@pytest.mark.parametrize(
+    ("bind", "value", "gap"),
+    [
+        (
+            "regardingobjectid_lead_phonecall",
+            "/contacts({})",
+            "no navigation property regardingobjectid_lead_phonecall",
+        ),
+        ("regardingobjectid_contact_phonecall", "/accounts({})", "does not point to accounts"),
+        ("regardingobjectid_contact_phonecall", "/leads({})", "no table leads"),
+        ("owner", "/teams({})", "no navigation property owner"),
+    ],
+)
+def test_a_lookup_must_be_there_and_point_to_its_table(environment, bind, value, gap):
+    _, client = environment()
+    guid = "00000000-0000-4000-8000-000000000001"
+    said = gaps(client, replace(CALL, columns={f"{bind}@odata.bind": value.format(guid)}))
+    assert gap in said
+    assert guid not in said
+
+
+@pytest.mark.parametrize("navigation", ["ownerid", "ownerid_phonecall"])
+def test_an_activitys_owner_goes_by_two_names(environment, navigation):
+    _, client = environment()
+    owner = {f"{navigation}@odata.bind": "/teams(00000000-0000-4000-8000-000000000001)"}
+    Readiness(client).require([replace(CALL, columns=owner)])
+
+
+@pytest.mark.parametrize(
+    ("keys", "gap"),
+    [
+        ({}, "there is no alternate key of accountnumber"),
+        ({"wa_number": AlternateKey(("accountnumber",), "Pending")}, "accountnumber is Pending, not Active"),
+        ({"wa_other": AlternateKey(("accountnumber", "name"))}, "there is no alternate key of accountnumber"),
+        ({"wa_number": AlternateKey(("accountnumber",))}, None),
+    ],
+)
+def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
+    _, client = environment(replace(table("accounts"), keys=keys))
+    upsert = Demand(
+        operation="1-upsert",
+        entity_set="accounts",
+        key="accountid",
+        columns={"name": "Ada"},
+        creates=True,
+        updates=True,
+        alternate_key=("accountnumber",),
+    )
+    if gap:
+        assert gap in gaps(client, upsert)
+    else:
+        Readiness(client).require([upsert])
+
+
+def test_a_column_that_an_administrator_requires_needs_a_value_on_create_only(environment):
+    calls = table("phonecalls")
+    required = {
+        **calls.columns,
+        "phonenumber": replace(calls.columns["phonenumber"], required="ApplicationRequired"),
+    }
+    queue = table("wa_callqueues")
+    name = {**queue.columns, "wa_name": replace(queue.columns["wa_name"], required="ApplicationRequired")}
+    _, client = environment(replace(calls, columns=required), replace(queue, columns=name))
+    assert "operation 1-call: table phonecalls: column phonenumber requires a value" in gaps(
+        client, CALL, UPDATE
+    )
+    with_number = replace(CALL, columns={**CALL.columns, "phonenumber": "+49301234"})
+    Readiness(client).require([with_number, UPDATE])
+
+
+def test_definitions_that_may_not_be_read_are_said_to_be_so(environment):
+    sim, client = environment()
+    sim.faults.add("status", path="EntityDefinitions*", status=403)
+    assert 'readiness = "off"' in gaps(client, CALL)
+
+
+@pytest.mark.parametrize("action", ["not_json", "cut", "drop"])
+def test_definitions_that_can_t_be_read_now_may_be_later(environment, action):
+    sim, client = environment()
+    sim.faults.add(action, path="EntityDefinitions*")
+    readiness = Readiness(client)
+    with pytest.raises(TransientDataverseError):
+        readiness.require([CALL])
+    readiness.require([CALL])
+
+
+def test_the_metadata_of_a_table_is_read_as_it_is(environment):
+    keys = {"wa_number": AlternateKey(("accountnumber", "name"), "Failed")}
+    _, client = environment(replace(table("accounts"), keys=keys))
+    found = read_tables(client, {"accounts": None, "tasks": ["prioritycode"], "nothings": None})
+    assert set(found) == {"accounts", "tasks"}
+    assert found["accounts"].keys == (KeyInfo(frozenset({"accountnumber", "name"}), "Failed"),)
+    assert found["accounts"].columns["donotphone"].options == {True: "Yes", False: "No"}
+    assert found["accounts"].columns["name"].max_length == 160
+    assert found["tasks"].columns["prioritycode"].options == {0: "Low", 1: "Normal", 2: "High"}
+    # Not asked for, so not read.
+    assert found["tasks"].columns["subject"].max_length is None
+    assert entity_sets(client, ["task", "nothing"]) == {"task": "tasks"}
