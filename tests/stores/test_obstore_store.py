@@ -32,6 +32,7 @@ from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
 
 FORK = {"fork": "obstore's threads do not outlive a fork; a child is told so at once"}
+NO_FILES = {"files": "there is no file system"}
 
 
 class Bucket(RawBucket):
@@ -43,6 +44,9 @@ class Bucket(RawBucket):
 
     def open(self):
         return open_store(self.url)
+
+    def open_at(self, server):
+        return open_store(f"s3://{self.name}/{self.prefix}?client=obstore&endpoint_url={server}")
 
 
 class Memory:
@@ -74,7 +78,7 @@ class Memory:
 
 
 class TestObstoreS3(StoreContract):
-    impossible: ClassVar[Mapping[str, str]] = FORK
+    impossible: ClassVar[Mapping[str, str]] = {**FORK, **NO_FILES}
 
     @pytest.fixture
     def place(self, s3_bucket):
@@ -87,6 +91,8 @@ class TestObstoreS3(StoreContract):
 class TestObstoreMemory(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         **FORK,
+        **NO_FILES,
+        "wire": "no HTTP is spoken",
         "processes": "a memory store is its process's own",
     }
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from s3_server import RawBucket
+from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
@@ -19,7 +20,7 @@ class Folder:
     """A folder, seen through pathlib."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = self.folder = root
         self.url = root.as_uri()
 
     def open(self) -> ArtifactStore:
@@ -80,8 +81,18 @@ class Bucket(RawBucket):
     def open(self) -> ArtifactStore:
         return open_store(self.url)
 
+    def open_at(self, server: str) -> ArtifactStore:
+        return open_store(f"s3://{self.name}/{self.prefix}?endpoint_url={server}")
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
+
 
 class TestLocalStore(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = {"wire": "no HTTP is spoken"}
+
     @pytest.fixture
     def place(self, tmp_path):
         return Folder(tmp_path / "not" / "there yet")
@@ -90,6 +101,8 @@ class TestLocalStore(StoreContract):
 class TestMemoryStore(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "processes": "a memory store is its process's own",
+        "wire": "no HTTP is spoken",
+        "files": "there is no file system",
         "fork": "a fork copies a memory store; from then on there are two",
     }
 
@@ -101,6 +114,8 @@ class TestMemoryStore(StoreContract):
 
 
 class TestS3Store(StoreContract):
+    impossible: ClassVar[Mapping[str, str]] = {"files": "there is no file system"}
+
     @pytest.fixture
     def place(self, s3_bucket):
         # Neither of these is below the prefix, though both begin like it.

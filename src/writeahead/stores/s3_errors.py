@@ -6,6 +6,7 @@ those empty. Sources: "Error responses" in AWS's S3 API reference; for 412 and 4
 """
 
 import asyncio
+import re
 from http import HTTPStatus
 
 import aiohttp
@@ -52,6 +53,7 @@ _NOT_BEGUN = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimit
 # Refusals that may pass. 409 (ConditionalRequestConflict, OperationAborted): others were at it.
 _PASSING = {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _REDIRECTION, _CLIENT_ERROR = 3, 4
+_CODE = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
 
 
 def failure_of(method: str, error: BaseException) -> Failure:
@@ -65,7 +67,9 @@ def failure_of(method: str, error: BaseException) -> Failure:
     answer = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(answer, ClientError):
         status = int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return _answered(method, status, str(answer.response.get("Error", {}).get("Code", "")))
+        code = str(answer.response.get("Error", {}).get("Code", ""))
+        # What is no code may be anything: it is not passed on.
+        return _answered(method, status, code if _CODE.fullmatch(code) else "")
     if isinstance(error, ProfileNotFound):
         return Failure(AccessDenied, "the profile is not in the AWS configuration files; check its name")
     if isinstance(error, _NO_CREDENTIALS):

@@ -7,6 +7,8 @@ Such a process reads one JSON object a line, ``{"verb": ..., "key": ...,
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,11 +24,12 @@ class StoreProcess:
 
     Args:
         url: What the process gives to `open_store`.
+        tracer: A command that runs it, with the command that is to be run behind it; by default none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tracer: Sequence[str | Path] = ()) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-c", f"from {__name__} import main; main()", url],
+            [*tracer, sys.executable, "-c", f"from {__name__} import main; main()", url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
