@@ -62,6 +62,8 @@ def test_a_change_set_as_it_goes_over_the_wire(server, client):
     assert client.change_set(PARTS) == [PartResult(f'W/"{n}"') for n in range(1, 5)]
     [request] = server.requests
     assert (request.method, request.path, request.query) == ("POST", BATCH, "")
+    # JSON would be the other format of a batch, to servers of OData 4.01.
+    assert request.headers["accept"] == "multipart/mixed"
     media, _, outer = request.headers["content-type"].partition("; boundary=")
     assert media == "multipart/mixed"
     head, *parts, tail = request.body.decode("ascii").split("\r\n--changeset_")
@@ -69,7 +71,11 @@ def test_a_change_set_as_it_goes_over_the_wire(server, client):
     assert head == f"--{outer}\r\nContent-Type: multipart/mixed; boundary=changeset_{inner}\r\n"
     assert tail == f"{inner}--\r\n--{outer}--\r\n"
     start = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\nContent-ID:"
-    root, kind = "/api/data/v9.2", "HTTP/1.1\r\nContent-Type: application/json\r\n"
+    root = "/api/data/v9.2"
+    kind = (
+        f"HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: application/json\r\n"
+        "Content-Type: application/json\r\n"
+    )
     written = r'{"subject": "planted \u00fc \r\n--batch"}'
     assert [content.removeprefix(f"{inner}\r\n{start} ") for content in parts] == [
         f"1\r\n\r\nPATCH {root}/phonecalls({ROWS[0]}) {kind}If-None-Match: *\r\n\r\n{written}",

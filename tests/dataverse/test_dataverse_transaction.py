@@ -235,7 +235,7 @@ def test_a_refusal_names_its_operation_where_the_answer_tells(server, adapter, o
         (CLOSE, Applied.UNKNOWN),
         (reply(200, b"<html>"), Applied.UNKNOWN),
         (refusal(1, 503), Applied.UNKNOWN),
-        (refusal(1, 500, "0x80044150"), Applied.UNKNOWN),
+        (refusal(1, 502, "0x80044150"), Applied.UNKNOWN),
         (refused(429), Applied.NO),
     ],
 )
@@ -247,6 +247,16 @@ def test_after_an_unknown_outcome_the_next_attempt_finds_out(server, adapter, op
     assert reads(server) == []  # too early: it could still take effect
     server.script = [refusal(1), CALL_IS_OURS]
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
+
+
+def test_a_500_may_stand_for_a_key_that_is_taken(server, adapter, operations):
+    """SAP CAP answers so, each time."""
+    server.script = [refusal(1, 500), CALL_IS_OURS]
+    assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
+    server.script = [refusal(1, 500), MISSING, queue_row(), MISSING]
+    with pytest.raises(TransientDataverseError) as caught:
+        adapter.transact(operations)
+    assert (caught.value.status, caught.value.applied) == (500, Applied.UNKNOWN)
 
 
 @pytest.mark.parametrize("position", range(3))

@@ -1,9 +1,11 @@
 """Microsoft Dataverse over its Web API v9.2.
 
 `adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID`` and
-``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING`` and
-``DATAVERSE_TIMEOUT``. To find your way: `client` speaks HTTP, `errors` sorts what comes back, `mapping` knows
-the columns, `rows` makes writes that can be repeated, `adapter` puts them together.
+``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
+``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``. To find your way: `client`
+has a method for each kind of request, `wire` sends it with a token (`auth`, `credentials`) and below the
+service's limits (`protection`), `errors` sorts what comes back, `mapping` knows the columns, `rows` makes
+writes that can be repeated, `change_set` makes them in one transaction, `adapter` puts them together.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
@@ -12,6 +14,7 @@ from writeahead.adapters.dataverse.client import DataverseClient
 from writeahead.adapters.dataverse.errors import PermanentDataverseError, TransientDataverseError
 from writeahead.adapters.dataverse.mapping import TableMapping, load_mapping
 from writeahead.adapters.dataverse.payloads import PhoneCallActivity, QueueStatusUpdate, Reference, Task
+from writeahead.adapters.dataverse.protection import ServiceLimits, protection_of
 from writeahead.adapters.dataverse.settings import adapter_from_settings
 
 __all__ = [
@@ -22,9 +25,11 @@ __all__ = [
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
+    "ServiceLimits",
     "TableMapping",
     "Task",
     "TransientDataverseError",
     "adapter_from_settings",
     "load_mapping",
+    "protection_of",
 ]

@@ -2,8 +2,9 @@
 
 Sources: "Execute batch operations using the Web API", learn.microsoft.com (1,000 requests at most, responses
 in the order of requests, all of a change set or nothing); OData 4.0, part 1, section 11.7 "Batch Requests"
-(multipart/mixed with application/http parts, Content-ID; a change set that fails is answered by one error in
-its place). Dataverse sends that error within a 200, or as the status of the whole, with parts or without.
+(multipart/mixed with application/http parts, Content-ID, an absolute path with a Host header; a change set
+that fails is answered by one error in its place). Dataverse sends that error within a 200, or as the status of the
+whole, with parts or without; all of these are understood.
 """
 
 import email
@@ -113,6 +114,7 @@ def encode(root: httpx.URL, parts: Sequence[Part]) -> tuple[str, bytes]:
         raise InvalidInput(f"a transaction must be of 1 to {MOST_PARTS} operations, not {len(parts)}")
     # Random, so that no content can hold them.
     batch, change_set = f"batch_{secrets.token_hex(16)}", f"changeset_{secrets.token_hex(16)}"
+    host = root.netloc.decode("ascii")
     lines = [f"--{batch}", f"Content-Type: multipart/mixed; boundary={change_set}", ""]
     for number, part in enumerate(parts, start=1):
         lines += [
@@ -122,6 +124,8 @@ def encode(root: httpx.URL, parts: Sequence[Part]) -> tuple[str, bytes]:
             f"Content-ID: {number}",
             "",
             f"PATCH {root.path}{part.place().path} HTTP/1.1",
+            f"Host: {host}",
+            "Accept: application/json",
             "Content-Type: application/json",
             *_condition(part),
             "",

@@ -6,7 +6,8 @@ not at all, one row with our marker proves that all were written, whatever becam
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from http import HTTPStatus
+from typing import TypeAlias
 
 from writeahead.adapters.dataverse.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.errors import (
@@ -28,6 +29,10 @@ from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt, ReplayClass
 
 __all__ = ["TogetherItem", "emit_together"]
+
+_Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
+# What SAP CAP answers where a key is taken: it would be so each time.
+_AS_OFTEN_AS_SENT = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +83,15 @@ def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> lis
     for _ in ("as planned", "rebased"):
         try:
             results = client.change_set(_parts(items, etags))
-        except TransientDataverseError as error:
-            raise _naming(error, items) from None
-        except PermanentDataverseError as error:
+        except (PermanentDataverseError, TransientDataverseError) as error:
             refused = _naming(error, items)
         else:
             return [
                 Receipt(remote_id=item.write.row_id, remote_version=result.etag)
                 for item, result in zip(items, results, strict=True)
             ]
+        if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
+            raise refused
         rows: dict[tuple[str, str], Row | None] = {}
         for item in items:
             guarded = item.baseline.guarded if item.baseline else None
@@ -124,7 +129,7 @@ def _versions_to_rebase_on(
     items: Sequence[TogetherItem],
     etags: Mapping[tuple[str, str], str],
     rows: Mapping[tuple[str, str], Row | None],
-    refused: PermanentDataverseError,
+    refused: _Refusal,
 ) -> dict[tuple[str, str], str]:
     """The versions that the updates may go on from, or the reason why they may not."""
     if not isinstance(refused, PreconditionFailed | RowNotFound):
@@ -192,10 +197,7 @@ def _already(items: Sequence[TogetherItem], rows: Mapping[tuple[str, str], Row |
     ]
 
 
-_Error = TypeVar("_Error", TransientDataverseError, PermanentDataverseError)
-
-
-def _naming(error: _Error, items: Sequence[TogetherItem]) -> _Error:
+def _naming(error: _Refusal, items: Sequence[TogetherItem]) -> _Refusal:
     """Put the operation at fault in front of the message, if the answer tells which one it is."""
     if error.part is not None:
         error.args = (f"operation {items[error.part].operation}: {error}",)

@@ -231,7 +231,7 @@ class DataverseClient:
             InvalidInput: There are no parts or too many, or one can't be sent. Nothing was sent.
         """
         content_type, content = encode(self._wire.root, parts)
-        headers = {"Content-Type": content_type}
+        headers = {"Content-Type": content_type, "Accept": "multipart/mixed"}
         response = self._wire.exchange("POST", _BATCH, headers=headers, content=content)
         found = answers(response.headers.get("content-type", ""), response.content)
         refused = next((answer for answer in found or () if not answer.is_success()), None)
