@@ -198,7 +198,8 @@ class TrytonAdapter(Adapter):
                     return Receipt(remote_id=record, remote_version=now.timestamp, outcome="already_applied")
                 changed = [name for name, value in baseline.columns.items() if now.columns[name] != value]
                 if changed:
-                    raise ConflictError(f"{record}: changed by somebody else: {', '.join(changed)}") from None
+                    # Some of it may be ours, by a request of unknown outcome: a person can tell.
+                    raise ConflictError(f"{record}: changed since the plan: {', '.join(changed)}") from None
                 if isinstance(refused, _Refused):
                     raise
                 timestamp = now.timestamp

@@ -1,0 +1,384 @@
+"""The contract kit finds what is wrong with an adapter, and the adapter without the bug passes."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from dataverse_place import SECRET, Dataverse, running_dataverse
+from five_kinds import FiveKinds, Text, serve
+from writeahead import Operation, PlannedOperation, Receipt, emits
+from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
+from writeahead.testing import AdapterContract, RemoteRow
+
+FOR_EVER = 10**6
+
+
+class FiveKindsPlace:
+    """The remote that counts the effects of each key."""
+
+    secrets = ("planted-password",)
+
+    def __init__(self, remote, make=FiveKinds, kinds=("create", "upsert", "lookup", "mail")) -> None:
+        self.remote, self.url, self.make = remote, remote.url, make
+        self.operations = {
+            kind: (lambda kind=kind: Operation(kind=kind, payload={"text": "hello"})) for kind in kinds
+        }
+
+    def adapter(self, url, clock):
+        return self.make(url)
+
+    def rows(self, operation):
+        row = RemoteRow(operation.key, {"text": self.remote.rows.get(operation.key)})
+        return [row] * self.remote.effects[operation.key]
+
+    def snapshot(self):
+        return self.remote.state()
+
+    def edit(self, operation, *, guarded):
+        self.remote.rows[operation.key] = "a person's"
+        return lambda: self.remote.rows[operation.key] == "a person's"
+
+    def remove(self, operation):
+        raise NotImplementedError
+
+    def occupy(self, operation):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def remote():
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def crm(tmp_path_factory):
+    with running_dataverse(tmp_path_factory.mktemp("crm")) as running:
+        yield running
+
+
+@pytest.fixture
+def five(remote, tmp_path):
+    """The kit on the five kinds, with an adapter of choice."""
+
+    @contextmanager
+    def on(make, *kinds):
+        contract = type("Contract", (AdapterContract,), {})()
+        with contract.on(FiveKindsPlace(remote, make, kinds), tmp_path):
+            yield contract
+
+    return on
+
+
+@pytest.fixture
+def dataverse(crm, tmp_path):
+    """The kit on the simulator, with one kind, and the adapter changed by a function."""
+
+    @contextmanager
+    def on(change, kind):
+        place = Dataverse(crm.sim)
+        place.operations = {kind: place.operations[kind]}
+        honest = place.adapter
+
+        def adapter(url, clock):
+            made = honest(url, clock)
+            change(made)
+            return made
+
+        place.adapter = adapter
+        contract = type("Contract", (AdapterContract,), {})()
+        with contract.on(place, tmp_path):
+            yield contract
+
+    return on
+
+
+def caught(what):
+    return pytest.raises(AssertionError, match=f"(?m)^[a-z_]+, .*{what}")
+
+
+# ---- creates
+
+
+class PlainPost(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._write("POST", payload, operation, {})
+
+
+def test_a_plain_post(five):
+    for make, outcome in ((FiveKinds, None), (PlainPost, "duplicate")):
+        with five(make, "create") as contract:
+            tests = [
+                lambda c=contract: c.test_each_fault_at_each_exchange("lost reply", 1),
+                lambda c=contract: c.test_each_fault_at_each_exchange("500, applied", 1),
+                lambda c=contract: c.test_a_crash_at_each_exchange(applied=True),
+                lambda c=contract: c.test_a_kill(applied=True),
+                contract.test_two_resumers_at_once,
+                lambda c=contract: c.test_a_request_that_arrives_late(edited=False),
+                contract.test_a_session_that_lost_its_artifacts,
+            ]
+            for test in tests:
+                if outcome is None:
+                    test()
+                else:
+                    with caught(outcome):
+                        test()
+
+
+class NewKeyEachTime(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        other = operation.model_copy(update={"key": f"{operation.key}-{os.urandom(4).hex()}"})
+        return self._guarded(payload, other, {"If-None-Match": "*"})
+
+
+def test_a_key_of_its_own(five):
+    missing = pytest.raises(AssertionError, match="loss: said to be done, and no row")
+    with missing, five(NewKeyEachTime, "create"):
+        pass
+
+
+def test_somebody_elses_row_is_taken_for_ours(dataverse):
+    def swallow(adapter):
+        honest = adapter.emit_phone_call_activity
+
+        def emit(payload, operation):
+            try:
+                return honest(payload, operation)
+            except ConflictError:
+                return Receipt(remote_id=operation.key)
+
+        adapter.emit_phone_call_activity = emit
+
+    with dataverse(lambda adapter: None, "phone_call_activity") as contract:
+        contract.test_a_key_that_is_taken()
+    with dataverse(swallow, "phone_call_activity") as contract, caught("loss: it must end conflict_detected"):
+        contract.test_a_key_that_is_taken()
+
+
+# ---- updates
+
+
+def swallow_conflict(adapter):
+    honest = adapter.emit_queue_status_update
+
+    def emit(payload, operation):
+        try:
+            return honest(payload, operation)
+        except ConflictError:
+            return Receipt(remote_id=payload.row_id)
+
+    adapter.emit_queue_status_update = emit
+
+
+def without_condition(adapter):
+    honest = adapter._client.patch
+
+    def patch(*args, if_match, **more):
+        return honest(*args, **more)
+
+    adapter._client.patch = patch
+
+
+def test_a_swallowed_412(dataverse):
+    with dataverse(swallow_conflict, "queue_status_update") as contract:
+        with caught("loss: it must end conflict_detected"):
+            contract.test_an_edit_between_plan_and_send()
+        with caught("loss: it must end conflict_detected"):
+            contract.test_an_edit_between_two_runs()
+        with caught("loss: it must end conflict_detected"):
+            contract.test_a_row_that_is_gone()
+
+
+def test_an_update_without_its_condition(dataverse):
+    with dataverse(without_condition, "queue_status_update") as contract:
+        with caught("loss: what somebody else wrote is gone"):
+            contract.test_an_edit_between_plan_and_send()
+        with caught("loss: what somebody else wrote is gone"):
+            contract.test_an_edit_between_two_runs()
+        with caught("loss: what somebody else wrote is gone"):
+            contract.test_a_request_that_arrives_late(edited=True)
+        with caught("loss: a row that a person deleted"):
+            contract.test_a_row_that_is_gone()
+
+
+def test_the_honest_update(dataverse):
+    with dataverse(lambda adapter: None, "queue_status_update") as contract:
+        contract.test_an_edit_between_plan_and_send()
+        contract.test_an_edit_between_two_runs()
+        contract.test_an_edit_elsewhere_in_the_row()
+        contract.test_a_request_that_arrives_late(edited=True)
+        contract.test_a_row_that_is_gone()
+
+
+# ---- lookups, and what can't be proved
+
+
+class FindsNothing(FiveKinds):
+    def find_lookup(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
+        return None
+
+
+class MailAsUpsert(FiveKinds):
+    @emits("upsert")
+    def emit_mail(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._write("POST", payload, operation, {})
+
+
+class SureOfItself(FiveKinds):
+    """Says that a request whose reply never came was not applied."""
+
+    @emits("unprovable")
+    def emit_mail(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        try:
+            return self._write("POST", payload, operation, {})
+        except TransientError as error:
+            error.applied = Applied.NO
+            raise
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(FindsNothing, "lookup"), (MailAsUpsert, "mail"), (SureOfItself, "mail")]
+)
+def test_a_second_send(five, make, kind):
+    with five(FiveKinds, kind) as contract:
+        contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
+        contract.test_each_fault_at_each_exchange("503, applied", 1)
+        contract.test_a_crash_at_each_exchange(applied=True)
+    with five(make, kind) as contract:
+        with caught("duplicate"):
+            contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
+        with caught("duplicate"):
+            contract.test_each_fault_at_each_exchange("503, applied", 1)
+
+
+# ---- whoever it is
+
+
+class RetriesInside(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        try:
+            return super().emit_create(payload, operation)
+        except TransientError:
+            return super().emit_create(payload, operation)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_retry_inside(five, status):
+    with five(FiveKinds, "create") as contract:
+        contract.test_nothing_is_sent_again_inside_an_attempt(status)
+    with five(RetriesInside, "create") as contract, caught("retry: "):
+        contract.test_nothing_is_sent_again_inside_an_attempt(status)
+
+
+class NeverWaits(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        try:
+            return super().emit_create(payload, operation)
+        except TransientError as error:
+            error.retry_after = None
+            raise
+
+
+@pytest.mark.parametrize("name", ["429 seconds", "429 date", "503 seconds"])
+def test_a_wait_that_is_ignored(five, name):
+    with five(FiveKinds, "create") as contract:
+        contract.test_each_fault_at_each_exchange(name, 1)
+    with five(NeverWaits, "create") as contract, caught("retry: Retry-After was 7 s"):
+        contract.test_each_fault_at_each_exchange(name, 1)
+
+
+class GivesUp(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        try:
+            return super().emit_create(payload, operation)
+        except TransientError as error:
+            raise PermanentError(str(error)) from None
+
+
+@pytest.mark.parametrize("name", ["reset before apply", "502", "not JSON", "408"])
+def test_giving_up_on_what_passes(five, name):
+    with five(FiveKinds, "create") as contract:
+        contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+    with five(GivesUp, "create") as contract, caught("stuck: blocked rejected"):
+        contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+
+
+def test_a_secret_in_a_message(dataverse):
+    def tell(adapter):
+        honest = adapter.emit_phone_call_activity
+
+        def emit(payload, operation):
+            try:
+                return honest(payload, operation)
+            except TransientError as error:
+                raise TransientError(f"{error} with {SECRET}") from None
+
+        adapter.emit_phone_call_activity = emit
+
+    with dataverse(tell, "phone_call_activity") as contract, caught("leak: a secret"):
+        contract.test_each_fault_at_each_exchange("502", 1)
+
+
+class WrongReceipt(FiveKinds):
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        super().emit_create(payload, operation)
+        return Receipt(remote_id="another row")
+
+
+def test_a_receipt_that_names_another_row(five):
+    with pytest.raises(AssertionError, match="receipt: it names 'another row'"), five(WrongReceipt, "create"):
+        pass
+
+
+class WritesWhilePlanning(FiveKinds):
+    def plan(self, operations):
+        planned = super().plan(operations)
+        self._write("PUT", Text(text="reserved"), planned[0].model_copy(update={"kind": "upsert"}), {})
+        return planned
+
+
+def test_an_effect_of_planning(five):
+    with five(FiveKinds, "lookup") as contract:
+        contract.test_planning_has_no_side_effect()
+    with pytest.raises(AssertionError, match="duplicate"), five(WritesWhilePlanning, "lookup") as contract:
+        contract.test_planning_has_no_side_effect()
+
+
+# ---- the kit itself
+
+
+def test_what_is_impossible_is_skipped_with_its_reason(remote, tmp_path):
+    class Contract(AdapterContract):
+        impossible = {"occupy": "there are no rows of others"}  # noqa: RUF012 - as a reader would write it
+
+    contract = Contract()
+    with (
+        contract.on(FiveKindsPlace(remote), tmp_path),
+        pytest.raises(pytest.skip.Exception, match="no rows of"),
+    ):
+        contract.test_a_key_that_is_taken()
+
+
+def test_cases_are_counted(five):
+    with five(FiveKinds, "create", "mail") as contract:
+        contract.test_each_fault_at_each_exchange("503", 1)
+        contract.test_each_fault_after_a_lost_reply("503")
+        assert {kind: tally["cases"] for kind, tally in contract._tallies.items()} == {"create": 3, "mail": 3}
+        assert contract._tallies["mail"]["replay"] == "unprovable"
+
+
+if os.environ.get("WRITEAHEAD_TESTS") == "full":
+
+    @pytest.fixture(scope="module")
+    def place(remote):
+        return FiveKindsPlace(remote)
+
+    class TestFiveKinds(AdapterContract):
+        impossible = {"occupy": "a key's row is its content"}  # noqa: RUF012 - as a reader would write it
