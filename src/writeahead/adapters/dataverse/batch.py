@@ -1,10 +1,10 @@
 """A change set on the wire: several writes in one ``$batch`` request and one transaction.
 
 Sources: "Execute batch operations using the Web API", learn.microsoft.com (1,000 requests at most, responses
-in the order of requests, all of a change set or nothing); OData 4.0, part 1, section 11.7 "Batch Requests"
-(multipart/mixed with application/http parts, Content-ID, an absolute path with a Host header; one error in the
-place of a change set that fails). Dataverse sends that error within a 200, or as the status of the whole, with
-parts or without; all of these are understood.
+in their order, all of a change set or nothing); OData 4.0, part 1, section 11.7 "Batch Requests" (parts of
+type application/http in multipart/mixed, Content-ID, an absolute path with a Host header, one error in the
+place of a change set that fails). Dataverse sends that error within a 200, or as the status of the whole,
+with parts or without; all of these are understood.
 """
 
 import email

@@ -82,6 +82,11 @@ class Protection:
         self._forget_requests()
         _instances.add(self)
 
+    @property
+    def limits(self) -> ServiceLimits:
+        """How much is asked for now."""
+        return self._limits
+
     def pause(self, seconds: float) -> None:
         """Send nothing for so long; an earlier, longer wait stays."""
         with self._changed:

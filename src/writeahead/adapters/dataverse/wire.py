@@ -57,7 +57,9 @@ class Wire:
         self._protection = protection or protection_of(url)
         self._token = token_of(token, url)
         self._timeout = httpx.Timeout(timeout)
-        self._connections = Connections(self.root, self._timeout, transport=transport)
+        # As many as there may be requests: whoever has a place must not wait for a connection.
+        most = self._protection.limits.concurrent
+        self._connections = Connections(self.root, self._timeout, most=most, transport=transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
