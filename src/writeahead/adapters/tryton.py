@@ -6,10 +6,11 @@ of the caller's, and errors come as HTTP 200. So each kind is proved harmless as
     party            create_with_key      party.party: its column ``code`` is unique, and becomes our key
     address_update   conditional_update   party.address: the server compares ``_timestamp``
     note             lookup               ir.note: nothing is unique, but its text can be searched for our key
-    email            unprovable           ir.email: what was sent can be neither asked for nor undone
+    email            unprovable           ir.email: no place for our key that a mail's reader would not see
 
 Sources: trytond 8.2, protocols/jsonrpc.py (requests, and errors in the body), protocols/wrappers.py (the
-session's header), model/modelsql.py (``_timestamp``), ir/email_.py; module party, party.py (``code_uniq``).
+session's header), model/modelsql.py (``_timestamp``), ir/email_.py, sendmail.py; modules/party/party.py
+(``code_uniq``).
 """
 
 import base64
@@ -228,7 +229,7 @@ class TrytonAdapter(Adapter):
 
     @emits(ReplayClass.UNPROVABLE)
     def emit_email(self, payload: Email, operation: PlannedOperation) -> Receipt:  # noqa: ARG002 - no key to give
-        """Send the e-mail. Raises: as `Adapter.emit`."""
+        """Have the e-mail sent, which Tryton does once it has committed. Raises: as `Adapter.emit`."""
         model, record_id = payload.about.split(",")
         sent = self._server.write(
             "ir.email",

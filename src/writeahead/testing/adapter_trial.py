@@ -73,7 +73,7 @@ class AdapterPlace(Protocol):
     def operations(self) -> Mapping[str, Callable[[], Operation]]:
         """For each kind, what makes an operation that was never sent; rows that it needs are made by then."""
 
-    def adapter(self, url: str, clock: Clock) -> Adapter:
+    def adapter(self, url: str, clock: Clock, /) -> Adapter:
         """A new adapter, as in a new process.
 
         Args:
