@@ -206,6 +206,20 @@ def test_a_conflict_names_every_operation_and_column_and_no_value(server, adapte
     assert len(batches(server)) == 1
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_key_that_is_taken_is_a_conflict_however_it_is_refused(server, adapter, operations, status):
+    """SAP CAP answers 400 or 500. An update that has changed meanwhile is not what was refused."""
+    rows = [activity(CALL, "another", "1-x"), queue_row(etag='W/"42"', wa_attempts=7), MISSING]
+    server.script = [refusal(1, status), *rows]
+    with pytest.raises(ConflictError) as caught:
+        adapter.transact(operations)
+    assert "1-phone_call_activity" in str(caught.value)
+    assert "wa_attempts" not in str(caught.value)
+    server.script = [refusal(2, status), MISSING, queue_row(etag='W/"42"', wa_attempts=7), MISSING]
+    with pytest.raises((PermanentDataverseError, TransientDataverseError), match=str(status)):
+        adapter.transact(operations)
+
+
 def test_what_stood_in_the_way_and_is_gone_is_worth_another_attempt(server, adapter, operations):
     server.script = [refusal(1), MISSING, queue_row(), MISSING]
     with pytest.raises(TransientDataverseError) as caught:

@@ -160,7 +160,7 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CONDITIONAL_UPDATE:
             return TogetherItem(table, write, _baseline(operation, table), operation.replay)
-        if write.row_id != operation.key:
+        if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise _unfit(operation, "row_id is not the operation's key")
         return TogetherItem(table, write, None, operation.replay)
 

@@ -132,12 +132,15 @@ def _versions_to_rebase_on(
     refused: _Refusal,
 ) -> dict[tuple[str, str], str]:
     """The versions that the updates may go on from, or the reason why they may not."""
-    if not isinstance(refused, PreconditionFailed | RowNotFound):
-        raise refused
+    of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
+    # A key that is taken is refused in many ways; an update whose row has changed in these two only.
     first = {item.place: item for item in reversed(items)}
-    problems = [problem for place, item in first.items() if (problem := _conflict(item, rows[place]))]
+    suspects = {place: item for place, item in first.items() if of_precondition or item.baseline is None}
+    problems = [problem for place, item in suspects.items() if (problem := _conflict(item, rows[place]))]
     if problems:
         raise ConflictError("; ".join(sorted(problems)))
+    if not of_precondition:
+        raise refused
     found = {place: row.etag for place, row in rows.items() if place in etags and row and row.etag}
     if found.keys() != etags.keys():
         raise refused
