@@ -88,25 +88,20 @@ class Crm:
         return tables, len(self.tryton.mailbox.messages)
 
     def edit(self, operation, *, guarded):
-        model, sql, edit = {
-            ("party", True): (
-                "party.party",
-                "SELECT id FROM party_party WHERE code = ?",
-                {"name": "A person's"},
-            ),
-            ("note", True): (
-                "ir.note",
-                "SELECT id FROM ir_note WHERE instr(message, ?)",
-                {"message": f"A person's\nReference: {operation.key}"},
-            ),
-            ("address_update", True): ("party.address", "", {"city": "A person's"}),
-            ("address_update", False): ("party.address", "", {"party_name": "A person's"}),
-        }[operation.kind, guarded]
-        row_id = operation.payload["address_id"] if not sql else self._select(sql, operation.key)[0][0]
-        self.tryton.call(f"{model}.write", [row_id], edit)
-        ((column, value),) = edit.items()
+        if operation.kind == "note":
+            # All that Tryton lets a person do to a note.
+            ((note,),) = self._select("SELECT id FROM ir_note WHERE instr(message, ?)", operation.key)
+            self.tryton.call("ir.note.write", [note], {"unread": False})
+            return lambda: bool(self._select("SELECT * FROM ir_note_read WHERE note = ?", note))
+        if operation.kind == "party":
+            ((row_id,),) = self._select("SELECT id FROM party_party WHERE code = ?", operation.key)
+            model, column = "party.party", "name"
+        else:
+            row_id = operation.payload["address_id"]
+            model, column = "party.address", "city" if guarded else "party_name"
+        self.tryton.call(f"{model}.write", [row_id], {column: "A person's"})
         look = f"SELECT {column} FROM {model.replace('.', '_')} WHERE id = ?"
-        return lambda: self._select(look, row_id) == [(value,)]
+        return lambda: self._select(look, row_id) == [("A person's",)]
 
     def remove(self, operation):
         self.tryton.call("party.address.delete", [operation.payload["address_id"]])
