@@ -456,6 +456,11 @@ def adapter_from_settings(
     Raises:
         InvalidInput: A setting is missing or can't be used.
     """
+    for name, value in {"url": url, "database": database, "user": user}.items():
+        if not isinstance(value, str | None):
+            raise InvalidInput(f"setting {name} must be text, not {type(value).__name__}")
+    if not isinstance(password, SecretStr | None):
+        raise InvalidInput("password is not for a settings file: put TRYTON_PASSWORD in the environment")
     given = {
         "TRYTON_URL": url,
         "TRYTON_DATABASE": database,
