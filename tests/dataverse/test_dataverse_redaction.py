@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from scripted_server import CLOSE, RESET, cut, reply
 
-from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
+from writeahead.adapters.dataverse import DataverseAdapter, DataverseClient, adapter_from_settings
 from writeahead.adapters.dataverse.client import Part
 from writeahead.errors import WriteaheadError
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
@@ -332,10 +332,14 @@ REQUESTS = {
 }
 
 
+def client_for(handle):
+    return DataverseClient(f"https://{HOST}", lambda: "planted-token", transport=httpx.MockTransport(handle))
+
+
 @pytest.mark.parametrize("answer", BATCH_ANSWERS)
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_every_request(answer, request_, caplog):
-    client = adapter_for(BATCH_ANSWERS[answer])._client
+    client = client_for(BATCH_ANSWERS[answer])
     try:
         REQUESTS[request_](client)
     except WriteaheadError as error:
@@ -368,20 +372,20 @@ def test_every_request(answer, request_, caplog):
 )
 def test_what_can_not_be_sent(wrong, caplog):
     with pytest.raises(WriteaheadError) as caught:
-        wrong(adapter_for(answering(204))._client)
+        wrong(client_for(answering(204)))
     clean(caught.value, caplog)
 
 
 def test_a_link_to_another_host(caplog):
     link = "https://planted-authority.example/teams?$skiptoken=planted-remote-text"
     with pytest.raises(WriteaheadError) as caught:
-        adapter_for(answering(200, json={"value": [], "@odata.nextLink": link}))._client.get_json("/teams")
+        client_for(answering(200, json={"value": [], "@odata.nextLink": link})).get_json("/teams")
     clean(caught.value, caplog)
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_what_is_not_sent_for_the_limits(request_, caplog):
-    client = adapter_for(answering(429, json=ERROR, headers={"Retry-After": "60"}))._client
+    client = client_for(answering(429, json=ERROR, headers={"Retry-After": "60"}))
     for _ in ("told to wait", "waiting"):
         with pytest.raises(WriteaheadError) as caught:
             REQUESTS[request_](client)

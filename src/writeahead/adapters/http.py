@@ -193,7 +193,7 @@ class Connections:
             transport=self._transport,
             follow_redirects=False,
             # Reading the certificates takes longer than anything else here, and without TLS they have no use.
-            verify=self._root.scheme == "https",
+            verify=self._root.scheme == "https" and self._transport is None,
             # Nobody means a proxy between a machine and itself.
             trust_env=not is_loopback(self._root.host),
         )
