@@ -10,7 +10,7 @@ from writeahead.adapters.dataverse.metadata import KeyInfo, entity_sets, read_ta
 from writeahead.adapters.dataverse.readiness import Demand, Readiness
 from writeahead.errors import NotReady
 from writeahead.simulator import DEFAULT_SCHEMA, Settings, Simulator
-from writeahead.simulator.schema import AlternateKey
+from writeahead.simulator.schema import AlternateKey, Column, Kind
 
 TOKEN = "token-of-readiness"
 CALL = Demand(
@@ -122,7 +122,7 @@ def test_every_gap_of_every_operation_is_named_at_once(environment):
         "table phonecalls: column createdon can't be written",
         "operation 2-update: table wa_callqueues: its key column is wa_callqueueid, not wa_id",
         "table wa_callqueues: it has no optimistic concurrency",
-        "table wa_callqueues: column wa_status has no option 7",
+        "table wa_callqueues: column wa_status has no such option as is planned",
         "operation 3-lost: table nothings: it is not there",
     ):
         assert gap in said
@@ -227,3 +227,70 @@ def test_the_metadata_of_a_table_is_read_as_it_is(environment):
     # Not asked for, so not read.
     assert found["tasks"].columns["subject"].max_length is None
     assert entity_sets(client, ["task", "nothing"]) == {"task": "tasks"}
+
+
+def with_columns(entity_set, **columns):
+    found = table(entity_set)
+    return replace(found, columns={**found.columns, **columns})
+
+
+def test_a_value_that_is_no_option_is_not_repeated(environment):
+    _, client = environment()
+    assert "planted" not in gaps(client, replace(CALL, columns={"wa_outcome": "planted +49 30 901820"}))
+
+
+def test_a_gap_that_is_mended_blocks_no_longer(environment):
+    sim, client = environment()
+    readiness = Readiness(client, monotonic=lambda: 0.0)
+    sim.faults.add("wrong_schema", path="EntityDefinitions", times=1)
+    with pytest.raises(NotReady):
+        readiness.require([CALL])
+    readiness.require([CALL])
+    before = len(sim.requests())
+    with pytest.raises(NotReady):
+        readiness.require([replace(CALL, columns={"subject": "x" * 201})])
+    assert len(sim.requests()) > before, "a gap was told from what was read long ago"
+
+
+def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
+    sim, client = environment()
+    readiness = Readiness(client, monotonic=lambda: 0.0)
+    both = [replace(CALL, columns={"subject": "Call"}), replace(CALL, columns={"description": "x"})]
+    for demand in both:
+        readiness.require([demand])
+    warm = len(sim.requests())
+    for demand in both * 2:
+        readiness.require([demand])
+    assert len(sim.requests()) == warm
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("actualdurationminutes", "soon"),
+        ("actualdurationminutes", -1),
+        ("actualstart", "soon"),
+        ("subject", 3),
+    ],
+)
+def test_a_value_must_be_one_that_its_column_takes(environment, column, value):
+    _, client = environment()
+    assert f"column {column} " in gaps(client, replace(CALL, columns={column: value}))
+
+
+def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
+    reviewer = Column(kind=Kind.LOOKUP, navigation={"systemusers": "wa_Reviewer"})
+    _, client = environment(with_columns("phonecalls", wa_reviewer=reviewer))
+    guid = "00000000-0000-4000-8000-000000000001"
+    said = gaps(client, replace(CALL, columns={"wa_Reviewer@odata.bind": f"/teams({guid})"}))
+    assert "wa_Reviewer does not point to teams" in said
+    Readiness(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
+
+
+def test_a_required_column_with_a_default_needs_no_value_and_none_is_none(environment):
+    flag = Column(kind=Kind.BOOLEAN, default=False, required="ApplicationRequired")
+    text = Column(kind=Kind.STRING, max_length=9, required="ApplicationRequired")
+    _, client = environment(with_columns("phonecalls", wa_flag=flag, wa_need=text))
+    said = gaps(client, replace(CALL, columns={**CALL.columns, "wa_need": None}))
+    assert "column wa_need requires a value" in said
+    assert "wa_flag" not in said

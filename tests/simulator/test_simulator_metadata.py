@@ -104,6 +104,13 @@ def test_an_activity_calls_its_owner_by_a_name_of_its_own(http):
         ("EntityDefinitions(LogicalName='nothing')", {}, 404),
         ("EntityDefinitions(LogicalName='task')/Attributes(LogicalName='nothing')", {}, 404),
         ("EntityDefinitions(LogicalName='task')", {"select": "Nothing"}, 400),
+        ("EntityDefinitions(LogicalName='task')/Attributes", {"select": "MaxLength"}, 400),
+        (
+            "EntityDefinitions(LogicalName='task')/Attributes(LogicalName='prioritycode')",
+            {"expand": "OptionSet"},
+            400,
+        ),
+        ("EntityDefinitions", {"top": "1"}, 501),
         ("EntityDefinitions", {"filter": "startswith(LogicalName,'t')"}, 501),
         ("EntityDefinitions(LogicalName='task')/Privileges", {}, 501),
     ],
@@ -123,3 +130,21 @@ def test_definitions_are_those_of_the_schema_that_the_simulator_was_given(tmp_pa
         found = get(http, "EntityDefinitions(LogicalName='task')", expand="Attributes")
     assert found["IsOptimisticConcurrencyEnabled"] is False
     assert "wa_email" not in {item["LogicalName"] for item in found["Attributes"]}
+
+
+def test_every_navigation_property_that_the_definitions_name_can_be_bound(http, sim):
+    rows = {}
+    for table in DEFAULT_SCHEMA:
+        rows[table.logical_name] = (table.entity_set, sim.seed(table.entity_set, {}))
+    rows["owner"] = rows["systemuser"]
+    bound = 0
+    for table in DEFAULT_SCHEMA:
+        path = f"EntityDefinitions(LogicalName='{table.logical_name}')/ManyToOneRelationships"
+        for relation in get(http, path)["value"]:
+            entity_set, row_id = rows[relation["ReferencedEntity"]]
+            name = f"{relation['ReferencingEntityNavigationPropertyName']}@odata.bind"
+            answer = http.post(table.entity_set, json={name: f"/{entity_set}({row_id})"})
+            assert answer.status_code == 204, (table.entity_set, name, answer.text)
+            assert relation["ReferencedAttribute"] in ("ownerid", DEFAULT_SCHEMA.get(entity_set).primary_key)
+            bound += 1
+    assert bound > 20

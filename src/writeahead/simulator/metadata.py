@@ -104,11 +104,12 @@ class Metadata:
             for name, column in table.columns.items()
             if kind in (None, column.kind) and match["column"] in (None, name)
         ]
+        hidden = frozenset() if match["cast"] else _DERIVED
         if match["column"] is None:
-            return {"@odata.context": context, "value": [_shaped(item, options) for item in found]}
+            return {"@odata.context": context, "value": [_shaped(item, options, hidden) for item in found]}
         if not found:
             raise _absent("attribute", match["column"])
-        return {"@odata.context": f"{context}/$entity", **_shaped(found[0], options)}
+        return {"@odata.context": f"{context}/$entity", **_shaped(found[0], options, hidden)}
 
 
 def _definition(table: Table, schema: Schema) -> _Json:
@@ -134,11 +135,28 @@ def _definition(table: Table, schema: Schema) -> _Json:
 _EXPANDABLE = {"Attributes", "Keys", "ManyToOneRelationships", "OptionSet", "GlobalOptionSet"}
 
 
-def _shaped(body: _Json, options: Mapping[str, str]) -> _Json:
+# Properties of derived types, which a request can name under a cast only.
+_DERIVED = frozenset(
+    {
+        "MaxLength",
+        "MinValue",
+        "MaxValue",
+        "DefaultValue",
+        "DefaultFormValue",
+        "Targets",
+        "OptionSet",
+        "GlobalOptionSet",
+    }
+)
+
+
+def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> _Json:
     """Apply $select and $expand: MetadataId always comes, navigation properties only when expanded."""
+    if set(options) - {"$select", "$expand", "$filter"}:
+        raise not_imitated("this query option on a definition")
     wanted = _names(options["$select"]) if options.get("$select") else None
     expanded = _expanded(options.get("$expand", ""))
-    unknown = {*(wanted or ()), *expanded} - set(body)
+    unknown = {*(wanted or ()), *expanded} - (set(body) - hidden)
     if unknown:
         raise ODataError(
             400,
@@ -222,7 +240,8 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
         return {"MinValue": column.minimum, "MaxValue": column.maximum}
     if column.kind is Kind.BOOLEAN:
         yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
-        return {"OptionSet": {"TrueOption": yes, "FalseOption": no}, "GlobalOptionSet": None}
+        option_set = {"TrueOption": yes, "FalseOption": no}
+        return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
     if column.kind is Kind.LOOKUP:
         return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
     if column.kind in (Kind.PICKLIST, Kind.STATE, Kind.STATUS):
@@ -234,7 +253,8 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
             }
             for value, label in column.options.items()
         ]
-        return {"OptionSet": {"Options": options}, "GlobalOptionSet": None}
+        default = -1 if column.default is None else column.default
+        return {"DefaultFormValue": default, "OptionSet": {"Options": options}, "GlobalOptionSet": None}
     return {}
 
 
@@ -257,18 +277,17 @@ def _relationships(table: Table, schema: Schema) -> list[_Json]:
     for name, column in table.columns.items():
         for target, navigation in _navigations(name, column):
             referenced = "owner" if name == "ownerid" else _logical(schema, target)
-            # Derived types repeat their base's navigation properties under names of their own: the Web API
-            # reference of phonecall has both ownerid (of activitypointer) and ownerid_phonecall.
-            own = f"{navigation}_{table.logical_name}" if table.activity and name == "ownerid" else navigation
             found.append(
                 {
                     "MetadataId": _id(f"{table.logical_name}.{name}.{referenced}"),
                     "SchemaName": f"{referenced}_{table.logical_name}_{name}",
                     "ReferencingEntity": table.logical_name,
                     "ReferencingAttribute": name,
-                    "ReferencingEntityNavigationPropertyName": own,
+                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation),
                     "ReferencedEntity": referenced,
-                    "ReferencedAttribute": f"{referenced}id",
+                    "ReferencedAttribute": _primary_key(schema, target)
+                    if referenced != "owner"
+                    else "ownerid",
                 }
             )
     return found
@@ -282,6 +301,11 @@ def _navigations(name: str, column: Column) -> Sequence[tuple[str, str]]:
 def _logical(schema: Schema, entity_set: str) -> str:
     table = schema.get(entity_set)
     return table.logical_name if table else entity_set
+
+
+def _primary_key(schema: Schema, entity_set: str) -> str:
+    table = schema.get(entity_set)
+    return table.primary_key if table else f"{entity_set}id"
 
 
 def _label(text: str) -> _Json:

@@ -124,15 +124,26 @@ class Table:
     def navigations(self) -> dict[str, Navigation]:
         """Every single-valued navigation property by its name."""
         return {
-            navigation: Navigation(
-                navigation,
+            shown: Navigation(
+                shown,
                 f"_{name}_value",
                 # Owners are of two tables by one property; elsewhere each table has a property of its own.
                 tuple(target for target, other in column.navigation.items() if other == navigation),
             )
             for name, column in self.columns.items()
             for navigation in column.navigation.values()
+            for shown in (navigation, self.own_navigation(navigation))
         }
+
+    def own_navigation(self, navigation: str) -> str:
+        """A navigation property as the definitions call it.
+
+        A derived type repeats its base's under names of its own: the Web API reference of phonecall has
+        both ownerid, of activitypointer, and ownerid_phonecall.
+        """
+        return (
+            f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
+        )
 
     @property
     def type_name(self) -> str:

@@ -5,6 +5,7 @@ Sources, learn.microsoft.com: "Query table definitions using the Web API" (paths
 reference.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,17 @@ from writeahead.errors import InvalidInput
 __all__ = ["ColumnInfo", "KeyInfo", "Relation", "TableInfo", "entity_sets", "logical_names", "read_tables"]
 
 _DEFINITIONS = "/EntityDefinitions"
-_TEXTS = ("String", "Memo")
-_CHOICES = ("Picklist", "State", "Status", "Boolean")
+# What a definition says only under a cast to its type, by AttributeType.
+_DETAILS = {
+    "String": "LogicalName,MaxLength",
+    "Memo": "LogicalName,MaxLength",
+    "Integer": "LogicalName,MinValue,MaxValue",
+    "Picklist": "LogicalName,DefaultFormValue",
+    "State": "LogicalName",
+    "Status": "LogicalName",
+    "Boolean": "LogicalName,DefaultValue",
+}
+_CHOICES = {"Picklist", "State", "Status", "Boolean"}
 _SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled"
 _EXPANDED = (
     "Attributes($select=LogicalName,AttributeType,IsValidForCreate,IsValidForUpdate,RequiredLevel),"
@@ -29,13 +39,16 @@ _EXPANDED = (
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """A column: its AttributeType, who may write it, and what fits into it."""
+    """A column: its AttributeType, who may write it, what fits into it, and whether it fills itself."""
 
     type: str
     creatable: bool
     updatable: bool
     required: str
     max_length: int | None = None
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    has_default: bool = False
     options: Mapping[int | bool, str] = field(default_factory=dict)
 
 
@@ -70,7 +83,7 @@ class TableInfo:
 
 
 def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | None]) -> dict[str, TableInfo]:
-    """Read the definitions of tables: one request for all, and at most six more for each.
+    """Read the definitions of tables: one request for all, and at most seven more for each.
 
     Args:
         client: Of the environment.
@@ -86,7 +99,7 @@ def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | No
     for body in _definitions(client, wanted, expand=_EXPANDED):
         attributes = _objects(body, "Attributes")
         names = wanted.get(_text(body, "EntitySetName"))
-        asked = {_text(item, "LogicalName") for item in attributes} if names is None else set(names)
+        asked = {_text(item, "LogicalName") for item in attributes if _is_asked(item, names)}
         types = {_text(item, "LogicalName"): _text(item, "AttributeType") for item in attributes}
         details = _details(
             client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
@@ -143,14 +156,12 @@ def _definitions(
 def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, Mapping[str, Any]]:
     """What only columns of some types have: how long a text may be, which options there are."""
     details: dict[str, Mapping[str, Any]] = {}
-    for kind in (*_TEXTS, *_CHOICES):
-        if kind not in types:
-            continue
+    for kind in sorted(types & set(_DETAILS)):
         path = (
             f"{_DEFINITIONS}(LogicalName='{require_name(table)}')/Attributes"
             f"/Microsoft.Dynamics.CRM.{kind}AttributeMetadata"
         )
-        params = {"$select": "LogicalName,MaxLength" if kind in _TEXTS else "LogicalName"}
+        params = {"$select": _DETAILS[kind]}
         if kind in _CHOICES:
             # A choice of one's own has its options in the one, a global choice in the other.
             params["$expand"] = "OptionSet,GlobalOptionSet"
@@ -159,15 +170,29 @@ def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, 
     return details
 
 
-def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnInfo:
+def _is_asked(item: Mapping[str, Any], names: Iterable[str] | None) -> bool:
+    # Of a column that must have a value it matters whether it has one by itself.
+    return names is None or item.get("LogicalName") in set(names) or _level(item) == "ApplicationRequired"
+
+
+def _level(item: Mapping[str, Any]) -> str:
     level = item.get("RequiredLevel")
-    length = detail.get("MaxLength")
+    return str(level.get("Value")) if isinstance(level, Mapping) else "None"
+
+
+def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnInfo:
+    length, least, most = (detail.get(name) for name in ("MaxLength", "MinValue", "MaxValue"))
+    # -1 stands for none ("PicklistAttributeMetadata"); a yes/no column always has one.
+    default = detail.get("DefaultFormValue", detail.get("DefaultValue"))
     return ColumnInfo(
         type=_text(item, "AttributeType"),
         creatable=item.get("IsValidForCreate") is True,
         updatable=item.get("IsValidForUpdate") is True,
-        required=str(level.get("Value")) if isinstance(level, Mapping) else "None",
+        required=_level(item),
         max_length=length if isinstance(length, int) else None,
+        minimum=least if isinstance(least, int) else -math.inf,
+        maximum=most if isinstance(most, int) else math.inf,
+        has_default=isinstance(default, int) and (isinstance(default, bool) or default >= 0),
         options=_options(detail.get("OptionSet") or detail.get("GlobalOptionSet") or {}),
     )
 

@@ -4,6 +4,7 @@ Source: "SystemUser" (isdisabled) and "Team" table reference, learn.microsoft.co
 own rows of some table only shows on the write itself.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection
@@ -28,7 +29,7 @@ class Owners:
 
     Args:
         client: Of the environment.
-        max_age: Seconds that an answer is trusted for.
+        max_age: Seconds that somebody who can own rows is trusted to be able to.
         monotonic: Seconds on a clock that is never set; for tests.
     """
 
@@ -42,7 +43,7 @@ class Owners:
         self._client = client
         self._max_age = max_age
         self._monotonic = monotonic
-        self._known: dict[str, tuple[float, str | None]] = {}
+        self._enabled: dict[str, float] = {}
 
     def problems(self, binds: Collection[str]) -> dict[str, str]:
         """Say why some can't own rows.
@@ -58,11 +59,17 @@ class Owners:
             NotReady: The token is refused.
         """
         now = self._monotonic()
-        for bind in binds:
-            since, _ = self._known.get(bind, (now - self._max_age, None))
-            if now - since >= self._max_age:
-                self._known[bind] = (now, self._problem(bind))
-        return {bind: problem for bind in binds if (problem := self._known[bind][1])}
+        problems = {}
+        for bind in dict.fromkeys(binds):
+            if now - self._enabled.get(bind, -math.inf) < self._max_age:
+                continue
+            problem = self._problem(bind)
+            if problem:
+                # Not kept: somebody may enable the user meanwhile.
+                problems[bind] = problem
+            else:
+                self._enabled[bind] = now
+        return problems
 
     def _problem(self, bind: str) -> str | None:
         match = _OWNER.fullmatch(bind)

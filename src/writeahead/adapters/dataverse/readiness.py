@@ -8,10 +8,12 @@ by apps, not by the Web API), "Optimistic concurrency" (is enabled per table), "
 (EntityKeyIndexStatus must be Active).
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from writeahead.adapters.dataverse.client import DataverseClient
@@ -25,6 +27,27 @@ _BIND = "@odata.bind"
 _TARGET = re.compile(r"/([a-z][a-z0-9_]*)\(.*\)", re.IGNORECASE)
 _PRINCIPALS = {"systemusers", "teams"}
 _MAX_AGE = 300.0
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value) is not None
+    except ValueError:
+        return False
+
+
+# What the Web API takes for a column of each AttributeType ("Web API types and operations").
+_TYPES: Mapping[str, Callable[[object], bool]] = {
+    "String": lambda value: isinstance(value, str),
+    "Memo": lambda value: isinstance(value, str),
+    "Integer": lambda value: type(value) is int,
+    "BigInt": lambda value: type(value) is int,
+    "Boolean": lambda value: type(value) is bool,
+    "DateTime": _is_moment,
+    "Decimal": lambda value: type(value) in (int, float),
+    "Double": lambda value: type(value) in (int, float),
+    "Money": lambda value: type(value) in (int, float),
+}
 
 
 @dataclass(frozen=True)
@@ -84,46 +107,55 @@ class Readiness:
             NotReady: Some can't be carried out; it names every gap.
             TransientDataverseError: The definitions could not be read now.
         """
+        gaps, is_fresh = self._gaps(demands)
+        if gaps and not is_fresh:
+            # An administrator may have mended it since it was read.
+            self._tables.clear()
+            self._names.clear()
+            gaps, _ = self._gaps(demands)
+        if gaps:
+            raise NotReady(*dict.fromkeys(gaps))
+
+    def _gaps(self, demands: Sequence[Demand]) -> tuple[list[str], bool]:
+        """All gaps, and whether all that they rest on was read just now."""
         try:
-            tables = self._read(demands)
-            names = self._logical_names(demands)
+            tables, is_fresh = self._read(demands)
+            names, are_fresh = self._logical_names(demands)
         except (PermanentDataverseError, InvalidInput) as error:
             raise NotReady(
                 f"the table definitions can't be read: {error}: let the application read them, or set"
                 ' readiness = "off"'
             ) from None
         gaps = [gap for demand in demands for gap in _gaps(demand, tables.get(demand.entity_set), names)]
-        if gaps:
-            raise NotReady(*dict.fromkeys(gaps))
+        return gaps, is_fresh and are_fresh
 
-    def _read(self, demands: Sequence[Demand]) -> dict[str, TableInfo | None]:
+    def _read(self, demands: Sequence[Demand]) -> tuple[dict[str, TableInfo | None], bool]:
         wanted: dict[str, set[str]] = {}
         for demand in demands:
             wanted.setdefault(demand.entity_set, set()).update(_plain(demand.columns))
         now = self._monotonic()
-        stale = {name: columns for name, columns in wanted.items() if not self._is_fresh(name, columns, now)}
+        stale: dict[str, set[str]] = {}
+        for name, columns in wanted.items():
+            since, known, _ = self._tables.get(name, (-math.inf, frozenset(), None))
+            if now - since >= self._max_age or not columns <= known:
+                # With what was known before, so that two sorts of session don't take turns at reading.
+                stale[name] = columns | known
         if stale:
             found = read_tables(self._client, stale)
             for name, columns in stale.items():
                 self._tables[name] = (now, frozenset(columns), found.get(name))
-        return {name: self._tables[name][2] for name in wanted}
+        return {name: self._tables[name][2] for name in wanted}, len(stale) == len(wanted)
 
-    def _is_fresh(self, name: str, columns: set[str], now: float) -> bool:
-        since, known, _ = self._tables.get(name, (-self._max_age, frozenset(), None))
-        return now - since < self._max_age and columns <= known
-
-    def _logical_names(self, demands: Sequence[Demand]) -> dict[str, str | None]:
+    def _logical_names(self, demands: Sequence[Demand]) -> tuple[dict[str, str | None], bool]:
         """The logical names of the tables that lookups point to: one request for those not known."""
-        targets = {target for demand in demands for _, target in _binds(demand.columns)} - _PRINCIPALS
+        targets = {target for demand in demands for _, target in _binds(demand.columns)}
         now = self._monotonic()
         missing = {
-            name
-            for name in targets
-            if now - self._names.get(name, (-self._max_age, None))[0] >= self._max_age
+            name for name in targets if now - self._names.get(name, (-math.inf, None))[0] >= self._max_age
         }
         found = logical_names(self._client, missing) if missing else {}
         self._names.update({name: (now, found.get(name)) for name in missing})
-        return {name: self._names[name][1] for name in targets}
+        return {name: self._names[name][1] for name in targets}, len(missing) == len(targets)
 
 
 @dataclass(frozen=True)
@@ -173,32 +205,39 @@ class _Check:
             return
         if (self.demand.creates and not column.creatable) or (self.demand.updates and not column.updatable):
             yield f"column {name} can't be written"
+        if value is not None and column.type in _TYPES and not _TYPES[column.type](value):
+            yield f"column {name} is of type {column.type}, and the planned value is not"
+        elif type(value) is int and not column.minimum <= value <= column.maximum:
+            yield f"column {name} holds {column.minimum:g} to {column.maximum:g}, and not what is planned"
         if column.max_length is not None and isinstance(value, str) and len(value) > column.max_length:
             yield f"column {name} holds {column.max_length} characters, and {len(value)} are planned"
         if column.options and value is not None and not any(_same(value, known) for known in column.options):
-            yield f"column {name} has no option {value}: check the values in the mapping"
+            yield f"column {name} has no such option as is planned: check the values in the mapping"
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:
         relations = [item for item in self.table.relations if item.navigation == navigation]
-        if target in _PRINCIPALS:
-            # An activity has the property of its base type as well, and its metadata names its own only:
-            # ownerid beside ownerid_phonecall ("phonecall EntityType", Web API reference).
-            if not relations and navigation not in self.table.columns:
-                yield f"there is no navigation property {navigation}: check the mapping"
+        targets = {item.target for item in relations}
+        if target in _PRINCIPALS and (targets == {"owner"} or (not targets and navigation == "ownerid")):
+            # Owners are users or teams. An activity has the property of its base type as well, and its
+            # metadata names its own only: ownerid beside ownerid_phonecall ("phonecall EntityType").
+            if "ownerid" not in self.table.columns:
+                yield "it has no owner: leave it out, or check the mapping"
         elif not relations:
             yield f"there is no navigation property {navigation}: check the mapping"
         elif self.names.get(target) is None:
             yield f"there is no table {target} for {navigation} to point to: check the mapping"
-        elif all(item.target != self.names[target] for item in relations):
+        elif self.names[target] not in targets:
             yield f"{navigation} does not point to {target}: check the mapping"
 
     def _required(self) -> Iterator[str]:
         demand = self.demand
         bound = {navigation for navigation, _ in _binds(demand.columns)}
         looked_up = {item.column for item in self.table.relations if item.navigation in bound}
-        given = {*_plain(demand.columns), *looked_up, *bound, *demand.alternate_key}
+        plain = {name for name in _plain(demand.columns) if demand.columns[name] is not None}
+        given = {*plain, *looked_up, *bound, *demand.alternate_key}
         for name, column in self.table.columns.items():
-            if column.required == "ApplicationRequired" and column.creatable and name not in given:
+            needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
+            if needed and name not in given:
                 yield f"column {name} requires a value"
 
 
