@@ -3,11 +3,13 @@
 - ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
 - ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it again.
 - ``WRITEAHEAD_S3_OPTIONS``: more options of the URL, e.g. ``addressing_style=path&region=auto``.
+- ``WRITEAHEAD_S3_LISTED``: how many objects the test of a long listing makes, for each client; 10,000 by
+  default. On a slow server 2,500 still are three pages.
 - Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a profile
   among the options.
 
-The bytes are read and written around the stores by bare botocore. One test of each client puts 10,000
-objects.
+The bytes are read and written around the stores by bare botocore. An endpoint without TLS is also tried
+through a proxy that fails on demand.
 """
 
 import os
@@ -25,6 +27,9 @@ from botocore.exceptions import ClientError
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
 
+LISTED = int(os.environ.get("WRITEAHEAD_S3_LISTED", "10000"))
+# An object's deletion by many at once is something that not every server has.
+DELETED_AT_ONCE = 1000
 NEEDED = ("WRITEAHEAD_S3_URL", "WRITEAHEAD_S3_BUCKET")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
 if MISSING:
@@ -38,8 +43,8 @@ class Prefix:
         self.options = dict(parse_qsl(os.environ.get("WRITEAHEAD_S3_OPTIONS", "")))
         self.endpoint, self.bucket = os.environ["WRITEAHEAD_S3_URL"], os.environ["WRITEAHEAD_S3_BUCKET"]
         self.prefix = f"writeahead-kit-{secrets.token_hex(6)}/"
-        query = urlencode({"client": client, "endpoint_url": self.endpoint, **self.options})
-        self.url = f"s3://{self.bucket}/{self.prefix}?{query}"
+        self.client, self.server = client, self.endpoint
+        self.url = self.url_at(self.endpoint)
         config = Config(
             s3={"addressing_style": self.options.get("addressing_style", "auto")},
             request_checksum_calculation="when_required",
@@ -51,8 +56,15 @@ class Prefix:
             "s3", endpoint_url=self.endpoint, region_name=self.options.get("region"), config=config
         )
 
+    def url_at(self, endpoint):
+        query = urlencode({"client": self.client, "endpoint_url": endpoint, **self.options})
+        return f"s3://{self.bucket}/{self.prefix}?{query}"
+
     def open(self):
         return open_store(self.url)
+
+    def open_at(self, server):
+        return open_store(self.url_at(server))
 
     def read(self, key):
         try:
@@ -74,17 +86,27 @@ class Prefix:
         return [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", ())]
 
     def remove(self):
-        with ThreadPoolExecutor(32) as pool:
-            list(
-                pool.map(
-                    lambda key: self.raw.delete_object(Bucket=self.bucket, Key=self.prefix + key), self.keys()
-                )
-            )
+        keys = [{"Key": self.prefix + key} for key in self.keys()]
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            part = keys[start : start + DELETED_AT_ONCE]
+            try:
+                left = self.raw.delete_objects(Bucket=self.bucket, Delete={"Objects": part}).get("Errors", [])
+            except ClientError:
+                left = part
+            with ThreadPoolExecutor(32) as pool:
+                list(pool.map(lambda one: self.raw.delete_object(Bucket=self.bucket, Key=one["Key"]), left))
         self.raw.close()
+
+
+NO_FILES = {"files": "there is no file system"}
+if os.environ["WRITEAHEAD_S3_URL"].startswith("https:"):
+    NO_FILES["wire"] = "the proxy that fails on demand can't stand between a client and a server with TLS"
 
 
 class TestServerThroughS3fs(StoreContract):
     client: ClassVar[str] = "s3fs"
+    listed_keys: ClassVar[int] = LISTED
+    impossible: ClassVar[Mapping[str, str]] = NO_FILES
 
     @pytest.fixture
     def place(self):
@@ -96,5 +118,6 @@ class TestServerThroughS3fs(StoreContract):
 class TestServerThroughObstore(TestServerThroughS3fs):
     client: ClassVar[str] = "obstore"
     impossible: ClassVar[Mapping[str, str]] = {
+        **NO_FILES,
         "fork": "obstore's threads do not outlive a fork; a child is told so at once",
     }

@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
+from s3fs import S3FileSystem
 
 from s3_proxy import answer
 from s3_server import RawBucket
@@ -23,7 +24,10 @@ def configured(monkeypatch):
     """Point fsspec's own S3 filesystem at a server, as its configuration files would."""
 
     def configured(url):
-        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": url})
+        # Its own retries would take minutes.
+        once = {"retries": {"total_max_attempts": 1}}
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": url, "config_kwargs": once})
+        monkeypatch.setattr(S3FileSystem, "retries", 1)
         monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", url)  # for processes that a test starts
 
     return configured
@@ -49,6 +53,8 @@ class TestFsspecS3(StoreContract):
         "retries": "how often an fsspec filesystem tries again is its own affair",
         "files": "there is no file system",
     }
+    # s3fs looks for itself why a create was refused, and how large an object is before it gets it.
+    requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}
 
     @pytest.fixture
     def place(self, s3_bucket, configured):

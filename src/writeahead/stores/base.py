@@ -115,7 +115,11 @@ class ArtifactStore(ABC):
 
     @final
     def head(self, key: str) -> ObjectInfo | None:
-        """Tell an object's info without its bytes; None if there is no such object."""
+        """Tell an object's info without its bytes; None if there is no such object.
+
+        None may also mean that the bucket is missing, where a server does not tell; every other verb raises
+        `NotFound` then.
+        """
         self._require_key("head", key)
         return self._head(key)
 

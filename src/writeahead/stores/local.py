@@ -13,6 +13,7 @@ import re
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,12 @@ __all__ = ["LocalStore"]
 # No key may hold "~", so a temporary file can neither be listed nor take an object's name.
 _TEMPORARY = "~writeahead-"
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
+_LEFT_BEHIND = re.compile(r"~writeahead-[0-9a-f]{16}", re.ASCII)
+# Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was changed.
+_STALE_AFTER = 3600.0
+# A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
+# on its maker, who may have been killed.
+_NEW_FOLDER = stat.S_ISVTX | 0o700
 # How many entries of a folder a listing holds at once; a folder with more is read in several passes.
 _PAGE = 4096
 # A create that finds the key taken, and then finds it free again, starts over; this often at most.
@@ -66,6 +73,8 @@ class LocalStore(ArtifactStore):
     """Objects as files below a folder: the key is the path.
 
     - The folder is made by the first put. Files are made with mode 0600, folders with 0700.
+    - A put that is killed leaves a file named ``~writeahead-...`` behind. A listing that meets one that
+      is older than an hour removes it.
     - Symbolic links below the root are never followed: reading or writing through one is `AccessDenied`,
       wherever it points, and a listing does not show it. The root itself may be reached through links.
     - A name can't be both an object and a folder: with ``a`` stored, putting ``a/b`` is `InvalidKey`.
@@ -217,7 +226,7 @@ class LocalStore(ArtifactStore):
         base = "".join(f"{name}/" for name in folders)
         try:
             with self._folder("list", prefix, folders) as folder, os.scandir(folder) as entries:
-                names = (order for entry in entries if (order := _order(entry)).startswith(stem))
+                names = (order for entry in entries if (order := _order(entry, folder)).startswith(stem))
                 wanted = (order for order in names if order > last and _is_after(base + order, after))
                 # An order ends with "/" exactly where keys below it go on, so this is the order of keys.
                 page = heapq.nsmallest(_PAGE, wanted)
@@ -248,10 +257,14 @@ class LocalStore(ArtifactStore):
     def _open_root(self, verb: str, key: str) -> int:
         try:
             try:
-                return os.open(self._root, _ROOT)
+                root = os.open(self._root, _ROOT)
             except FileNotFoundError:
                 if verb != "put":
                     raise
+            else:
+                if verb == "put" and _is_new(os.fstat(root)):
+                    _make_folder(self._root)
+                return root
             _make_folder(self._root)
             return os.open(self._root, _ROOT)
         except (NotADirectoryError, FileExistsError) as error:
@@ -275,7 +288,7 @@ class LocalStore(ArtifactStore):
         elif error.errno in _ABSENT and error.errno != errno.ENOENT:
             what, detail = InvalidKey, "an object and a folder can't have the same name in a folder store"
         elif error.errno == errno.ENOENT:
-            detail = "the store's folder was removed meanwhile, or is a dangling link; nothing was changed"
+            detail = "the store's folder or a file in it was removed meanwhile; nothing was changed"
         return what(self.name, verb, key, detail)
 
 
@@ -284,13 +297,23 @@ class _Verdict(NamedTuple):
     detail: str
 
 
-def _order(entry: os.DirEntry[str]) -> str:
+def _order(entry: os.DirEntry[str], folder: int) -> str:
     """The entry's name, with a ``/`` behind it for a folder; empty for what can't be (part of) a key."""
     if not _SEGMENT.fullmatch(entry.name):
+        if _LEFT_BEHIND.fullmatch(entry.name):
+            _remove_if_stale(entry, folder)
         return ""
     if entry.is_dir(follow_symlinks=False):
         return entry.name + "/"
     return entry.name if entry.is_file(follow_symlinks=False) else ""
+
+
+def _remove_if_stale(entry: os.DirEntry[str], folder: int) -> None:
+    # Whoever may only read this folder can list it all the same.
+    with contextlib.suppress(OSError):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _STALE_AFTER:
+            os.unlink(entry.name, dir_fd=folder)
 
 
 def _is_after(key: str, after: str) -> bool:
@@ -320,38 +343,64 @@ def _reason(error: OSError) -> str:
 def _enter(parent: int, name: str, *, make: bool) -> int:
     """Open a folder by its name in another one; make it, durably, if asked to."""
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        folder = os.open(name, _FOLDER, dir_fd=parent)
     except FileNotFoundError:
         if not make:
             raise
+        # Where another process is faster it may not have come to its sync yet.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _NEW_FOLDER, dir_fd=parent)
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+        new = True
     except NotADirectoryError:
         # Linux says ENOTDIR for a link, too, where POSIX has ELOOP.
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
         raise
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
-    # Also where another process was faster: it may not have come to its sync yet.
-    _sync(parent)
-    return os.open(name, _FOLDER, dir_fd=parent)
+    else:
+        new = make and _is_new(os.fstat(folder))
+    try:
+        if new:
+            _sync(parent)
+            _mark_synced(folder)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
 
 
 def _make_folder(path: Path) -> None:
     """Make the root and what is missing above it, durably."""
+    with contextlib.suppress(FileNotFoundError):
+        if _is_new(path.parent.stat()):
+            _make_folder(path.parent)
     try:
-        path.mkdir(0o700)
+        path.mkdir(_NEW_FOLDER)
     except FileExistsError:
         if not path.is_dir():
             raise
     except FileNotFoundError:
         _make_folder(path.parent)
         with contextlib.suppress(FileExistsError):
-            path.mkdir(0o700)
-    parent = os.open(path.parent, _ROOT)
+            path.mkdir(_NEW_FOLDER)
+    parent, folder = os.open(path.parent, _ROOT), os.open(path, _ROOT)
     try:
         _sync(parent)
+        _mark_synced(folder)
     finally:
         os.close(parent)
+        os.close(folder)
+
+
+def _is_new(status: os.stat_result) -> bool:
+    """Whether a folder of ours was made, and perhaps never synced: see `_NEW_FOLDER`."""
+    return bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
+
+
+def _mark_synced(folder: int) -> None:
+    # Another user's folder stays as it is: it then costs a sync for each put, and is as safe.
+    with contextlib.suppress(PermissionError):
+        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) & ~stat.S_ISVTX)
 
 
 def _write_durably(folder: int, name: str, data: bytes) -> os.stat_result:

@@ -40,6 +40,9 @@ class S3Store(RemoteStore):
     One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one request
     for each 1000 keys. Only a create that the server refuses costs a GET more, to see what holds the key.
 
+    ``head`` is None also where the bucket is missing: S3's answer to a HEAD has no body that would tell. All
+    other verbs say so.
+
     Args:
         bucket: The bucket's name.
         prefix: What stands before every key, without ``/`` at either end; at most 123 bytes.
@@ -123,7 +126,11 @@ class S3Store(RemoteStore):
                     yield _info(key, item["Size"], item)
             if not page.get("IsTruncated"):
                 return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            token = page.get("NextContinuationToken")
+            if not token or token == request.get("ContinuationToken"):
+                detail = "the server says that its listing goes on, and not where"
+                raise Unsupported(self.name, "list", prefix, detail)
+            request["ContinuationToken"] = token
 
     def _send(self, method: str, key: str | None, **request: Any) -> dict[str, Any]:
         """Send one S3 request, once.
