@@ -12,7 +12,8 @@ from writeahead.adapters.dataverse.adapter import DataverseAdapter
 from writeahead.adapters.dataverse.auth import ClientCredentials
 from writeahead.adapters.dataverse.client import DataverseClient
 from writeahead.adapters.dataverse.errors import PermanentDataverseError, TransientDataverseError
-from writeahead.adapters.dataverse.mapping import TableMapping, load_mapping
+from writeahead.adapters.dataverse.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.payloads import PhoneCallActivity, QueueStatusUpdate, Reference, Task
 from writeahead.adapters.dataverse.protection import ServiceLimits, protection_of
 from writeahead.adapters.dataverse.settings import adapter_from_settings

@@ -18,7 +18,8 @@ from writeahead.adapters.base import TransactionalAdapter, emits
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.credentials import TokenSource
-from writeahead.adapters.dataverse.mapping import Table, TableMapping, load_mapping
+from writeahead.adapters.dataverse.mapping import Table, TableMapping
+from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.names import ETAG
 from writeahead.adapters.dataverse.payloads import (
     Baseline,
