@@ -67,7 +67,7 @@ def test_body_that_is_no_json_object(sim, http, body):
         ("GET", "tasks?$top=many", 400, "0x80060888"),
         ("GET", "tasks?$orderby=subject+sideways", 400, "0x80060888"),
         ("GET", "tasks?$expand=ownerid", 501, "0x0"),
-        ("GET", "tasks(wa_sessionid='x')", 501, "0x0"),
+        ("GET", "tasks(wa_sessionid='x')", 400, "0x0"),
         ("POST", "$batch", 501, "0x0"),
         ("GET", "GlobalOptionSetDefinitions(Name='x')", 501, "0x0"),
         ("PATCH", "tasks", 405, "0x0"),

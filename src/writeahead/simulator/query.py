@@ -16,7 +16,7 @@ from writeahead.simulator.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulator.schema import Column, Kind, Table
 from writeahead.simulator.values import guid
 
-__all__ = ["Query", "parse_query"]
+__all__ = ["Query", "literal", "parse_query", "sql_equals"]
 
 _KNOWN_OPTIONS = {"$select", "$filter", "$orderby", "$top"}
 _OTHER_WORDS = {"or", "not", "ne", "gt", "ge", "lt", "le", "in", "add", "sub", "mul", "div", "mod", "has"}
@@ -65,6 +65,24 @@ def parse_query(table: Table, query: str) -> Query:
         order_by=_order_by(table, options.get("$orderby")),
         top=_top(options.get("$top")),
     )
+
+
+def literal(name: str, column: Column, text: str) -> Any:
+    """The value of one literal, as it is stored.
+
+    Raises:
+        ODataError: 400: it is none, or of another type than the column.
+    """
+    tokens = _tokens(text)
+    if len(tokens) != 1:
+        raise _syntax_error(f"the value of '{name}'")
+    return _literal(name, column, *tokens[0])
+
+
+def sql_equals(table: Table, name: str) -> str:
+    """SQL that compares a property to a parameter."""
+    collation = " COLLATE NOCASE" if table.properties[name].kind in _TEXTS else ""
+    return f"{_sql_name(table, name)} = ?{collation}"
 
 
 def _select(table: Table, value: str | None) -> tuple[str, ...] | None:
@@ -180,11 +198,10 @@ class _Filter:
         if operator != ("word", "eq"):
             raise _syntax_error(f"{operator[1]!r} in $filter: an operator was expected")
         kind, text = self._next()
-        sql = _sql_name(self._table, name)
         if (kind, text) == ("word", "null"):
-            return f"{sql} IS NULL"
+            return f"{_sql_name(self._table, name)} IS NULL"
         self._parameters.append(_literal(name, column, kind, text))
-        return f"{sql} = ?" + (" COLLATE NOCASE" if column.kind in _TEXTS else "")
+        return sql_equals(self._table, name)
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from writeahead.simulator.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
 from writeahead.simulator.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulator.query import Query
 from writeahead.simulator.schema import Kind, Navigation, Schema, Table
 from writeahead.simulator.storage import APPLICATION_USER
-from writeahead.simulator.values import guid, now, stored_value
+from writeahead.simulator.values import now, stored_value
 
 __all__ = ["Record", "Records"]
 
 _BIND = "@odata.bind"
 # A path below the service root or a whole URL: both are allowed in a bind.
-_REFERENCE = re.compile(r"(?:.*/)?(?P<set>\w+)\((?P<id>[0-9a-fA-F-]{36})\)")
+_REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,29 @@ class Records:
             )
         return record
 
+    def find_by(self, table: Table, key: RowKey) -> Record | None:
+        """The row that a URL means, if there is one."""
+        if key.id is not None:
+            return self.find(table, key.id)
+        return next(iter(self.select(table, key_query(key.values, table))), None)
+
+    def get_by(self, table: Table, key: RowKey) -> Record:
+        """The row that a URL means.
+
+        Raises:
+            ODataError: 404, where there is none.
+        """
+        if key.id is not None:
+            return self.get(table, key.id)
+        record = self.find_by(table, key)
+        if record is None:
+            raise ODataError(
+                404,
+                ErrorCode.RECORD_NOT_FOUND_BY_KEY,
+                f"A record with the specified key values does not exist in {table.logical_name} entity",
+            )
+        return record
+
     def select(self, table: Table, query: Query) -> list[Record]:
         """The rows that a query asks for."""
         # The condition and the order are made of the schema's own names; values are parameters.
@@ -95,14 +119,18 @@ class Records:
         found = self._connection.execute(sql, (table.entity_set, *query.parameters, limit))
         return [Record(table, row["id"], row["version"], json.loads(row["body"])) for row in found]
 
-    def create(self, table: Table, row_id: str | None, payload: Mapping[str, Any]) -> Record:
-        """Make a row. Its id is ``row_id``, or else the one in the payload, or else a new one.
+    def create(self, table: Table, key: RowKey | None, payload: Mapping[str, Any]) -> Record:
+        """Make a row. Its id is the one of the key, or else the one in the payload, or else a new one.
+
+        The payload's columns go before those of an alternate key, even if they differ: "Use Upsert to create
+        or update a record", learn.microsoft.com.
 
         Raises:
-            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an id that is
-                taken.
+            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an id or an
+                alternate key that is taken.
         """
-        changes = self._changes(table, payload)
+        row_id = key.id if key else None
+        changes = {**(key.values if key else {}), **self._changes(table, payload)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
             raise _other_id()
@@ -122,7 +150,8 @@ class Records:
         """Change some columns of a row. Its version grows even where no value changes, as in Dataverse.
 
         Raises:
-            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing.
+            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an alternate
+                key that is taken.
         """
         changes = self._changes(record.table, payload)
         if changes.pop(record.table.primary_key, record.id) != record.id:
@@ -139,6 +168,7 @@ class Records:
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
         ).fetchone()
@@ -156,6 +186,17 @@ class Records:
             raise ODataError(
                 412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists."
             )
+
+    def _require_unique(self, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
+        for key, query in unique_queries(table, columns):
+            if any(record.id != row_id for record in self.select(table, query)):
+                names = ", ".join(key.columns)
+                raise ODataError(
+                    412,
+                    ErrorCode.DUPLICATE_RECORD_ENTITY_KEY,
+                    f"Entity Key violated. A record with the same value for {names} already exists. A "
+                    "duplicate record cannot be created. Select one or more unique values and try again.",
+                )
 
     def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that a payload sets, checked; what a client can't set is dropped, as in Dataverse."""
@@ -196,20 +237,14 @@ class Records:
                 f"The value of '{navigation.name}{_BIND}' is no reference to a row, such as "
                 f"/{navigation.targets[0]}(<guid>).",
             )
-        return self._target_id(navigation, target, match["id"])
-
-    def _target_id(self, navigation: Navigation, target: Table, row_id: str) -> str:
-        targets = navigation.targets
-        if target.entity_set not in targets:
+        if target.entity_set not in navigation.targets:
             raise ODataError(
                 400,
                 ErrorCode.PAYLOAD_INVALID,
-                f"'{navigation.name}' refers to {' or '.join(targets)}, not to {target.entity_set}.",
+                f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
+                f"{target.entity_set}.",
             )
-        try:
-            return self.get(target, guid(row_id)).id
-        except ValueError:
-            raise ODataError(400, ErrorCode.PAYLOAD_INVALID, f"'{row_id}' is no GUID.") from None
+        return self.get_by(target, parse_key(target, match["key"])).id
 
 
 def _other_id() -> ODataError:

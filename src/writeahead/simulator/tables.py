@@ -9,7 +9,7 @@ tables that start with ``wa_`` are such a service's own customization.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from writeahead.simulator.schema import Column, Kind, Schema, Table
+from writeahead.simulator.schema import AlternateKey, Column, Kind, Schema, Table
 
 __all__ = [
     "DEFAULT_SCHEMA",
@@ -198,9 +198,11 @@ _CALL_QUEUE = Table(
     primary_key="wa_callqueueid",
     primary_name="wa_name",
     states=_ACTIVE_STATES,
+    keys={"wa_externalidkey": AlternateKey(("wa_externalid",))},
     columns={
         "wa_callqueueid": Column(kind=Kind.UNIQUEIDENTIFIER),
         "wa_name": _text(100),
+        "wa_externalid": _text(100),
         "wa_status": _choice(QUEUE_STATUSES, default=min(QUEUE_STATUSES)),
         "wa_attempts": _integer(0, 1000, default=0),
         "wa_phonenumber": _text(200),
@@ -289,6 +291,7 @@ _ACCOUNT = Table(
     primary_key="accountid",
     primary_name="name",
     states=_ACTIVE_STATES,
+    keys={"wa_accountnumberkey": AlternateKey(("accountnumber",))},
     columns={
         "accountid": Column(kind=Kind.UNIQUEIDENTIFIER),
         "name": _text(160),

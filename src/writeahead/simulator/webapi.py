@@ -8,22 +8,26 @@ delete table rows", "Retrieve a table row", "Compose HTTP requests and handle er
 import json
 import re
 import sqlite3
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from writeahead.simulator.keys import KEY_TEXT, RowKey, parse_key
 from writeahead.simulator.metadata import Metadata
 from writeahead.simulator.odata import ErrorCode, ODataError, error_body, not_imitated
 from writeahead.simulator.query import Query, parse_query
 from writeahead.simulator.records import Record, Records
 from writeahead.simulator.schema import Schema, Table
 from writeahead.simulator.storage import APPLICATION_USER, setting
-from writeahead.simulator.values import guid
 
 __all__ = ["API_ROOT", "ApiRequest", "ApiResponse", "WebApi", "error_response", "json_response"]
 
 API_ROOT = "/api/data/v9.2/"
-_RESOURCE = re.compile(r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?(?:\((?P<key>[^)]*)\))?(?P<rest>/.*)?")
+_RESOURCE = re.compile(
+    r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?"
+    rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
+)
 _NOT_IMITATED = {
     "$batch",
     "$metadata",
@@ -103,7 +107,7 @@ class WebApi:
             "GET": self._list,
             "POST": self._post,
         }
-        self._on_row: dict[str, Callable[[ApiRequest, Table, str], ApiResponse]] = {
+        self._on_row: dict[str, Callable[[ApiRequest, Table, RowKey], ApiResponse]] = {
             "GET": self._read,
             "PATCH": self._patch,
             "DELETE": self._delete,
@@ -132,7 +136,7 @@ class WebApi:
             raise not_imitated("paths below a row")
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
-        return _chosen(self._on_row, request)(request, table, _key(key))
+        return _chosen(self._on_row, request)(request, table, parse_key(table, key))
 
     def _definitions(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
@@ -161,9 +165,9 @@ class WebApi:
         rows = [record.body(query.select) for record in records]
         return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
 
-    def _read(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
+    def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         query = parse_query(table, request.query)
-        record = self._records.get(table, row_id)
+        record = self._records.get_by(table, key)
         if request.header("if-none-match") == record.etag:
             return ApiResponse(status=304, headers=_HEADERS)
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
@@ -173,38 +177,50 @@ class WebApi:
         record = self._records.create(table, None, _payload(request))
         return self._written(request, record, query, created=True)
 
-    def _patch(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
+    def _patch(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         query = parse_query(table, request.query)
-        found = self._records.find(table, row_id)
+        found = self._records.find_by(table, key)
         if found is not None and request.header("if-none-match") == "*":
             raise ODataError(412, ErrorCode.DUPLICATE_RECORD, _EXISTS)
         if request.header("if-match") is not None:
             # No header at all is an upsert; with one, a missing row is never made.
-            found = self._records.get(table, row_id)
+            found = self._records.get_by(table, key)
             _require_version(request, found)
         payload = _payload(request)
         if found is None:
-            created = self._records.create(table, row_id, payload)
-            return self._written(request, created, query, created=True)
-        return self._written(request, self._records.update(found, payload), query, created=False)
+            created = self._records.create(table, key, payload)
+            return self._written(request, created, query, created=True, key=key)
+        # The columns that name the row can't be changed through that name.
+        payload = {name: value for name, value in payload.items() if name not in key.values}
+        return self._written(request, self._records.update(found, payload), query, created=False, key=key)
 
-    def _delete(self, request: ApiRequest, table: Table, row_id: str) -> ApiResponse:
-        record = self._records.get(table, row_id)
+    def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        record = self._records.get_by(table, key)
         if request.header("if-match") is not None:
             _require_version(request, record)
         self._records.delete(record)
         return ApiResponse(status=204, headers={"OData-Version": "4.0"}, changed=True)
 
-    def _written(self, request: ApiRequest, record: Record, query: Query, *, created: bool) -> ApiResponse:
+    def _written(
+        self,
+        request: ApiRequest,
+        record: Record,
+        query: Query,
+        *,
+        created: bool,
+        key: RowKey | None = None,
+    ) -> ApiResponse:
         if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
             # As documented, OData-EntityId is not sent beside a representation.
-            headers = {"Preference-Applied": "return=representation"}
+            headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
             return self._representation(
                 request, record, query, 201 if created else 200, headers, changed=True
             )
+        # A row that was named by an alternate key is named so in the answer too.
+        name = urllib.parse.quote(key.text, safe="=,'") if key and key.values else record.id
         headers = {
             "OData-Version": "4.0",
-            "OData-EntityId": f"{request.root}{record.table.entity_set}({record.id})",
+            "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
         }
         return ApiResponse(status=204, headers=headers, changed=True)
 
@@ -240,17 +256,6 @@ def _require_version(request: ApiRequest, record: Record) -> None:
 def _context(request: ApiRequest, table: Table, query: Query) -> str:
     columns = "" if query.select is None else f"({','.join(query.select)})"
     return f"{request.root}$metadata#{table.entity_set}{columns}"
-
-
-def _key(text: str) -> str:
-    if "=" in text:
-        raise not_imitated("alternate keys")
-    try:
-        return guid(text)
-    except ValueError:
-        raise ODataError(
-            400, ErrorCode.NONE, f"Error in query syntax: '{text}' is no key of type Edm.Guid."
-        ) from None
 
 
 def _payload(request: ApiRequest) -> dict[str, Any]:
