@@ -87,7 +87,9 @@ def dataverse(crm, tmp_path):
             return made
 
         place.adapter = adapter
-        contract = type("Contract", (AdapterContract,), {})()
+        contract = type(
+            "Contract", (AdapterContract,), {"impossible": {"transaction": "not looked at here"}}
+        )()
         with contract.on(place, tmp_path):
             yield contract
 

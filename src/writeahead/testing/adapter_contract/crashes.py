@@ -1,0 +1,107 @@
+"""Who dies, who comes after, and what comes late."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from writeahead.model import ReplayClass, RunReport
+from writeahead.stores.local import LocalStore
+from writeahead.testing.adapter_contract.part import ContractPart, require_standing, wait_for
+from writeahead.testing.adapter_contract.process import forked
+from writeahead.testing.adapter_contract.trial import DONE
+from writeahead.testing.http_proxy import Fault, after
+
+__all__ = ["Crashes"]
+
+
+class Crashes(ContractPart):
+    """Sessions whose process dies, or is overtaken."""
+
+    @pytest.mark.parametrize("applied", [False, True], ids=["before_apply", "after_apply"])
+    def test_a_crash_at_each_exchange(self, *, applied: bool) -> None:
+        """From there on nothing of that process has any effect; another one resumes it."""
+        for kind, clean in self._cleans.items():
+            for exchange in range(clean.total):
+                with self._trial(kind, f"crash at exchange {exchange}, applied: {applied}") as trial:
+                    self._wire.at(exchange, Fault("crash", forward=applied, reset=True))
+                    assert trial.run() is None
+                    trial.judge(trial.settle())
+
+    @pytest.mark.parametrize("applied", [False, True], ids=["before_apply", "after_apply"])
+    def test_a_kill(self, *, applied: bool) -> None:
+        """A real process, and SIGKILL while its write is on the way."""
+        self._need("fork")
+        for kind, clean in self._cleans.items():
+            store = LocalStore(self._folder / kind)
+            with self._trial(kind, f"kill -9, applied: {applied}", inner_store=store) as trial:
+                self._wire.at(clean.planning, Fault("kill", forward=applied, reset=True))
+                status = forked(trial.run, partial(setattr, self._wire, "victim"))
+                assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+                trial.judge(trial.settle())
+
+    def test_two_resumers_at_once(self) -> None:
+        """After a crash that nobody knows the outcome of, two come; the first request waits for the other."""
+        for kind, clean in self._cleans.items():
+            with self._trial(kind, "two resumers") as trial:
+                self._wire.at(clean.planning, Fault("crash", forward=True, reset=True))
+                trial.run()
+                self._wire.clear()
+                other_is_done = threading.Event()
+                self._wire.at(0, after(lambda done=other_is_done: wait_for(done)))  # type: ignore[misc]
+                reports = _both(trial.resume, other_is_done)
+                if not any(report and report.status in DONE for report in reports):
+                    reports = [trial.settle()]
+                # Done, as one of them says; or blocked, as both do.
+                told = sorted(filter(None, reports), key=lambda report: report.status not in DONE)
+                trial.judge(told[0] if told else None)
+
+    @pytest.mark.parametrize("edited", [False, True], ids=["unseen", "edited_meanwhile"])
+    def test_a_request_that_arrives_late(self, *, edited: bool) -> None:
+        """A write is on its way for hours, while the session is resumed, and done, by another process."""
+        self._need("late", *(["edit"] if edited else []))
+        for kind in self._kinds(ReplayClass.CREATE_WITH_KEY, ReplayClass.CONDITIONAL_UPDATE):
+            with self._trial(kind, "late request") as trial:
+                on_its_way, may_arrive = threading.Event(), threading.Event()
+
+                def hold(arrived: threading.Event = on_its_way, go: threading.Event = may_arrive) -> None:
+                    arrived.set()
+                    wait_for(go)
+
+                self._wire.at(self._cleans[kind].planning, after(hold))
+                slow = threading.Thread(target=trial.run)
+                slow.start()
+                try:
+                    wait_for(on_its_way)
+                    report = trial.resume()
+                    stands = self._place.edit(trial.operation, guarded=True) if edited else lambda: True
+                finally:
+                    may_arrive.set()
+                    slow.join()
+                require_standing(trial, stands)
+                # Its content is the person's by now.
+                trial.content = {} if edited else trial.content
+                trial.judge(report)
+
+
+def _both(work: Callable[[], RunReport | None], first_is_done: threading.Event) -> list[RunReport | None]:
+    """Do the work in two threads that start together, and tell when the first of them is done."""
+    start = threading.Barrier(2)
+    reports: list[RunReport | None] = []
+
+    def run() -> None:
+        start.wait()
+        try:
+            reports.append(work())
+        finally:
+            first_is_done.set()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return reports

@@ -1,0 +1,192 @@
+"""What the parts of the adapter contract share: the trials, and how they are counted."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from writeahead.adapters.base import TransactionalAdapter
+from writeahead.model import BlockReason, ReplayClass, RunReport
+from writeahead.testing.adapter_contract.place import AdapterPlace
+from writeahead.testing.adapter_contract.process import Wire
+from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, told
+from writeahead.testing.summary import ADAPTER_PROPERTY
+
+__all__ = [
+    "FOR_EVER",
+    "TRANSACTION",
+    "ContractPart",
+    "Later",
+    "require_blocked",
+    "require_standing",
+    "wait_for",
+]
+
+FOR_EVER = 10**6
+# What stands for the kind of a session whose operations are one transaction.
+TRANSACTION = "all of them"
+_PATIENCE = 20.0  # seconds that a thread waits for another one; it is a failure if they pass
+_COUNTED = {"duplicate": "duplicates", "loss": "losses", "stuck": "stuck", "leak": "leaks"}
+
+
+@dataclass
+class Tally:
+    """What was tried of one kind, and what went wrong."""
+
+    replay: str
+    cases: int = 0
+    duplicates: int = 0
+    losses: int = 0
+    stuck: int = 0
+    leaks: int = 0
+
+
+class ContractPart:
+    """Some of the tests of `AdapterContract`."""
+
+    impossible: ClassVar[Mapping[str, str]] = {}
+    _known: ClassVar[tuple[AdapterPlace, Mapping[str, Clean]] | None] = None
+
+    @pytest.fixture(autouse=True)
+    def _tried(
+        self, place: AdapterPlace, tmp_path: Path, record_property: Callable[[str, object], None]
+    ) -> Iterator[None]:
+        with self.on(place, tmp_path) as tallies:
+            # By reference: it is filled by the time that the report is made.
+            record_property(ADAPTER_PROPERTY, {"name": type(self).__name__, "kinds": tallies})
+            yield
+
+    @contextmanager
+    def on(self, place: AdapterPlace, folder: Path) -> Iterator[Mapping[str, Mapping[str, Any]]]:
+        """Let the tests run on a place, without pytest's fixtures; for tests of this kit.
+
+        Args:
+            place: The remote.
+            folder: For artifacts; empty.
+
+        Returns:
+            A `Tally` for each kind, as a dict.
+        """
+        self._tallies: dict[str, dict[str, Any]] = {}
+        self._folder = folder
+        self._place = place
+        self._echo = " ".join(place.secrets).encode()
+        with Wire(place.url) as wire:
+            self._wire = wire
+            self._cleans = self._cleans_of(place)
+            yield self._tallies
+
+    def _need(self, *parts: str) -> None:
+        """Skip a test that needs what was declared impossible, and say why."""
+        for part in parts:
+            if part in self.impossible:
+                pytest.skip(f"{part} declared impossible: {self.impossible[part]}")
+
+    def _kinds_of(self, *classes: ReplayClass) -> list[str]:
+        return [kind for kind, clean in self._cleans.items() if clean.replay in classes]
+
+    def _kinds(self, *classes: ReplayClass) -> list[str]:
+        """The kinds of some classes; the test is skipped if there are none."""
+        kinds = self._kinds_of(*classes)
+        if not kinds:
+            pytest.skip(f"no kind is of class {', '.join(sorted(classes))}")
+        return kinds
+
+    def _cleans_of(self, place: AdapterPlace) -> Mapping[str, Clean]:
+        """Each kind's session without a fault, done once for all tests that share a place."""
+        known = type(self)._known  # noqa: SLF001 - the subclass's own
+        if known is None or known[0] is not place:
+            cleans = {kind: self._clean([kind]) for kind in place.operations}
+            known = place, {**cleans, **self._transaction(cleans)}
+            type(self)._known = known  # noqa: SLF001 - see above
+        return known[1]
+
+    def _transaction(self, cleans: Mapping[str, Clean]) -> Mapping[str, Clean]:
+        """A session of all kinds as one transaction, if the adapter can do that; it is tried like a kind."""
+        unfit = (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
+        kinds = [kind for kind, clean in cleans.items() if clean.replay not in unfit]
+        if "transaction" in self.impossible or not kinds:
+            return {}
+        trial = Trial(self._place, self._wire, kinds)
+        able = isinstance(trial.adapter().inner, TransactionalAdapter)
+        trial.close()
+        return {TRANSACTION: self._clean(kinds, atomic=True)} if able else {}
+
+    def _clean(self, kinds: Sequence[str], *, atomic: bool = False) -> Clean:
+        """Do one session without any fault, to know its exchanges and its content."""
+        trial = Trial(self._place, self._wire, kinds, atomic=atomic)
+        try:
+            report = trial.run()
+            trial.judge(report)
+            assert not trial.problems, f"{kinds}: without any fault: {'; '.join(trial.problems)}"
+            content = {one.kind: self._place.rows(one)[0].content for one in trial.operations}
+            replay = "transaction" if atomic else str(trial.replay_of(trial.operation))
+            return Clean(replay, trial.store.planning or 0, len(self._wire.requests), content)
+        finally:
+            trial.close()
+
+    @contextmanager
+    def _trial(self, kind: str, what: str, **parts: Any) -> Iterator[Trial]:
+        """One case; it is counted, and what went wrong fails the test at once, with its name."""
+        clean = self._cleans[kind]
+        tally = Tally(**self._tallies.get(kind, {"replay": clean.replay}))
+        trial = Trial(
+            self._place, self._wire, list(clean.content), clean.content, atomic=kind == TRANSACTION, **parts
+        )
+        try:
+            yield trial
+        finally:
+            trial.close()
+            tally.cases += 1
+            for problem in trial.problems:
+                counter = _COUNTED.get(problem.split(":")[0])
+                if counter:
+                    setattr(tally, counter, getattr(tally, counter) + 1)
+            self._tallies[kind] = asdict(tally)
+        assert not trial.problems, f"{kind}, {what}: {'; '.join(trial.problems)}"
+
+    def _settle(self, trial: Trial, report: RunReport | None) -> None:
+        """Judge a session that met faults, after it was resumed if it must be."""
+        trial.look()
+        if report is None or report.status not in DONE:
+            report = trial.settle()
+        trial.judge(report)
+
+
+class Later:
+    """A person's deed at a moment to come, and what tells whether it still stands."""
+
+    def __init__(self, deed: Callable[[], Callable[[], bool]]) -> None:
+        self._deed = deed
+        self._stands: Callable[[], bool] | None = None
+
+    def __call__(self) -> None:
+        """Do it."""
+        self._stands = self._deed()
+
+    def stands(self) -> bool:
+        """Whether it does."""
+        assert self._stands is not None, "the moment never came: the adapter sent nothing"
+        return self._stands()
+
+
+def require_standing(trial: Trial, stands: Callable[[], bool]) -> None:
+    """Note a loss where what somebody else did was undone."""
+    if not stands():
+        trial.problems.append("loss: what somebody else wrote is gone")
+
+
+def require_blocked(trial: Trial, report: RunReport | None, *reasons: BlockReason) -> None:
+    """Note a loss where a session did not end as one that waits for a person."""
+    if report is None or report.block_reason not in reasons:
+        problem = f"loss: it must end {' or '.join(reasons)}, and it said: {told(report)}"
+        trial.problems.append(problem)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait until another thread has come so far."""
+    assert event.wait(_PATIENCE), "nobody came"

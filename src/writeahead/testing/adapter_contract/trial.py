@@ -1,0 +1,222 @@
+"""One session on a wire that fails on demand, and its judgement."""
+
+import json
+import secrets
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from writeahead.artifacts import planned_key
+from writeahead.errors import WriteaheadError
+from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunPolicy, RunReport, RunStatus
+from writeahead.planning import keyed_operations
+from writeahead.runner import resume_session, write_back
+from writeahead.stores.base import ArtifactStore
+from writeahead.stores.memory import MemoryStore
+from writeahead.testing.adapter_contract.place import AdapterPlace, RemoteRow
+from writeahead.testing.adapter_contract.process import Killed, MortalStore, SkippingClock, Wire
+from writeahead.testing.adapter_contract.watched import Watched
+
+__all__ = ["DONE", "Clean", "Trial", "told"]
+
+POLICY = RunPolicy(attempts=3, run_limit=7200, lease=7200, clock_skew=0)
+# Hours later than any lease, wait or request lifetime that the trials have.
+LATER = 8 * 3600.0
+DONE = (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED)
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A session without faults: how many requests planning and all of it took, and what it wrote, by kind."""
+
+    replay: str
+    planning: int
+    total: int
+    content: Mapping[str, Mapping[str, object]]
+
+    def exchanges(self) -> list[int]:
+        """The positions of the requests to spoil: the first and the last of planning, and all that follow."""
+        planning = {0, self.planning - 1} if self.planning else set()
+        return sorted(planning | set(range(self.planning, self.total)))
+
+
+@dataclass
+class Trial:
+    """One session, from its plan to its end, and everything that was said on the way.
+
+    Attributes:
+        place: The remote.
+        wire: The way there.
+        kinds: It has one operation of each of these.
+        content: By kind, what its row must hold in the end; any content will do for one that is not here.
+        atomic: The operations are one transaction.
+        inner_store: For the artifacts; it outlives the process.
+        problems: What went wrong, so far.
+        reports: What the runs said.
+    """
+
+    place: AdapterPlace
+    wire: Wire
+    kinds: Sequence[str]
+    content: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    atomic: bool = False
+    inner_store: ArtifactStore = field(default_factory=MemoryStore)
+    problems: list[str] = field(default_factory=list)
+    reports: list[RunReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.wire.clear()
+        self.session_id = f"contract-{secrets.token_hex(8)}"
+        self.given = [self.place.operations[kind]() for kind in self.kinds]
+        self.operations = keyed_operations(self.session_id, self.given)
+        self.store = MortalStore(self.inner_store, self.wire)
+        self.clock = SkippingClock(self.wire)
+        self.watched: list[Watched] = []
+
+    @property
+    def operation(self) -> KeyedOperation:
+        """The first one; most trials have no other."""
+        return self.operations[0]
+
+    # Running.
+
+    def adapter(
+        self,
+        detour_to: str | None = None,
+        *,
+        detours: int = 0,
+        plan: bool = False,
+        clock: SkippingClock | None = None,
+    ) -> Watched:
+        """A new adapter on the wire, which keeps what it says."""
+        clock = clock or self.clock
+        detour = self.place.adapter(detour_to + self.wire.path, clock) if detour_to else None
+        inner = self.place.adapter(self.wire.base, clock)
+        watched = Watched(inner, self.wire, detour, detours=detours, plan=plan)
+        self.watched.append(watched)
+        return watched
+
+    def run(self, adapter: Watched | None = None, *, dry_run: bool = False) -> RunReport | None:
+        """Plan and emit; None if the process died of it."""
+        return self._report(
+            lambda: write_back(
+                self.given,
+                session_id=self.session_id,
+                store=self.store,
+                adapter=adapter or self.adapter(),
+                policy=POLICY,
+                clock=self.clock,
+                dry_run=dry_run,
+                atomic=self.atomic,
+            )
+        )
+
+    def resume(self) -> RunReport | None:
+        """Come back when all leases and waits are over, with nothing but the store."""
+        # One of its own: several may come at once.
+        clock = SkippingClock(self.wire, self.clock.ahead + LATER)
+        self.clock = clock
+        return self._report(
+            lambda: resume_session(
+                self.session_id,
+                store=self.store,
+                adapter=self.adapter(clock=clock),
+                policy=POLICY,
+                clock=clock,
+            )
+        )
+
+    def settle(self) -> RunReport | None:
+        """Bring the session to its end, now that all faults are gone."""
+        self.wire.clear()
+        report: RunReport | None = None
+        for _ in range(_ROUNDS):
+            report = self.resume() if self.is_planned() else self.run()
+            if report is None or report.status in (*DONE, RunStatus.BLOCKED):
+                break
+        return report
+
+    def is_planned(self) -> bool:
+        """Whether there is anything to resume from."""
+        return self.inner_store.head(planned_key(self.session_id)) is not None
+
+    def _report(self, call: Callable[[], RunReport]) -> RunReport | None:
+        try:
+            report = call()
+        except Killed:
+            return None
+        except WriteaheadError as error:
+            self.problems.append(f"stuck: it raised {type(error).__name__}")
+            return None
+        self.reports.append(report)
+        return report
+
+    # Judging.
+
+    def look(self) -> None:
+        """See what is at the remote, at a moment when nothing is on its way."""
+        counts = [len(self.place.rows(operation)) for operation in self.operations]
+        if max(counts) > 1:
+            self.problems.append(f"duplicate: {max(counts)} rows")
+        if self.atomic and 0 in counts and any(counts):
+            self.problems.append("loss: a part of a transaction is there, and a part is not")
+
+    def judge(self, report: RunReport | None) -> None:
+        """Compare what the session says with what the remote has."""
+        self.look()
+        self.judge_words()
+        if report is not None and report.status in DONE:
+            for operation in self.operations:
+                self._judge_done(operation, report, self.place.rows(operation))
+        elif not (self._may_be_unknown() and report and report.block_reason is BlockReason.OUTCOME_UNKNOWN):
+            self.problems.append(f"stuck: {told(report)}")
+
+    def _judge_done(self, operation: KeyedOperation, report: RunReport, rows: Sequence[RemoteRow]) -> None:
+        if not rows:
+            self.problems.append("loss: said to be done, and no row is there")
+            return
+        content = self.content.get(operation.kind)
+        if content is not None and dict(rows[0].content) != dict(content):
+            names = [name for name, value in content.items() if rows[0].content.get(name) != value]
+            self.problems.append(f"loss: other content in {', '.join(names) or 'its fields'}")
+        named = report.receipts[operation.id].remote_id
+        if named not in {row.id for row in rows} and self.replay_of(operation) is not ReplayClass.UNPROVABLE:
+            self.problems.append(f"receipt: it names {named!r}, and the row is {rows[0].id!r}")
+
+    def judge_words(self) -> None:
+        """Look for what must not be said in errors, reports and artifacts."""
+        words = [f"{type(error).__name__} {error!s} {error!r}" for one in self.watched for error in one.said]
+        words += [repr(one.inner) for one in self.watched]
+        kept = [report.model_dump_json() for report in self.reports]
+        kept += [self.inner_store.get(info.key).data.decode() for info in list(self.inner_store.list())]
+        for secret in self.place.secrets:
+            if any(secret in text or json.dumps(secret)[1:-1] in text for text in (*words, *kept)):
+                self.problems.append("leak: a secret of the settings is in a message")
+        host = urllib.parse.urlsplit(self.wire.url).netloc
+        if any(host in text for text in kept):
+            self.problems.append("leak: the remote's host is in a message")
+
+    def replay_of(self, operation: KeyedOperation) -> ReplayClass:
+        """The class of an operation's kind."""
+        return self.watched[0].kinds[operation.kind].replay
+
+    def _may_be_unknown(self) -> bool:
+        return any(self.replay_of(operation) is ReplayClass.UNPROVABLE for operation in self.operations)
+
+    def waits_told(self) -> list[float]:
+        """How long the adapters said to wait, error by error."""
+        return [wait for one in self.watched for wait in one.waits if wait is not None]
+
+    def close(self) -> None:
+        """Close what the adapters hold, and forget the faults."""
+        self.wire.clear()
+        for watched in self.watched:
+            watched.close()
+
+
+def told(report: RunReport | None) -> str:
+    """How a run ended, for people."""
+    if report is None:
+        return "it did not end"
+    return f"{report.status} {report.block_reason or ''} {report.error or ''}".strip()
