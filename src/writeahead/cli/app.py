@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from writeahead.cli import options, proving, sessions, sweeping
+from writeahead.cli import dataverse, options, proving, sessions, sweeping
 
 __all__ = ["app"]
 
@@ -55,3 +55,14 @@ def _simulate() -> None:
 
 
 simulate.command("dataverse")(proving.simulate_dataverse)
+
+remote = typer.Typer(**_BARE)
+app.add_typer(remote, name="dataverse", help="Look at a Dataverse environment.")
+
+
+@remote.callback()
+def _dataverse() -> None:
+    """Look at a Dataverse environment."""
+
+
+remote.command("discover")(dataverse.discover)

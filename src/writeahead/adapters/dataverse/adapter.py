@@ -5,7 +5,7 @@ with ``If-Match`` and the version that planning saw. Both answer 412 where that 
 conditional operations using the Web API", learn.microsoft.com).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from writeahead.adapters.base import TransactionalAdapter, emits
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.credentials import TokenSource
+from writeahead.adapters.dataverse.discover import discover
 from writeahead.adapters.dataverse.mapping import Table, TableMapping
 from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.names import ETAG
@@ -95,6 +96,10 @@ class DataverseAdapter(TransactionalAdapter):
         """Close the connections."""
         if self._client is not None:
             self._client.close()
+
+    def discover(self, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
+        """Write a mapping from the environment's own definitions. Args, returns and raises: as `discover`."""
+        return discover(self._ready(), kinds, tables)
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Translate all operations by the mapping, get a token, and read the baselines of the rows to update.

@@ -1,0 +1,69 @@
+"""The commands about a Dataverse environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from writeahead.cli import options
+from writeahead.cli.output import Answer
+from writeahead.errors import InvalidInput
+from writeahead.settings import load_settings
+
+__all__ = ["discover"]
+
+
+def discover(
+    *,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", metavar="KIND=TABLE", help="Map a named kind, e.g. task=task. Can be repeated."
+        ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", metavar="TABLE", help="A table's logical name, e.g. account. Can be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there rather than to stdout.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    config: options.ConfigOption = None,
+    _json: options.JsonOption = False,
+) -> Answer:
+    """Write a mapping file from the live definitions of an environment's tables."""
+    from writeahead.adapters.dataverse import adapter_from_settings
+
+    kinds = _pairs(kind or [])
+    if out is not None and out.exists() and not force:
+        raise InvalidInput(f"{out}: is there already: name another file, or add --force")
+    settings = load_settings(environ=os.environ, config=config, adapter="dataverse")
+    with adapter_from_settings(**settings.adapter_settings()) as adapter:
+        text = adapter.discover(kinds, table or [])
+    if out is not None:
+        _write(out, text)
+        return Answer(lambda: {"file": str(out)}, lambda console: console.print(f"wrote {out}"))
+    return Answer(lambda: {"mapping": text}, lambda console: console.print(text, end=""))
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in given:
+        kind, _, table = pair.partition("=")
+        if not kind or not table:
+            raise InvalidInput("--kind: write --kind KIND=TABLE, e.g. --kind task=task")
+        if kind in pairs:
+            raise InvalidInput(f"--kind {kind} is there twice")
+        pairs[kind] = table
+    return pairs
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path}: can't be written: {error.strerror}") from None
