@@ -13,6 +13,8 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+from writeahead.testing import HttpProxy
+
 API = "/api/data/v9.2"
 
 
@@ -29,6 +31,19 @@ class Cap:
             headers["If-Match"] = "*"
         request = urllib.request.Request(f"{self.url}{API}/{path}", body, headers, method=method)
         urllib.request.urlopen(request, timeout=30).close()
+
+
+class RelativeParts(HttpProxy):
+    """In front of CAP, which takes the absolute paths in a batch for relative ones: makes them relative.
+
+    Both are OData ("OData Version 4.0 Part 1: Protocol", 11.7.2); Dataverse's pages show absolute ones.
+    """
+
+    def forward(self, method, target, headers, body):
+        if target == f"{API}/$batch":
+            body = body.replace(f"PATCH {API}/".encode(), b"PATCH ")
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+        return super().forward(method, target, headers, body)
 
 
 @contextmanager
@@ -53,7 +68,9 @@ def running_cap(folder: Path, *, key_exists: int = 400):
             ["node", cds / "serve.js", "--port", "0"], cwd=folder, env=environ, stdout=output, stderr=output
         )
     try:
-        yield Cap(f"http://127.0.0.1:{_port(log, server)}", folder / "crm.sqlite")
+        direct = f"http://127.0.0.1:{_port(log, server)}"
+        with RelativeParts(direct) as front:
+            yield Cap(front.url, folder / "crm.sqlite")
     finally:
         server.terminate()
         server.wait()
