@@ -8,6 +8,7 @@ import pytest
 from dataverse_place import SECRET, Dataverse, running_dataverse
 from five_kinds import FiveKinds, Text, serve
 from writeahead import Operation, PlannedOperation, Receipt, emits
+from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.testing import AdapterContract, RemoteRow
 
@@ -254,6 +255,25 @@ def test_a_second_send(five, make, kind):
             contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
         with caught("duplicate"):
             contract.test_each_fault_at_each_exchange("503, applied", 1)
+
+
+# ---- transactions
+
+
+class OneByOne(FiveKinds, TransactionalAdapter):
+    """Calls a transaction what is none."""
+
+    def transact(self, operations):
+        return [self.emit(operation) for operation in operations]
+
+
+@pytest.mark.parametrize("name", ["503", "reset before apply"])
+def test_a_transaction_in_parts(five, name):
+    with five(OneByOne, "create", "upsert") as contract:
+        with pytest.raises(AssertionError, match="loss: a part of a transaction is there"):
+            contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+        with pytest.raises(AssertionError, match="loss: a part of a transaction is there"):
+            contract.test_a_crash_at_each_exchange(applied=True)
 
 
 # ---- whoever it is

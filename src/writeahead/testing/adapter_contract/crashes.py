@@ -29,6 +29,7 @@ class Crashes(ContractPart):
                 with self._trial(kind, f"crash at exchange {exchange}, applied: {applied}") as trial:
                     self._wire.at(exchange, Fault("crash", forward=applied, reset=True))
                     assert trial.run() is None
+                    trial.look()
                     trial.judge(trial.settle())
 
     @pytest.mark.parametrize("applied", [False, True], ids=["before_apply", "after_apply"])
@@ -41,6 +42,7 @@ class Crashes(ContractPart):
                 self._wire.at(clean.planning, Fault("kill", forward=applied, reset=True))
                 status = forked(trial.run, partial(setattr, self._wire, "victim"))
                 assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+                trial.look()
                 trial.judge(trial.settle())
 
     def test_two_resumers_at_once(self) -> None:

@@ -99,12 +99,13 @@ class Trial:
 
     def run(self, adapter: Watched | None = None, *, dry_run: bool = False) -> RunReport | None:
         """Plan and emit; None if the process died of it."""
+        adapter = adapter or self.adapter()
         return self._report(
             lambda: write_back(
                 self.given,
                 session_id=self.session_id,
                 store=self.store,
-                adapter=adapter or self.adapter(),
+                adapter=adapter,
                 policy=POLICY,
                 clock=self.clock,
                 dry_run=dry_run,
@@ -117,11 +118,12 @@ class Trial:
         # One of its own: several may come at once.
         clock = SkippingClock(self.wire, self.clock.ahead + LATER)
         self.clock = clock
+        adapter = self.adapter(clock=clock)
         return self._report(
             lambda: resume_session(
                 self.session_id,
                 store=self.store,
-                adapter=self.adapter(clock=clock),
+                adapter=adapter,
                 policy=POLICY,
                 clock=clock,
             )
@@ -147,7 +149,7 @@ class Trial:
         except Killed:
             return None
         except WriteaheadError as error:
-            self.problems.append(f"stuck: it raised {type(error).__name__}")
+            self.problems.append(f"stuck: it raised {type(error).__name__}: {error}")
             return None
         self.reports.append(report)
         return report
