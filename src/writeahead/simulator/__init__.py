@@ -21,7 +21,8 @@ Names here:
   delete(set, id)``. ``edit`` and ``delete`` act as a person who works at the same time.
 - `serve(db_path, port=0, *, settings=None, faults=None, on_ready=None)`.
 - `Settings(tenant_id=, client_id=, client_secret=, token_lifetime=, static_tokens=, empty_error_codes=,
-  schema=)`.
+  batch_errors=, schema=)`.
+- `BatchErrors`: ``STATUS OK NESTED BARE``, how a batch is answered in which a request fails.
 - `Faults`: ``add(action, **fields) arm(fault) remove(number) clear() pending()``, with the fields of `Fault`;
   over HTTP ``POST /_simulator/faults`` takes one as JSON, ``GET`` lists them, ``DELETE`` disarms them all.
 - `LoggedRequest`: a line of the request log.
@@ -33,6 +34,7 @@ What it imitates, with sources, and what it does not: ``docs/simulator.md``. It 
 (``pip install "writeahead[demo]"``) to be started, not to be imported.
 """
 
+from writeahead.simulator.batch import BatchErrors
 from writeahead.simulator.faults import Fault, FaultAction, Faults
 from writeahead.simulator.inspection import LoggedRequest, SimulatorDatabase
 from writeahead.simulator.run import Simulator, serve
@@ -45,6 +47,7 @@ __all__ = [
     "APPLICATION_USER",
     "DEFAULT_SCHEMA",
     "HUMAN_USER",
+    "BatchErrors",
     "Column",
     "Fault",
     "FaultAction",

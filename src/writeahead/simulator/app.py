@@ -11,6 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from writeahead.errors import InvalidInput
+from writeahead.simulator.batch import Batches
 from writeahead.simulator.faults import Fault, FaultAction, Faults
 from writeahead.simulator.odata import ErrorCode, ODataError
 from writeahead.simulator.requestlog import RequestLog
@@ -55,6 +56,13 @@ class SimulatorApp:
         self._faults = faults
         self._log = RequestLog(self._connection)
         self._api = WebApi(self._connection, settings.schema)
+        self._batches = Batches(
+            self._api,
+            self._connection,
+            self._log,
+            errors=settings.batch_errors,
+            empty_codes=settings.empty_error_codes,
+        )
         self.tokens = TokenIssuer(
             key=setting(self._connection, "token_key"),
             tenant_id=settings.tenant_id,
@@ -132,7 +140,10 @@ class SimulatorApp:
             # As the gateway before Dataverse answers: a challenge, and no body to parse.
             return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer", "REQ_ID": f"{sequence}"})
         try:
-            return self._in_transaction(_api_request(request, body), sequence)
+            api_request = _api_request(request, body)
+            if api_request.path == "$batch":
+                return self._batches.answer(api_request, sequence)
+            return self._in_transaction(api_request, sequence)
         except ODataError as error:
             return error_response(error, empty_code=self._settings.empty_error_codes)
 

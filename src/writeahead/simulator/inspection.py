@@ -35,6 +35,8 @@ class LoggedRequest:
         fault: What the request met, such as ``status 503`` or ``drop after applying``; None if nothing.
         status: What was answered; None if nothing was, or not yet.
         applied: Whether it changed a row.
+        batch: For a request within a batch: the sequence of the batch, which is logged before its parts. A
+            part that was not reached, or was rolled back with another one, has no status.
         received_at: Seconds since 1970, as are ``applied_at`` and ``answered_at``, which may be None.
     """
 
@@ -52,6 +54,7 @@ class LoggedRequest:
     received_at: float
     applied_at: float | None
     answered_at: float | None
+    batch: int | None = None
 
     @property
     def resource(self) -> str:

@@ -1,7 +1,7 @@
 """The format of a batch: HTTP messages within multipart/mixed.
 
-Sources: OData 4.0 part 1, section 11.7 "Batch Requests"; RFC 2046, section 5.1 (a line break before a boundary
-belongs to the boundary); "Execute batch operations using the Web API", learn.microsoft.com
+Sources: OData 4.0 part 1, section 11.7 "Batch Requests"; RFC 2046, section 5.1 (a line break before a
+boundary belongs to the boundary); "Execute batch operations using the Web API", learn.microsoft.com
 (power-apps/developer/data-platform/webapi), for the headers of the parts of an answer.
 """
 

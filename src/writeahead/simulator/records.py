@@ -36,6 +36,11 @@ class Record:
         """The row's version as the Web API shows it: a weak entity tag."""
         return f'W/"{self.version}"'
 
+    @property
+    def path(self) -> str:
+        """Where it is, below the service root."""
+        return f"{self.table.entity_set}({self.id})"
+
     def body(self, select: Iterable[str] | None = None) -> dict[str, Any]:
         """The row's JSON; the primary key is always in it, columns without a value are null."""
         own = {**self.columns, self.table.primary_key: self.id, "versionnumber": self.version}

@@ -18,12 +18,19 @@ class RequestLog:
         self._connection = connection
 
     def received(
-        self, *, method: str, path: str, query: str, headers: Mapping[str, str], body: str | None
+        self,
+        *,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: str | None,
+        batch: int | None = None,
     ) -> int:
-        """Note a request that arrived, and return its sequence number."""
+        """Note a request that arrived, as a part of a batch if one is given; return its sequence number."""
         cursor = self._connection.execute(
-            "INSERT INTO requests (method, path, query, if_match, if_none_match, prefer, body, received_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO requests (method, path, query, if_match, if_none_match, prefer, body, "
+            "received_at, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 method,
                 path,
@@ -33,6 +40,7 @@ class RequestLog:
                 headers.get("prefer"),
                 body,
                 time.time(),
+                batch,
             ),
         )
         return int(cursor.lastrowid or 0)

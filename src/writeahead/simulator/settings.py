@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from writeahead.simulator.batch import BatchErrors
 from writeahead.simulator.schema import Schema
 from writeahead.simulator.tables import DEFAULT_SCHEMA
 
@@ -20,6 +21,7 @@ class Settings:
         token_lifetime: Seconds that an issued token is good for.
         static_tokens: Bearer tokens that are accepted although nobody issued them.
         empty_error_codes: Whether ``error.code`` is always empty, as it often is in reality.
+        batch_errors: How a batch is answered in which a request fails.
         schema: The tables there are.
     """
 
@@ -29,4 +31,5 @@ class Settings:
     token_lifetime: float = 3600.0
     static_tokens: Collection[str] = field(default=(), repr=False)
     empty_error_codes: bool = False
+    batch_errors: BatchErrors = BatchErrors.STATUS
     schema: Schema = DEFAULT_SCHEMA

@@ -21,7 +21,7 @@ APPLICATION_USER = "a0000000-0000-4000-8000-000000000001"
 HUMAN_USER = "a0000000-0000-4000-8000-000000000002"
 """The system user that edits and deletes rows at the same time, by `SimulatorDatabase.edit` and `delete`."""
 
-_FORMAT = "1"
+_FORMAT = "2"
 _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (latest INTEGER NOT NULL);
@@ -46,7 +46,8 @@ CREATE TABLE requests (
     applied INTEGER NOT NULL DEFAULT 0,
     received_at REAL NOT NULL,
     applied_at REAL,
-    answered_at REAL
+    answered_at REAL,
+    batch INTEGER
 );
 """
 _USERS = (

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from writeahead.simulator.keys import KEY_TEXT, RowKey, parse_key
@@ -29,7 +29,6 @@ _RESOURCE = re.compile(
     rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
 )
 _NOT_IMITATED = {
-    "$batch",
     "$metadata",
     "GlobalOptionSetDefinitions",
     "RelationshipDefinitions",
@@ -67,12 +66,13 @@ class ApiRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """A response, and whether the request changed a row."""
+    """A response, whether the request changed a row, and the path of the one that it made or changed."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     changed: bool = False
+    row: str | None = None
 
 
 _Handler = TypeVar("_Handler", bound=Callable[..., ApiResponse])
@@ -213,16 +213,16 @@ class WebApi:
         if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
             # As documented, OData-EntityId is not sent beside a representation.
             headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
-            return self._representation(
-                request, record, query, 201 if created else 200, headers, changed=True
-            )
+            status = 201 if created else 200
+            reply = self._representation(request, record, query, status, headers, changed=True)
+            return replace(reply, row=record.path)
         # A row that was named by an alternate key is named so in the answer too.
         name = urllib.parse.quote(key.text, safe="=,'") if key and key.values else record.id
         headers = {
             "OData-Version": "4.0",
             "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
         }
-        return ApiResponse(status=204, headers=headers, changed=True)
+        return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
 
     def _representation(
         self,
