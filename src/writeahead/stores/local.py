@@ -42,6 +42,9 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 _LEFT_BEHIND = re.compile(r"~writeahead-[0-9a-f]{16}", re.ASCII)
 # Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was changed.
 _STALE_AFTER = 3600.0
+# Seconds. A name that another process gave, and was killed before it synced it, is on the disk by then: Linux
+# writes what is dirty after 30 seconds.
+_WRITTEN_BACK_AFTER = 600.0
 # A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
 # on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
@@ -88,6 +91,8 @@ class LocalStore(ArtifactStore):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
         self._name = self._root.as_uri()
+        # Folders that were read while they were new or changing: see `_make_what_was_seen_durable`.
+        self._seen: dict[tuple[str, ...], object] = {}
 
     @property
     def name(self) -> str:
@@ -243,9 +248,13 @@ class LocalStore(ArtifactStore):
         try:
             folder = self._open_root(verb, key)
             try:
+                if verb in ("put", "delete"):
+                    self._make_what_was_seen_durable()
                 for name in folders:
                     outer, folder = folder, _enter(folder, name, make=verb == "put")
                     os.close(outer)
+                if verb in ("get", "head", "list"):
+                    self._note_as_seen(folder, folders)
                 yield folder
             finally:
                 os.close(folder)
@@ -253,6 +262,26 @@ class LocalStore(ArtifactStore):
             raise
         except OSError as error:
             raise self._translated(verb, key, error) from error
+
+    def _note_as_seen(self, folder: int, folders: Sequence[str]) -> None:
+        if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
+            self._seen[tuple(folders)] = object()
+
+    def _make_what_was_seen_durable(self) -> None:
+        """Sync the folders that were read, before anything is changed that may build on what was read there.
+
+        Whoever gave the names there may have been killed before its own sync. A run that reads nothing pays
+        nothing.
+        """
+        for folders, seen in list(self._seen.items()):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                folder = os.open(self._root.joinpath(*folders), _ROOT)
+                try:
+                    _sync(folder)
+                finally:
+                    os.close(folder)
+            if self._seen.get(folders) is seen:
+                self._seen.pop(folders, None)
 
     def _open_root(self, verb: str, key: str) -> int:
         try:

@@ -1,0 +1,109 @@
+"""A power cut after any call of a whole session, on a disk that reorders and loses all that is not synced.
+
+What is left is laid out, and brought to its end as after a kill: see ``tests/witness.py`` for what must hold.
+"""
+
+import contextlib
+import os
+from collections import Counter
+
+import pytest
+from stage import Stage
+
+from witness import POLICY, Ahead
+from writeahead.stores import local
+from writeahead.stores.local import LocalStore
+from writeahead.sweep import sweep
+
+
+@pytest.fixture(autouse=True)
+def _no_real_syncs(monkeypatch):
+    monkeypatch.setattr(local, "_sync", lambda file: None)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    stage = Stage(tmp_path)
+    with stage.recorder.recording():
+        yield stage
+    stage.recorder.close()
+    stage.adapter.close()
+
+
+@pytest.mark.parametrize("journal", ["every", "batched"])
+def test_a_session_outlives_a_power_cut(stage, journal):
+    stage.run(journal)
+    events = len(stage.recorder.events)
+    ends = stage.cut_everywhere()
+    print(f"{events} events, {ends.total()} states: {dict(ends)}")
+    assert ends["nothing planned"]
+    assert ends["completed"]
+    assert ends["no_resume_needed"]
+
+
+@pytest.mark.parametrize("planted", ["no sync of files", "no sync of folders"])
+def test_a_planted_bug_is_found(stage, planted):
+    stage.run()
+    events = stage.recorder.events
+    files = {event.other for event in events if event.kind == "make" and not event.mode}
+    stage.recorder.events = [
+        event
+        for event in events
+        if not (event.kind == "sync" and (event.inode in files) == (planted == "no sync of files"))
+    ]
+    with pytest.raises(AssertionError, match=r"after \d+ events"):
+        stage.cut_everywhere()
+
+
+NAMED = ["s1", "planned-writeback.json", "000001.json", "000003.json", "writeback.json"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_sweep_builds_on_a_killed_run_outlives_a_power_cut(stage, name):
+    """The run was killed when an artifact had its name, and its folder was not synced; others can see it."""
+    events, ends = _killed_then_swept(stage, name)
+    print(f"{name}: {events} events, {ends.total()} states: {dict(ends)}")
+    assert ends.total() > 5
+
+
+@pytest.mark.skipif(os.environ.get("WRITEAHEAD_TESTS") != "full", reason="takes a minute or two")
+@pytest.mark.timeout(900)
+def test_what_a_sweep_builds_on_a_run_killed_at_any_call_outlives_a_power_cut(stage):
+    stage.run()
+    ends = Counter()
+    for kills in range(len(stage.recorder.events)):
+        ends += _swept_after(stage, kills)[1]
+    print(f"{kills + 1} kills, {ends.total()} states: {dict(ends)}")
+    assert ends.total() > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("000003.json", "missing from the journal"), ("writeback.json", "it can't be found any more")],
+)
+def test_what_was_only_seen_is_not_relied_on(stage, monkeypatch, name, says):
+    """Planted: what another process left unsynced is built on as it is."""
+    monkeypatch.setattr(LocalStore, "_make_what_was_seen_durable", lambda self: None)
+    with pytest.raises(AssertionError, match=says):
+        _killed_then_swept(stage, name)
+
+
+def _killed_then_swept(stage, name):
+    stage.run()
+    return _swept_after(stage, next(n for n, e in enumerate(stage.recorder.events) if name in _given(e)) + 1)
+
+
+def _swept_after(stage, kill):
+    """How many events there were, and how it ended, if the power is cut after a killed run was swept."""
+    again = Stage(stage.folder / f"again-{kill}")
+    with again.recorder.recording(), contextlib.closing(again.recorder), contextlib.closing(again.adapter):
+        with again.recorder.killed_after(kill):
+            again.run()
+        means = {"store": LocalStore(again.recorder.root), "adapter": again.adapter, "policy": POLICY}
+        for found in sweep(clock=Ahead(1), **means):
+            again.recorder.note(("returned", str(found.report and found.report.status)))
+        return len(again.recorder.events), again.cut_everywhere(first=kill)
+
+
+def _given(event):
+    return {"link": event.name, "rename": event.new}.get(event.kind, "").split()
