@@ -69,7 +69,7 @@ def servers(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """The adapter contract on the servers of others, SAP CAP (it takes node 20) and Tryton, and on the simulator."""
+    """The adapter contract on SAP CAP (it takes node 20), on Tryton, and on the simulator."""
     _install(session, "test")
     session.install("trytond>=8.2,<8.3", "trytond_party>=8.2,<8.3")
     cap = Path(session.create_tmp()) / "cap"
