@@ -1,8 +1,9 @@
-"""Three kinds of operation on Dataverse, each proved harmless to replay by a conditional PATCH.
+"""The kinds of operation on Dataverse, each proved harmless to replay by a conditional PATCH.
 
-A phone call and a task are created under a GUID of ours with ``If-None-Match: *``; a queue row is updated
-with ``If-Match`` and the version that planning saw. Both answer 412 where that does not hold ("Perform
-conditional operations using the Web API", learn.microsoft.com).
+A row is created under a GUID of ours with ``If-None-Match: *``, and updated with ``If-Match`` and the version
+that planning saw. Both answer 412 where that does not hold ("Perform conditional operations using the Web
+API", learn.microsoft.com). There are kinds for rows of any table that the mapping declares, and named ones in
+an outbound-call service's words, which are mapped onto them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,20 @@ from pydantic import BaseModel
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import TransactionalAdapter, emits
+from writeahead.adapters.dataverse.baselines import Draft, with_baselines
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.credentials import TokenSource
 from writeahead.adapters.dataverse.discover import discover
-from writeahead.adapters.dataverse.mapping import Table, TableMapping
+from writeahead.adapters.dataverse.generic import (
+    completion,
+    phone_warnings,
+    row_write,
+    table_of,
+    with_owner,
+    with_targets,
+)
+from writeahead.adapters.dataverse.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.names import ETAG
 from writeahead.adapters.dataverse.payloads import (
@@ -27,18 +37,30 @@ from writeahead.adapters.dataverse.payloads import (
     PhoneCallActivity,
     QueueStatusUpdate,
     RowWrite,
+    Scalar,
     Task,
 )
 from writeahead.adapters.dataverse.protection import Protection
-from writeahead.adapters.dataverse.rows import create_row, read_baselines, update_row
+from writeahead.adapters.dataverse.row_payloads import (
+    CompleteActivity,
+    CreateRow,
+    RowReference,
+    UpdateRow,
+    UpsertRow,
+)
+from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
+from writeahead.adapters.dataverse.tables import Table
 from writeahead.errors import InvalidInput, NotReady
-from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
+from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
 
+# The kinds that create a row, and the field of the payload that names its table, if it is not the kind's.
+_CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
+
 
 class DataverseAdapter(TransactionalAdapter):
-    """Writes phone calls, tasks and the status of queue rows into one Dataverse environment.
+    """Writes rows into one Dataverse environment: those of declared tables, phone calls, tasks, queue rows.
 
     Safe to share between threads, and to use after a fork. Close it, or use it as a context manager.
 
@@ -109,36 +131,59 @@ class DataverseAdapter(TransactionalAdapter):
             NotReady: Credentials are missing or refused, or rows to update are missing; all of them at once.
             TransientDataverseError: The service could not be read now.
         """
-        planned = super().plan(operations)
+        planned = super().plan(with_targets(operations, _CREATES))
+        drafts = [self._draft(item) for item in planned]
         client = self._ready()
         client.sign_in()
-        updates = [item for item in planned if item.replay is ReplayClass.CONDITIONAL_UPDATE]
-        writes = [(self._mapping.kinds[item.kind], RowWrite.model_validate(item.payload)) for item in updates]
-        baselines = dict(
-            zip((item.id for item in updates), read_baselines(client, writes), strict=True),
-        )
+        # The readiness gate belongs here: it holds `drafts` against live definitions before rows are read.
         return [
-            item.model_copy(update={"precondition": baselines[item.id].model_dump(mode="json")})
-            if item.id in baselines
-            else item
-            for item in planned
+            item.model_copy(
+                update={
+                    "payload": draft.write.model_dump(mode="json"),
+                    "precondition": draft.baseline.model_dump(mode="json") if draft.baseline else None,
+                    "warnings": draft.warnings,
+                }
+            )
+            for item, draft in zip(planned, with_baselines(client, drafts), strict=True)
         ]
 
     def plan_phone_call_activity(
         self, payload: PhoneCallActivity, operation: KeyedOperation
     ) -> PlannedOperation:
         """Translate a phone call."""
-        return self._plan_write(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return self._plan_named(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
 
     def plan_task(self, payload: Task, operation: KeyedOperation) -> PlannedOperation:
         """Translate a task."""
-        return self._plan_write(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return self._plan_named(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
 
     def plan_queue_status_update(
         self, payload: QueueStatusUpdate, operation: KeyedOperation
     ) -> PlannedOperation:
         """Translate the update of a queue row; `plan` adds its baseline."""
-        return self._plan_write(payload, operation, payload.row_id, ReplayClass.CONDITIONAL_UPDATE)
+        return self._plan_named(payload, operation, payload.row_id, ReplayClass.CONDITIONAL_UPDATE)
+
+    def plan_create_row(self, payload: CreateRow, operation: KeyedOperation) -> PlannedOperation:
+        """Translate a new row; it belongs to the mapping's default owner if none is named."""
+        columns = with_owner(self._mapping, operation, payload)
+        return self._plan_row(payload.table, columns, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+
+    def plan_update_row(self, payload: UpdateRow, operation: KeyedOperation) -> PlannedOperation:
+        """Translate the update of a row; `plan` adds its baseline."""
+        row = payload.row_id or payload.key or idempotency_key(operation.session_id, payload.operation or "")
+        return self._plan_row(payload.table, payload.columns, operation, row, ReplayClass.CONDITIONAL_UPDATE)
+
+    def plan_upsert_row(self, payload: UpsertRow, operation: KeyedOperation) -> PlannedOperation:
+        """Translate an upsert; `plan` adds its baseline if the table watches anything."""
+        row = payload.row_id or payload.key or {}
+        return self._plan_row(payload.table, payload.columns, operation, row, ReplayClass.UPSERT)
+
+    def plan_complete_activity(
+        self, payload: CompleteActivity, operation: KeyedOperation
+    ) -> PlannedOperation:
+        """Translate a completion into an update; `plan` adds its baseline."""
+        write = completion(self._mapping, operation, payload)
+        return _planned(operation, write, ReplayClass.CONDITIONAL_UPDATE)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_phone_call_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
@@ -150,47 +195,95 @@ class DataverseAdapter(TransactionalAdapter):
         """Create the task. Raises: as `create_row`; InvalidInput if the mapping does not approve it."""
         return self._create(payload, operation)
 
+    @emits(ReplayClass.CREATE_WITH_KEY)
+    def emit_create_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
+        """Create the row. Raises: as `create_row`; InvalidInput if the mapping does not approve it."""
+        return self._create(payload, operation)
+
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_queue_status_update(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Update the queue row. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
-        table = self._approved(payload, operation)
-        return update_row(self._ready(), table, payload, _baseline(operation, table))
+        return self._update(payload, operation)
+
+    @emits(ReplayClass.CONDITIONAL_UPDATE)
+    def emit_update_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
+        """Update the row. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
+        return self._update(payload, operation)
+
+    @emits(ReplayClass.CONDITIONAL_UPDATE)
+    def emit_complete_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
+        """Close the activity. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
+        return self._update(payload, operation)
+
+    @emits(ReplayClass.UPSERT)
+    def emit_upsert_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
+        """Upsert the row. Raises: as `upsert_row`; InvalidInput if the mapping does not approve it."""
+        item = self._together(operation)
+        return upsert_row(self._ready(), item.table, payload, item.baseline)
 
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_together`, and as `emit`."""
-        return emit_together(self._ready(), [self._together(operation) for operation in operations])
+        client = self._ready()
+        items = [self._together(operation) for operation in operations]
+        # Where every column is preserved there is nothing to write; the row must be as it was all the same.
+        receipts = {
+            item.operation: update_row(client, item.table, item.write, item.baseline)
+            for item in items
+            if item.baseline is not None and not item.write.columns
+        }
+        rest = [item for item in items if item.operation not in receipts]
+        if rest:
+            written = zip(rest, emit_together(client, rest), strict=True)
+            receipts |= {item.operation: receipt for item, receipt in written}
+        return [receipts[item.operation] for item in items]
 
     def _together(self, operation: PlannedOperation) -> TogetherItem:
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)
-        if operation.replay is ReplayClass.CONDITIONAL_UPDATE:
-            return TogetherItem(table, write, _baseline(operation, table), operation.replay)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise _unfit(operation, "row_id is not the operation's key")
-        return TogetherItem(table, write, None, operation.replay)
+        return TogetherItem(operation.id, table, write, _baseline(operation, table, write), operation.replay)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        table = self._approved(write, operation)
-        if write.row_id != operation.key:
-            raise _unfit(operation, "row_id is not the operation's key")
-        return create_row(self._ready(), table, write)
+        item = self._together(operation)
+        return create_row(self._ready(), item.table, write, item.baseline.later if item.baseline else ())
 
-    def _plan_write(
+    def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
+        item = self._together(operation)
+        assert item.baseline is not None
+        return update_row(self._ready(), item.table, write, item.baseline)
+
+    def _plan_named(
         self, payload: BaseModel, operation: KeyedOperation, row_id: str, replay: ReplayClass
     ) -> PlannedOperation:
         write = self._mapping.write(operation, row_id, payload)
-        return PlannedOperation(
-            id=operation.id,
-            kind=operation.kind,
-            key=operation.key,
-            payload=write.model_dump(mode="json"),
-            replay=replay,
+        phones = {"phone_number": getattr(payload, "phone_number", None)}
+        return _planned(operation, write, replay, phone_warnings(phones))
+
+    def _plan_row(
+        self,
+        name: str,
+        columns: Mapping[str, RowReference | Scalar],
+        operation: KeyedOperation,
+        row: str | Mapping[str, Scalar],
+        replay: ReplayClass,
+    ) -> PlannedOperation:
+        write = row_write(self._mapping, operation, name, columns, row)
+        phones = self._mapping.declared(name, operation.id).phones
+        return _planned(
+            operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
         )
+
+    def _draft(self, item: PlannedOperation) -> Draft:
+        write = RowWrite.model_validate(item.payload)
+        return Draft(item.id, self._approved(write, item), write, item.replay, warnings=item.warnings)
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
         """Check what came out of an artifact as if it came from a stranger."""
-        table = self._mapping.table(operation.kind, operation.id)
+        table = table_of(self._mapping, operation.kind, operation.id, write)
+        if table is None:
+            raise _unfit(operation, f"its table is none that mapping {self._mapping.name} has for its kind")
         problem = table.problem_of(write)
         if problem:
             raise _unfit(operation, f"{problem} by mapping {self._mapping.name}")
@@ -202,15 +295,45 @@ class DataverseAdapter(TransactionalAdapter):
         return self._client
 
 
-def _baseline(operation: PlannedOperation, table: Table) -> Baseline:
+def _baseline(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
+    """The baseline of a planned write, checked; None for one that needs none."""
+    creates = operation.replay is ReplayClass.CREATE_WITH_KEY
+    if operation.precondition is None and (
+        creates or (operation.replay is ReplayClass.UPSERT and not table.watches())
+    ):
+        return None
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise _unfit(operation, "the precondition is no baseline")
+    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        return baseline
+    if baseline.etag is None:
+        # A row that an operation before this one makes: what that leaves behind is watched.
+        if (
+            baseline.absent
+            or not baseline.guarded
+            or not set(table.marker_columns()) <= set(baseline.guarded)
+        ):
+            raise _unfit(operation, "the precondition guards too little")
+        return baseline
     if not ETAG.fullmatch(baseline.etag):
         raise _unfit(operation, "the precondition holds no ETag")
-    if set(baseline.guarded) != set(table.baseline_columns()):
+    if set(baseline.guarded) != set(table.baseline_columns(write.columns)):
         raise _unfit(operation, "the precondition guards other columns than the mapping")
     return baseline
+
+
+def _planned(
+    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
+) -> PlannedOperation:
+    return PlannedOperation(
+        id=operation.id,
+        kind=operation.kind,
+        key=operation.key,
+        payload=write.model_dump(mode="json"),
+        replay=replay,
+        warnings=warnings,
+    )
 
 
 def _unfit(operation: PlannedOperation, problem: str) -> InvalidInput:

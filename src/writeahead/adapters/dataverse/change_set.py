@@ -16,15 +16,16 @@ from writeahead.adapters.dataverse.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.mapping import Table
 from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.rows import (
-    _is_ours,
-    _read_back,
-    _require_same_content,
-    _same,
-    _where,
+    changed_columns,
+    is_created_by_us,
+    is_ours,
+    is_written,
+    read_back,
+    require_same_content,
 )
+from writeahead.adapters.dataverse.tables import Table
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt, ReplayClass
 
@@ -40,12 +41,14 @@ class TogetherItem:
     """One write of a transaction.
 
     Attributes:
+        operation: The id of the operation that this is.
         table: Of the mapping.
         write: What is written.
         baseline: What the row was like; for an update.
         replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
     """
 
+    operation: str
     table: Table
     write: RowWrite
     baseline: Baseline | None
@@ -54,12 +57,26 @@ class TogetherItem:
     @property
     def place(self) -> tuple[str, str]:
         """The row."""
-        return self.write.entity_set, self.write.row_id
+        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
 
     @property
-    def operation(self) -> str:
-        """The id of the operation that this is."""
-        return str(self.write.columns[self.table.marker.operation])
+    def creates(self) -> bool:
+        """Whether the row must not be there before."""
+        absent = self.baseline is not None and self.baseline.absent
+        return absent or self.replay is ReplayClass.CREATE_WITH_KEY
+
+    @property
+    def bears_witness(self) -> bool:
+        """Whether its row alone can tell that it was written: by a marker, or a GUID that is ours."""
+        return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
+
+    def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
+        """Whether a row shows that this was written."""
+        if self.replay is ReplayClass.CREATE_WITH_KEY:
+            return is_created_by_us(row, self.table, self.write, later)
+        if self.table.marker is not None:
+            return is_ours(row.columns, self.table, self.write, later)
+        return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))
 
 
 def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> list[Receipt]:
@@ -79,7 +96,11 @@ def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> lis
     if any(_was_written(item, items) for item in items):
         # Planned anew after the artifacts of a finished run were lost.
         return _already(items, {})
-    etags = {item.place: item.baseline.etag for item in reversed(items) if item.baseline is not None}
+    etags = {
+        item.place: item.baseline.etag
+        for item in reversed(items)
+        if item.baseline is not None and item.baseline.etag is not None
+    }
     for _ in ("as planned", "rebased"):
         try:
             results = client.change_set(_parts(items, etags))
@@ -93,13 +114,17 @@ def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> lis
         if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
             raise refused
         rows: dict[tuple[str, str], Row | None] = {}
+        found = []
         for item in items:
-            guarded = item.baseline.guarded if item.baseline else None
-            row = _read_back(client, item.table, item.write, refused, also=guarded)
+            row = read_back(client, item.table, item.write, refused, item.baseline)
             rows.setdefault(item.place, row)
-            later = _later(item, items)
-            if row is not None and _is_ours(row.columns, item.table, item.write, later):
+            found.append(row is not None and item.is_found_in(row, _later(item, items)))
+            if found[-1] and item.bears_witness:
                 return _already(items, rows)
+        # Values that are as ours would be are no proof, for they may have been so before: unless there is
+        # nothing else to go by, and all are.
+        if all(found) and not any(item.bears_witness for item in items):
+            return _already(items, rows)
         etags = _versions_to_rebase_on(items, etags, rows, refused)
     raise ConflictError("somebody else keeps changing the rows of this transaction")
 
@@ -110,14 +135,13 @@ def _parts(items: Sequence[TogetherItem], etags: Mapping[tuple[str, str], str]) 
     for item in items:
         first = item.place not in seen
         seen.add(item.place)
-        update = item.replay is ReplayClass.CONDITIONAL_UPDATE
         parts.append(
             Part(
                 item.write.entity_set,
-                item.write.row_id,
+                item.write.address,
                 item.write.columns,
-                if_match=etags[item.place] if first and update else None,
-                create_only=first and item.replay is ReplayClass.CREATE_WITH_KEY,
+                if_match=etags.get(item.place) if first else None,
+                create_only=first and item.creates,
                 # The part before it has checked the row, and has given it another version.
                 update_only=not first,
             )
@@ -144,8 +168,13 @@ def _versions_to_rebase_on(
     found = {place: row.etag for place, row in rows.items() if place in etags and row and row.etag}
     if found.keys() != etags.keys():
         raise refused
-    if found != etags:
+    if found != etags and any(item.bears_witness for item in items):
         return found
+    if found != etags:
+        raise ConflictError(
+            "rows have other versions, and without marker columns nobody can tell by whom: look at them, and"
+            " write what is missing in a new session"
+        )
     if isinstance(refused, RowNotFound):
         raise refused  # a lookup points to none
     raise TransientDataverseError(
@@ -159,26 +188,24 @@ def _versions_to_rebase_on(
 
 def _conflict(item: TogetherItem, row: Row | None) -> str | None:
     """What somebody else did to a row, so that it can't be written."""
-    where = f"operation {item.operation}: {_where(item.write)}"
-    if item.replay is ReplayClass.CREATE_WITH_KEY:
+    where = f"operation {item.operation}: {item.write.where}"
+    if item.creates:
         return None if row is None else f"{where}: the row exists and was written by somebody else"
     if item.baseline is None:
         return None
     if row is None:
         return f"{where}: the row is gone"
-    changed = [
-        name for name, value in item.baseline.guarded.items() if not _same(row.columns.get(name), value)
-    ]
-    return f"{where}: changed by somebody else: {', '.join(sorted(changed))}" if changed else None
+    changed = changed_columns(row, item.baseline)
+    return f"{where}: changed by somebody else: {', '.join(changed)}" if changed else None
 
 
 def _was_written(item: TogetherItem, items: Sequence[TogetherItem]) -> bool:
     """Whether planning found a row as this session leaves it."""
     if item.baseline is None:
         return False
-    ours = _is_ours(item.baseline.guarded, item.table, item.write, _later(item, items))
+    ours = is_ours(item.baseline.guarded, item.table, item.write, _later(item, items))
     if ours:
-        _require_same_content(item.baseline, item.table, item.write)
+        require_same_content(item.baseline, item.table, item.write)
     return ours
 
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from writeahead.adapters.dataverse.client import DataverseClient
-from writeahead.adapters.dataverse.mapping import OptionSet, Table
 from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.metadata import ColumnInfo, TableInfo, entity_sets, read_tables
+from writeahead.adapters.dataverse.tables import KindTable, OptionSet
 from writeahead.errors import InvalidInput
 
 __all__ = ["discover"]
@@ -83,7 +83,7 @@ def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence
     return "\n".join(lines) + "\n"
 
 
-def _kind(kind: str, default: Table, info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
+def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
     yield f"[kinds.{kind}]"
     yield f"entity_set = {_text(info.entity_set)}"
     yield f"key = {_text(info.key)}"
@@ -190,7 +190,7 @@ def _points(info: TableInfo, navigation: str, entity_set: str, targets: Mapping[
     )
 
 
-def _marker(info: TableInfo, default: Table | None) -> Iterator[str]:
+def _marker(info: TableInfo, default: KindTable | None) -> Iterator[str]:
     """The two columns that tell our rows: those of the default mapping, or two that look like it."""
     names = default.marker.columns if default is not None and default.marker is not None else []
     if not names or not all(name in info.columns for name in names):

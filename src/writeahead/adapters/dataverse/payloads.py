@@ -3,6 +3,7 @@
 None in a field means: leave it alone. Which columns the fields become is the mapping's affair.
 """
 
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -182,33 +183,65 @@ INPUTS: dict[str, type[BaseModel]] = {
 }
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 class RowWrite(_Input):
-    """One write to one row, exactly as it is issued: ``PATCH /<entity_set>(<row_id>)`` with these columns.
+    """One write to one row, exactly as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
 
     It comes back from an artifact, so it is checked against the mapping once more before it is sent.
 
     Attributes:
         entity_set: The table's.
         row_id: The row's GUID.
+        key: The columns of an alternate key with their values, where the GUID is not known.
         columns: The body: logical names, or ``<navigation property>@odata.bind`` for a lookup.
+        table: What the mapping calls the table, ``tables.account``; None for the one of the named kind.
     """
 
     entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
-    row_id: Guid
-    columns: dict[str, Scalar] = Field(min_length=1)
+    row_id: Guid | None = Field(default=None, exclude_if=_is_none)
+    key: dict[str, Scalar] | None = Field(default=None, exclude_if=_is_none)
+    columns: dict[str, Scalar]
+    table: str | None = Field(default=None, exclude_if=_is_none, max_length=200)
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.row_id is None) == (not self.key):
+            raise ValueError("either row_id or key must say which row it is")
+        return self
+
+    @property
+    def address(self) -> str | Mapping[str, Scalar]:
+        """What the row is addressed by."""
+        return self.row_id if self.row_id is not None else self.key or {}
+
+    @property
+    def where(self) -> str:
+        """The row, for messages: without the values of a key, which are contents of a record."""
+        return (
+            f"{self.entity_set}({self.row_id or ','.join(f'{name}=...' for name in sorted(self.key or {}))})"
+        )
 
 
 class Baseline(_Input):
     """What a row was like when the plan was made; persisted as the operation's precondition.
 
     Attributes:
-        etag: Its version.
+        etag: Its version; None if there was no row yet.
         guarded: The columns that nobody else may have changed, with their values. Where an earlier operation
             of the same session writes the row, they are what it leaves behind.
         later: Ids of later operations of the session on this row: finding one in the row's marker proves
             that this one was applied.
+        absent: There was no row, and no operation before this one makes it.
     """
 
-    etag: str = Field(min_length=1, max_length=200)
+    etag: str | None = Field(default=None, min_length=1, max_length=200)
     guarded: dict[str, Scalar]
     later: tuple[str, ...] = ()
+    absent: bool = Field(default=False, exclude_if=_is_false)

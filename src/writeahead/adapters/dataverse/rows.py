@@ -1,12 +1,14 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
 Whoever writes a row leaves a marker in it: the ids of session and operation. Where the service refuses a
-write, the row is read back, and the marker tells our own earlier write from somebody else's.
+write, the row is read back, and the marker tells our own earlier write from somebody else's. A table may have
+no columns for it; docs/decisions/0007-rows-without-a-marker.md tells what proves a replay then.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import TypeAlias
 
 from writeahead.adapters.dataverse.client import DataverseClient, Row
 from writeahead.adapters.dataverse.errors import (
@@ -15,52 +17,77 @@ from writeahead.adapters.dataverse.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.mapping import Table
-from writeahead.adapters.dataverse.payloads import Baseline, RowWrite, Scalar
-from writeahead.errors import Applied, ConflictError, NotReady
+from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.tables import Table
+from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt
 
-__all__ = ["create_row", "read_baselines", "update_row"]
+__all__ = [
+    "changed_columns",
+    "create_row",
+    "is_created_by_us",
+    "is_ours",
+    "is_written",
+    "read_back",
+    "require_same_content",
+    "update_row",
+    "upsert_row",
+]
+
+_Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
 
 
-def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receipt:
+def create_row(client: DataverseClient, table: Table, write: RowWrite, later: Sequence[str] = ()) -> Receipt:
     """Create a row under its planned GUID; one that this operation created before counts as created.
+
+    Args:
+        client: Of the environment.
+        table: Of the mapping.
+        write: The row.
+        later: Ids of later operations of the session on it, which leave their own marker.
 
     Raises:
         ConflictError: The GUID is taken by a row that this operation did not write.
         TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
-    try:
-        etag = client.patch(write.entity_set, write.row_id, write.columns, create_only=True)
-    except PermanentDataverseError as error:
-        refused: PermanentDataverseError | TransientDataverseError = error
-    except TransientDataverseError as error:
-        if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise
-        # It may be because the row is there, and then it would be so each time. SAP CAP is such a server.
-        refused = error
-    else:
-        return Receipt(remote_id=write.row_id, remote_version=etag)
-    # Not after a 412 only: a duplicate rule or a validation may have met what an earlier attempt made.
-    row = _read_back(client, table, write, refused)
-    if row is None:
-        # Taken a moment ago, and free now.
-        if isinstance(refused, PreconditionFailed):
-            raise TransientDataverseError(
-                refused.method,
-                refused.path,
-                refused.status,
-                detail="the row was there and is gone",
-                applied=Applied.NO,
-            )
-        raise refused
-    if _is_ours(row.columns, table, write) and _guid(row.columns.get(table.key)) == write.row_id:
-        return _already(write, row)
-    raise ConflictError(f"{_where(write)}: the row exists and was written by somebody else")
+    created = _create(client, table, write)
+    if isinstance(created, Receipt):
+        return created
+    if is_created_by_us(created, table, write, later):
+        return _already(write, created)
+    raise ConflictError(f"{write.where}: the row exists and was written by somebody else")
+
+
+def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None) -> Receipt:
+    """Create a row, or update it if it is there.
+
+    Where the table watches columns, planning has seen whether the row is there, and only that is done: it is
+    created, or updated as by `update_row`. Else it is one request that writes these columns over whatever is
+    in them.
+
+    Raises:
+        ConflictError: Somebody else made the row, wrote a guarded column of it, or removed it.
+        TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+    """
+    if baseline is None:
+        version = client.patch(write.entity_set, write.address, write.columns)
+        return _receipt(client, table, write, version)
+    if not baseline.absent:
+        return update_row(client, table, write, baseline)
+    created = _create(client, table, write)
+    if isinstance(created, Receipt):
+        return created
+    if is_written(created.columns, table, write, baseline):
+        return Receipt(
+            remote_id=_guid(created.columns.get(table.key)),
+            remote_version=created.etag,
+            outcome="already_applied",
+        )
+    raise ConflictError(f"{write.where}: somebody else has made the row since it was planned")
 
 
 def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline) -> Receipt:
-    """Update a row that is as the plan saw it; never create it.
+    """Update a row that is as the plan saw it, or as an operation before this one made it; never create it.
 
     If it has another version by now, it is read back: written by this operation = applied; guarded columns
     unchanged = the update is sent once more, for that version; else a conflict.
@@ -69,122 +96,67 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         ConflictError: Somebody else wrote a guarded column, or the row is gone. It names columns, not values.
         TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
-    if _is_ours(baseline.guarded, table, write, baseline.later):
+    if is_ours(baseline.guarded, table, write, baseline.later):
         # Planned anew after the artifacts of a finished run were lost.
-        _require_same_content(baseline, table, write)
+        require_same_content(baseline, table, write)
         return Receipt(remote_id=write.row_id, remote_version=baseline.etag, outcome="already_applied")
     etag = baseline.etag
+    if etag is None or not write.columns:
+        row = client.get_row(write.entity_set, write.address, _read(table, write, baseline))
+        if row is not None and is_written(row.columns, table, write, baseline):
+            return _already(write, row)
+        etag = _unchanged_version(write, baseline, row)
     for _ in ("as planned", "rebased"):
         try:
-            version = client.patch(write.entity_set, write.row_id, write.columns, if_match=etag)
+            version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
         except PermanentDataverseError as error:
             refused = error
         else:
             return Receipt(remote_id=write.row_id, remote_version=version)
-        row = _read_back(client, table, write, refused, also=baseline.guarded)
-        if row is not None and _is_ours(row.columns, table, write, baseline.later):
+        row = read_back(client, table, write, refused, baseline)
+        if row is not None and is_written(row.columns, table, write, baseline):
             return _already(write, row)
-        etag = _version_to_rebase_on(write, baseline, refused, row)
-    raise ConflictError(f"{_where(write)}: somebody else keeps changing the row")
+        etag = _version_to_rebase_on(table, write, baseline, refused, row)
+    raise ConflictError(f"{write.where}: somebody else keeps changing the row")
 
 
-def _require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
-    """Tell a repeat of this update from another one under the same ids, as far as guarded columns show it."""
-    if not _is_ours(baseline.guarded, table, write):
+def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
+    """Tell a repeat of this update from another one under the same ids, as far as guarded columns show it.
+
+    Raises:
+        ConflictError: The row has other content than this update would have left.
+    """
+    if not is_ours(baseline.guarded, table, write):
         return  # a later operation of the session has been at the row
     other = [
         name
-        for name, value in write.columns.items()
+        for name, value in table.leaves(write.columns).items()
         if name in baseline.guarded and not _same(baseline.guarded[name], value)
     ]
     if other:
         raise ConflictError(
-            f"{_where(write)}: this session wrote it before with other content: {', '.join(sorted(other))}"
+            f"{write.where}: this session wrote it before with other content: {', '.join(sorted(other))}"
         )
 
 
-def read_baselines(client: DataverseClient, writes: Sequence[tuple[Table, RowWrite]]) -> list[Baseline]:
-    """Read what the rows of some updates are like now, each row once.
-
-    Returns:
-        The baseline of each update, in order.
-
-    Raises:
-        NotReady: Rows are missing or may not be read; it names them all.
-        TransientDataverseError: A row could not be read now.
-    """
-    rows: dict[tuple[str, str], Row] = {}
-    problems: list[str] = []
-    for table, write in writes:
-        place = (write.entity_set, write.row_id)
-        if place in rows:
-            continue
-        try:
-            row = client.get_row(*place, [table.key, *table.baseline_columns()])
-        except PermanentDataverseError as error:
-            problems.append(f"{_where(write)} can't be read: {error}")
-            continue
-        if row is None:
-            problems.append(f"{_where(write)} does not exist")
-        elif row.etag is None:
-            problems.append(f"{_where(write)} has no ETag: enable optimistic concurrency for its table")
-        else:
-            rows[place] = row
-    if problems:
-        raise NotReady(*problems)
-    return _baselines(writes, rows)
-
-
-def _baselines(
-    writes: Sequence[tuple[Table, RowWrite]], rows: Mapping[tuple[str, str], Row]
-) -> list[Baseline]:
-    found = []
-    expected: dict[tuple[str, str], dict[str, Scalar]] = {}
-    for position, (table, write) in enumerate(writes):
-        place = (write.entity_set, write.row_id)
-        row = rows[place]
-        values = expected.setdefault(
-            place, {name: row.columns.get(name) for name in table.baseline_columns()}
-        )
-        later = [
-            str(after.columns[owner.marker.operation])
-            for owner, after in writes[position + 1 :]
-            if (after.entity_set, after.row_id) == place
-        ]
-        assert row.etag is not None
-        found.append(Baseline(etag=row.etag, guarded=dict(values), later=tuple(later)))
-        if not _is_ours(values, table, write, later):
-            # The session's next update of this row meets what this one leaves behind.
-            values.update({name: value for name, value in write.columns.items() if name in values})
-    return found
-
-
-def _version_to_rebase_on(
-    write: RowWrite, baseline: Baseline, refused: PermanentDataverseError, row: Row | None
-) -> str:
-    if row is None and isinstance(refused, PreconditionFailed | RowNotFound):
-        raise ConflictError(f"{_where(write)}: the row is gone")
-    if row is None or not isinstance(refused, PreconditionFailed):
-        raise refused
-    changed = [name for name, value in baseline.guarded.items() if not _same(row.columns.get(name), value)]
-    if changed:
-        raise ConflictError(f"{_where(write)}: changed by somebody else: {', '.join(sorted(changed))}")
-    if row.etag is None:
-        raise refused
-    return row.etag
-
-
-def _read_back(
+def read_back(
     client: DataverseClient,
     table: Table,
     write: RowWrite,
-    refused: PermanentDataverseError | TransientDataverseError,
-    also: Mapping[str, Scalar] | None = None,
+    refused: _Refusal,
+    baseline: Baseline | None = None,
 ) -> Row | None:
-    """Read a row whose write was refused. None if it is not there."""
-    select = list(dict.fromkeys([table.key, *table.marker.columns, *(also or {})]))
+    """Read a row whose write was refused.
+
+    Returns:
+        None if it is not there.
+
+    Raises:
+        TransientDataverseError: It could not be read now.
+        PermanentDataverseError: ``refused``, since the row may not be read.
+    """
     try:
-        return client.get_row(write.entity_set, write.row_id, select)
+        return client.get_row(write.entity_set, write.address, _read(table, write, baseline))
     except TransientDataverseError as error:
         # This request was refused; an earlier one may have been applied, and that could not be found out.
         error.applied = Applied.UNKNOWN
@@ -193,8 +165,10 @@ def _read_back(
         raise refused from None
 
 
-def _is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
-    """Whether a row was last written by this operation, or by one that comes after it in the same session."""
+def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
+    """Whether a row's marker is this operation's, or of one that comes after it in the same session."""
+    if table.marker is None:
+        return False
     session, operation = table.marker.columns
     return columns.get(session) == write.columns[session] and columns.get(operation) in {
         write.columns[operation],
@@ -202,12 +176,105 @@ def _is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later
     }
 
 
+def is_created_by_us(row: Row, table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
+    """Whether a row under the GUID of a create is that create's.
+
+    The GUID is made of session and operation; where there is no marker, it alone tells.
+    """
+    is_same = _guid(row.columns.get(table.key)) == write.row_id
+    return is_same and (table.marker is None or is_ours(row.columns, table, write, later))
+
+
+def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, baseline: Baseline) -> bool:
+    """Whether an update took effect: its marker is there, or else its values and nothing else."""
+    if table.marker is not None:
+        return is_ours(columns, table, write, baseline.later)
+    ours = table.leaves(write.columns)
+    rest = {name: value for name, value in baseline.guarded.items() if name not in ours}
+    return bool(ours) and all(_same(columns.get(name), value) for name, value in {**rest, **ours}.items())
+
+
+def changed_columns(row: Row, baseline: Baseline) -> list[str]:
+    """The guarded columns that are not as they were, by name."""
+    return sorted(name for name, value in baseline.guarded.items() if not _same(row.columns.get(name), value))
+
+
+def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | Row:
+    """Create a row; or return the one that stands in the way."""
+    try:
+        etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
+    except PermanentDataverseError as error:
+        refused: _Refusal = error
+    except TransientDataverseError as error:
+        if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        # It may be because the row is there, and then it would be so each time. SAP CAP is such a server.
+        refused = error
+    else:
+        return _receipt(client, table, write, etag)
+    # Not after a 412 only: a duplicate rule or a validation may have met what an earlier attempt made.
+    row = read_back(client, table, write, refused)
+    if row is not None:
+        return row
+    # Taken a moment ago, and free now.
+    if isinstance(refused, PreconditionFailed):
+        raise TransientDataverseError(
+            refused.method,
+            refused.path,
+            refused.status,
+            detail="the row was there and is gone",
+            applied=Applied.NO,
+        )
+    raise refused
+
+
+def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: str | None) -> Receipt:
+    if write.row_id is not None:
+        return Receipt(remote_id=write.row_id, remote_version=version)
+    # By an alternate key: the service has chosen the GUID.
+    try:
+        row = client.get_row(write.entity_set, write.address, [table.key])
+    except TransientDataverseError as error:
+        error.applied = Applied.UNKNOWN
+        raise
+    return Receipt(remote_id=_guid(row.columns.get(table.key)) if row else None, remote_version=version)
+
+
+def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> str:
+    if row is None:
+        raise ConflictError(f"{write.where}: the row is gone")
+    changed = changed_columns(row, baseline)
+    if changed:
+        raise ConflictError(f"{write.where}: changed by somebody else: {', '.join(changed)}")
+    if row.etag is None:
+        raise ConflictError(f"{write.where}: the row has no ETag, so nobody can tell whether it changes")
+    return row.etag
+
+
+def _version_to_rebase_on(
+    table: Table, write: RowWrite, baseline: Baseline, refused: PermanentDataverseError, row: Row | None
+) -> str:
+    if row is None and not isinstance(refused, PreconditionFailed | RowNotFound):
+        raise refused
+    if row is not None and not isinstance(refused, PreconditionFailed):
+        raise refused
+    etag = _unchanged_version(write, baseline, row)
+    if table.marker is None and baseline.etag is not None:
+        raise ConflictError(
+            f"{write.where}: its version changed, and without marker columns nobody can tell by whom: look at"
+            " the row, and write what is missing in a new session"
+        )
+    return etag
+
+
+def _read(table: Table, write: RowWrite, baseline: Baseline | None) -> list[str]:
+    guarded = baseline.guarded if baseline else {}
+    content = {} if table.marker else table.leaves(write.columns)
+    return list(dict.fromkeys([table.key, *table.marker_columns(), *guarded, *content]))
+
+
 def _already(write: RowWrite, row: Row) -> Receipt:
     return Receipt(remote_id=write.row_id, remote_version=row.etag, outcome="already_applied")
-
-
-def _where(write: RowWrite) -> str:
-    return f"{write.entity_set}({write.row_id})"
 
 
 def _guid(value: object) -> str:

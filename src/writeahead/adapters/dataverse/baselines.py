@@ -1,0 +1,202 @@
+"""What rows are like when a plan is made; the plan persists it, to find out later who else has been there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from writeahead.adapters.dataverse.client import DataverseClient, Row
+from writeahead.adapters.dataverse.errors import PermanentDataverseError
+from writeahead.adapters.dataverse.payloads import Baseline, RowWrite, Scalar
+from writeahead.adapters.dataverse.rows import is_ours
+from writeahead.adapters.dataverse.tables import Table
+from writeahead.errors import InvalidInput, NotReady
+from writeahead.model import ReplayClass
+
+__all__ = ["Draft", "with_baselines"]
+
+_Place: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One write of a plan that is being made.
+
+    Attributes:
+        operation: The operation's id.
+        table: Of the mapping.
+        write: What is to be written.
+        replay: How.
+        baseline: What the row is like, where that matters.
+        warnings: What is odd about it.
+    """
+
+    operation: str
+    table: Table
+    write: RowWrite
+    replay: ReplayClass
+    baseline: Baseline | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> _Place:
+        """The row."""
+        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
+
+    @property
+    def creates(self) -> bool:
+        """Whether it makes the row."""
+        return self.replay is ReplayClass.CREATE_WITH_KEY
+
+    @property
+    def watches(self) -> bool:
+        """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
+        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+
+
+def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draft]:
+    """Read what the rows of updates are like now, each row once, and leave out the columns to preserve.
+
+    Returns:
+        The drafts, in order, with their baselines.
+
+    Raises:
+        NotReady: Rows are missing or may not be read; it names them all.
+        InvalidInput: A row without a marker is to be updated twice.
+        TransientDataverseError: A row could not be read now.
+    """
+    rows = _read(client, drafts)
+    # By GUID from here on: that is the row whose version guards the write, whatever becomes of its key.
+    found = [_by_guid(draft, rows.get(draft.place)) for draft in drafts]
+    by_guid = {
+        now.place: rows[was.place] for was, now in zip(drafts, found, strict=True) if was.place in rows
+    }
+    chain = _Chain(by_guid, found)
+    return [chain.follow(position, draft) for position, draft in enumerate(found)]
+
+
+def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[_Place, Row | None]:
+    wanted: dict[_Place, tuple[list[str], list[Draft]]] = {}
+    created: set[_Place] = set()
+    for draft in drafts:
+        if draft.creates:
+            created.add(draft.place)
+        elif draft.watches and draft.place not in created:
+            columns, users = wanted.setdefault(draft.place, ([], []))
+            columns += [draft.table.key, *draft.table.baseline_columns(draft.write.columns)]
+            users.append(draft)
+    rows: dict[_Place, Row | None] = {}
+    problems: list[str] = []
+    for place, (columns, users) in wanted.items():
+        write = users[0].write
+        try:
+            rows[place] = row = client.get_row(write.entity_set, write.address, list(dict.fromkeys(columns)))
+        except PermanentDataverseError as error:
+            problems.append(f"{write.where} can't be read: {error}")
+            continue
+        if row is None and any(user.replay is ReplayClass.CONDITIONAL_UPDATE for user in users):
+            problems.append(f"{write.where} does not exist")
+        elif row is not None and row.etag is None:
+            problems.append(f"{write.where} has no ETag: enable optimistic concurrency for its table")
+    if problems:
+        raise NotReady(*problems)
+    return rows
+
+
+def _by_guid(draft: Draft, row: Row | None) -> Draft:
+    if draft.write.row_id is not None or row is None:
+        return draft
+    row_id = str(row.columns[draft.table.key]).lower()
+    return replace(draft, write=draft.write.model_copy(update={"row_id": row_id, "key": None}))
+
+
+@dataclass
+class _Chain:
+    """What each row is like after each of the session's operations on it."""
+
+    rows: Mapping[_Place, Row | None]
+    drafts: Sequence[Draft]
+    values: dict[_Place, dict[str, Scalar]] = field(default_factory=dict)
+    made: set[_Place] = field(default_factory=set)
+    touched: set[_Place] = field(default_factory=set)
+
+    def follow(self, position: int, draft: Draft) -> Draft:
+        place, row = draft.place, self.rows.get(draft.place)
+        if place not in self.values:
+            self.values[place] = dict(row.columns) if row else {}
+        values = self.values[place]
+        later = tuple(
+            after.operation
+            for after in self.drafts[position + 1 :]
+            if after.place == place and after.table.marker == draft.table.marker is not None
+        )
+        if draft.creates:
+            self.made.add(place)
+            # In every table that has states, 0 is the one that a new row is in.
+            values["statecode"] = 0
+        if not draft.watches:
+            values.update(draft.table.leaves(draft.write.columns))
+            # What comes later at the row leaves its own marker, which proves this one as well.
+            known = Baseline(guarded={}, absent=True, later=later) if draft.creates and later else None
+            return replace(draft, baseline=known)
+        self._require_provable(draft)
+        if place not in self.made and row is None:
+            self.made.add(place)
+            values.update(draft.table.leaves(draft.write.columns))
+            return replace(draft, baseline=Baseline(guarded={}, absent=True, later=later))
+        draft = _preserving(draft, values)
+        found = Baseline(
+            etag=row.etag if row and place not in self.made else None,
+            guarded=self._guarded(draft, values),
+            later=later,
+        )
+        if not is_ours(values, draft.table, draft.write, later):
+            # The session's next update of this row meets what this one leaves behind.
+            values.update(draft.table.leaves(draft.write.columns))
+        return replace(draft, baseline=found)
+
+    def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        names = draft.table.baseline_columns(draft.write.columns)
+        if draft.place not in self.made:
+            return {name: values.get(name) for name in names}
+        # No row yet. What the session itself will have written is known, and the rest is not.
+        state = {"statecode"} - set(names)
+        return {name: value for name, value in values.items() if name not in state}
+
+    def _require_provable(self, draft: Draft) -> None:
+        if draft.table.marker is not None:
+            return
+        if draft.place in self.touched:
+            raise InvalidInput(
+                f"operation {draft.operation}: {draft.write.where} is updated twice in this session, and its"
+                " table has no marker in the mapping: make it one update, or add marker columns"
+            )
+        self.touched.add(draft.place)
+        unknown = [
+            name
+            for name in draft.write.columns
+            if name.endswith("@odata.bind") and not draft.table.lookups_by_bind()[name][0].column
+        ]
+        if unknown:
+            raise InvalidInput(
+                f"operation {draft.operation}: table {draft.write.entity_set} has no marker, so the mapping"
+                f" must name the lookup column of {', '.join(sorted(unknown))}"
+            )
+
+
+def _preserving(draft: Draft, values: Mapping[str, Scalar]) -> Draft:
+    left_out = {
+        name: read
+        for read, names in draft.table.preserved().items()
+        if values.get(read) not in (None, "")
+        for name in names
+        if name in draft.write.columns
+    }
+    if not left_out:
+        return draft
+    columns = {name: value for name, value in draft.write.columns.items() if name not in left_out}
+    said = tuple(f"{read} has a value, and is left as it is" for read in sorted(set(left_out.values())))
+    return replace(
+        draft,
+        write=draft.write.model_copy(update={"columns": columns}),
+        warnings=(*draft.warnings, *said),
+    )
