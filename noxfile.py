@@ -79,8 +79,10 @@ def peers(session: nox.Session) -> None:
         # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
-    files = session.posargs or sorted(str(path) for path in Path("tests/peers").glob("*_peer.py"))
-    session.run("pytest", "-ra", *files, env={"WRITEAHEAD_CAP": str(cap)})
+    peers = sorted(str(path) for path in Path("tests/peers").glob("*_peer.py"))
+    files = session.posargs or [*peers, "tests/dataverse/test_dataverse_contract.py"]
+    environ = {"WRITEAHEAD_CAP": str(cap), "WRITEAHEAD_TESTS": "full"}
+    session.run("pytest", "-ra", *files, env=environ)
 
 
 @nox.session
