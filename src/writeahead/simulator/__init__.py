@@ -21,10 +21,14 @@ Names here:
   delete(set, id)``. ``edit`` and ``delete`` act as a person who works at the same time.
 - `serve(db_path, port=0, *, settings=None, faults=None, on_ready=None)`.
 - `Settings(tenant_id=, client_id=, client_secret=, token_lifetime=, static_tokens=, empty_error_codes=,
-  batch_errors=, schema=)`.
+  batch_errors=, limits=, plugin_tables=, duplicate_rules=, schema=)`.
+- `ServiceLimits(requests=6000, window=300.0, concurrent=52, penalty=, concurrent_wait=, clock=)`: counted
+  where `Settings` have them.
 - `BatchErrors`: ``STATUS OK NESTED BARE``, how a batch is answered in which a request fails.
 - `Faults`: ``add(action, **fields) arm(fault) remove(number) clear() pending()``, with the fields of `Fault`;
   over HTTP ``POST /_simulator/faults`` takes one as JSON, ``GET`` lists them, ``DELETE`` disarms them all.
+- `Edit(row=, columns=)`: what a person does before or after a request, for ``edit_before`` and ``edit_after``
+  of a fault.
 - `LoggedRequest`: a line of the request log.
 - `DEFAULT_SCHEMA`, `Schema`, `Table`, `Column`, `Kind`: which tables and columns there are
   (`writeahead.simulator.tables`), and how to describe more.
@@ -35,8 +39,10 @@ What it imitates, with sources, and what it does not: ``docs/simulator.md``. It 
 """
 
 from writeahead.simulator.batch import BatchErrors
+from writeahead.simulator.editor import Edit
 from writeahead.simulator.faults import Fault, FaultAction, Faults
 from writeahead.simulator.inspection import LoggedRequest, SimulatorDatabase
+from writeahead.simulator.protection import ServiceLimits
 from writeahead.simulator.run import Simulator, serve
 from writeahead.simulator.schema import Column, Kind, Schema, Table
 from writeahead.simulator.settings import Settings
@@ -49,12 +55,14 @@ __all__ = [
     "HUMAN_USER",
     "BatchErrors",
     "Column",
+    "Edit",
     "Fault",
     "FaultAction",
     "Faults",
     "Kind",
     "LoggedRequest",
     "Schema",
+    "ServiceLimits",
     "Settings",
     "Simulator",
     "SimulatorDatabase",

@@ -1,6 +1,7 @@
 """The HTTP side: routes, the request log around every request, and faults acted out on the connection."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from writeahead.errors import InvalidInput
 from writeahead.simulator.batch import Batches
+from writeahead.simulator.editor import Editor
 from writeahead.simulator.faults import Fault, FaultAction, Faults
 from writeahead.simulator.odata import ErrorCode, ODataError
+from writeahead.simulator.plugins import Plugin
+from writeahead.simulator.protection import Protection
 from writeahead.simulator.requestlog import RequestLog
 from writeahead.simulator.settings import Settings
 from writeahead.simulator.storage import create_database, setting, transaction
@@ -55,14 +59,18 @@ class SimulatorApp:
         self._settings = settings
         self._faults = faults
         self._log = RequestLog(self._connection)
-        self._api = WebApi(self._connection, settings.schema)
+        self._api = WebApi(self._connection, settings.schema, settings.duplicate_rules)
+        self._editor = Editor(self._connection, settings.schema)
+        self._plugin = Plugin(self._connection, settings.schema, settings.plugin_tables)
         self._batches = Batches(
             self._api,
             self._connection,
             self._log,
+            self._plugin,
             errors=settings.batch_errors,
             empty_codes=settings.empty_error_codes,
         )
+        self._protection = Protection(settings.limits)
         self.tokens = TokenIssuer(
             key=setting(self._connection, "token_key"),
             tenant_id=settings.tenant_id,
@@ -75,9 +83,9 @@ class SimulatorApp:
         self._router = Router(
             [
                 Route("/_simulator/faults", self._control, methods=["GET", "POST", "DELETE"]),
-                Route("/{tenant}/oauth2/v2.0/token", _Recorded(self, self._token, with_body=False)),
-                Route(f"{API_ROOT}{{resource:path}}", _Recorded(self, self._data, with_body=True)),
-                Route("/{rest:path}", _Recorded(self, _nothing_here, with_body=False)),
+                Route("/{tenant}/oauth2/v2.0/token", _Recorded(self, self._token, data=False)),
+                Route(f"{API_ROOT}{{resource:path}}", _Recorded(self, self._data, data=True)),
+                Route("/{rest:path}", _Recorded(self, _nothing_here, data=False)),
             ],
             redirect_slashes=False,
         )
@@ -94,8 +102,11 @@ class SimulatorApp:
         """Close the database."""
         self._connection.close()
 
-    async def record(self, request: Request, answer: _Answer, *, with_body: bool) -> "_Outcome":
-        """Take one request in: log it, let it meet its fault, carry it out."""
+    async def record(self, request: Request, answer: _Answer, *, data: bool) -> "_Outcome":
+        """Take one request in: log it, count it, let it meet its fault, carry it out.
+
+        Bodies are kept of requests for data only; the limits are for those with a good token.
+        """
         body = await request.body()
         path = request.scope["path"]
         sequence = self._log.received(
@@ -103,10 +114,14 @@ class SimulatorApp:
             path=path,
             query=_query_string(request),
             headers=request.headers,
-            body=body.decode("utf-8", "replace") if with_body else None,
+            body=body.decode("utf-8", "replace") if data else None,
         )
-        fault = self._faults.take(request.method, path)
-        reply = await self._carry_out(fault, lambda: answer(request, body, sequence))
+        counted = data and self.tokens.accepts(request.headers.get("authorization"))
+        with self._protection.request() if counted else contextlib.nullcontext() as refused:
+            fault = None if refused else self._faults.take(request.method, path)
+            reply = refused or await self._carry_out(fault, lambda: answer(request, body, sequence))
+        if counted and reply is not None:
+            reply = self._protection.with_remaining(reply)
         outcome = _Outcome(fault, reply)
         self._log.answered(sequence, status=outcome.status, fault=fault.label if fault else None)
         return outcome
@@ -116,7 +131,14 @@ class SimulatorApp:
             return answer()
         if not await self._waited(fault.delay_before):
             return None
-        reply = answer() if fault.applies else None
+        try:
+            if fault.edit_before:
+                self._editor.carry_out(fault.edit_before)
+            reply = answer() if fault.applies else None
+            if fault.edit_after:
+                self._editor.carry_out(fault.edit_after)
+        except ODataError as error:
+            return error_response(error)
         if not await self._waited(fault.delay_after):
             return None
         if fault.action in (FaultAction.DROP, FaultAction.RESET):
@@ -152,6 +174,7 @@ class SimulatorApp:
             response = self._api.handle(request)
             if response.changed:
                 self._log.applied(sequence)
+        self._plugin.after([response])
         return response
 
     async def _control(self, request: Request) -> Response:
@@ -199,14 +222,14 @@ class _Outcome:
 class _Recorded:
     """A route's endpoint as an ASGI application, so that it takes every method."""
 
-    def __init__(self, app: SimulatorApp, answer: _Answer, *, with_body: bool) -> None:
+    def __init__(self, app: SimulatorApp, answer: _Answer, *, data: bool) -> None:
         self._app = app
         self._answer = answer
-        self._with_body = with_body
+        self._data = data
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            outcome = await self._app.record(Request(scope, receive), self._answer, with_body=self._with_body)
+            outcome = await self._app.record(Request(scope, receive), self._answer, data=self._data)
         except ClientDisconnect:
             # The client died before its request was complete: nothing arrived, and nobody waits.
             return

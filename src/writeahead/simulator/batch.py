@@ -19,6 +19,7 @@ from http import HTTPStatus
 
 from writeahead.simulator.multipart import Item, http_part, joined, malformed, read_request, split
 from writeahead.simulator.odata import ErrorCode, ODataError
+from writeahead.simulator.plugins import Plugin
 from writeahead.simulator.requestlog import RequestLog
 from writeahead.simulator.storage import transaction
 from writeahead.simulator.webapi import API_ROOT, ApiRequest, ApiResponse, WebApi, error_response
@@ -75,6 +76,7 @@ class Batches:
         api: Answers their requests.
         connection: Of the database.
         log: Where the requests are noted, each after its batch.
+        plugin: Runs after each transaction.
         errors: How failures are shown.
         empty_codes: Whether ``error.code`` is always empty.
     """
@@ -84,6 +86,7 @@ class Batches:
         api: WebApi,
         connection: sqlite3.Connection,
         log: RequestLog,
+        plugin: Plugin,
         *,
         errors: BatchErrors,
         empty_codes: bool,
@@ -91,6 +94,7 @@ class Batches:
         self._api = api
         self._connection = connection
         self._log = log
+        self._plugin = plugin
         self._errors = errors
         self._empty_codes = empty_codes
 
@@ -150,6 +154,7 @@ class Batches:
             nested = step.change_set and self._errors is BatchErrors.NESTED
             content = _shown(failure, part.content_id if nested else None)
             return _Result(_change_set([content]) if nested else content, failure)
+        self._plugin.after(reply for _, reply in replies)
         for part, reply in replies:
             self._log.answered(part.sequence, status=reply.status, fault=None)
         shown = [_shown(reply, part.content_id) for part, reply in replies]

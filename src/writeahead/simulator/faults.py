@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from writeahead.errors import InvalidInput
+from writeahead.simulator.editor import Edit
 from writeahead.simulator.odata import ErrorCode, error_body
 from writeahead.simulator.webapi import API_ROOT, ApiResponse, json_response
 
@@ -42,9 +43,12 @@ class FaultAction(StrEnum):
     """The reply's body is JSON, of a shape that the Web API never sends."""
     DELAY = "delay"
     """The right reply, late."""
+    EDIT = "edit"
+    """The right reply, while a person edits a row."""
 
 
-_APPLIES = {FaultAction.CUT, FaultAction.NOT_JSON, FaultAction.WRONG_SCHEMA, FaultAction.DELAY}
+_RIGHT = {FaultAction.DELAY, FaultAction.EDIT}
+_APPLIES = {FaultAction.CUT, FaultAction.NOT_JSON, FaultAction.WRONG_SCHEMA} | _RIGHT
 
 _TYPES: dict[str, Any] = {
     "method": str,
@@ -82,6 +86,9 @@ class Fault:
         retry_after_as: ``seconds`` or ``date``, the two forms of Retry-After.
         delay_before: Seconds to wait before the request is carried out.
         delay_after: Seconds to wait between that and the reply.
+        edit_before: What a person does to a row right before the request is carried out: an `Edit`, or a
+            mapping of its fields. It goes with every action, and so does ``edit_after``.
+        edit_after: What a person does right after it, before the reply.
 
     Raises:
         InvalidInput: The values make no sense together.
@@ -100,9 +107,13 @@ class Fault:
     retry_after_as: str = "seconds"
     delay_before: float = 0.0
     delay_after: float = 0.0
+    edit_before: Edit | None = None
+    edit_after: Edit | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", _action(self.action))
+        object.__setattr__(self, "edit_before", Edit.of(self.edit_before))
+        object.__setattr__(self, "edit_after", Edit.of(self.edit_after))
         for name, kinds in _TYPES.items():
             if not isinstance(getattr(self, name), kinds):
                 raise InvalidInput(f"fault: {name} is {getattr(self, name)!r}, which is of the wrong type")
@@ -116,8 +127,12 @@ class Fault:
             raise InvalidInput(f"fault: retry_after_as is {self.retry_after_as!r}: give 'seconds' or 'date'")
         if self.action is FaultAction.DELAY and not (self.delay_before or self.delay_after):
             raise InvalidInput("fault: a delay needs delay_before or delay_after, in seconds")
-        if self.action is FaultAction.DELAY and self.apply is False:
-            raise InvalidInput("fault: a delayed request is always applied: use 'drop' or 'status' instead")
+        if self.action is FaultAction.EDIT and not (self.edit_before or self.edit_after):
+            raise InvalidInput("fault: an edit needs edit_before or edit_after")
+        if self.action in _RIGHT and self.apply is False:
+            raise InvalidInput(
+                f"fault: a request with {self.action} is always applied: use 'drop' or 'status' instead"
+            )
 
     @classmethod
     def from_json(cls, content: Any) -> "Fault":
@@ -148,7 +163,7 @@ class Fault:
         what = (
             f"status {self.status or _UNAVAILABLE}" if self.action is FaultAction.STATUS else str(self.action)
         )
-        return f"{what} after applying" if self.applies and self.action is not FaultAction.DELAY else what
+        return f"{what} after applying" if self.applies and self.action not in _RIGHT else what
 
     def matches(self, method: str, path: str) -> bool:
         """Whether it is for this request; ``path`` is the whole path."""
@@ -164,7 +179,7 @@ class Fault:
         """The reply that is sent instead of the right one (None if the request was not carried out)."""
         if self.action is FaultAction.STATUS:
             return self._error()
-        if self.action is FaultAction.DELAY and reply is not None:
+        if self.action in _RIGHT and reply is not None:
             return reply
         # A body is needed to spoil, so a reply that may have none is turned into one that may.
         right = 200 if reply is None or not reply.body else reply.status

@@ -1,9 +1,10 @@
 """What a simulator can be told when it is started."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from writeahead.simulator.batch import BatchErrors
+from writeahead.simulator.protection import ServiceLimits
 from writeahead.simulator.schema import Schema
 from writeahead.simulator.tables import DEFAULT_SCHEMA
 
@@ -22,6 +23,10 @@ class Settings:
         static_tokens: Bearer tokens that are accepted although nobody issued them.
         empty_error_codes: Whether ``error.code`` is always empty, as it often is in reality.
         batch_errors: How a batch is answered in which a request fails.
+        limits: Of the service's protection, which are counted then; None for none.
+        plugin_tables: Entity sets whose rows a plug-in writes once more after each write of a client.
+        duplicate_rules: By entity set, the properties in which a row must not equal another one where a
+            client sends ``MSCRM.SuppressDuplicateDetection: false``.
         schema: The tables there are.
     """
 
@@ -32,4 +37,7 @@ class Settings:
     static_tokens: Collection[str] = field(default=(), repr=False)
     empty_error_codes: bool = False
     batch_errors: BatchErrors = BatchErrors.STATUS
+    limits: ServiceLimits | None = None
+    plugin_tables: Collection[str] = ()
+    duplicate_rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
     schema: Schema = DEFAULT_SCHEMA

@@ -9,11 +9,11 @@ import json
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from writeahead.simulator.keys import KEY_TEXT, RowKey, parse_key
+from writeahead.simulator.keys import KEY_TEXT, RowKey, key_query, parse_key
 from writeahead.simulator.metadata import Metadata
 from writeahead.simulator.odata import ErrorCode, ODataError, error_body, not_imitated
 from writeahead.simulator.query import Query, parse_query
@@ -97,12 +97,19 @@ class WebApi:
     Args:
         connection: Of the database; the caller runs the transaction.
         schema: The tables there are.
+        duplicate_rules: Properties in which rows must not be equal, by entity set.
     """
 
-    def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        schema: Schema,
+        duplicate_rules: Mapping[str, Sequence[str]],
+    ) -> None:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
+        self._duplicate_rules = duplicate_rules
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -210,6 +217,7 @@ class WebApi:
         created: bool,
         key: RowKey | None = None,
     ) -> ApiResponse:
+        self._refuse_duplicate(request, record)
         if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
             # As documented, OData-EntityId is not sent beside a representation.
             headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
@@ -223,6 +231,22 @@ class WebApi:
             "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
         }
         return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
+
+    def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
+        """Refuse a row like another one, where the client asks: "Detect duplicate data using the Web API"."""
+        names = self._duplicate_rules.get(record.table.entity_set, ())
+        values = {name: record.columns.get(name) for name in names}
+        asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
+        if not asked or not values or None in values.values():
+            return
+        alike = self._records.select(record.table, key_query(values, record.table))
+        if any(other.id != record.id for other in alike):
+            raise ODataError(
+                500,
+                ErrorCode.DUPLICATE_RECORDS_FOUND,
+                "A record was not created or updated because a duplicate of the current record already "
+                "exists.",
+            )
 
     def _representation(
         self,
