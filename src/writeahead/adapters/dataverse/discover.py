@@ -100,6 +100,7 @@ def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, 
     for field, option in default.options.items():
         yield ""
         yield from _options(f"kinds.{kind}.options.{field}", field, option, info.columns.get(option.column))
+    yield from _completion(f"kinds.{kind}.completion", default, info)
     for field, types in default.lookups.items():
         lookups = [
             f"{name} = {{ navigation = {_text(lookup.navigation)}, entity_set = {_text(lookup.entity_set)} }}"
@@ -110,6 +111,12 @@ def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, 
             yield ""
             yield f"[kinds.{kind}.lookups.{field}]"
             yield from lookups
+    if default.completion is not None and "statecode" in info.columns:
+        yield ""
+        yield f"[kinds.{kind}.completion]"
+        yield f"state = {_inline(default.completion.state)}"
+        if default.completion.status:
+            yield f"status = {_inline(default.completion.status)}"
 
 
 def _options(section: str, field: str, default: OptionSet, column: ColumnInfo | None) -> Iterator[str]:
@@ -121,7 +128,26 @@ def _options(section: str, field: str, default: OptionSet, column: ColumnInfo | 
     values = dict(default.values) if is_default else _labelled(column.options)
     yield f"[{section}]"
     yield f"column = {_text(default.column)}"
-    yield f"values = {{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
+    yield f"values = {_inline(values)}"
+
+
+def _completion(section: str, default: KindTable, info: TableInfo) -> Iterator[str]:
+    """What closes a row, as by default where these values are there."""
+    if default.completion is None:
+        return
+    found = {}
+    for name, values in (("state", default.completion.state), ("status", default.completion.status)):
+        column = info.columns.get(f"{name}code")
+        options = set(column.options) if column else set()
+        found[name] = {label: value for label, value in values.items() if value in options}
+    if found["state"]:
+        yield ""
+        yield f"[{section}]"
+        yield from (f"{name} = {_table_of(values)}" for name, values in found.items() if values)
+
+
+def _table_of(values: Mapping[str, int | bool]) -> str:
+    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
 
 
 def _labelled(options: Mapping[int | bool, str]) -> dict[str, int | bool]:
@@ -214,6 +240,10 @@ def _marker_columns(info: TableInfo) -> tuple[str, str] | None:
         ]
         found += names[:1]
     return (found[0], found[1]) if len(found) == len(_MARKS) else None
+
+
+def _inline(values: Mapping[str, int | bool]) -> str:
+    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
 
 
 def _list(names: Iterable[str]) -> str:

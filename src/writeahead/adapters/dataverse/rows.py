@@ -106,6 +106,8 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         if row is not None and is_written(row.columns, table, write, baseline):
             return _already(write, row)
         etag = _unchanged_version(write, baseline, row)
+        if not write.columns:
+            return Receipt(remote_id=write.row_id, remote_version=etag, outcome="already_applied")
     for _ in ("as planned", "rebased"):
         try:
             version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
