@@ -38,6 +38,8 @@ class Wrapped:
 
 class TestWrappedStore(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
+        "wire": "no HTTP is spoken",
+        "files": "there is no file system",
         "processes": "a memory store is its process's own",
         "fork": "a fork copies a memory store; from then on there are two",
     }

@@ -1,5 +1,7 @@
 """A store behind HTTP, with a failing server: its outcomes are true, whatever becomes of its requests."""
 
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import product
@@ -62,11 +64,26 @@ class _Wired(NamedTuple):
 
 
 class _Unconditional(HttpProxy):
-    """A server that ignores conditions, as some do that predate them."""
+    """A server that ignores conditions, as some do that predate them.
+
+    Conditions are mostly signed, so that the server would refuse a request without them: what holds the key
+    goes instead, before the server sees a request with a condition.
+    """
+
+    def __init__(self, upstream: str, place: StorePlace) -> None:
+        super().__init__(upstream)
+        self._place, self._store = place, place.open()
+        self._one_at_a_time = threading.Lock()
 
     def forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        kept = {name: value for name, value in headers.items() if name.lower() not in _CONDITIONS}
-        return super().forward(method, target, kept, body)
+        if not _CONDITIONS & {name.lower() for name in headers}:
+            return super().forward(method, target, headers, body)
+        path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
+        with self._one_at_a_time:
+            for key in list(self._place.keys()):
+                if path.endswith(f"/{key}"):
+                    self._store.delete(key)
+            return super().forward(method, target, headers, body)
 
 
 class Wire(ContractPart):
@@ -182,7 +199,7 @@ class Wire(ContractPart):
     def test_check_refuses_a_server_that_ignores_conditions(self, place: StorePlace) -> None:
         """Such a server must never be used: its creates overwrite. The check says so, and cleans up."""
         served = self._served(place)
-        with _Unconditional(served.server) as proxy:
+        with _Unconditional(served.server, place) as proxy:
             outcome = served.open_at(proxy.url).check()
         broken = {result.promise: result.seen for result in outcome.results if not result.ok}
         assert not outcome.ok
