@@ -187,16 +187,15 @@ class Table(_Model):
         """The same table as `complete_activity` may write it; None if it may not."""
         if self.completion is None:
             return None
-        status = {"status": OptionSet(column="statuscode", values=dict(self.completion.status))}
-        return KindTable.model_construct(
+        options = {"state": OptionSet(column="statecode", values=dict(self.completion.state))}
+        if self.completion.status:
+            options["status"] = OptionSet(column="statuscode", values=dict(self.completion.status))
+        return KindTable(
             entity_set=self.entity_set,
             key=self.key,
             marker=self.marker,
             guarded=("statecode", "statuscode"),
-            options={
-                "state": OptionSet(column="statecode", values=dict(self.completion.state)),
-                **(status if self.completion.status else {}),
-            },
+            options=options,
         )
 
 
