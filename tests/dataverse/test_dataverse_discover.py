@@ -85,6 +85,9 @@ def test_any_other_table_gets_what_may_be_written_and_nothing_else(environment, 
     assert table["lookups"]["primarycontactid"] == ["contacts"]
     assert table["lookups"]["ownerid"] == ["systemusers", "teams"]
     assert '"name",  # String, at most 160 characters' in text
+    declared = read_back(tmp_path, text).tables["account"]
+    assert declared.alternate_keys == (("accountnumber",),)
+    assert declared.marker is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ an outbound-call service's words, which are mapped onto them.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import httpx
 from pydantic import BaseModel
@@ -21,6 +21,7 @@ from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
 from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.credentials import TokenSource
 from writeahead.adapters.dataverse.discover import discover
+from writeahead.adapters.dataverse.gate import Gate
 from writeahead.adapters.dataverse.generic import (
     completion,
     phone_warnings,
@@ -72,6 +73,8 @@ class DataverseAdapter(TransactionalAdapter):
         timeout: Seconds, as for `DataverseClient`.
         transport: Replaces the network; for tests.
         protection: As for `DataverseClient`.
+        readiness: ``full``: planning holds every write against the environment's own table definitions and
+            looks up owners, at the cost of some reads in each 5 minutes; ``off``: it does not.
         missing: Problems of the configuration, found by whoever made it; planning reports them all at once.
 
     Raises:
@@ -93,6 +96,7 @@ class DataverseAdapter(TransactionalAdapter):
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
+        readiness: Literal["full", "off"] = "full",
         missing: Sequence[str] = (),
     ) -> None:
         self._mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
@@ -102,6 +106,9 @@ class DataverseAdapter(TransactionalAdapter):
             self._client = DataverseClient(
                 url, token, timeout=timeout, transport=transport, protection=protection
             )
+        self._gate: Gate | None = None
+        if self._client is not None and readiness == "full":
+            self._gate = Gate(self._client, self._mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mapping={self._mapping.name!r})"
@@ -128,14 +135,16 @@ class DataverseAdapter(TransactionalAdapter):
 
         Raises:
             InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not mapped.
-            NotReady: Credentials are missing or refused, or rows to update are missing; all of them at once.
+            NotReady: Credentials are missing or refused, the environment can't take a write, or rows to
+                update are missing; all gaps of a kind at once.
             TransientDataverseError: The service could not be read now.
         """
         planned = super().plan(with_targets(operations, _CREATES))
         drafts = [self._draft(item) for item in planned]
         client = self._ready()
         client.sign_in()
-        # The readiness gate belongs here: it holds `drafts` against live definitions before rows are read.
+        if self._gate is not None:
+            drafts = self._gate.let_pass(drafts)
         return [
             item.model_copy(
                 update={

@@ -111,12 +111,6 @@ def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, 
             yield ""
             yield f"[kinds.{kind}.lookups.{field}]"
             yield from lookups
-    if default.completion is not None and "statecode" in info.columns:
-        yield ""
-        yield f"[kinds.{kind}.completion]"
-        yield f"state = {_inline(default.completion.state)}"
-        if default.completion.status:
-            yield f"status = {_inline(default.completion.status)}"
 
 
 def _options(section: str, field: str, default: OptionSet, column: ColumnInfo | None) -> Iterator[str]:
@@ -143,11 +137,7 @@ def _completion(section: str, default: KindTable, info: TableInfo) -> Iterator[s
     if found["state"]:
         yield ""
         yield f"[{section}]"
-        yield from (f"{name} = {_table_of(values)}" for name, values in found.items() if values)
-
-
-def _table_of(values: Mapping[str, int | bool]) -> str:
-    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
+        yield from (f"{name} = {_inline(values)}" for name, values in found.items() if values)
 
 
 def _labelled(options: Mapping[int | bool, str]) -> dict[str, int | bool]:

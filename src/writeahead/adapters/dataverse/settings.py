@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import httpx
 from pydantic import SecretStr
@@ -33,6 +34,7 @@ def adapter_from_settings(
     timeout: float | str | httpx.Timeout | None = None,
     max_concurrent: int | str | None = None,
     max_requests: int | str | None = None,
+    readiness: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> DataverseAdapter:
     """Make a `DataverseAdapter`; this is the entry point ``dataverse``.
@@ -49,6 +51,7 @@ def adapter_from_settings(
         timeout: Seconds; else ``DATAVERSE_TIMEOUT``.
         max_concurrent: Requests of this process at the same time; else ``DATAVERSE_MAX_CONCURRENT``, else 52.
         max_requests: Requests of this process in 5 minutes; else ``DATAVERSE_MAX_REQUESTS``, else 5,900.
+        readiness: ``full`` or ``off``, as for `DataverseAdapter`; else ``DATAVERSE_READINESS``, else full.
         environ: Where to look for what is not given.
 
     Returns:
@@ -57,7 +60,7 @@ def adapter_from_settings(
     Raises:
         InvalidInput: A setting can't be used.
     """
-    _require_text(url=url, tenant_id=tenant_id, client_id=client_id, authority=authority)
+    _require_text(url=url, tenant_id=tenant_id, client_id=client_id, authority=authority, readiness=readiness)
     if not isinstance(mapping, TableMapping | str | Path | None):
         raise InvalidInput("setting mapping must be the path of a mapping file")
     if not isinstance(client_secret, SecretStr | str | None) or not isinstance(environ, Mapping):
@@ -94,6 +97,7 @@ def adapter_from_settings(
         mapping=mapping or environ.get("DATAVERSE_MAPPING") or None,
         timeout=limit,
         protection=protection_of(found["DATAVERSE_URL"], limits) if found["DATAVERSE_URL"] else None,
+        readiness=_readiness(readiness or environ.get("DATAVERSE_READINESS") or "full"),
         missing=[f"{', '.join(missing)} not set: put them in the environment"] if missing else (),
     )
 
@@ -102,6 +106,13 @@ def _require_text(**settings: object) -> None:
     for name, value in settings.items():
         if not isinstance(value, str | None):
             raise InvalidInput(f"setting {name} must be text, not {type(value).__name__}")
+
+
+def _readiness(value: str) -> Literal["full", "off"]:
+    match value:
+        case "full" | "off":
+            return value
+    raise InvalidInput("DATAVERSE_READINESS must be full or off")
 
 
 def _timeout(value: float | str | httpx.Timeout | None) -> httpx.Timeout:

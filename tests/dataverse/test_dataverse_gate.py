@@ -1,0 +1,117 @@
+"""The readiness gate where it stands: in planning, before anything is persisted or sent."""
+
+import json
+from importlib import resources
+
+import pytest
+
+from writeahead import resume_session, write_back
+from writeahead.adapters.dataverse import adapter_from_settings
+from writeahead.errors import InvalidInput
+from writeahead.model import BlockReason, RunStatus
+from writeahead.stores.memory import MemoryStore
+
+NOBODY = "00000000-0000-4000-8000-0000000000ff"
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def gated(environ):
+    with adapter_from_settings(environ=environ, timeout=5, readiness="full") as made:
+        yield made
+
+
+def names(store):
+    return [info.key for info in store.list()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["interested-callback", "email-captured", "needs-human-review", "do-not-call", "blocked-by-eligibility"],
+)
+def test_the_example_sessions_are_ready(sim, gated, store, sessions, name):
+    session = json.loads((sessions / f"{name}.json").read_text())
+    report = write_back(session["operations"], session_id="s", store=store, adapter=gated)
+    assert (report.status, report.error, report.warnings) == (RunStatus.COMPLETED, None, ())
+    reads = [request for request in sim.requests() if "EntityDefinitions" in request.path]
+    assert reads
+    # Resuming plans nothing, so it asks for no definitions.
+    resume_session("s", store=store, adapter=gated)
+    assert len([request for request in sim.requests() if "EntityDefinitions" in request.path]) == len(reads)
+
+
+def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
+    operations = [
+        {"kind": "task", "payload": {"subject": "Call back"}},
+        {
+            "kind": "task",
+            "payload": {"subject": "y" * 200, "category": "z" * 200, "owner": {"type": "team", "id": NOBODY}},
+        },
+    ]
+    sim.faults.add("status", path="EntityDefinitions*", status=403)
+    report = write_back(operations, session_id="s", store=store, adapter=gated)
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.NOT_READY)
+    assert 'readiness = "off"' in report.error
+    report = write_back(operations, session_id="s", store=store, adapter=gated)
+    assert report.error == (
+        "operation 2-task: its owner: there is no such team; name another, or a default_owner in the mapping"
+    )
+    assert names(store) == []
+    assert sim.count("tasks") == 0
+    assert {request.method for request in sim.requests() if "token" not in request.path} == {"GET"}
+
+
+def test_a_disabled_owner_is_replaced_by_the_default_one_with_a_warning(sim, environ, store, tmp_path):
+    default = sim.seed("teams", {"name": "Everybody"})
+    gone = sim.seed("systemusers", {"fullname": "planted-name", "isdisabled": True})
+    mapping = tmp_path / "mapping.toml"
+    text = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
+    mapping.write_text(f'default_owner = {{ type = "team", id = "{default}" }}\n{text}')
+    with adapter_from_settings(environ=environ, timeout=5, readiness="full", mapping=mapping) as adapter:
+        report = write_back(
+            [{"kind": "task", "payload": {"subject": "x", "owner": {"type": "user", "id": gone}}}],
+            session_id="s",
+            store=store,
+            adapter=adapter,
+        )
+    assert report.status is RunStatus.COMPLETED
+    assert report.warnings == ("1-task: its owner: the user is disabled; the default owner gets it",)
+    (task,) = sim.rows("tasks")
+    assert task["_ownerid_value"] == default
+    plan = store.get("s/planned-writeback.json").data.decode()
+    assert gone not in plan
+    assert "planted-name" not in plan
+
+
+def test_a_default_owner_that_can_own_nothing_helps_nobody(sim, environ, store, tmp_path):
+    gone = sim.seed("systemusers", {"fullname": "Gone", "isdisabled": True})
+    mapping = tmp_path / "mapping.toml"
+    text = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
+    mapping.write_text(f'default_owner = {{ type = "team", id = "{NOBODY}" }}\n{text}')
+    with adapter_from_settings(environ=environ, timeout=5, readiness="full", mapping=mapping) as adapter:
+        report = write_back(
+            [
+                {"kind": "task", "payload": {"subject": "x", "owner": {"type": "user", "id": gone}}},
+                {"kind": "task", "payload": {"subject": "y"}},
+            ],
+            session_id="s",
+            store=store,
+            adapter=adapter,
+        )
+    assert report.block_reason is BlockReason.NOT_READY
+    assert "operation 1-task: its owner: the user is disabled" in report.error
+    assert "operation 2-task: its owner: there is no such team" in report.error
+
+
+def test_the_gate_can_be_left_open(environ, sim, store):
+    with adapter_from_settings(environ=environ, timeout=5) as adapter:
+        write_back(
+            [{"kind": "task", "payload": {"subject": "x"}}], session_id="s", store=store, adapter=adapter
+        )
+    assert not [request for request in sim.requests() if "EntityDefinitions" in request.path]
+    with pytest.raises(InvalidInput, match="DATAVERSE_READINESS must be full or off"):
+        adapter_from_settings(environ={**environ, "DATAVERSE_READINESS": "half"})
