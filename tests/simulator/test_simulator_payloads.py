@@ -1,5 +1,7 @@
 """What may be written and read: types, option sets, lookups, states, filters, and Dataverse's refusals."""
 
+import dataclasses
+
 import httpx
 import pytest
 
@@ -284,3 +286,56 @@ def test_every_declared_table_is_sound(table):
         assert set(table.states) == set(table.columns["statecode"].options)
         paired = [status for statuses in table.states.values() for status in statuses]
         assert sorted(paired) == sorted(table.columns["statuscode"].options)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("\U0001f4de" * 100, 204), ("\U0001f4de" * 100 + "x", 400), ("\u00e9" * 200, 204)],
+)
+def test_lengths_are_counted_in_units_of_utf_16(sim, http, text, status):
+    reply = http.post("tasks", json={"subject": text})
+    assert reply.status_code == status
+    if status == 400:
+        assert reply.json()["error"]["code"] == "0x80044331"
+    assert [row["subject"] for row in sim.rows("tasks")] == ([text] if status == 204 else [])
+
+
+@pytest.mark.parametrize(
+    ("closed_read_only", "columns", "status"),
+    [
+        (False, {"subject": "after"}, 204),
+        (True, {"subject": "after"}, 400),
+        (True, {"subject": "after", "statecode": 2, "statuscode": 3}, 400),
+        (True, {"subject": "after", "statecode": 0, "statuscode": 1}, 204),
+    ],
+)
+def test_a_closed_activity_may_refuse_changes(tmp_path, closed_read_only, columns, status):
+    table = dataclasses.replace(DEFAULT_SCHEMA.get("phonecalls"), closed_read_only=closed_read_only)
+    settings = Settings(static_tokens=["t"], schema=DEFAULT_SCHEMA.with_tables(table))
+    with Simulator(tmp_path / "other.sqlite", settings=settings) as sim:
+        row = sim.seed("phonecalls", {"subject": "before"})
+        headers = {"Authorization": "Bearer t"}
+        url = f"{sim.api_url}phonecalls({row})"
+        closing = {"statecode": 1, "statuscode": 2}
+        assert httpx.patch(url, json=closing, headers=headers).status_code == 204
+        reply = httpx.patch(url, json=columns, headers=headers)
+        assert reply.status_code == status
+        if status == 400:
+            assert reply.json()["error"]["message"] == "Cannot update Closed or Cancelled Activity"
+        after = sim.row("phonecalls", row)
+        assert after["subject"] == ("after" if status == 204 else "before")
+        assert after["statecode"] == (columns.get("statecode", 1) if status == 204 else 1)
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 201), ("PATCH", 200)])
+def test_a_representation_comes_with_its_version(sim, http, method, status):
+    row = sim.seed("tasks", {}) if method == "PATCH" else None
+    path = f"tasks({row})?$select=subject" if row else "tasks?$select=subject"
+    prefer = {"Prefer": "return=representation"}
+    reply = http.request(method, path, json={"subject": "x"}, headers=prefer)
+    assert reply.status_code == status
+    [stored] = sim.rows("tasks")
+    assert reply.headers["ETag"] == reply.json()["@odata.etag"] == stored["@odata.etag"]
+    assert reply.headers["Preference-Applied"] == "return=representation"
+    assert "OData-EntityId" not in reply.headers
+    assert {"subject", "activityid"} <= set(reply.json())

@@ -162,6 +162,7 @@ class Records:
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
+        _require_open(record, changes)
         _apply_state(record.table, columns, changes, new=False)
         return self._store(record.table, record.id, columns | changes, now())
 
@@ -264,6 +265,12 @@ def _unknown_property(table: Table, name: str) -> ODataError:
         f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
         "defined by the type.",
     )
+
+
+def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
+    closed = record.table.activity and record.columns.get("statecode") != 0
+    if closed and record.table.closed_read_only and changes.get("statecode") != 0:
+        raise ODataError(400, ErrorCode.NONE, "Cannot update Closed or Cancelled Activity")
 
 
 def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any], *, new: bool) -> None:

@@ -98,6 +98,8 @@ class Table:
         states: The status values of each state, the default first. Empty for tables without a state.
         activity: Whether rows are activities: their GUIDs are unique over all activity tables, and a new
             one is always open.
+        closed_read_only: Whether an activity that is completed or canceled refuses changes, but for those
+            that open it again. Reported of old versions; no page of Microsoft says so.
         optimistic_concurrency: What its metadata says of it.
         keys: Alternate keys, by name.
     """
@@ -109,6 +111,7 @@ class Table:
     columns: Mapping[str, Column]
     states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     activity: bool = False
+    closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
 

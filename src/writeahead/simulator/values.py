@@ -43,7 +43,7 @@ def stored_value(table: Table, name: str, column: Column, value: Any) -> Any:
 def _text(table: Table, name: str, column: Column, value: Any) -> str:
     if not isinstance(value, str):
         raise _wrong_type(column, value)
-    if column.max_length is not None and len(value) > column.max_length:
+    if column.max_length is not None and _units(value) > column.max_length:
         raise ODataError(
             400,
             ErrorCode.STRING_LENGTH_TOO_LONG,
@@ -51,6 +51,14 @@ def _text(table: Table, name: str, column: Column, value: Any) -> str:
             f"'{table.logical_name}' entity exceeded the maximum allowed length of '{column.max_length}'.",
         )
     return value
+
+
+def _units(text: str) -> int:
+    """The length as nvarchar counts it: a character beyond U+FFFF, such as an emoji, takes two units.
+
+    Source: "nchar and nvarchar (Transact-SQL)", learn.microsoft.com.
+    """
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _integer(table: Table, name: str, column: Column, value: Any) -> int:
