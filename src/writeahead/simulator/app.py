@@ -15,6 +15,7 @@ from writeahead.errors import InvalidInput
 from writeahead.simulator.batch import Batches
 from writeahead.simulator.editor import Editor
 from writeahead.simulator.faults import Fault, FaultAction, Faults
+from writeahead.simulator.messages import API_ROOT, ApiRequest, ApiResponse, error_response
 from writeahead.simulator.odata import ErrorCode, ODataError
 from writeahead.simulator.plugins import Plugin
 from writeahead.simulator.protection import Protection
@@ -22,7 +23,7 @@ from writeahead.simulator.requestlog import RequestLog
 from writeahead.simulator.settings import Settings
 from writeahead.simulator.storage import create_database, setting, transaction
 from writeahead.simulator.tokens import TokenIssuer
-from writeahead.simulator.webapi import API_ROOT, ApiRequest, ApiResponse, WebApi, error_response
+from writeahead.simulator.webapi import WebApi
 
 __all__ = ["CONNECTION", "Connection", "SimulatorApp"]
 

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 
+from writeahead.simulator.messages import API_ROOT, ApiRequest, ApiResponse, error_response
 from writeahead.simulator.multipart import Item, http_part, joined, malformed, read_request, split
 from writeahead.simulator.odata import ErrorCode, ODataError
 from writeahead.simulator.plugins import Plugin
 from writeahead.simulator.requestlog import RequestLog
 from writeahead.simulator.storage import transaction
-from writeahead.simulator.webapi import API_ROOT, ApiRequest, ApiResponse, WebApi, error_response
+from writeahead.simulator.webapi import WebApi
 
 __all__ = ["MOST_REQUESTS", "BatchErrors", "Batches"]
 

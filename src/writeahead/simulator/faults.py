@@ -14,8 +14,8 @@ from typing import Any
 
 from writeahead.errors import InvalidInput
 from writeahead.simulator.editor import Edit
+from writeahead.simulator.messages import API_ROOT, ApiResponse, json_response
 from writeahead.simulator.odata import ErrorCode, error_body
-from writeahead.simulator.webapi import API_ROOT, ApiResponse, json_response
 
 __all__ = ["Fault", "FaultAction", "Faults"]
 

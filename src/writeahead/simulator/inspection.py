@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from writeahead.errors import InvalidInput
+from writeahead.simulator.messages import API_ROOT
 from writeahead.simulator.odata import ODataError
 from writeahead.simulator.query import Query
 from writeahead.simulator.records import Records
@@ -16,7 +17,6 @@ from writeahead.simulator.schema import Schema, Table
 from writeahead.simulator.storage import APPLICATION_USER, HUMAN_USER, open_database, transaction
 from writeahead.simulator.tables import DEFAULT_SCHEMA
 from writeahead.simulator.values import guid
-from writeahead.simulator.webapi import API_ROOT
 
 __all__ = ["LoggedRequest", "SimulatorDatabase"]
 

@@ -8,11 +8,11 @@ the version that it leaves. Here it runs before that answer is sent.
 import sqlite3
 from collections.abc import Collection, Iterable
 
+from writeahead.simulator.messages import ApiResponse
 from writeahead.simulator.records import Records
 from writeahead.simulator.schema import Schema
 from writeahead.simulator.storage import transaction
 from writeahead.simulator.values import guid
-from writeahead.simulator.webapi import ApiResponse
 
 __all__ = ["Plugin"]
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from writeahead.errors import InvalidInput
+from writeahead.simulator.messages import ApiResponse, json_response
 from writeahead.simulator.odata import ErrorCode, error_body
-from writeahead.simulator.webapi import ApiResponse, json_response
 
 __all__ = ["Protection", "ServiceLimits"]
 

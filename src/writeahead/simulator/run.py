@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 from writeahead.errors import InvalidInput
 from writeahead.simulator.faults import Faults
 from writeahead.simulator.inspection import SimulatorDatabase
+from writeahead.simulator.messages import API_ROOT
 from writeahead.simulator.settings import Settings
-from writeahead.simulator.webapi import API_ROOT
 
 if TYPE_CHECKING:
     from writeahead.simulator.server import Server

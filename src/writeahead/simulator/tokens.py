@@ -12,7 +12,7 @@ import time
 import urllib.parse
 from collections.abc import Collection
 
-from writeahead.simulator.webapi import ApiResponse, json_response
+from writeahead.simulator.messages import ApiResponse, json_response
 
 __all__ = ["TokenIssuer"]
 

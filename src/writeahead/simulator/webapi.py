@@ -10,20 +10,20 @@ import re
 import sqlite3
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from writeahead.simulator.keys import KEY_TEXT, RowKey, key_query, parse_key
+from writeahead.simulator.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulator.metadata import Metadata
-from writeahead.simulator.odata import ErrorCode, ODataError, error_body, not_imitated
+from writeahead.simulator.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulator.query import Query, parse_query
 from writeahead.simulator.records import Record, Records
 from writeahead.simulator.schema import Schema, Table
 from writeahead.simulator.storage import APPLICATION_USER, setting
 
-__all__ = ["API_ROOT", "ApiRequest", "ApiResponse", "WebApi", "error_response", "json_response"]
+__all__ = ["WebApi"]
 
-API_ROOT = "/api/data/v9.2/"
 _RESOURCE = re.compile(
     r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?"
     rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
@@ -33,62 +33,11 @@ _NOT_IMITATED = {
     "GlobalOptionSetDefinitions",
     "RelationshipDefinitions",
 }
-_HEADERS = {"OData-Version": "4.0", "Content-Type": "application/json; odata.metadata=minimal"}
 _MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
 _EXISTS = "A record with matching key values already exists."
 
 
-@dataclass(frozen=True, kw_only=True)
-class ApiRequest:
-    """A request, or a part of a batch.
-
-    Args:
-        method: In capitals.
-        path: Below the service root: ``phonecalls``, ``tasks(<guid>)``.
-        query: The query string, still encoded.
-        headers: By name in lower case.
-        body: As it came.
-        root: The service root's URL, which responses name rows by.
-    """
-
-    method: str
-    path: str
-    query: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    root: str = API_ROOT
-
-    def header(self, name: str) -> str | None:
-        """A conditional header; the literal ``null``, which Microsoft has clients send, means none."""
-        value = self.headers.get(name, "").strip()
-        return None if value in ("", "null") else value
-
-
-@dataclass(frozen=True, kw_only=True)
-class ApiResponse:
-    """A response, whether the request changed a row, and the path of the one that it made or changed."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    changed: bool = False
-    row: str | None = None
-
-
 _Handler = TypeVar("_Handler", bound=Callable[..., ApiResponse])
-
-
-def json_response(
-    status: int, content: Any, headers: Mapping[str, str] | None = None, *, changed: bool = False
-) -> ApiResponse:
-    """A response of the Web API with a JSON body."""
-    body = json.dumps(content).encode()
-    return ApiResponse(status=status, headers={**_HEADERS, **(headers or {})}, body=body, changed=changed)
-
-
-def error_response(error: ODataError, *, empty_code: bool = False) -> ApiResponse:
-    """The response to a refused request; real codes are often empty."""
-    return json_response(error.status, error_body("" if empty_code else error.code, error.message))
 
 
 class WebApi:
@@ -176,7 +125,7 @@ class WebApi:
         query = parse_query(table, request.query)
         record = self._records.get_by(table, key)
         if request.header("if-none-match") == record.etag:
-            return ApiResponse(status=304, headers=_HEADERS)
+            return ApiResponse(status=304, headers=HEADERS)
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
 
     def _post(self, request: ApiRequest, table: Table) -> ApiResponse:
