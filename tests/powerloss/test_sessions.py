@@ -55,6 +55,20 @@ def test_a_planted_bug_is_found(stage, planted):
         stage.cut_everywhere()
 
 
+def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch):
+    """Only who reads before it writes syncs what it read."""
+    counts = []
+    for number in range(2):
+        place = Stage(stage.folder / f"run-{number}")
+        with place.recorder.recording():
+            place.run()
+        counts.append(sum(event.kind == "sync" for event in place.recorder.events))
+        place.recorder.close()
+        place.adapter.close()
+        monkeypatch.setattr(LocalStore, "_make_what_was_seen_durable", lambda self: None)
+    assert counts[0] == counts[1]
+
+
 NAMED = ["s1", "planned-writeback.json", "000001.json", "000003.json", "writeback.json"]
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -245,6 +246,67 @@ def test_who_comes_after_a_killed_process_syncs_the_folder_that_it_made(tmp_path
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     # Once is enough.
     assert f"fsync {parent}" not in Traced(tmp_path, "create", key="a/c").calls
+
+
+# What others may have left unsynced.
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The folders and files that a store syncs, in order; ``*`` is all there are."""
+    seen, sync = [], os.fsync
+    monkeypatch.setattr(
+        "writeahead.stores.local._sync",
+        lambda file: (seen.append(Path(f"/proc/self/fd/{file}").readlink().name), sync(file)),
+    )
+    monkeypatch.setattr(os, "sync", lambda: seen.append("*"))
+    return seen
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it takes Linux's /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("change", [lambda store: store.put("x/y", b"1"), lambda store: store.delete("x/y")])
+def test_what_was_read_is_synced_before_a_change_and_once(tmp_path, synced, change):
+    for number in range(3):
+        LocalStore(tmp_path).put(f"a{number}/b", b"1")
+    LocalStore(tmp_path).put("x/y", b"0")
+    old = time.time() - 3600
+    os.utime(tmp_path / "a2", (old, old))
+    store = LocalStore(tmp_path)
+    store.get("a0/b")
+    store.head("a1/b")
+    assert [info.key for info in store.list("a2/")] == ["a2/b"]
+    for expected in (["a0", "a1"], []):
+        synced.clear()
+        change(store)
+        assert [name for name in synced if name.startswith("a")] == expected
+        assert [name.startswith("a") for name in synced[: len(expected)]] == [True] * len(expected)
+
+
+@needs_proc
+def test_many_that_were_read_are_synced_at_once(tmp_path, synced):
+    for number in range(100):
+        LocalStore(tmp_path).put(f"a{number}/b", b"1")
+    store = LocalStore(tmp_path)
+    assert len(list(store.list())) == 100
+    synced.clear()
+    store.put("x/y", b"1")
+    assert synced[0] == "*"
+    assert not [name for name in synced if name.startswith("a")]
+
+
+def test_who_only_reads_forgets_what_it_read_long_ago(tmp_path, monkeypatch):
+    monkeypatch.setattr("writeahead.stores.local._FORGET_EACH", 10)
+    for number in range(30):
+        LocalStore(tmp_path).put(f"a{number:02d}/b", b"1")
+    store, later = LocalStore(tmp_path), iter(range(0, 10**6, 100))
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: next(later))
+    monkeypatch.setattr("writeahead.stores.local.time", clock)
+    for number in range(30):
+        store.get(f"a{number:02d}/b")
+    assert len(store._seen) < 20
 
 
 # Failing at each step.

@@ -45,6 +45,10 @@ _STALE_AFTER = 3600.0
 # Seconds. A name that another process gave, and was killed before it synced it, is on the disk by then: Linux
 # writes what is dirty after 30 seconds.
 _WRITTEN_BACK_AFTER = 600.0
+# How many folders are remembered as read before the old ones among them are forgotten, and from how many on
+# it is cheaper to sync all file systems at once.
+_FORGET_EACH = 1024
+_SYNC_ALL_FROM = 64
 # A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
 # on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
@@ -92,7 +96,7 @@ class LocalStore(ArtifactStore):
         self._root = Path(root).absolute()
         self._name = self._root.as_uri()
         # Folders that were read while they were new or changing: see `_make_what_was_seen_durable`.
-        self._seen: dict[tuple[str, ...], object] = {}
+        self._seen: dict[tuple[str, ...], float] = {}
 
     @property
     def name(self) -> str:
@@ -265,7 +269,12 @@ class LocalStore(ArtifactStore):
 
     def _note_as_seen(self, folder: int, folders: Sequence[str]) -> None:
         if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
-            self._seen[tuple(folders)] = object()
+            self._seen[tuple(folders)] = now = time.monotonic()
+            if len(self._seen) % _FORGET_EACH == 0:
+                # Who reads for months, and never writes, needs none of it.
+                for old, seen in list(self._seen.items()):
+                    if now - seen > _WRITTEN_BACK_AFTER:
+                        self._seen.pop(old, None)
 
     def _make_what_was_seen_durable(self) -> None:
         """Sync the folders that were read, before anything is changed that may build on what was read there.
@@ -273,15 +282,23 @@ class LocalStore(ArtifactStore):
         Whoever gave the names there may have been killed before its own sync. A run that reads nothing pays
         nothing.
         """
-        for folders, seen in list(self._seen.items()):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                folder = os.open(self._root.joinpath(*folders), _ROOT)
-                try:
-                    _sync(folder)
-                finally:
-                    os.close(folder)
+        read = list(self._seen.items())
+        if len(read) > _SYNC_ALL_FROM:
+            os.sync()
+        for folders, seen in read:
+            if len(read) <= _SYNC_ALL_FROM:
+                self._sync_folder(folders)
+            # Not if another thread has read it meanwhile.
             if self._seen.get(folders) is seen:
                 self._seen.pop(folders, None)
+
+    def _sync_folder(self, folders: Sequence[str]) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            folder = os.open(self._root.joinpath(*folders), _ROOT)
+            try:
+                _sync(folder)
+            finally:
+                os.close(folder)
 
     def _open_root(self, verb: str, key: str) -> int:
         try:
