@@ -1,10 +1,12 @@
 """``$batch``: several requests in one, and change sets, each of which is one transaction.
 
 Sources: "Execute batch operations using the Web API", learn.microsoft.com
-(power-apps/developer/data-platform/webapi): at most 1,000 requests, no batch in a batch, no GET in a change
-set, ``$1`` in URLs and in binds, the first failure ends it unless continue-on-error is preferred; OData 4.0
-part 1, section 11.7.4: a change set that fails is answered by one error in its place. The bare error and the
-error within a change set are what people report.
+(power-apps/developer/data-platform/webapi): at most 1,000 requests, no batch in a batch, no GET in a
+change set, ``$1`` in URLs and in binds, the first failure ends it unless continue-on-error is preferred;
+OData 4.0 part 1, section 11.7.4: a change set that fails is answered by one error in its place.
+
+The other shapes are not documented for Dataverse: .NET's OData answers 200 (github.com/janhommes/o.js, pull
+request 124), Azure's tables put the error into the change set, and a bare error is as of a gateway.
 """
 
 import json
