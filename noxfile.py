@@ -61,6 +61,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def mutate(session: nox.Session) -> None:
+    """Whether the tests notice a change of one place of the core or a store: see docs/mutation.md."""
+    _install(session, "test", "mutate")
+    session.run("python", "tests/mutation/run.py", *session.posargs)
+
+
+@nox.session
 def servers(session: nox.Session) -> None:
     """The store contract on a server of yours: see docs/stores.md for the environment variables it needs."""
     _install(session, "test")

@@ -24,7 +24,14 @@ _XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 @contextlib.contextmanager
 def running_server() -> Iterator[str]:
-    """Start the server; gives its URL, ends it afterwards."""
+    """Start the server; gives its URL, ends it afterwards.
+
+    Where ``WRITEAHEAD_S3_SERVER`` is the URL of one that runs already, that one is used and goes on.
+    """
+    running = os.environ.get("WRITEAHEAD_S3_SERVER")
+    if running:
+        yield running
+        return
     environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
     with subprocess.Popen(
         [sys.executable, Path(__file__)],
