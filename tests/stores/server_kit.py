@@ -24,6 +24,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from writeahead.stores import remote
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
 
@@ -96,6 +97,12 @@ class Prefix:
             with ThreadPoolExecutor(32) as pool:
                 list(pool.map(lambda one: self.raw.delete_object(Bucket=self.bucket, Key=one["Key"]), left))
         self.raw.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    # Most of the failures that are outlasted here come from our own proxy.
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.02)
 
 
 NO_FILES = {"files": "there is no file system"}

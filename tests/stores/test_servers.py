@@ -9,7 +9,8 @@ import pytest
 
 KIT = Path(__file__).with_name("server_kit.py")
 # A part of the kit, for its time: what meets conditions, errors, ETags and listings.
-PART = "a_create or agree or absent or not_found or in_order or errors or check or test_delete"
+PART = "a_create_is or a_create_after or agree or absent_is or in_order or errors_say or check_proves"
+PART += " or test_delete"
 
 
 def kit(url, bucket, *arguments):
@@ -37,7 +38,7 @@ def test_the_kit_holds_on_servers_of_many_kinds(s3_proxy, s3_bucket, switch):
 
 def test_the_kit_fails_on_a_server_that_ignores_conditions(s3_proxy, s3_bucket):
     s3_proxy.ignore_conditions = True
-    done = kit(s3_proxy.url, s3_bucket.name, "-k", "check or a_create_is_refused or a_forked")
+    done = kit(s3_proxy.url, s3_bucket.name, "-k", "check_proves or a_create_is_refused or a_forked")
     assert done.returncode == 1
     assert "TestServerThroughS3fs: 6 run, 1 passed, 5 failed; 0 impossible" in done.stdout
     assert "TestServerThroughObstore: 5 run, 5 failed; 1 impossible" in done.stdout
