@@ -4,8 +4,10 @@
 ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
 ``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``. To find your way: `client`
 has a method for each kind of request, `wire` sends it with a token (`auth`, `credentials`) and below the
-service's limits (`protection`), `errors` sorts what comes back, `mapping` knows the columns, `rows` makes
-writes that can be repeated, `change_set` makes them in one transaction, `adapter` puts them together.
+service's limits (`protection`), `errors` sorts what comes back. `mapping_file` reads the `mapping`, whose
+`tables` know the columns; `generic` translates operations on any of them; `gate` holds them against the live
+environment; `baselines` sees what their rows are like; `plans` keeps all of that. `rows` makes writes that
+can be repeated, `change_set` makes them in one transaction, and `adapter` puts everything together.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
@@ -16,20 +18,32 @@ from writeahead.adapters.dataverse.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping_file import load_mapping
 from writeahead.adapters.dataverse.payloads import PhoneCallActivity, QueueStatusUpdate, Reference, Task
 from writeahead.adapters.dataverse.protection import ServiceLimits, protection_of
+from writeahead.adapters.dataverse.row_payloads import (
+    CompleteActivity,
+    CreateRow,
+    RowReference,
+    UpdateRow,
+    UpsertRow,
+)
 from writeahead.adapters.dataverse.settings import adapter_from_settings
 
 __all__ = [
     "ClientCredentials",
+    "CompleteActivity",
+    "CreateRow",
     "DataverseAdapter",
     "DataverseClient",
     "PermanentDataverseError",
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
+    "RowReference",
     "ServiceLimits",
     "TableMapping",
     "Task",
     "TransientDataverseError",
+    "UpdateRow",
+    "UpsertRow",
     "adapter_from_settings",
     "load_mapping",
     "protection_of",

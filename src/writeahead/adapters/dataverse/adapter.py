@@ -14,7 +14,6 @@ from typing import Literal, Self
 import httpx
 from pydantic import BaseModel
 
-from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import TransactionalAdapter, emits
 from writeahead.adapters.dataverse.baselines import Draft, with_baselines
 from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
@@ -32,15 +31,14 @@ from writeahead.adapters.dataverse.generic import (
 )
 from writeahead.adapters.dataverse.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping_file import load_mapping
-from writeahead.adapters.dataverse.names import ETAG
 from writeahead.adapters.dataverse.payloads import (
-    Baseline,
     PhoneCallActivity,
     QueueStatusUpdate,
     RowWrite,
     Scalar,
     Task,
 )
+from writeahead.adapters.dataverse.plans import baseline_of, planned_write, unfit
 from writeahead.adapters.dataverse.protection import Protection
 from writeahead.adapters.dataverse.row_payloads import (
     CompleteActivity,
@@ -51,7 +49,7 @@ from writeahead.adapters.dataverse.row_payloads import (
 )
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.tables import Table
-from writeahead.errors import InvalidInput, NotReady
+from writeahead.errors import NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
@@ -192,7 +190,7 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         """Translate a completion into an update; `plan` adds its baseline."""
         write = completion(self._mapping, operation, payload)
-        return _planned(operation, write, ReplayClass.CONDITIONAL_UPDATE)
+        return planned_write(operation, write, ReplayClass.CONDITIONAL_UPDATE)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_phone_call_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
@@ -251,8 +249,10 @@ class DataverseAdapter(TransactionalAdapter):
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
-            raise _unfit(operation, "row_id is not the operation's key")
-        return TogetherItem(operation.id, table, write, _baseline(operation, table, write), operation.replay)
+            raise unfit(operation, "row_id is not the operation's key")
+        return TogetherItem(
+            operation.id, table, write, baseline_of(operation, table, write), operation.replay
+        )
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)
@@ -268,7 +268,7 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = self._mapping.write(operation, row_id, payload)
         phones = {"phone_number": getattr(payload, "phone_number", None)}
-        return _planned(operation, write, replay, phone_warnings(phones))
+        return planned_write(operation, write, replay, phone_warnings(phones))
 
     def _plan_row(
         self,
@@ -280,7 +280,7 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = row_write(self._mapping, operation, name, columns, row)
         phones = self._mapping.declared(name, operation.id).phones
-        return _planned(
+        return planned_write(
             operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
         )
 
@@ -292,58 +292,13 @@ class DataverseAdapter(TransactionalAdapter):
         """Check what came out of an artifact as if it came from a stranger."""
         table = table_of(self._mapping, operation.kind, operation.id, write)
         if table is None:
-            raise _unfit(operation, f"its table is none that mapping {self._mapping.name} has for its kind")
+            raise unfit(operation, f"its table is none that mapping {self._mapping.name} has for its kind")
         problem = table.problem_of(write)
         if problem:
-            raise _unfit(operation, f"{problem} by mapping {self._mapping.name}")
+            raise unfit(operation, f"{problem} by mapping {self._mapping.name}")
         return table
 
     def _ready(self) -> DataverseClient:
         if self._missing or self._client is None:
             raise NotReady(*(self._missing or ("Dataverse: neither URL nor credentials were given",)))
         return self._client
-
-
-def _baseline(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
-    """The baseline of a planned write, checked; None for one that needs none."""
-    creates = operation.replay is ReplayClass.CREATE_WITH_KEY
-    if operation.precondition is None and (
-        creates or (operation.replay is ReplayClass.UPSERT and not table.watches())
-    ):
-        return None
-    baseline = validated(lambda: Baseline.model_validate(operation.precondition))
-    if isinstance(baseline, Invalid):
-        raise _unfit(operation, "the precondition is no baseline")
-    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
-        return baseline
-    if baseline.etag is None:
-        # A row that an operation before this one makes: what that leaves behind is watched.
-        if (
-            baseline.absent
-            or not baseline.guarded
-            or not set(table.marker_columns()) <= set(baseline.guarded)
-        ):
-            raise _unfit(operation, "the precondition guards too little")
-        return baseline
-    if not ETAG.fullmatch(baseline.etag):
-        raise _unfit(operation, "the precondition holds no ETag")
-    if set(baseline.guarded) != set(table.baseline_columns(write.columns)):
-        raise _unfit(operation, "the precondition guards other columns than the mapping")
-    return baseline
-
-
-def _planned(
-    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
-) -> PlannedOperation:
-    return PlannedOperation(
-        id=operation.id,
-        kind=operation.kind,
-        key=operation.key,
-        payload=write.model_dump(mode="json"),
-        replay=replay,
-        warnings=warnings,
-    )
-
-
-def _unfit(operation: PlannedOperation, problem: str) -> InvalidInput:
-    return InvalidInput(f"operation {operation.id}: the plan can't be carried out: {problem}")

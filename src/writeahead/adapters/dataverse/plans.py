@@ -1,0 +1,61 @@
+"""Writes as they go into a plan, and come out of one: as if from a stranger, for a plan is a file."""
+
+from writeahead._validation import Invalid, validated
+from writeahead.adapters.dataverse.names import ETAG
+from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.tables import Table
+from writeahead.errors import InvalidInput
+from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
+
+__all__ = ["baseline_of", "planned_write", "unfit"]
+
+
+def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
+    """Return the baseline of a planned write; None for one that needs none.
+
+    Raises:
+        InvalidInput: The plan has none that fits the table.
+    """
+    creates = operation.replay is ReplayClass.CREATE_WITH_KEY
+    if operation.precondition is None and (
+        creates or (operation.replay is ReplayClass.UPSERT and not table.watches())
+    ):
+        return None
+    baseline = validated(lambda: Baseline.model_validate(operation.precondition))
+    if isinstance(baseline, Invalid):
+        raise unfit(operation, "the precondition is no baseline")
+    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        return baseline
+    if baseline.etag is None:
+        # A row that an operation before this one makes: what that leaves behind is watched.
+        if (
+            baseline.absent
+            or not baseline.guarded
+            or not set(table.marker_columns()) <= set(baseline.guarded)
+        ):
+            raise unfit(operation, "the precondition guards too little")
+        return baseline
+    if not ETAG.fullmatch(baseline.etag):
+        raise unfit(operation, "the precondition holds no ETag")
+    if set(baseline.guarded) != set(table.baseline_columns(write.columns)):
+        raise unfit(operation, "the precondition guards other columns than the mapping")
+    return baseline
+
+
+def planned_write(
+    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
+) -> PlannedOperation:
+    """Make the element of a plan that a write is."""
+    return PlannedOperation(
+        id=operation.id,
+        kind=operation.kind,
+        key=operation.key,
+        payload=write.model_dump(mode="json"),
+        replay=replay,
+        warnings=warnings,
+    )
+
+
+def unfit(operation: PlannedOperation, problem: str) -> InvalidInput:
+    """Make the error for what came out of a plan and can't be carried out; nothing was sent."""
+    return InvalidInput(f"operation {operation.id}: the plan can't be carried out: {problem}")
