@@ -43,8 +43,8 @@ def unblock_session(
     """
     clock = clock or Clock()
     session = read_session(store, session_id)
-    status = session.status(clock.now(), 0)
-    if session.plan is None or session.entry is None or status is not RunStatus.BLOCKED:
+    # Where there is a final artifact neither of these was read.
+    if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
     journal = Journal.of(session, session.plan, store, clock, lease=0)
     _assume(journal, assume or {}, clock.now())

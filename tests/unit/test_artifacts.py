@@ -1,17 +1,19 @@
 import json
+import re
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, create_model, field_serializer, model_validator
 
 from remotes import Remote, RemoteAdapter, operations
 from writeahead import (
     ResumeError,
+    artifacts,
     load_replay_artifact,
     write_back,
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
-from writeahead.artifacts import decode, encode
+from writeahead.artifacts import decode, encode, encode_model, is_abandoned
 from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
 from writeahead.model import PlannedWriteback, Writeback
 from writeahead.stores.memory import MemoryStore
@@ -182,3 +184,133 @@ def test_an_artifact_of_another_session_is_refused(finished):
 def test_foreign_bytes_are_corrupt_not_a_crash(data):
     with pytest.raises(CorruptArtifact, match=PLANNED):
         decode(data, PlannedWriteback, key=PLANNED)
+
+
+# Limits, and messages that name the culprit.
+
+
+def test_an_artifact_may_be_as_large_as_the_limit_and_no_larger(store, monkeypatch):
+    data = encode_model(Mine(name="a"))
+    monkeypatch.setattr(artifacts, "MAX_ARTIFACT_BYTES", len(data))
+    write_planned_writeback_artifact(store, "s1", Mine(name="a"))
+    assert load_replay_artifact(store, "s1", Mine).model == Mine(name="a")
+    with pytest.raises(
+        InvalidInput, match=rf"at most {len(data)} bytes, not {len(data) + 1}: make it several"
+    ):
+        write_planned_writeback_artifact(store, "s2", Mine(name="ab"))
+    store.put("s2/planned-writeback.json", encode({"name": "ab", "amount": 1.5}))
+    with pytest.raises(CorruptArtifact, match=rf"^s2/planned.*larger than any .*\({len(data) + 1} bytes\)"):
+        load_replay_artifact(store, "s2", Mine)
+
+
+def test_a_plan_leaves_room_for_its_final(finished, monkeypatch):
+    data = finished.get(PLANNED).data
+    plan = decode(data, PlannedWriteback, key=PLANNED)
+    monkeypatch.setattr(artifacts, "MAX_ARTIFACT_BYTES", 2 * len(data))
+    assert encode_model(plan) == data
+    monkeypatch.setattr(artifacts, "MAX_ARTIFACT_BYTES", 2 * len(data) - 1)
+    with pytest.raises(InvalidInput, match="several sessions"):
+        encode_model(plan)
+    final = finished.get(FINAL).data
+    monkeypatch.setattr(artifacts, "MAX_ARTIFACT_BYTES", len(final))
+    assert encode_model(decode(final, Writeback, key=FINAL)) == final
+
+
+@pytest.mark.parametrize(
+    ("session_id", "shown"),
+    [
+        ("a/b", "'a/b'"),
+        ("/" * 40, f"'{'/' * 40}'"),
+        ("/" * 41, f"'{'/' * 40}... (41 characters)'"),
+        (7, "'7'"),
+    ],
+)
+def test_a_bad_session_id_is_shown_as_far_as_it_helps(session_id, shown):
+    with pytest.raises(InvalidInput, match=rf"^session id {re.escape(shown)}: use 1 to 128 of"):
+        artifacts.require_session_id(session_id)
+
+
+def test_what_is_no_json_is_called_by_its_type_alone():
+    with pytest.raises(InvalidInput, match=r"^an artifact must be JSON in UTF-8: TypeError$"):
+        encode({"a": object()})
+
+
+class OneWay(BaseModel):
+    amounts: list[int]
+
+    @field_serializer("amounts")
+    def _in_words(self, amounts: list[int]) -> list[str]:
+        return ["planted" for _ in amounts]
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _not_twice(self) -> "Whole":
+        if self.model_extra:
+            raise ValueError("planted")
+        return self
+
+
+def test_a_model_that_can_t_be_read_back_is_named_with_its_fields(store):
+    with pytest.raises(
+        InvalidInput, match=r"^OneWay does not .*: amounts\.0, amounts\.1; nothing was written$"
+    ) as caught:
+        write_planned_writeback_artifact(store, "s1", OneWay(amounts=[1, 2]))
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [Mine, Whole])
+def test_content_that_does_not_fit_is_named_by_its_places(store, model):
+    store.put(PLANNED, encode({"extra": "planted"}))
+    places = "name" if model is Mine else "the whole"
+    with pytest.raises(CorruptArtifact, match=rf"^{PLANNED}: does not fit {model.__name__}: {places}$"):
+        load_replay_artifact(store, "s1", model)
+
+
+def test_not_all_places_are_named_where_there_are_many(store):
+    many = create_model("Many", **{f"field_{number:03}": (int, ...) for number in range(100)})
+    store.put(PLANNED, b"{}")
+    with pytest.raises(CorruptArtifact) as caught:
+        load_replay_artifact(store, "s1", many)
+    assert len(str(caught.value)) == len(f"{PLANNED}: does not fit Many: ") + 300
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "writeahead/other"}, "not a writeahead/planned-writeback artifact"),
+        ({"version": 2}, r"newer version of writeahead \(format version 2, this one knows 1\): upgrade"),
+        ({"version": 99, "format": "writeahead/other"}, "not a writeahead/planned-writeback artifact"),
+        ({"version": "2"}, "altered: its checksum does not match"),
+        ({"version": 0}, "altered: its checksum does not match"),
+        ({"checksum": None}, "altered: its checksum does not match"),
+        ({"owner": "\\ud800"}, "altered: its checksum does not match"),
+    ],
+)
+def test_what_is_wrong_with_an_artifact_is_said_with_its_key(finished, change, says):
+    document = json.loads(finished.get(PLANNED).data) | change
+    data = json.dumps(document).replace("\\\\", "\\").encode()
+    with pytest.raises(CorruptArtifact, match=rf"^{PLANNED}: .*{says}"):
+        decode(data, PlannedWriteback, key=PLANNED)
+
+
+def test_a_checksum_that_is_missing_is_no_checksum(finished):
+    document = json.loads(finished.get(PLANNED).data)
+    del document["checksum"]
+    with pytest.raises(CorruptArtifact, match="its checksum does not match"):
+        decode(encode(document), PlannedWriteback, key=PLANNED)
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff", b"[1, NaN]"])
+def test_what_lies_at_a_plan_s_key_is_named_if_it_is_no_json(data):
+    with pytest.raises(CorruptArtifact, match=rf"^{PLANNED}: truncated or altered"):
+        is_abandoned(data, key=PLANNED)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"), [(b"[]", False), (b"{}", False), (b'{"format": "writeahead/abandoned"}', True)]
+)
+def test_a_tombstone_is_known_by_its_format(data, told):
+    assert is_abandoned(data, key=PLANNED) is told

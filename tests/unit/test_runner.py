@@ -453,3 +453,53 @@ def test_already_exists_of_another_plan_never_counts_as_ours(world):
     assert world.store.get("s1/writeback.json").data == b"{}"
     with pytest.raises(AlreadyExists):
         world.store.put("s1/writeback.json", b"other", if_absent=True)
+
+
+def test_the_final_of_another_plan_is_named_and_left_as_it_is(world):
+    world.run("update", session_id="s1")
+    (other,) = [world.store.get("s1/writeback.json").data]
+    for name in world.names():
+        world.store.delete(name)
+    emit = world.adapter.emit_create
+
+    def foreign_final(payload, operation):
+        world.store.put("s1/writeback.json", other)
+        return emit(payload, operation)
+
+    world.adapter.emit_create = foreign_final
+    with pytest.raises(CorruptArtifact, match=r"^s1/writeback\.json: it is the end of another plan"):
+        world.run("create")
+    assert world.store.get("s1/writeback.json").data == other
+    # Its receipt is not lost for it.
+    assert list(world.json("s1/journal/000001.json")["receipts"]) == ["1-create"]
+
+
+def test_a_session_that_is_complete_tells_what_it_came_to(world):
+    world.run("create", "update")
+    world.store = FaultyStore(world.store)
+    world.store.fail("delete", ".open/*", StoreFault.unavailable())
+    report = world.resume()
+    assert (report.session_id, report.status) == ("s1", RunStatus.NO_RESUME_NEEDED)
+    assert (
+        [operation.id for operation in report.operations] == list(report.receipts) == ["1-create", "2-update"]
+    )
+    assert "a marker stays behind" in report.warnings[0]
+
+
+def test_an_operation_that_is_malformed_is_named_by_its_place_without_its_values(world):
+    given = [*operations("create"), {"kind": "create", "payload": "planted", "extra": "planted"}]
+    with pytest.raises(InvalidInput, match=r"^operation 2: payload: .*; extra: ") as caught:
+        write_back(given, session_id="s1", store=world.store, adapter=world.adapter)
+    assert "planted" not in str(caught.value)
+    with pytest.raises(InvalidInput, match=r"^operation 1: it: "):
+        write_back([5], session_id="s1", store=world.store, adapter=world.adapter)
+
+
+def test_an_adapter_that_plans_something_else_is_named(world):
+    plan = world.adapter.plan
+    world.adapter.plan = lambda keyed: plan(keyed)[:-1]
+    with pytest.raises(
+        InvalidInput, match=r"^adapter 'remote' planned other operations than it was asked to"
+    ):
+        world.run("create", "update")
+    assert world.names() == []
