@@ -117,6 +117,7 @@ class Session:
             "https://planted.crm.dynamics.com",
             lambda: "planted-token",
             transport=httpx.MockTransport(remote.handle),
+            readiness="off",
             protection=Protection(monotonic=self.clock.monotonic),
         )
 

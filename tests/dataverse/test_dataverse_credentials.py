@@ -93,7 +93,7 @@ def test_the_azure_types_themselves(clock):
 
 def test_a_credential_in_the_place_of_a_function(server):
     credential = Credential(issued("planted-token"))
-    with DataverseAdapter(server.url, credential, timeout=5) as adapter:
+    with DataverseAdapter(server.url, credential, timeout=5, readiness="off") as adapter:
         server.script = [reply(204)]
         adapter._client.patch("tasks", "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11", {"subject": "s"})
     assert server.requests[0].headers["authorization"] == "Bearer planted-token"
@@ -102,7 +102,7 @@ def test_a_credential_in_the_place_of_a_function(server):
 
 def test_settings_take_a_credential_too(server):
     credential = Credential(issued("planted-token"))
-    with adapter_from_settings(url=server.url, token=credential, environ={}) as adapter:
+    with adapter_from_settings(url=server.url, token=credential, environ={}, readiness="off") as adapter:
         assert adapter.plan([]) == []
     assert len(credential.asked) == 1
 
@@ -136,7 +136,7 @@ def test_a_clock_that_is_wrong_costs_a_question_at_most(server, clock, skew):
     """The machine's clock is off by so much, and the authority's time is passed on."""
     credential = Credential(issued("old", 3600), issued("new", 7200))
     source = source_of(credential, clock, skew)
-    with DataverseAdapter(server.url, source, timeout=5) as adapter:
+    with DataverseAdapter(server.url, source, timeout=5, readiness="off") as adapter:
         server.script = [reply(204)]
         adapter._client.post("tasks", {"subject": "s"})
         clock.now = 3700.0  # the token has expired, whatever our clock thinks
@@ -147,7 +147,7 @@ def test_a_clock_that_is_wrong_costs_a_question_at_most(server, clock, skew):
 
 def test_a_refused_token_is_asked_for_once_more(server, clock):
     source = source_of(Credential(issued("revoked"), issued("new")), clock)
-    with DataverseAdapter(server.url, source, timeout=5) as adapter:
+    with DataverseAdapter(server.url, source, timeout=5, readiness="off") as adapter:
         server.script = [refused(401), reply(204)]
         adapter._client.post("tasks", {"subject": "s"})
     assert [request.headers["authorization"] for request in server.requests] == [
@@ -157,7 +157,9 @@ def test_a_refused_token_is_asked_for_once_more(server, clock):
 
 
 def test_a_credential_that_insists_on_a_refused_token(server, clock):
-    with DataverseAdapter(server.url, source_of(Credential(issued()), clock), timeout=5) as adapter:
+    with DataverseAdapter(
+        server.url, source_of(Credential(issued()), clock), timeout=5, readiness="off"
+    ) as adapter:
         server.script = [refused(401)]
         with pytest.raises(NotReady, match="401"):
             adapter._client.post("tasks", {"subject": "s"})

@@ -172,8 +172,10 @@ def all_logs(caplog):
     caplog.set_level(logging.DEBUG)
 
 
-def adapter_for(handle):
-    return DataverseAdapter(f"https://{HOST}", lambda: "planted-token", transport=httpx.MockTransport(handle))
+def adapter_for(handle, readiness="off"):
+    return DataverseAdapter(
+        f"https://{HOST}", lambda: "planted-token", transport=httpx.MockTransport(handle), readiness=readiness
+    )
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -206,13 +208,14 @@ def test_conflicts(operation, caplog):
     clean(caught.value, caplog)
 
 
+@pytest.mark.parametrize("readiness", ["full", "off"])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_planning(answer, caplog):
+def test_planning(answer, readiness, caplog):
     operation = KeyedOperation(
         session_id="s", id="1-queue_status_update", kind="queue_status_update", key=KEY, payload=UPDATE
     )
     with pytest.raises(WriteaheadError) as caught:
-        adapter_for(ANSWERS[answer]).plan([operation])
+        adapter_for(ANSWERS[answer], readiness).plan([operation])
     clean(caught.value, caplog)
 
 
@@ -397,7 +400,7 @@ def test_a_server_in_trouble_on_a_real_connection(server, caplog):
     """With the client library's own errors and logs, as they are."""
     for action in (RESET, CLOSE, b"planted-remote-text\r\n\r\n", cut(reply(200, {"a": 1}), 40)):
         server.script = [action] * 9
-        adapter = DataverseAdapter(server.url, lambda: "planted-token", timeout=5)
+        adapter = DataverseAdapter(server.url, lambda: "planted-token", timeout=5, readiness="off")
         for request in REQUESTS.values():
             with pytest.raises(WriteaheadError) as caught:
                 request(adapter._client)

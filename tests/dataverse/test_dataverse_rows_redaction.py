@@ -117,7 +117,11 @@ def mapping(tmp_path_factory):
 @pytest.fixture
 def adapter_for(mapping):
     return lambda handle: DataverseAdapter(
-        f"https://{HOST}", lambda: "planted-token", transport=httpx.MockTransport(handle), mapping=mapping
+        f"https://{HOST}",
+        lambda: "planted-token",
+        transport=httpx.MockTransport(handle),
+        mapping=mapping,
+        readiness="off",
     )
 
 

@@ -64,7 +64,7 @@ def refusal(number, status=412, code=""):
 
 @pytest.fixture
 def adapter(server):
-    with DataverseAdapter(server.url, lambda: TOKEN, timeout=5) as made:
+    with DataverseAdapter(server.url, lambda: TOKEN, timeout=5, readiness="off") as made:
         yield made
 
 

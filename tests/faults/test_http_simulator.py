@@ -104,6 +104,7 @@ class Case:
             token,
             timeout=TIMEOUT,
             transport=self.network,
+            readiness="off",
             # By the clock that skips waits, and for this case alone.
             protection=Protection(monotonic=self.clock.monotonic),
         )
@@ -184,7 +185,9 @@ def test_each_fault_at_each_exchange(sim, fault, for_ever):
     outcomes = {one: survive(sim, one, fault, for_ever=for_ever) for one in exchanges}
     print(outcomes)
     if for_ever:
-        assert "completed" not in {outcomes[one] for one in exchanges if one != "token"} or fault in SPOILT
+        # A create that meets 500 looks whether the row is there: CAP says 500 where Dataverse says 412.
+        harmless = SPOILT | {"500, applied"}
+        assert "completed" not in {outcomes[one] for one in exchanges if one != "token"} or fault in harmless
     else:
         assert set(outcomes.values()) <= {"completed", "resume_needed", "blocked rejected"} | NOT_READY
 

@@ -49,7 +49,7 @@ class Session:
         row = {"wa_callqueueid": self.row, "wa_name": "Ada", "wa_attempts": 1}
         cap.send("POST", "wa_callqueues", row)
         self.adapter = DataverseAdapter(
-            proxy.url, lambda: "planted-token", timeout=10, transport=RelativePaths()
+            proxy.url, lambda: "planted-token", timeout=10, transport=RelativePaths(), readiness="off"
         )
         update = {"row_id": self.row, "status": "callback_requested", "attempts": 2}
         self.operations = [
@@ -134,7 +134,7 @@ def test_a_person_who_is_faster(session, columns, conflict):
 
     columns = {**columns}
     with DataverseAdapter(
-        session.proxy.url, lambda: "planted-token", timeout=10, transport=Faster()
+        session.proxy.url, lambda: "planted-token", timeout=10, transport=Faster(), readiness="off"
     ) as session.adapter:
         report = session.write()
     if conflict:

@@ -82,7 +82,8 @@ class Tables:
         return Operation(kind="queue_status_update", payload=payload)
 
     def adapter(self, url, clock):
-        made = DataverseAdapter(url, lambda: TOKEN, timeout=10)
+        # Table definitions are Dataverse's own.
+        made = DataverseAdapter(url, lambda: TOKEN, timeout=10, readiness="off")
         made._client._wire._protection = Protection(monotonic=clock.monotonic)
         return made
 
