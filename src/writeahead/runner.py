@@ -316,7 +316,7 @@ def _refusal(session: Session, plan: PlannedWriteback, now: datetime, policy: Ru
 
 def _suspect_lookups(session: Session, journal: Journal) -> None:
     """Note what a silent owner may have sent, up to its lease's last moment, without telling us."""
-    if session.was_ended or session.lease_ends is None:
+    if session.lease_ends is None:
         return
     for operation in journal.plan.operations:
         if operation.replay is ReplayClass.LOOKUP and operation.id not in journal.receipts:

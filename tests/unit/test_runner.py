@@ -13,7 +13,9 @@ from writeahead.errors import (
     PlanConflict,
     ResumeError,
 )
+from writeahead.journal import read_session
 from writeahead.model import BlockReason, RunStatus
+from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, StoreFault
 from writeahead.unblocking import unblock_session
 
@@ -503,3 +505,29 @@ def test_an_adapter_that_plans_something_else_is_named(world):
     ):
         world.run("create", "update")
     assert world.names() == []
+
+
+def test_a_listing_that_lacks_an_entry_is_no_missing_entry(world):
+    """A listing that runs while entries are added may leave one out: only the store's word on it counts."""
+    world.remote.script["3-create"] = [Meets.REJECTED]
+    world.run("create", "create", "create")
+
+    class Lagging(MemoryStore):
+        def _list(self, prefix, start_after):
+            return (info for info in super()._list(prefix, start_after) if "000002" not in info.key)
+
+    lagging = Lagging()
+    lagging._objects = world.store._objects
+    assert read_session(lagging, "s1").number == 3
+
+
+def test_an_undecided_session_whose_end_can_t_be_journaled_is_left_to_the_next(world):
+    store = world.store = FaultyStore(world.store)
+    store.fail("create", "s1/journal/000002.json", StoreFault.unavailable(), times=None)
+    world.remote.script["1-mail"] = [Meets.LOST_REPLY]
+    world.run("mail")
+    world.clock.elapsed += 3600
+    report = world.resume()
+    assert (report.status, report.operation) == (RunStatus.RESUME_NEEDED, "1-mail")
+    assert "come back later" in report.error
+    assert world.remote.requests == ["1-mail"]
