@@ -4,7 +4,7 @@
 - ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it again.
 - ``WRITEAHEAD_S3_OPTIONS``: more options of the URL, e.g. ``addressing_style=path&region=auto``.
 - ``WRITEAHEAD_S3_LISTED``: how many objects the test of a long listing makes, for each client; 10,000 by
-  default. On a slow server 2,500 still are three pages.
+  default, and 5,000 at least: with fewer pages their sizes tell nothing of what is kept.
 - Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a profile
   among the options.
 

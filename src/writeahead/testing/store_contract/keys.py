@@ -88,7 +88,7 @@ class Keys(ContractPart):
     """Attacks by key, and listings: order, start, memory, and changes under way.
 
     Attributes:
-        listed_keys: How many objects the test of a long listing makes.
+        listed_keys: How many objects the test of a long listing makes; at least five pages of them.
     """
 
     listed_keys: ClassVar[int] = 10_000

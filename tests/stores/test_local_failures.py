@@ -1,0 +1,355 @@
+"""What a folder store says of each system call that fails, and what it does with what others left there."""
+
+import errno
+import os
+import stat
+import time
+
+import pytest
+
+from writeahead.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidInput,
+    InvalidKey,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+    Unsupported,
+)
+from writeahead.stores import local
+from writeahead.stores.local import LocalStore, from_url
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def store(root):
+    store = LocalStore(root)
+    store.put("a/b", b"old")
+    return store
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Let the ``nth`` call of a function of `os` from now on fail, and those after it, if so many."""
+
+    def fail(name, code, *, nth=1, times=1):
+        place = (local, "_sync") if name == "fsync" else (os, name)
+        real, count = getattr(*place), iter(range(1, 10**6))
+
+        def failing(*args, **kwargs):
+            if nth <= next(count) < nth + times:
+                raise OSError(code, os.strerror(code))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(*place, failing)
+
+    return fail
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+VERBS = {
+    "put": lambda store: store.put("a/b", b"new"),
+    "create": lambda store: store.put("a/c", b"new", if_absent=True),
+    "get": lambda store: store.get("a/b"),
+    "delete": lambda store: store.delete("a/b"),
+    "list": lambda store: list(store.list("a/")),
+}
+KEYS = {"put": "a/b", "create": "a/c", "get": "a/b", "delete": "a/b", "list": "a/"}
+
+
+def assert_ours(error, store, verb):
+    """An error names store, verb and key, and of paths no more than these."""
+    operation = "put" if verb == "create" else verb
+    assert (error.store, error.operation, error.key) == (store.name, operation, KEYS[verb])
+    assert "/" not in error.detail
+    assert "~" not in error.detail
+    assert isinstance(error.__cause__, OSError)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        (errno.EIO, Unavailable, "input/output error; nothing was changed"),
+        (errno.EMFILE, Unavailable, "too many open files; nothing was changed"),
+        (errno.ENOSPC, Unavailable, "the disk is full or the quota used up (no space left on device)"),
+        (errno.EDQUOT, Unavailable, "the disk is full or the quota used up"),
+        (errno.EACCES, AccessDenied, "permission denied; check the folder's owner, mode and mount"),
+        (errno.EPERM, AccessDenied, "operation not permitted; check the folder's owner"),
+        (errno.EROFS, AccessDenied, "read-only file system; check the folder's owner"),
+        (errno.ELOOP, AccessDenied, "a symbolic link is in the way"),
+        (errno.ENAMETOOLONG, InvalidKey, "a name is too long for this filesystem"),
+    ],
+)
+def test_what_the_system_says_becomes_an_error_that_says_what_to_do(
+    store, root, fail, verb, code, error, says
+):
+    # The first two open the root and its folder "a".
+    fail("open" if verb != "delete" else "unlink", code, nth=3 if verb not in ("delete", "list") else 1)
+    with pytest.raises(error) as caught:
+        VERBS[verb](store)
+    assert says in caught.value.detail
+    assert_ours(caught.value, store, verb)
+    assert files(root) == {"a/b": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        (errno.ENOTDIR, InvalidKey, "an object and a folder can't have the same name"),
+        (errno.EISDIR, InvalidKey, "an object and a folder can't have the same name"),
+        (errno.ENOENT, Unavailable, "the store's folder or a file in it was removed meanwhile; nothing was"),
+    ],
+)
+def test_a_put_that_finds_no_place_says_why(store, root, fail, code, error, says):
+    fail("rename", code)
+    with pytest.raises(error) as caught:
+        VERBS["put"](store)
+    assert says in caught.value.detail
+    assert_ours(caught.value, store, "put")
+    assert files(root) == {"a/b": b"old"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EISDIR])
+def test_what_is_absent_for_a_reader_is_told_so(store, fail, code):
+    fail("open", code, nth=3)
+    with pytest.raises(NotFound, match="there is no such object") as caught:
+        VERBS["get"](store)
+    assert_ours(caught.value, store, "get")
+
+
+# Each step of a put.
+
+
+@pytest.mark.parametrize("verb", ["put", "create"])
+@pytest.mark.parametrize(
+    ("call", "code"), [("write", errno.ENOSPC), ("fsync", errno.EIO), ("fstat", errno.EIO)]
+)
+def test_bytes_that_are_not_durable_get_no_name(store, root, fail, verb, call, code):
+    store = LocalStore(root)
+    fail(call, code, nth=3 if call == "fstat" else 1)
+    with pytest.raises(Unavailable):
+        VERBS[verb](store)
+    assert files(root) == {"a/b": b"old"}
+
+
+@pytest.mark.parametrize("verb", ["put", "create"])
+def test_a_name_that_may_not_be_durable_is_an_unknown_outcome(root, fail, verb):
+    LocalStore(root).put("a/b", b"old")
+    store = LocalStore(root)
+    fail("fsync", errno.EIO, nth=2)
+    with pytest.raises(OutcomeUnknown) as caught:
+        VERBS[verb](store)
+    assert caught.value.detail == "written, but its folder could not be synced (input/output error)"
+    assert_ours(caught.value, store, verb)
+    assert files(root)[KEYS[verb]] == b"new"
+
+
+def test_a_delete_that_may_not_be_durable_is_an_unknown_outcome(root, fail):
+    LocalStore(root).put("a/b", b"old")
+    store = LocalStore(root)
+    fail("fsync", errno.EIO)
+    with pytest.raises(OutcomeUnknown) as caught:
+        VERBS["delete"](store)
+    assert caught.value.detail == "deleted, but its folder could not be synced (input/output error)"
+    assert_ours(caught.value, store, "delete")
+    assert files(root) == {}
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS])
+def test_a_filesystem_without_hard_links_has_no_atomic_create(store, root, fail, code):
+    fail("link", code)
+    with pytest.raises(Unsupported, match="this filesystem has no hard links") as caught:
+        VERBS["create"](store)
+    assert_ours(caught.value, store, "create")
+    assert files(root) == {"a/b": b"old"}
+    fail("link", code, times=0)
+    assert store.put("a/b", b"new").size == 3
+
+
+def test_a_link_that_fails_otherwise_is_no_missing_feature(store, root, fail):
+    fail("link", errno.EACCES)
+    with pytest.raises(AccessDenied):
+        VERBS["create"](store)
+    assert files(root) == {"a/b": b"old"}
+
+
+def test_a_create_that_is_always_overtaken_gives_up_and_leaves_nothing(store, root, fail):
+    fail("link", errno.EEXIST, times=10)
+    with pytest.raises(
+        Unavailable, match="others keep creating and deleting it; nothing was changed"
+    ) as caught:
+        VERBS["create"](store)
+    assert (caught.value.store, caught.value.operation, caught.value.key) == (store.name, "put", "a/c")
+    assert files(root) == {"a/b": b"old"}
+
+
+def test_a_create_that_was_overtaken_for_a_while_succeeds(store, root, fail):
+    fail("link", errno.EEXIST, times=9)
+    assert VERBS["create"](store).key == "a/c"
+    assert files(root) == {"a/b": b"old", "a/c": b"new"}
+
+
+@pytest.mark.parametrize("theirs", [b"longer than ours", b"len"])
+def test_a_create_of_what_is_taken_says_so_and_leaves_nothing(store, root, theirs):
+    store.put("a/c", theirs)
+    with pytest.raises(AlreadyExists, match="the key holds other bytes") as caught:
+        VERBS["create"](store)
+    assert (caught.value.store, caught.value.operation, caught.value.key) == (store.name, "put", "a/c")
+    assert files(root) == {"a/b": b"old", "a/c": theirs}
+
+
+def test_a_create_that_finds_its_own_bytes_syncs_them_and_tells_of_them(store, root, monkeypatch):
+    first = store.put("a/c", b"new", if_absent=True)
+    os.utime(root / "a" / "c", (1e9, 1e9))
+    synced, sync = [], local._sync
+    monkeypatch.setattr(local, "_sync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
+    info = LocalStore(root).put("a/c", b"new", if_absent=True)
+    assert (info.key, info.size) == (first.key, first.size)
+    assert info.last_modified.timestamp() == 1e9
+    # After its own temporary file: theirs, and the folder.
+    assert synced[1:] == [(root / "a" / "c").stat().st_ino, (root / "a").stat().st_ino]
+    assert files(root) == {"a/b": b"old", "a/c": b"new"}
+
+
+# Modes, links, strangers.
+
+
+def test_files_and_folders_are_for_their_owner_alone_whatever_the_umask(root):
+    before = os.umask(0)
+    try:
+        LocalStore(root).put("x/y", b"1")
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (root, root / "x", root / "x" / "y")}
+    assert [f"{mode:o}" for mode in modes.values()] == ["700", "700", "600"]
+
+
+@pytest.mark.parametrize("verb", ["put", "get", "delete"])
+def test_a_link_in_the_way_is_not_followed(store, root, tmp_path, verb):
+    (root / "a" / "b").unlink()
+    (tmp_path / "b").write_bytes(b"outside")
+    (root / "a").rmdir()
+    (root / "a").symlink_to(tmp_path)
+    with pytest.raises(AccessDenied, match="a symbolic link is in the way"):
+        VERBS[verb](store)
+    assert (tmp_path / "b").read_bytes() == b"outside"
+
+
+@pytest.mark.parametrize("verb", ["get", "delete"])
+def test_an_object_that_is_a_link_is_none_of_ours(store, root, tmp_path, verb):
+    (tmp_path / "outside").write_bytes(b"outside")
+    (root / "a" / "b").unlink()
+    (root / "a" / "b").symlink_to(tmp_path / "outside")
+    with pytest.raises(AccessDenied, match="a symbolic link is in the way"):
+        VERBS[verb](store)
+    with pytest.raises(AccessDenied, match="a symbolic link is in the way"):
+        store.head("a/b")
+    assert list(store.list()) == []
+
+
+def test_what_is_neither_file_nor_folder_is_no_object(store, root):
+    os.mkfifo(root / "a" / "pipe")
+    (root / "a" / "folder").mkdir()
+    for key in ("a/pipe", "a/folder", "a"):
+        with pytest.raises(NotFound):
+            store.get(key)
+        assert store.head(key) is None
+        store.delete(key)
+    assert [info.key for info in store.list()] == ["a/b"]
+    assert (root / "a" / "folder").is_dir()
+    assert stat.S_ISFIFO((root / "a" / "pipe").stat().st_mode)
+
+
+STALE = "~writeahead-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "goes"),
+    [
+        (STALE, 3700, True),
+        (STALE, 3500, False),
+        ("~writeahead-0123456789abcde", 3700, False),
+        ("~writeahead-0123456789abcdef0", 3700, False),
+        ("~other", 3700, False),
+    ],
+)
+def test_only_what_a_killed_put_left_long_ago_is_removed(store, root, name, age, goes):
+    (root / "a" / name).write_bytes(b"left")
+    os.utime(root / "a" / name, (time.time() - age,) * 2)
+    assert [info.key for info in store.list()] == ["a/b"]
+    assert (root / "a" / name).exists() is not goes
+
+
+def test_only_files_are_taken_for_left_behind(store, root):
+    (root / "a" / STALE).mkdir()
+    os.utime(root / "a" / STALE, (1e9, 1e9))
+    assert [info.key for info in store.list()] == ["a/b"]
+    assert (root / "a" / STALE).is_dir()
+
+
+def test_what_goes_while_it_is_listed_is_left_out(store, fail):
+    store.put("a/c", b"1")
+    fail("stat", errno.ENOENT)
+    assert [info.key for info in store.list("a/")] == ["a/c"]
+
+
+def test_a_key_that_is_too_long_below_a_folder_is_not_listed(store, root):
+    long = "/".join(["x" * 250] * 3)
+    store.put(f"{long}/{'y' * 147}", b"1")
+    assert len(f"{long}/{'y' * 147}") == 900
+    (root / long / ("z" * 148)).write_bytes(b"no key has as many bytes")
+    assert [len(info.key) for info in store.list("x")] == [900]
+
+
+# Names and URLs.
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_file_where_the_folder_should_be_is_named_as_the_problem(tmp_path, verb):
+    (tmp_path / "root").write_bytes(b"x")
+    store = LocalStore(tmp_path / "root")
+    with pytest.raises(Unsupported, match="a file is where the store's folder should be; choose") as caught:
+        VERBS[verb](store)
+    assert_ours(caught.value, store, verb)
+
+
+def test_a_store_that_is_not_there_yet_is_empty(root):
+    store = LocalStore(root)
+    assert list(store.list()) == []
+    assert store.head("a/b") is None
+    store.delete("a/b")
+    with pytest.raises(NotFound, match="there is no such object"):
+        store.get("a/b")
+    assert not root.exists()
+
+
+def test_a_url_gives_the_folder(tmp_path):
+    assert from_url(tmp_path.as_uri()).name == tmp_path.as_uri()
+    assert from_url(f"file://localhost{tmp_path}").name == tmp_path.as_uri()
+    assert LocalStore(str(tmp_path)).name == tmp_path.as_uri()
+
+
+@pytest.mark.parametrize("url", ["file://host/a", "file://a", "file:///"[:-1]])
+def test_a_url_without_an_absolute_path_is_refused(url):
+    with pytest.raises(InvalidInput, match="^store file://...: give an absolute path with three slashes"):
+        from_url(url)
+
+
+def test_info_is_in_utc(store, root):
+    os.utime(root / "a" / "b", (1e9, 1e9))
+    for info in (store.head("a/b"), store.get("a/b").info, *store.list()):
+        assert info.last_modified.isoformat() == "2001-09-09T01:46:40+00:00"
+
+
+def test_the_check_s_own_folder_goes_and_no_other(store, root):
+    assert store.check().ok
+    assert [path.name for path in root.iterdir()] == ["a"]
