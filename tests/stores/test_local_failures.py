@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from writeahead.errors import (
     InvalidKey,
     NotFound,
     OutcomeUnknown,
+    StoreError,
     Unavailable,
     Unsupported,
 )
@@ -354,3 +356,143 @@ def test_info_is_in_utc(store, root):
 def test_the_check_s_own_folder_goes_and_no_other(store, root):
     assert store.check().ok
     assert [path.name for path in root.iterdir()] == ["a"]
+
+
+# What is synced, and before what.
+
+
+@pytest.fixture
+def steps(monkeypatch, tmp_path):
+    """The changes that a store makes, and what it syncs, in order."""
+    seen = []
+
+    def watch(place, name, shown):
+        real = getattr(place, name)
+
+        def watched(*args, **kwargs):
+            result = real(*args, **kwargs)
+            seen.append(f"{name.strip('_')} {shown(*args, **kwargs)}")
+            return result
+
+        monkeypatch.setattr(place, name, watched)
+
+    def path_of(file):
+        path = Path(f"/proc/self/fd/{file}").readlink()
+        return os.path.relpath(path.with_name("TEMP") if "~" in path.name else path, tmp_path)
+
+    def below(name, folder):
+        if folder is None:
+            return os.path.relpath(name, tmp_path)
+        return f"{path_of(folder)}/{'TEMP' if '~' in name else name}"
+
+    watch(local, "_sync", path_of)
+    watch(os, "mkdir", lambda name, mode, *, dir_fd=None: f"{below(name, dir_fd)} {mode:o}")
+    watch(os, "link", lambda old, new, *, src_dir_fd, dst_dir_fd: below(new, dst_dir_fd))
+    watch(os, "rename", lambda old, new, *, src_dir_fd, dst_dir_fd: below(new, dst_dir_fd))
+    watch(os, "unlink", lambda name, *, dir_fd: below(name, dir_fd))
+    watch(os, "fchmod", lambda file, mode: f"{path_of(file)} {mode:o}")
+    return seen
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it takes Linux's /proc")
+
+PUT = ["sync x/root/p/TEMP", "rename x/root/p/k", "sync x/root/p"]
+
+
+def taken(steps):
+    found = list(steps)
+    steps.clear()
+    return found
+
+
+@needs_proc
+def test_each_new_folder_is_durable_before_the_next_is_made_in_it(tmp_path, steps):
+    def new(folder, parent):
+        return [f"mkdir {folder} 1700", f"sync {parent}", f"fchmod {folder} 700"]
+
+    store = LocalStore(tmp_path / "x" / "root")
+    store.put("p/k", b"1")
+    assert taken(steps) == [*new("x", "."), *new("x/root", "x"), *new("x/root/p", "x/root"), *PUT]
+    store.put("p/k", b"2")
+    assert taken(steps) == PUT
+    store.put("p/l", b"2", if_absent=True)
+    assert taken(steps) == ["sync x/root/p/TEMP", "link x/root/p/l", "unlink x/root/p/TEMP", "sync x/root/p"]
+    store.delete("p/l")
+    assert [step for step in taken(steps) if "root/p" in step] == ["unlink x/root/p/l", "sync x/root/p"]
+
+
+@needs_proc
+def test_a_folder_that_its_maker_may_not_have_synced_is_synced_by_the_next(tmp_path, steps):
+    root = tmp_path / "x" / "root"
+    LocalStore(root).put("p/k", b"1")
+    for folder, step in [
+        (root / "p", ["sync x/root", "fchmod x/root/p 700"]),
+        (root, ["sync x", "fchmod x/root 700"]),
+    ]:
+        folder.chmod(0o1700)
+        steps.clear()
+        LocalStore(root).get("p/k")
+        assert taken(steps) == []
+        LocalStore(root).put("p/k", b"1")
+        assert taken(steps) == [*step, *PUT]
+
+
+@needs_proc
+@pytest.mark.parametrize("mode", [0o1777, 0o1750, 0o1701])
+def test_a_sticky_folder_of_others_is_left_as_it_is(tmp_path, steps, mode):
+    root = tmp_path / "x" / "root"
+    LocalStore(root).put("p/k", b"1")
+    root.chmod(mode)
+    steps.clear()
+    LocalStore(root).put("p/k", b"1")
+    assert taken(steps) == PUT
+    assert stat.S_IMODE(root.stat().st_mode) == mode
+
+
+@needs_proc
+def test_a_new_folder_above_the_root_is_synced_before_the_root_is_made(tmp_path, steps):
+    (tmp_path / "x").mkdir(mode=0o700)
+    (tmp_path / "x").chmod(0o1700)
+    steps.clear()
+    LocalStore(tmp_path / "x" / "root").put("p/k", b"1")
+    made = [step for step in taken(steps) if not step.startswith("mkdir x 1700")]
+    assert made[:4] == ["sync .", "fchmod x 700", "mkdir x/root 1700", "sync x"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES])
+def test_a_new_folder_of_another_user_stays_as_it_is_and_is_used(store, root, fail, code):
+    (root / "a").chmod(0o1700)
+    fail("fchmod", code)
+    VERBS["create"](store)
+    assert files(root) == {"a/b": b"old", "a/c": b"new"}
+    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o1700
+
+
+def test_a_folder_that_can_t_be_made_durable_takes_no_object(root, fail):
+    store = LocalStore(root)
+    store.put("a", b"1")
+    fail("fsync", errno.EIO)
+    with pytest.raises(Unavailable, match="nothing was changed"):
+        store.put("b/c", b"1")
+    assert files(root) == {"a": b"1"}
+    # The next one can't rely on it, either: the folder is still marked as new.
+    assert stat.S_IMODE((root / "b").stat().st_mode) == 0o1700
+
+
+@needs_proc
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_leaves_a_file_open_whether_it_succeeds_or_fails(store, root, fail, verb):
+    def opened():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    VERBS[verb](store)
+    assert opened() == before
+    store.delete("a/c")
+    store.put("a/b", b"old")
+    call, nth = {"get": ("fstat", 2), "list": ("scandir", 1)}.get(verb, ("fsync", 1))
+    fail(call, errno.EIO, nth=nth)
+    again = LocalStore(root)
+    with pytest.raises(StoreError):
+        VERBS[verb](again)
+    assert opened() == before
