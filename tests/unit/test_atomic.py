@@ -7,6 +7,7 @@ import pytest
 from remotes import FakeClock, Meets, Remote, RemoteAdapter, _fail_before, operations
 from writeahead import Receipt, RunPolicy, resume_session, write_back
 from writeahead.adapters.base import TransactionalAdapter
+from writeahead.artifacts import digest_of
 from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.report import read_page
@@ -135,6 +136,18 @@ def test_a_transaction_is_never_resumed_in_parts():
     with pytest.raises(InvalidInput, match="has no transactions"):
         world.resume(RemoteAdapter(world.remote))
     assert world.remote.requests == [ALL, ALL]
+
+
+def test_a_transaction_is_known_again_by_later_versions():
+    """What digests are made of is part of the format: `write_back` again must know its own session."""
+    world = World()
+    world.run(*KINDS)
+    plan = world.json("s/planned-writeback.json")
+    names = ("id", "kind", "key", "payload")
+    asked = [
+        {"session_id": "s"} | {name: operation[name] for name in names} for operation in plan["operations"]
+    ]
+    assert plan["request_digest"] == digest_of({"atomic": asked})
 
 
 def test_the_same_operations_once_as_a_transaction_and_once_not_are_two_requests():
