@@ -47,7 +47,13 @@ def crash(session: nox.Session) -> None:
     """Every kill and every pair of kills, every pair of faults: the full sets that the tests sample."""
     _install(session, "test")
     session.run(
-        "pytest", "-s", "tests/crash", "tests/faults", *session.posargs, env={"WRITEAHEAD_TESTS": "full"}
+        "pytest",
+        "-s",
+        "tests/crash",
+        "tests/faults",
+        "tests/powerloss",
+        *session.posargs,
+        env={"WRITEAHEAD_TESTS": "full"},
     )
     # The model and the real runner, through more orders and schedules.
     session.run("pytest", "-s", "tests/modelcheck", "tests/protocol", env={"WRITEAHEAD_DEPTH": "2"})
