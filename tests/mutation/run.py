@@ -8,6 +8,7 @@ Ends with 1 if less than 90 % of the mutants are killed.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -108,6 +109,9 @@ def main(given: list[str]) -> int:
         print(f"give names of: {known}", file=sys.stderr)
         return 2
     began = time.monotonic()
+    if not given:
+        # Nothing of an earlier run: its tests were others.
+        shutil.rmtree("mutants", ignore_errors=True)
     patterns = [f"{name}.*" for name in wanted]
     with running_server() as url:
         command = ["mutmut", "run", "--max-children", str(os.cpu_count() or 2), *patterns]
