@@ -285,7 +285,7 @@ STALE = "~writeahead-0123456789abcdef"
         ("~other", 3700, False),
     ],
 )
-def test_only_what_a_killed_put_left_long_ago_is_removed(store, root, name, age, goes):
+def test_only_what_a_put_left_behind_long_ago_is_removed(store, root, name, age, goes):
     (root / "a" / name).write_bytes(b"left")
     os.utime(root / "a" / name, (time.time() - age,) * 2)
     assert [info.key for info in store.list()] == ["a/b"]
@@ -297,6 +297,21 @@ def test_only_files_are_taken_for_left_behind(store, root):
     os.utime(root / "a" / STALE, (1e9, 1e9))
     assert [info.key for info in store.list()] == ["a/b"]
     assert (root / "a" / STALE).is_dir()
+
+
+def test_a_link_is_not_taken_for_left_behind(store, root, tmp_path):
+    (tmp_path / "old").write_bytes(b"theirs")
+    os.utime(tmp_path / "old", (1e9, 1e9))
+    (root / "a" / STALE).symlink_to(tmp_path / "old")
+    assert [info.key for info in store.list()] == ["a/b"]
+    assert (root / "a" / STALE).is_symlink()
+
+
+def test_who_may_not_remove_what_was_left_behind_can_list_all_the_same(store, root, fail):
+    (root / "a" / STALE).write_bytes(b"left")
+    os.utime(root / "a" / STALE, (1e9, 1e9))
+    fail("unlink", errno.EACCES)
+    assert [info.key for info in store.list()] == ["a/b"]
 
 
 def test_what_goes_while_it_is_listed_is_left_out(store, fail):
@@ -356,6 +371,11 @@ def test_info_is_in_utc(store, root):
 def test_the_check_s_own_folder_goes_and_no_other(store, root):
     assert store.check().ok
     assert [path.name for path in root.iterdir()] == ["a"]
+
+
+def test_a_check_whose_folder_stays_says_what_it_found_all_the_same(store, fail):
+    fail("rmdir", errno.ENOTEMPTY, times=9)
+    assert store.check().ok
 
 
 # What is synced, and before what.

@@ -1,6 +1,7 @@
 """The rules of keys that hold for every store, and what is the memory store's own."""
 
 import hashlib
+import secrets
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,14 @@ from writeahead.stores.memory import MemoryStore, from_url
 @pytest.fixture
 def store():
     return MemoryStore()
+
+
+@pytest.fixture
+def name():
+    """A name that no test before has used, in this process or in one that it was forked from."""
+    name = f"test-{secrets.token_hex(8)}"
+    yield name
+    MemoryStore._by_name.pop(name, None)
 
 
 # Keys.
@@ -77,8 +86,8 @@ def test_whatever_a_key_may_begin_with_is_a_prefix(store, prefix):
     assert [info.key for info in store.list(prefix)] == [key]
 
 
-def test_a_store_shows_its_name():
-    assert repr(MemoryStore.named("shown")) == "<MemoryStore memory://shown>"
+def test_a_store_shows_its_name(name):
+    assert repr(MemoryStore.named(name)) == f"<MemoryStore memory://{name}>"
 
 
 def test_a_put_keeps_what_the_caller_s_buffer_held_then(store):
@@ -108,20 +117,20 @@ def test_a_create_that_is_repeated_tells_of_the_first(store):
     assert store.put("a", b"x", if_absent=True) == first
 
 
-def test_what_can_t_be_done_names_store_verb_and_key():
-    store = MemoryStore.named("named-in-errors")
+def test_what_can_t_be_done_names_store_verb_and_key(name):
+    store = MemoryStore.named(name)
     store.put("a", b"x")
     with pytest.raises(AlreadyExists, match="the key holds other bytes") as taken:
         store.put("a", b"y", if_absent=True)
     assert (taken.value.store, taken.value.operation, taken.value.key) == (
-        "memory://named-in-errors",
+        f"memory://{name}",
         "put",
         "a",
     )
     with pytest.raises(NotFound, match="there is no such object") as absent:
         store.get("b")
     assert (absent.value.store, absent.value.operation, absent.value.key) == (
-        "memory://named-in-errors",
+        f"memory://{name}",
         "get",
         "b",
     )
@@ -158,14 +167,14 @@ def test_a_listing_may_be_read_while_the_store_changes(store):
     assert keys == ["a", "b"]
 
 
-def test_one_name_is_one_store_and_no_name_a_private_one():
-    named = MemoryStore.named("one-name")
+def test_one_name_is_one_store_and_no_name_a_private_one(name):
+    named = MemoryStore.named(name)
     named.put("a", b"x")
-    assert MemoryStore.named("one-name") is named
-    assert from_url("memory://one-name") is named
-    assert MemoryStore.named("another-name").head("a") is None
+    assert MemoryStore.named(name) is named
+    assert from_url(f"memory://{name}") is named
+    assert MemoryStore.named("test-another").head("a") is None
     assert MemoryStore().head("a") is None
-    assert (named.name, MemoryStore().name) == ("memory://one-name", "memory://")
+    assert (named.name, MemoryStore().name) == (f"memory://{name}", "memory://")
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "A.b_c-9"])

@@ -531,3 +531,11 @@ def test_an_undecided_session_whose_end_can_t_be_journaled_is_left_to_the_next(w
     assert (report.status, report.operation) == (RunStatus.RESUME_NEEDED, "1-mail")
     assert "come back later" in report.error
     assert world.remote.requests == ["1-mail"]
+
+
+def test_a_session_that_has_only_a_plan_is_not_blocked(world):
+    world.store = FaultyStore(world.store)
+    world.store.fail("create", "*journal*", StoreFault.unavailable(), times=None)
+    world.run("create", "create")
+    with pytest.raises(InvalidInput, match="s1 is not blocked"):
+        unblock_session("s1", store=world.store, reason="x", clock=world.clock)
