@@ -1,6 +1,7 @@
 """Fixtures that tests of several parts share."""
 
 import secrets
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +12,11 @@ from s3_server import RawBucket, running_server
 from writeahead.testing.summary import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it by its name
+
+
+# Who starts the tests in the background has SIGINT ignored, and so would the processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
