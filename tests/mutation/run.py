@@ -115,7 +115,10 @@ def main(given: list[str]) -> int:
     patterns = [f"{name}.*" for name in wanted]
     with running_server() as url:
         command = ["mutmut", "run", "--max-children", str(os.cpu_count() or 2), *patterns]
-        subprocess.run(command, env={**os.environ, "WRITEAHEAD_S3_SERVER": url}, check=True)
+        ended = subprocess.run(command, env={**os.environ, "WRITEAHEAD_S3_SERVER": url}, check=False)
+    if ended.returncode:
+        print(f"mutmut did not come to its end ({ended.returncode}): no score", file=sys.stderr)
+        return 3
     percent = show(scores(wanted))
     print(f"{time.monotonic() - began:.0f} seconds")
     return 0 if percent >= REQUIRED else 1
