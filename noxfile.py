@@ -85,7 +85,8 @@ def peers(session: nox.Session) -> None:
     """The adapter contract on SAP CAP (it takes node 20), on Tryton, and on the simulator."""
     _install(session, "test")
     session.install("trytond>=8.2,<8.3", "trytond_party>=8.2,<8.3")
-    cap = Path(session.create_tmp()) / "cap"
+    # Absolute, since a link leads there.
+    cap = Path(session.create_tmp()).resolve() / "cap"
     shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
     with session.chdir(cap):
         session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
