@@ -226,7 +226,7 @@ CODES = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("call", [*CALLS, "torn write"])
 def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_ever):
-    from writeahead.stores import local
+    from writeahead.stores import durable, local
 
     total = 0
     name = call.removeprefix("torn ")
@@ -248,9 +248,8 @@ def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_eve
 
                 place = Folder(tmp_path / secrets.token_hex(6))
                 with monkeypatch.context() as patch:
-                    patch.setattr(local, "os", _Os(name, faulty))
-                    if name == "fsync":
-                        patch.setattr(local, "_sync", faulty)
+                    for module in (local, durable):
+                        patch.setattr(module, "os", _Os(name, faulty))
                     where = f"{call} {first}: {errno.errorcode[code]}{' applied' * applied}"
                     met = survivor(place, open_store(place.url), calls, where)
                 if not met:

@@ -10,7 +10,7 @@ import pytest
 from weak_disk import Event, Recorder, lay_out, states_after
 
 from writeahead.errors import AlreadyExists, NotFound
-from writeahead.stores import local
+from writeahead.stores import durable
 from writeahead.stores.local import LocalStore
 
 LARGE = bytes(range(256)) * 40
@@ -140,7 +140,7 @@ def crash_everywhere(events: Sequence[Event], folder: Path, known: set | None = 
 
 @pytest.fixture(autouse=True)
 def _no_real_syncs(monkeypatch):
-    monkeypatch.setattr(local, "_sync", lambda file: None)
+    monkeypatch.setattr(durable, "sync", lambda file: None)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -181,7 +181,7 @@ def test_what_comes_after_a_killed_process_outlives_a_power_cut(tmp_path, first,
 
 def test_a_folder_that_a_killed_process_made_is_not_relied_on(tmp_path, monkeypatch):
     """Planted: a folder that is there already is taken to be durable."""
-    monkeypatch.setattr(local, "_is_new", lambda status: False)
+    monkeypatch.setattr(durable, "is_new", lambda status: False)
     events = record(tmp_path / "store", [create("x/b", b"one"), create("x/c", b"two")], killed_after=1)
     with pytest.raises(AssertionError, match=r"after \d+ events"):
         crash_everywhere(events, tmp_path)

@@ -11,14 +11,14 @@ import pytest
 from stage import Stage
 
 from witness import POLICY, Ahead
-from writeahead.stores import local
+from writeahead.stores import durable
 from writeahead.stores.local import LocalStore
 from writeahead.sweep import sweep
 
 
 @pytest.fixture(autouse=True)
 def _no_real_syncs(monkeypatch):
-    monkeypatch.setattr(local, "_sync", lambda file: None)
+    monkeypatch.setattr(durable, "sync", lambda file: None)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch):
         counts.append(sum(event.kind == "sync" for event in place.recorder.events))
         place.recorder.close()
         place.adapter.close()
-        monkeypatch.setattr(LocalStore, "_make_what_was_seen_durable", lambda self: None)
+        monkeypatch.setattr(durable.SeenFolders, "make_durable", lambda self: None)
     assert counts[0] == counts[1]
 
 
@@ -97,7 +97,7 @@ def test_what_a_sweep_builds_on_a_run_killed_at_any_call_outlives_a_power_cut(st
 )
 def test_what_was_only_seen_is_not_relied_on(stage, monkeypatch, name, says):
     """Planted: what another process left unsynced is built on as it is."""
-    monkeypatch.setattr(LocalStore, "_make_what_was_seen_durable", lambda self: None)
+    monkeypatch.setattr(durable.SeenFolders, "make_durable", lambda self: None)
     with pytest.raises(AssertionError, match=says):
         _killed_then_swept(stage, name)
 

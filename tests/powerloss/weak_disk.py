@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-from writeahead.stores import local
+from writeahead.stores import durable
 
 ROOT = 0
 
@@ -74,7 +74,7 @@ class Recorder:
         calls |= {"mkdir": self._mkdir, "fchmod": self._fchmod}
         real = {name: getattr(os, name) for name in calls}
         self._real = real
-        with patch.multiple(os, **calls), patch.object(local, "_sync", self._sync):
+        with patch.multiple(os, **calls), patch.object(durable, "sync", self._sync):
             yield
 
     @contextmanager

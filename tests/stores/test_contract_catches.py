@@ -10,7 +10,7 @@ from test_any_fsspec_store import Careless, OwnMemory, Racy
 from test_store_contract import Bucket, Dict, Folder
 
 from writeahead.errors import AlreadyExists, NotFound, Unavailable
-from writeahead.stores import local, remote
+from writeahead.stores import durable, remote
 from writeahead.stores.any_fsspec import AnyFsspecStore
 from writeahead.stores.base import ObjectInfo
 from writeahead.stores.local import LocalStore
@@ -200,7 +200,7 @@ def test_a_place_without_its_hooks_must_be_declared(tmp_path):
 
 
 def test_the_link_test_finds_a_store_that_follows(tmp_path, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(local, "_FOLDER", os.O_RDONLY | os.O_DIRECTORY)
+    monkeypatch.setattr(durable, "_FOLDER_BELOW", os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         contract.test_a_link_out_of_the_place_is_not_followed(
             Folder(tmp_path), LocalStore(tmp_path), tmp_path_factory

@@ -19,7 +19,7 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores import local
+from writeahead.stores import durable
 from writeahead.stores.local import LocalStore, from_url
 
 
@@ -40,7 +40,7 @@ def fail(monkeypatch):
     """Let the ``nth`` call of a function of `os` from now on fail, and those after it, if so many."""
 
     def fail(name, code, *, nth=1, times=1):
-        place = (local, "_sync") if name == "fsync" else (os, name)
+        place = (durable, "sync") if name == "fsync" else (os, name)
         real, count = getattr(*place), iter(range(1, 10**6))
 
         def failing(*args, **kwargs):
@@ -61,10 +61,11 @@ VERBS = {
     "put": lambda store: store.put("a/b", b"new"),
     "create": lambda store: store.put("a/c", b"new", if_absent=True),
     "get": lambda store: store.get("a/b"),
+    "head": lambda store: store.head("a/b"),
     "delete": lambda store: store.delete("a/b"),
     "list": lambda store: list(store.list("a/")),
 }
-KEYS = {"put": "a/b", "create": "a/c", "get": "a/b", "delete": "a/b", "list": "a/"}
+KEYS = {"put": "a/b", "create": "a/c", "get": "a/b", "head": "a/b", "delete": "a/b", "list": "a/"}
 
 
 def assert_ours(error, store, verb):
@@ -94,7 +95,7 @@ def assert_ours(error, store, verb):
 def test_what_the_system_says_becomes_an_error_that_says_what_to_do(store, root, fail, verb, case):
     code, error, says = case
     # The first two open the root and its folder "a".
-    fail("open" if verb != "delete" else "unlink", code, nth=3 if verb not in ("delete", "list") else 1)
+    fail("open" if verb != "delete" else "unlink", code, nth=3 if verb in ("put", "create", "get") else 1)
     with pytest.raises(error) as caught:
         VERBS[verb](store)
     assert says in caught.value.detail
@@ -213,8 +214,8 @@ def test_a_create_of_what_is_taken_says_so_and_leaves_nothing(store, root, their
 def test_a_create_that_finds_its_own_bytes_syncs_them_and_tells_of_them(store, root, monkeypatch):
     first = store.put("a/c", b"new", if_absent=True)
     os.utime(root / "a" / "c", (1e9, 1e9))
-    synced, sync = [], local._sync
-    monkeypatch.setattr(local, "_sync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
+    synced, sync = [], durable.sync
+    monkeypatch.setattr(durable, "sync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
     info = LocalStore(root).put("a/c", b"new", if_absent=True)
     assert (info.key, info.size) == (first.key, first.size)
     assert info.last_modified.timestamp() == 1e9
@@ -236,15 +237,29 @@ def test_files_and_folders_are_for_their_owner_alone_whatever_the_umask(root):
     assert [f"{mode:o}" for mode in modes.values()] == ["700", "700", "600"]
 
 
-@pytest.mark.parametrize("verb", ["put", "get", "delete"])
+@pytest.mark.parametrize("verb", ["put", "get", "head", "delete"])
 def test_a_link_in_the_way_is_not_followed(store, root, tmp_path, verb):
     (root / "a" / "b").unlink()
     (tmp_path / "b").write_bytes(b"outside")
     (root / "a").rmdir()
     (root / "a").symlink_to(tmp_path)
-    with pytest.raises(AccessDenied, match="a symbolic link is in the way"):
+    with pytest.raises(AccessDenied, match="a symbolic link is in the way") as caught:
         VERBS[verb](store)
+    assert (caught.value.operation, caught.value.key) == (verb, KEYS[verb])
     assert (tmp_path / "b").read_bytes() == b"outside"
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "a file"])
+def test_a_folder_that_was_read_and_went_is_no_failure_of_the_next_put(store, root, becomes):
+    store.put("x/y", b"1")
+    assert [info.key for info in store.list("a/")] == ["a/b"]
+    (root / "a" / "b").unlink()
+    (root / "a").rmdir()
+    if becomes == "a file":
+        (root / "a").write_bytes(b"file")
+    store.put("x/y", b"2")
+    store.delete("x/y")
+    assert files(root) == ({"a": b"file"} if becomes == "a file" else {})
 
 
 @pytest.mark.parametrize("verb", ["get", "delete"])
@@ -405,7 +420,7 @@ def steps(monkeypatch, tmp_path):
             return os.path.relpath(name, tmp_path)
         return f"{path_of(folder)}/{'TEMP' if '~' in name else name}"
 
-    watch(local, "_sync", path_of)
+    watch(durable, "sync", path_of)
     watch(os, "mkdir", lambda name, mode, *, dir_fd=None: f"{below(name, dir_fd)} {mode:o}")
     watch(os, "link", lambda old, new, *, src_dir_fd, dst_dir_fd: below(new, dst_dir_fd))
     watch(os, "rename", lambda old, new, *, src_dir_fd, dst_dir_fd: below(new, dst_dir_fd))
@@ -510,7 +525,7 @@ def test_no_verb_leaves_a_file_open_whether_it_succeeds_or_fails(store, root, fa
     assert opened() == before
     store.delete("a/c")
     store.put("a/b", b"old")
-    call, nth = {"get": ("fstat", 2), "list": ("scandir", 1)}.get(verb, ("fsync", 1))
+    call, nth = {"get": ("fstat", 2), "head": ("fstat", 1), "list": ("scandir", 1)}.get(verb, ("fsync", 1))
     fail(call, errno.EIO, nth=nth)
     again = LocalStore(root)
     with pytest.raises(StoreError):

@@ -223,7 +223,7 @@ def test_a_put_whose_temporary_file_was_taken_for_a_stale_one_changes_nothing(
             os.utime(path, (0, 0))
         assert list(LocalStore(tmp_path).list()) == []
 
-    monkeypatch.setattr("writeahead.stores.local._sync", suspended)
+    monkeypatch.setattr("writeahead.stores.durable.sync", suspended)
     with pytest.raises(Unavailable, match="nothing was changed"):
         store.put("a/b", b"1", if_absent=if_absent)
     assert files_below(tmp_path) == {}
@@ -256,7 +256,7 @@ def synced(monkeypatch):
     """The folders and files that a store syncs, in order; ``*`` is all there are."""
     seen, sync = [], os.fsync
     monkeypatch.setattr(
-        "writeahead.stores.local._sync",
+        "writeahead.stores.durable.sync",
         lambda file: (seen.append(Path(f"/proc/self/fd/{file}").readlink().name), sync(file)),
     )
     monkeypatch.setattr(os, "sync", lambda: seen.append("*"))
@@ -298,12 +298,12 @@ def test_many_that_were_read_are_synced_at_once(tmp_path, synced):
 
 
 def test_who_only_reads_forgets_what_it_read_long_ago(tmp_path, monkeypatch):
-    monkeypatch.setattr("writeahead.stores.local._FORGET_EACH", 10)
+    monkeypatch.setattr("writeahead.stores.durable._FORGET_EACH", 10)
     for number in range(30):
         LocalStore(tmp_path).put(f"a{number:02d}/b", b"1")
     store, later = LocalStore(tmp_path), iter(range(0, 10**6, 100))
     clock = SimpleNamespace(time=time.time, monotonic=lambda: next(later))
-    monkeypatch.setattr("writeahead.stores.local.time", clock)
+    monkeypatch.setattr("writeahead.stores.durable.time", clock)
     for number in range(30):
         store.get(f"a{number:02d}/b")
     assert len(store._seen) < 20

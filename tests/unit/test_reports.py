@@ -77,7 +77,9 @@ def test_planning_does_not_wait_beyond_the_limit_of_the_run(world):
     assert world.clock.slept == [1]
 
 
-def test_planning_stops_when_it_is_told_to(world):
+@pytest.mark.parametrize("wait", [1, 0.001])
+def test_planning_stops_when_it_is_told_to(world, wait):
+    world.policy = RunPolicy(wait_initial=wait)
     waits = []
 
     class Told:
@@ -91,7 +93,7 @@ def test_planning_stops_when_it_is_told_to(world):
     left = trouble_while_planning(world, 9)
     assert world.run("create").status is RunStatus.BLOCKED
     # One wait, in which it was told, and none after that.
-    assert waits == [1]
+    assert waits == [wait]
     assert len(left) == 7
 
 

@@ -1,8 +1,7 @@
 """A store in a folder: bare system calls, because an object must be durable once `put` returns.
 
 A put writes a temporary file in the object's own folder, syncs it, gives it the object's name by an atomic
-rename (or link, which refuses to replace), and syncs the folder. What each call promises is in the POSIX
-texts of fsync, rename and link; why all of them are needed: https://lwn.net/Articles/457667/.
+rename (or link, which refuses to replace), and syncs the folder. The calls are in ``durable.py``.
 """
 
 import contextlib
@@ -12,7 +11,6 @@ import os
 import re
 import secrets
 import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,6 +28,7 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
+from writeahead.stores import durable
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_prefix, check_store
 from writeahead.stores.urls import parse_store_url
@@ -42,26 +41,10 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 _LEFT_BEHIND = re.compile(r"~writeahead-[0-9a-f]{16}", re.ASCII)
 # Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was changed.
 _STALE_AFTER = 3600.0
-# Seconds. A name that another process gave, and was killed before it synced it, is on the disk by then: Linux
-# writes what is dirty after 30 seconds.
-_WRITTEN_BACK_AFTER = 600.0
-# How many folders are remembered as read before the old ones among them are forgotten, and from how many on
-# it is cheaper to sync all file systems at once.
-_FORGET_EACH = 1024
-_SYNC_ALL_FROM = 64
-# A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
-# on its maker, who may have been killed.
-_NEW_FOLDER = stat.S_ISVTX | 0o700
 # How many entries of a folder a listing holds at once; a folder with more is read in several passes.
 _PAGE = 4096
 # A create that finds the key taken, and then finds it free again, starts over; this often at most.
 _CREATE_ROUNDS = 10
-
-_ROOT = os.O_RDONLY | os.O_DIRECTORY
-_FOLDER = _ROOT | os.O_NOFOLLOW
-# O_NONBLOCK: opening a stray FIFO must not hang.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -95,8 +78,7 @@ class LocalStore(ArtifactStore):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
         self._name = self._root.as_uri()
-        # Folders that were read while they were new or changing: see `_make_what_was_seen_durable`.
-        self._seen: dict[tuple[str, ...], float] = {}
+        self._seen = durable.SeenFolders(self._root)
 
     @property
     def name(self) -> str:
@@ -117,7 +99,7 @@ class LocalStore(ArtifactStore):
         with self._folder("put", key, folders) as folder:
             temporary = _TEMPORARY + secrets.token_hex(8)
             try:
-                info = _info(key, _write_durably(folder, temporary, data))
+                info = _info(key, durable.write_file(folder, temporary, data))
                 if if_absent:
                     return self._create(folder, temporary, name, info, data)
                 self._publish(folder, temporary, name, key, if_absent=False)
@@ -167,7 +149,7 @@ class LocalStore(ArtifactStore):
         try:
             if if_absent:
                 os.unlink(temporary, dir_fd=folder)
-            _sync(folder)
+            durable.sync(folder)
         except OSError as error:
             raise OutcomeUnknown(
                 self.name, "put", key, f"written, but its folder could not be synced ({_reason(error)})"
@@ -175,35 +157,35 @@ class LocalStore(ArtifactStore):
 
     def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
         """The info of the object that took the name first, if it holds exactly ``data``."""
-        with _opened(folder, name) as (file, status):
-            if status.st_size != len(data) or _read(file) != data:
+        with durable.open_file(folder, name) as (file, status):
+            if status.st_size != len(data) or durable.read_file(file) != data:
                 raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
             # Whoever wrote it may have died before these.
-            _sync(file)
-        _sync(folder)
+            durable.sync(file)
+        durable.sync(folder)
         return _info(key, status)
 
     def _get(self, key: str) -> StoredObject:
         *folders, name = key.split("/")
-        with self._folder("get", key, folders) as folder, _opened(folder, name) as (file, status):
-            data = _read(file)
+        with self._folder("get", key, folders) as folder, durable.open_file(folder, name) as (file, status):
+            data = durable.read_file(file)
         return StoredObject(data, _info(key, status))
 
     def _head(self, key: str) -> ObjectInfo | None:
         *folders, name = key.split("/")
         try:
             with self._folder("head", key, folders) as folder:
-                return _info(key, _status(folder, name))
+                return _info(key, durable.file_status(folder, name))
         except NotFound:
             return None
 
     def _delete(self, key: str) -> None:
         *folders, name = key.split("/")
         with contextlib.suppress(NotFound), self._folder("delete", key, folders) as folder:
-            _status(folder, name)
+            durable.file_status(folder, name)
             os.unlink(name, dir_fd=folder)
             try:
-                _sync(folder)
+                durable.sync(folder)
             except OSError as error:
                 raise OutcomeUnknown(
                     self.name,
@@ -253,12 +235,12 @@ class LocalStore(ArtifactStore):
             folder = self._open_root(verb, key)
             try:
                 if verb in ("put", "delete"):
-                    self._make_what_was_seen_durable()
+                    self._seen.make_durable()
                 for name in folders:
-                    outer, folder = folder, _enter(folder, name, make=verb == "put")
+                    outer, folder = folder, durable.enter_folder(folder, name, make=verb == "put")
                     os.close(outer)
                 if verb in ("get", "head", "list"):
-                    self._note_as_seen(folder, folders)
+                    self._seen.note(folder, folders)
                 yield folder
             finally:
                 os.close(folder)
@@ -267,52 +249,19 @@ class LocalStore(ArtifactStore):
         except OSError as error:
             raise self._translated(verb, key, error) from error
 
-    def _note_as_seen(self, folder: int, folders: Sequence[str]) -> None:
-        if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
-            self._seen[tuple(folders)] = now = time.monotonic()
-            if len(self._seen) % _FORGET_EACH == 0:
-                # Who reads for months, and never writes, needs none of it.
-                for old, seen in list(self._seen.items()):
-                    if now - seen > _WRITTEN_BACK_AFTER:
-                        self._seen.pop(old, None)
-
-    def _make_what_was_seen_durable(self) -> None:
-        """Sync the folders that were read, before anything is changed that may build on what was read there.
-
-        Whoever gave the names there may have been killed before its own sync. A run that reads nothing pays
-        nothing.
-        """
-        read = list(self._seen.items())
-        if len(read) > _SYNC_ALL_FROM:
-            os.sync()
-        for folders, seen in read:
-            if len(read) <= _SYNC_ALL_FROM:
-                self._sync_folder(folders)
-            # Not if another thread has read it meanwhile.
-            if self._seen.get(folders) is seen:
-                self._seen.pop(folders, None)
-
-    def _sync_folder(self, folders: Sequence[str]) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            folder = os.open(self._root.joinpath(*folders), _ROOT)
-            try:
-                _sync(folder)
-            finally:
-                os.close(folder)
-
     def _open_root(self, verb: str, key: str) -> int:
         try:
             try:
-                root = os.open(self._root, _ROOT)
+                root = durable.open_folder(self._root)
             except FileNotFoundError:
                 if verb != "put":
                     raise
             else:
-                if verb == "put" and _is_new(os.fstat(root)):
-                    _make_folder(self._root)
+                if verb == "put" and durable.is_new(os.fstat(root)):
+                    durable.make_folder(self._root)
                 return root
-            _make_folder(self._root)
-            return os.open(self._root, _ROOT)
+            durable.make_folder(self._root)
+            return durable.open_folder(self._root)
         except (NotADirectoryError, FileExistsError) as error:
             raise Unsupported(
                 self.name, verb, key, "a file is where the store's folder should be; choose another path"
@@ -384,124 +333,6 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
 def _reason(error: OSError) -> str:
     # Not str(error): that holds paths.
     return (error.strerror or type(error).__name__).lower()
-
-
-def _enter(parent: int, name: str, *, make: bool) -> int:
-    """Open a folder by its name in another one; make it, durably, if asked to."""
-    try:
-        folder = os.open(name, _FOLDER, dir_fd=parent)
-    except FileNotFoundError:
-        if not make:
-            raise
-        # Where another process is faster it may not have come to its sync yet.
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, _NEW_FOLDER, dir_fd=parent)
-        folder = os.open(name, _FOLDER, dir_fd=parent)
-        new = True
-    except NotADirectoryError:
-        # Linux says ENOTDIR for a link, too, where POSIX has ELOOP.
-        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-        raise
-    else:
-        new = make and _is_new(os.fstat(folder))
-    try:
-        if new:
-            _sync(parent)
-            _mark_synced(folder)
-    except BaseException:
-        os.close(folder)
-        raise
-    return folder
-
-
-def _make_folder(path: Path) -> None:
-    """Make the root and what is missing above it, durably."""
-    with contextlib.suppress(FileNotFoundError):
-        if _is_new(path.parent.stat()):
-            _make_folder(path.parent)
-    try:
-        path.mkdir(_NEW_FOLDER)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
-    except FileNotFoundError:
-        _make_folder(path.parent)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(_NEW_FOLDER)
-    parent, folder = os.open(path.parent, _ROOT), os.open(path, _ROOT)
-    try:
-        _sync(parent)
-        _mark_synced(folder)
-    finally:
-        os.close(parent)
-        os.close(folder)
-
-
-def _is_new(status: os.stat_result) -> bool:
-    """Whether a folder of ours was made, and perhaps never synced: see `_NEW_FOLDER`."""
-    return bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
-
-
-def _mark_synced(folder: int) -> None:
-    # Another user's folder stays as it is: it then costs a sync for each put, and is as safe.
-    with contextlib.suppress(PermissionError):
-        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) & ~stat.S_ISVTX)
-
-
-def _write_durably(folder: int, name: str, data: bytes) -> os.stat_result:
-    file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
-    try:
-        # A write may take less than it was given. EINTR is dealt with by Python (PEP 475).
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        _sync(file)
-        return os.fstat(file)
-    finally:
-        os.close(file)
-
-
-def _status(folder: int, name: str) -> os.stat_result:
-    """An object's status; EISDIR for what is no file, ELOOP for a link."""
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_ISREG(status.st_mode):
-        return status
-    code = errno.ELOOP if stat.S_ISLNK(status.st_mode) else errno.EISDIR
-    raise OSError(code, os.strerror(code))
-
-
-@contextlib.contextmanager
-def _opened(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
-    """An object's file, open for reading: its bytes and its info are of one moment, whoever replaces it."""
-    file = os.open(name, _FILE, dir_fd=folder)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        yield file, status
-    finally:
-        os.close(file)
-
-
-def _read(file: int) -> bytes:
-    with open(file, "rb", buffering=0, closefd=False) as stream:
-        return stream.readall()
-
-
-if sys.platform == "darwin":
-    import fcntl
-
-    def _sync(file: int) -> None:
-        # On macOS fsync stops at the drive's cache: see its fsync(2).
-        try:
-            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-        except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}:
-                raise
-            os.fsync(file)
-else:
-    _sync = os.fsync
 
 
 def from_url(url: str) -> LocalStore:

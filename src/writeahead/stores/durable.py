@@ -1,0 +1,224 @@
+"""Files and folders that outlive a power cut: the system calls that a folder's store is made of.
+
+What each call promises is in the POSIX texts of fsync, rename and link; why all of them are needed:
+https://lwn.net/Articles/457667/. Everything here raises `OSError`.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = [
+    "SeenFolders",
+    "enter_folder",
+    "file_status",
+    "is_new",
+    "make_folder",
+    "open_file",
+    "open_folder",
+    "read_file",
+    "sync",
+    "write_file",
+]
+
+# Seconds. A name that another process gave, and was killed before it synced it, is on the disk by then: Linux
+# writes what is dirty after 30 seconds.
+_WRITTEN_BACK_AFTER = 600.0
+# How many folders are remembered as read before the old ones among them are forgotten, and from how many on
+# it is cheaper to sync all file systems at once.
+_FORGET_EACH = 1024
+_SYNC_ALL_FROM = 64
+# A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
+# on its maker, who may have been killed.
+_NEW_FOLDER = stat.S_ISVTX | 0o700
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_FOLDER_BELOW = _FOLDER | os.O_NOFOLLOW
+# O_NONBLOCK: opening a stray FIFO must not hang.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def sync(file: int) -> None:
+        """Put a file's bytes, or a folder's names, on the disk itself."""
+        # On macOS fsync stops at the drive's cache: see its fsync(2).
+        try:
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}:
+                raise
+            os.fsync(file)
+else:
+
+    def sync(file: int) -> None:
+        """Put a file's bytes, or a folder's names, on the disk itself."""
+        os.fsync(file)
+
+
+class SeenFolders:
+    """Folders that were read while they were new or changing, to be synced before anything builds on them.
+
+    Whoever gave the names there may have been killed before its own sync.
+
+    Args:
+        root: What the names of the folders are below.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: dict[tuple[str, ...], float] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def note(self, folder: int, names: Sequence[str]) -> None:
+        """Remember an open folder that is about to be read; ``names`` lead to it from the root."""
+        if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
+            self._seen[tuple(names)] = now = time.monotonic()
+            if len(self._seen) % _FORGET_EACH == 0:
+                # Who reads for months, and never writes, needs none of it.
+                for old, seen in list(self._seen.items()):
+                    if now - seen > _WRITTEN_BACK_AFTER:
+                        self._seen.pop(old, None)
+
+    def make_durable(self) -> None:
+        """Sync what was noted, each once; a run that reads nothing pays nothing."""
+        read = list(self._seen.items())
+        if len(read) > _SYNC_ALL_FROM:
+            os.sync()
+        for names, seen in read:
+            if len(read) <= _SYNC_ALL_FROM:
+                self._sync(names)
+            # Not if another thread has read it meanwhile.
+            if self._seen.get(names) is seen:
+                self._seen.pop(names, None)
+
+    def _sync(self, names: Sequence[str]) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            folder = open_folder(self._root.joinpath(*names))
+            try:
+                sync(folder)
+            finally:
+                os.close(folder)
+
+
+def open_folder(path: str | os.PathLike[str]) -> int:
+    """Open a folder; links on the way to it are followed."""
+    return os.open(path, _FOLDER)
+
+
+def enter_folder(parent: int, name: str, *, make: bool) -> int:
+    """Open a folder by its name in another one, which is no link; make it, durably, if asked to."""
+    try:
+        folder = os.open(name, _FOLDER_BELOW, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+        # Where another process is faster it may not have come to its sync yet.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _NEW_FOLDER, dir_fd=parent)
+        folder = os.open(name, _FOLDER_BELOW, dir_fd=parent)
+        new = True
+    except NotADirectoryError:
+        # Linux says ENOTDIR for a link, too, where POSIX has ELOOP.
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+        raise
+    else:
+        new = make and is_new(os.fstat(folder))
+    try:
+        if new:
+            sync(parent)
+            _mark_synced(folder)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and what is missing above it, durably.
+
+    Raises:
+        FileExistsError: A file is there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if is_new(path.parent.stat()):
+            make_folder(path.parent)
+    try:
+        path.mkdir(_NEW_FOLDER)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    except FileNotFoundError:
+        make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(_NEW_FOLDER)
+    parent, folder = open_folder(path.parent), open_folder(path)
+    try:
+        sync(parent)
+        _mark_synced(folder)
+    finally:
+        os.close(parent)
+        os.close(folder)
+
+
+def is_new(status: os.stat_result) -> bool:
+    """Whether a folder of ours was made, and its name perhaps never synced: see `_NEW_FOLDER`."""
+    return bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
+
+
+def _mark_synced(folder: int) -> None:
+    # Another user's folder stays as it is: it then costs a sync for each put, and is as safe.
+    with contextlib.suppress(PermissionError):
+        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) & ~stat.S_ISVTX)
+
+
+def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
+    """Write a new file and sync its bytes; its name is not synced."""
+    file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+    try:
+        # A write may take less than it was given. EINTR is dealt with by Python (PEP 475).
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        sync(file)
+        return os.fstat(file)
+    finally:
+        os.close(file)
+
+
+def file_status(folder: int, name: str) -> os.stat_result:
+    """A file's status; EISDIR for what is no file, ELOOP for a link."""
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        return status
+    code = errno.ELOOP if stat.S_ISLNK(status.st_mode) else errno.EISDIR
+    raise OSError(code, os.strerror(code))
+
+
+@contextlib.contextmanager
+def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """A file, open for reading: its bytes and its status are of one moment, whoever replaces it."""
+    file = os.open(name, _FILE, dir_fd=folder)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield file, status
+    finally:
+        os.close(file)
+
+
+def read_file(file: int) -> bytes:
+    """All bytes of an open file, which stays open."""
+    with open(file, "rb", buffering=0, closefd=False) as stream:
+        return stream.readall()
