@@ -46,24 +46,19 @@ def matrix(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Every kill and every pair of kills, every pair of faults: the full sets that the tests sample."""
     _install(session, "test")
-    session.run(
-        "pytest",
-        "-s",
-        "tests/crash",
-        "tests/faults",
-        "tests/powerloss",
-        *session.posargs,
-        env={"WRITEAHEAD_TESTS": "full"},
-    )
-    # The model and the real runner, through more orders and schedules.
-    session.run("pytest", "-s", "tests/modelcheck", "tests/protocol", env={"WRITEAHEAD_DEPTH": "2"})
+    proofs = ["crash", "faults", "powerloss", "modelcheck", "protocol"]
+    # DEPTH: the model and the real runner through more orders and schedules.
+    full = {"WRITEAHEAD_TESTS": "full", "WRITEAHEAD_DEPTH": "2"}
+    files = [f"tests/{proof}" for proof in proofs]
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *files, *session.posargs, env=full)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """The parsers of artifacts, given far more damaged and made-up bytes than the tests do."""
     _install(session, "test")
-    session.run("pytest", "-s", "tests/corruption", *session.posargs, env={"WRITEAHEAD_TESTS": "full"})
+    full = {"WRITEAHEAD_TESTS": "full"}
+    session.run("pytest", "-n", "2", "tests/corruption", *session.posargs, env=full)
 
 
 @nox.session

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from counts import print_counts
 from s3_proxy import S3Proxy
 from s3_server import RawBucket, running_server
-from writeahead.testing.summary import pytest_terminal_summary
+from writeahead.testing import summary
 
-__all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it by its name
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """A hook: pytest finds it by its name."""
+    summary.pytest_terminal_summary(terminalreporter)
+    print_counts(terminalreporter)
 
 
 # Who starts the tests in the background has SIGINT ignored, and so would the processes that they start.

@@ -92,7 +92,7 @@ def test_every_truncation_and_every_bit_flip_of_each_artifact(artifact):
             found_out += key in str(error) and "\n" not in str(error)
             refused += 1
     assert found_out == refused
-    print(f"{found_out} of {9 * len(data) - 1} found out")
+    print(f"{found_out} found out of {9 * len(data) - 1}")
     assert len(data) > 150
     assert found_out > 8 * len(data)
 

@@ -183,7 +183,7 @@ def test_each_fault_at_each_exchange(sim, fault, for_ever):
     if not FULL:
         exchanges = random.Random(f"{SEED}{fault}{for_ever}").sample(exchanges, 1)
     outcomes = {one: survive(sim, one, fault, for_ever=for_ever) for one in exchanges}
-    print(outcomes)
+    print(f"{len(outcomes)} faults, seed {SEED}: {outcomes}")
     if for_ever:
         # A create that meets 500 looks whether the row is there: CAP says 500 where Dataverse says 412.
         harmless = SPOILT | {"500, applied"}

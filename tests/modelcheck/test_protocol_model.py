@@ -1,6 +1,6 @@
 """Every reachable state of the protocol's model keeps every promise; each planted bug breaks the named one.
 
-The figures are printed: ``pytest tests/modelcheck -s``. With ``WRITEAHEAD_DEPTH=2`` more orders are explored.
+The figures are printed at the end. With ``WRITEAHEAD_DEPTH=2`` more orders are explored.
 """
 
 import os

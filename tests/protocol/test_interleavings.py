@@ -1,6 +1,6 @@
 """The real runner, store and artifacts: two runs through every schedule, three through a random sample.
 
-Figures and the seed are printed (``pytest -s``). ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request that
+Figures and the seed are printed at the end. ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request that
 goes wrong at every place of every schedule, and more samples; ``WRITEAHEAD_SEED`` repeats a sample.
 """
 
