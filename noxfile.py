@@ -11,6 +11,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+# What a change must pass shares an environment: to make a second one takes longer than to lint.
+CHECKS = ".nox/checks"
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -18,7 +20,7 @@ def _install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-@nox.session
+@nox.session(venv_location=CHECKS)
 def lint(session: nox.Session) -> None:
     """Format, rules, types, and which module may import which."""
     _install(session, "lint", "test")
@@ -28,7 +30,7 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache")
 
 
-@nox.session
+@nox.session(venv_location=CHECKS)
 def tests(session: nox.Session) -> None:
     """The test suite on this Python."""
     _install(session, "test")
@@ -88,8 +90,8 @@ def peers(session: nox.Session) -> None:
         # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
-    peers = sorted(str(path) for path in Path("tests/peers").glob("*_peer.py"))
-    files = session.posargs or [*peers, "tests/dataverse/test_dataverse_contract.py"]
+    peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/dataverse").glob("*_contract.py")]
+    files = session.posargs or sorted(map(str, peers))
     environ = {"WRITEAHEAD_CAP": str(cap), "WRITEAHEAD_TESTS": "full"}
     session.run("pytest", "-ra", *files, env=environ)
 

@@ -1,8 +1,10 @@
 """A simulator of Dataverse as the adapter contract needs it: read and edited around the adapter."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from writeahead import Operation
@@ -67,6 +69,9 @@ class Dataverse:
         payload = {"row_id": row_id, "status": "callback_requested", "attempts": 2, "notes": "again"}
         return Operation(kind="queue_status_update", payload=payload)
 
+    # The default one.
+    mapping = None
+
     def adapter(self, url, clock):
         environ = {
             "DATAVERSE_URL": url,
@@ -77,7 +82,7 @@ class Dataverse:
             # Its reads would make each of hundreds of trials slower; tests of its own hold the gate.
             "DATAVERSE_READINESS": "off",
         }
-        made = adapter_from_settings(environ=environ, timeout=5)
+        made = adapter_from_settings(environ=environ, timeout=5, mapping=self.mapping)
         # One of its own, and by the kit's clock: what one trial was told must not hold up the next.
         made._client._wire._protection = Protection(monotonic=clock.monotonic)
         return made
@@ -110,9 +115,80 @@ class Dataverse:
         return lambda: self.sim.row(table, operation.key) == before
 
 
+# The operations on any table, on one that is declared here.
+ANY_TABLE = """
+[tables.row]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", operation = "wa_lastoperation" }
+columns = ["wa_name", "wa_notes", "wa_attempts"]
+alternate_keys = [["wa_externalid"]]
+guarded = ["wa_donotcall"]
+"""
+WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
+
+
+class AnyTable(Dataverse):
+    """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
+
+    def __init__(self, sim: Simulator, mapping: Path) -> None:
+        super().__init__(sim)
+        default = resources.files("writeahead.adapters.dataverse") / "default_mapping.toml"
+        mapping.write_text(default.read_text() + ANY_TABLE)
+        self.mapping = mapping
+        self.operations = {
+            "create_row": lambda: self._operation("create_row"),
+            "update_row": lambda: self._operation("update_row", row_id=sim.seed("wa_callqueues", {})),
+            "upsert_row": lambda: self._operation("upsert_row", key={"wa_externalid": uuid.uuid4().hex}),
+        }
+
+    def _operation(self, kind: str, **where) -> Operation:
+        return Operation(kind=kind, payload={"table": "row", "columns": WRITTEN, **where})
+
+    def rows(self, operation):
+        ours = (operation.session_id, operation.id)
+        return [
+            RemoteRow(row["wa_callqueueid"], {column: row[column] for column in WRITTEN})
+            for row in self.sim.rows("wa_callqueues")
+            if (row["wa_lastsession"], row["wa_lastoperation"]) == ours or self._is_of(operation, row)
+        ]
+
+    def _is_of(self, operation, row) -> bool:
+        key = operation.payload.get("key")
+        return row["wa_externalid"] == key["wa_externalid"] if key else row["wa_callqueueid"] == operation.key
+
+    def edit(self, operation, *, guarded):
+        (row_id,) = {
+            row["wa_callqueueid"]
+            for row in self.sim.rows("wa_callqueues")
+            if row["wa_callqueueid"] == operation.payload.get("row_id") or self._is_of(operation, row)
+        }
+        edit = {"wa_donotcall": True} if guarded else {"wa_phonenumber": "+49 30 777"}
+        self.sim.edit("wa_callqueues", row_id, edit)
+        return lambda: edit.items() <= self.sim.row("wa_callqueues", row_id).items()
+
+    def occupy(self, operation):
+        self.sim.seed("wa_callqueues", {"wa_callqueueid": operation.key, "wa_name": "Somebody else's"})
+        before = self.sim.row("wa_callqueues", operation.key)
+        return lambda: self.sim.row("wa_callqueues", operation.key) == before
+
+
+@contextmanager
+def _running_simulator(folder: Path) -> Iterator[Simulator]:
+    settings = Settings(client_secret=SECRET, tenant_id=TENANT)
+    with Simulator(folder / "crm.sqlite", settings=settings) as running:
+        yield running
+
+
 @contextmanager
 def running_dataverse(folder: Path) -> Iterator[Dataverse]:
     """Serve an empty environment."""
-    settings = Settings(client_secret=SECRET, tenant_id=TENANT)
-    with Simulator(folder / "crm.sqlite", settings=settings) as running:
+    with _running_simulator(folder) as running:
         yield Dataverse(running)
+
+
+@contextmanager
+def running_any_table(folder: Path) -> Iterator[AnyTable]:
+    """Serve an empty environment, and map operations on any table."""
+    with _running_simulator(folder) as running:
+        yield AnyTable(running, folder / "any_table.toml")
