@@ -6,13 +6,11 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["checks"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
-# What a change must pass shares an environment: to make a second one takes longer than to lint.
-CHECKS = ".nox/checks"
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -20,28 +18,44 @@ def _install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-@nox.session(venv_location=CHECKS)
-def lint(session: nox.Session) -> None:
-    """Format, rules, types, and which module may import which."""
-    _install(session, "lint", "test")
+def _lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
     session.run("lint-imports", "--no-cache")
 
 
-@nox.session(venv_location=CHECKS)
+def _test(session: nox.Session) -> None:
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def checks(session: nox.Session) -> None:
+    """What a change must pass: `lint`, then `tests`, in one environment, since to make one takes a minute."""
+    _install(session, "lint", "test")
+    _lint(session)
+    _test(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, rules, types, and which module may import which."""
+    _install(session, "lint", "test")
+    _lint(session)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The test suite on this Python."""
     _install(session, "test")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    _test(session)
 
 
 @nox.session(python=PYTHONS)
 def matrix(session: nox.Session) -> None:
     """The test suite on every supported Python that is installed."""
     _install(session, "test")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    _test(session)
 
 
 @nox.session
