@@ -16,11 +16,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 from pydantic import BaseModel
 
+from http_server import QuietHandler, serving
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.adapters.http import applied_despite, quiet_logs, retry_after_seconds
 from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
@@ -79,10 +79,7 @@ def serve() -> Iterator[Remote]:
     """Serve a remote on loopback. After a request with ``X-Die: PID`` its sender is killed, unanswered."""
     remote = Remote()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Handler(QuietHandler):
         def do_PUT(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             body = self.rfile.read(length)
@@ -102,24 +99,8 @@ def serve() -> Iterator[Remote]:
 
         do_POST = do_GET = do_PUT
 
-        def handle(self) -> None:
-            with suppress(ConnectionError):
-                super().handle()
-
-        def log_message(self, *args) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    remote.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Handler) as remote.url:
         yield remote
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def transport_to(remote: Remote) -> httpx.MockTransport:

@@ -8,11 +8,11 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 from pydantic import BaseModel
 
+from http_server import QuietHandler, serving
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.errors import Applied, TransientError
 
@@ -41,9 +41,7 @@ def serve():
     """Serve until the block ends."""
     remote = Loopback()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_PUT(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(remote.apply(self.command, self.path))
@@ -52,20 +50,8 @@ def serve():
 
         do_POST = do_PUT
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    remote.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Handler) as remote.url:
         yield remote
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class Text(BaseModel):
