@@ -286,18 +286,22 @@ def test_what_was_read_is_synced_before_a_change_and_once(tmp_path, synced, chan
 
 
 @needs_proc
-def test_many_that_were_read_are_synced_at_once(tmp_path, synced):
-    for number in range(100):
+@pytest.mark.parametrize(("count", "at_once"), [(64, False), (65, True)])
+def test_many_that_were_read_are_synced_at_once(tmp_path, synced, count, at_once):
+    for number in range(count):
         LocalStore(tmp_path).put(f"a{number}/b", b"1")
     store = LocalStore(tmp_path)
-    assert len(list(store.list())) == 100
+    for number in range(count):
+        store.head(f"a{number}/b")
     synced.clear()
     store.put("x/y", b"1")
-    assert synced[0] == "*"
-    assert not [name for name in synced if name.startswith("a")]
+    assert (synced.count("*"), sum(name.startswith("a") for name in synced)) == (
+        (1, 0) if at_once else (0, count)
+    )
 
 
-def test_who_only_reads_forgets_what_it_read_long_ago(tmp_path, monkeypatch):
+@needs_proc
+def test_who_only_reads_forgets_what_it_read_long_ago_and_no_more(tmp_path, synced, monkeypatch):
     monkeypatch.setattr("writeahead.stores.durable._FORGET_EACH", 10)
     for number in range(30):
         LocalStore(tmp_path).put(f"a{number:02d}/b", b"1")
@@ -307,6 +311,10 @@ def test_who_only_reads_forgets_what_it_read_long_ago(tmp_path, monkeypatch):
     for number in range(30):
         store.get(f"a{number:02d}/b")
     assert len(store._seen) < 20
+    synced.clear()
+    store.put("x/y", b"1")
+    kept = [name for name in synced if name.startswith("a")]
+    assert kept[-7:] == [f"a{number}" for number in range(23, 30)]
 
 
 # Failing at each step.
