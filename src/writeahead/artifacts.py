@@ -269,7 +269,12 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
         except NotFound:
             continue
         return ReplayArtifact(name, decode(found.data, model_type, key=key))
-    raise ResumeError(f"session {session_id}: neither {PLANNED} nor {FINAL} is in {store.name}")
+    raise no_session(store, session_id)
+
+
+def no_session(store: ArtifactStore, session_id: str) -> ResumeError:
+    """The error for a session that a store does not hold."""
+    return ResumeError(f"session {session_id}: neither {PLANNED} nor {FINAL} is in {store.name}")
 
 
 def _parse(data: bytes, key: str) -> Any:
@@ -304,6 +309,8 @@ def _unseal(document: Any, expected: str, key: str) -> dict[str, Any]:
         intact = False
     if not intact:
         raise CorruptArtifact(f"{key}: altered: its checksum does not match; it was left as it is")
+    if type(version) is not int or version != _VERSION:
+        raise CorruptArtifact(f"{key}: its format version is none that there ever was; it was left as it is")
     del fields["format"], fields["version"]
     return fields
 

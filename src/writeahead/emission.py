@@ -55,7 +55,10 @@ class Emission:
     stop: threading.Event | None
     deadline: float
     attempts: int = 0
+    # From before a request until its receipt or its failure is kept: whatever comes in between.
     in_flight: bool = False
+    # What the remote asked for last, while the unit is sent.
+    not_before: datetime | None = None
 
     def __post_init__(self) -> None:
         self.clock = self.journal.clock
@@ -72,7 +75,7 @@ class Emission:
             StoreError: An announcement could not be journaled; nothing was sent after that.
             Exception: What the adapter raises against its contract.
         """
-        self.attempts = 0
+        self.attempts, self.not_before = 0, None
         try:
             receipts = with_retries(
                 lambda: self._attempt(unit),
@@ -98,17 +101,18 @@ class Emission:
             self.journal.receipts[operation.id] = receipt.model_copy(
                 update={"confirmed_at": now, "attempts": self.attempts}
             )
+        self.in_flight = False
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Stop:
         """Say how a turn ends that an adapter's bug, or an interrupt, breaks off."""
-        if self.in_flight:
-            self._suspect(unit)
+        unsure = [item for item in unit if self.in_flight and item.id not in self.journal.receipts]
+        self._suspect(unsure)
         # The type's name only: nobody vouches for what the message holds.
         who = "the adapter raised" if isinstance(error, Exception) else "stopped by"
         message = f"{who} {type(error).__name__}"
-        if self.in_flight and any(item.replay is ReplayClass.UNPROVABLE for item in unit):
+        if any(item.replay is ReplayClass.UNPROVABLE for item in unsure):
             return Stop(RunStatus.BLOCKED, message, reason=BlockReason.OUTCOME_UNKNOWN)
-        return Stop(RunStatus.RESUME_NEEDED, message)
+        return self._stop_for_now(message)
 
     def _attempt(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
         for operation in unit:
@@ -123,11 +127,10 @@ class Emission:
         try:
             receipts = self._call_adapter(unit)
         except (AdapterError, NotReady, InvalidInput) as error:
-            self.in_flight = False
             if isinstance(error, TransientError):
                 self._note_failure(unit, error)
+            self.in_flight = False
             raise
-        self.in_flight = False
         return [_storable(receipt) for receipt in receipts]
 
     def _call_adapter(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
@@ -175,6 +178,7 @@ class Emission:
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
+        self._note_wait(error)
         if error.applied is Applied.NO:
             self._surely_unsent(unit)
             return
@@ -185,6 +189,11 @@ class Emission:
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
             error.retry_after = max(error.retry_after or 0.0, self.adapter.request_lifetime)
+            self._note_wait(error)
+
+    def _note_wait(self, error: TransientError) -> None:
+        if error.retry_after:
+            self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
         attempted_at = self.journal.attempted.get(operation.id)
@@ -205,11 +214,16 @@ class Emission:
 
     def _require_leave_to_send(self) -> None:
         if self.stop and self.stop.is_set():
-            raise Stop(RunStatus.RESUME_NEEDED, "stopped by a signal or by the caller")
+            raise self._stop_for_now("stopped by a signal or by the caller")
         if self.journal.lease_left() < self.margin:
-            raise Stop(RunStatus.RESUME_NEEDED, "the lease is nearly over")
+            raise self._stop_for_now("the lease is nearly over")
         if self.clock.monotonic() >= self.deadline:
-            raise Stop(RunStatus.RESUME_NEEDED, "the limit on the whole run is reached")
+            raise self._stop_for_now("the limit on the whole run is reached")
+
+    def _stop_for_now(self, error: str) -> Stop:
+        """End the turn; whoever resumes it heeds what the remote asked for."""
+        waits = self.not_before is not None and self.not_before > self.clock.now()
+        return Stop(RunStatus.RESUME_NEEDED, error, not_before=self.not_before if waits else None)
 
     def _time_left(self) -> float:
         lease = self.journal.lease_left() - self.margin

@@ -6,7 +6,7 @@ created once. Whoever finds its number taken has been taken over, and stops.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -120,6 +120,7 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
         return Session(session_id, final=decode(stored.data, Writeback, key=final.key))
     planned = found.get(planned_key(session_id))
     if planned is None:
+        _require_no_entry(session_id, found)
         return Session(session_id)
     data = store.get(planned.key).data
     if is_abandoned(data, key=planned.key):
@@ -132,6 +133,14 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
     if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
         raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
     return Session(session_id, plan=plan, entry=entry, written_at=newest.last_modified or entry.at)
+
+
+def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
+    """Refuse a journal without a plan: taken for a run that died early, its effects would be forgotten."""
+    if any(key.startswith(journal_prefix(session_id)) for key in found):
+        raise CorruptArtifact(
+            f"{planned_key(session_id)}: missing, and the session has a journal: somebody has removed it"
+        )
 
 
 def _newest_entry(

@@ -8,13 +8,12 @@ from typing import Any
 
 from writeahead.adapters.base import Adapter
 from writeahead.artifacts import (
-    FINAL,
-    PLANNED,
     decode,
     digest_of,
     digest_of_operations,
     dry_run_key,
     encode_model,
+    no_session,
     open_key,
     planned_key,
 )
@@ -240,9 +239,7 @@ def _resume(means: _Means, session: Session) -> RunReport:
         return _nothing_to_do(session, remove_markers(means.store, session.session_id, was_blocked=True))
     plan = session.plan
     if plan is None:
-        raise ResumeError(
-            f"session {session.session_id}: neither {PLANNED} nor {FINAL} is in {means.store.name}"
-        )
+        raise no_session(means.store, session.session_id)
     if plan.adapter != means.adapter.name:
         raise InvalidInput(
             f"session {session.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"

@@ -148,8 +148,9 @@ def sweep(
             yield _sweep_one(session_id, store, adapter, policy, stop=stop, clock=clock)
         except WriteaheadError as error:
             yield SweepResult(session_id, error=one_line(error))
-        except Exception as error:  # noqa: BLE001 - an adapter's bug in one session must not starve the others
-            yield SweepResult(session_id, error=f"the adapter raised {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
+            message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
+            yield SweepResult(session_id, error=message)
 
 
 def _sweep_one(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from writeahead.artifacts import open_key
+from writeahead.artifacts import no_session, open_key
 from writeahead.errors import InvalidInput
-from writeahead.journal import Journal, read_session
+from writeahead.journal import Journal, Session, read_session
 from writeahead.model import Event, Receipt, RunReport, RunStatus
 from writeahead.retry import Clock
 from writeahead.stores.base import ArtifactStore
@@ -43,6 +43,8 @@ def unblock_session(
     """
     clock = clock or Clock()
     session = read_session(store, session_id)
+    if session == Session(session_id):
+        raise no_session(store, session_id)
     # Where there is a final artifact neither of these was read.
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from remotes import Meets, Remote, RemoteAdapter, operations
 from witness import POLICY, Ahead
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.artifacts import MAX_ARTIFACT_BYTES, decode, encode, encode_model
+from writeahead.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, ResumeError, WriteaheadError
 from writeahead.model import AbandonedPlan, JournalEntry, PlannedWriteback, RunStatus, Writeback
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
+from writeahead.unblocking import unblock_session
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 PLAN, ENTRY, FINAL = "s1/planned-writeback.json", "s1/journal/000001.json", "s1/writeback.json"
@@ -118,6 +119,12 @@ def test_a_resume_of_a_damaged_session_sends_nothing_and_changes_nothing(artifac
         assert objects(store) == before
 
 
+def sealed(document):
+    """With a right checksum, so that what is behind it is reached."""
+    fields = {name: value for name, value in document.items() if name != "checksum"}
+    return encode(fields | {"checksum": digest_of(fields)})
+
+
 def foreign(store, key):
     """What others could leave at an artifact's key."""
     document = json.loads(store.get(key).data)
@@ -139,9 +146,9 @@ def foreign(store, key):
     yield "a lone surrogate", b'{"format": "\\ud800"}'
     yield "too large", b" " * (MAX_ARTIFACT_BYTES + 1)
     yield "a field more", encode(document | {"unheard_of": 1})
-    yield "version as text", encode(document | {"version": "1"})
-    yield "version 0", encode(document | {"version": 0})
-    yield "no version", encode({name: value for name, value in document.items() if name != "version"})
+    for version in ("1", "2", 0, -1, 1.0, 2.0, True, None, [2]):
+        yield f"version {version!r}", sealed(document | {"version": version})
+    yield "no version", sealed({name: value for name, value in document.items() if name != "version"})
     yield "no checksum", encode({name: value for name, value in document.items() if name != "checksum"})
     other = MemoryStore()
     for make in (parked, finished):
@@ -192,6 +199,26 @@ def test_a_newer_version_is_left_alone_and_says_so(artifact):
     results = list(sweep(store, RemoteAdapter(Remote()), clock=Ahead(1)))
     assert objects(store) == before
     assert all("upgrade" in result.error for result in results)
+
+
+def test_a_journal_without_its_plan_is_no_run_that_died_early():
+    """Somebody has removed the plan: what was applied must not be forgotten for it."""
+    store = MemoryStore()
+    remote = parked(store)
+    store.delete(PLAN)
+    before, requests = objects(store), list(remote.requests)
+    means = {"store": store, "adapter": RemoteAdapter(remote), "clock": Ahead(1)}
+    with pytest.raises(
+        CorruptArtifact, match=r"planned-writeback\.json: missing, and the session has a journal"
+    ):
+        resume_session("s1", **means)
+    with pytest.raises(CorruptArtifact, match="missing"):
+        unblock_session("s1", store=store, reason="?")
+    [result] = sweep(store, means["adapter"], clock=Ahead(1))
+    [listed] = find_sessions(store)
+    assert "missing" in result.error
+    assert "missing" in listed.note
+    assert (objects(store), remote.requests) == (before, requests)
 
 
 def test_a_hundred_megabytes_do_not_stop_the_others(tmp_path):
@@ -296,9 +323,6 @@ def test_made_up_bytes_are_corrupt_or_nothing_worse(data):
 @MANY
 @given(name=st.text(min_size=1, max_size=12), value=JSON, which=st.sampled_from(list(ARTIFACTS)), d=st.data())
 def test_made_up_fields_are_corrupt_or_make_the_same_bytes(name, value, which, d):
-    """With a right checksum, so that what is behind it is reached."""
-    from writeahead.artifacts import digest_of
-
     make, key, model = ARTIFACTS[which]
     store = MemoryStore()
     make(store)
@@ -307,7 +331,7 @@ def test_made_up_fields_are_corrupt_or_make_the_same_bytes(name, value, which, d
     field = d.draw(st.sampled_from([*document, name]))
     document[field] = value
     try:
-        data = encode(document | {"checksum": digest_of(document)})
+        data = sealed(document)
     except (InvalidInput, UnicodeEncodeError):
         return
     try:
@@ -321,8 +345,6 @@ def test_made_up_fields_are_corrupt_or_make_the_same_bytes(name, value, which, d
 @MANY
 @given(value=JSON, which=st.sampled_from(list(ARTIFACTS)), d=st.data())
 def test_a_resume_of_made_up_fields_ends_as_documented(value, which, d):
-    from writeahead.artifacts import digest_of
-
     make, key, _ = ARTIFACTS[which]
     store = MemoryStore()
     make(store)
@@ -330,7 +352,7 @@ def test_a_resume_of_made_up_fields_ends_as_documented(value, which, d):
     del document["checksum"]
     document[d.draw(st.sampled_from(list(document)))] = value
     try:
-        store.put(key, encode(document | {"checksum": digest_of(document)}))
+        store.put(key, sealed(document))
     except (InvalidInput, UnicodeEncodeError):
         return
     try:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -285,6 +286,19 @@ def test_what_is_neither_file_nor_folder_is_no_object(store, root):
     assert [info.key for info in store.list()] == ["a/b"]
     assert (root / "a" / "folder").is_dir()
     assert stat.S_ISFIFO((root / "a" / "pipe").stat().st_mode)
+
+
+def test_a_file_of_a_year_that_no_date_can_hold_hides_nothing():
+    """On a file system that keeps such times; most keep them within a few centuries."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        store = LocalStore(folder)
+        store.put("a", b"1")
+        store.put("b", b"2")
+        os.utime(Path(folder, "a"), (9e11, 9e11))
+        if Path(folder, "a").stat().st_mtime < 3e11:
+            pytest.skip("this file system keeps no such time")
+        assert [info.last_modified is None for info in store.list()] == [True, False]
+        assert store.get("a").info.last_modified is store.head("a").last_modified is None
 
 
 STALE = "~writeahead-0123456789abcdef"

@@ -11,6 +11,7 @@ from writeahead.artifacts import digest_of
 from writeahead.errors import Applied, TransientError
 from writeahead.journal import read_session
 from writeahead.model import RunStatus
+from writeahead.stores.base import ArtifactStore
 from writeahead.sweep import sweep
 
 
@@ -131,3 +132,112 @@ def test_an_abandoned_session_is_named(world):
         ResumeError, match=r"session s1 was abandoned at \d{4}-.*Z before it emitted anything"
     ):
         world.resume()
+
+
+# Between a reply and its receipt.
+
+
+def interrupted_at(world, monkeypatch, place):
+    """A session of one operation of each kind that a person interrupts when the last one's reply is there."""
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("lookup")
+    monkeypatch.undo()
+    return world.json("s1/journal/000001.json")
+
+
+def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world, monkeypatch):
+    entry = interrupted_at(world, monkeypatch, "writeahead.emission._storable")
+    assert (entry["status"], list(entry["attempted"])) == ("resume_needed", ["1-lookup"])
+    world.clock.elapsed += 3600
+    assert world.resume().status is RunStatus.COMPLETED
+    assert (world.remote.searches, world.effects_of("1-lookup")) == (["1-lookup"], 1)
+
+
+def test_an_interrupt_while_a_failure_is_noted_leaves_the_outcome_unknown(world, monkeypatch):
+    world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    entry = interrupted_at(world, monkeypatch, "writeahead.emission.Emission._note_failure")
+    assert list(entry["attempted"]) == ["1-lookup"]
+    world.clock.elapsed += 3600
+    assert world.resume().status is RunStatus.COMPLETED
+    assert world.effects_of("1-lookup") == 1
+
+
+def test_an_interrupt_once_the_receipt_is_kept_asks_nobody(world, monkeypatch):
+    """What is confirmed is not in doubt, whatever comes before it is journaled."""
+    world.store = Interrupting(world.store)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("mail", "create")
+    entry = world.json("s1/journal/000002.json")
+    assert (entry["status"], list(entry["receipts"]), entry["attempted"]) == ("resume_needed", ["1-mail"], {})
+    assert world.resume().status is RunStatus.COMPLETED
+    assert world.effects_of("1-mail") == 1
+
+
+class Interrupting(ArtifactStore):
+    """Interrupted while the second entry is on its way, once."""
+
+    def __init__(self, inner):
+        self._inner, self._left = inner, 1
+
+    @property
+    def name(self):
+        return self._inner.name
+
+    def _put(self, key, data, *, if_absent):
+        if key == "s1/journal/000002.json" and self._left:
+            self._left = 0
+            raise KeyboardInterrupt
+        return self._inner.put(key, data, if_absent=if_absent)
+
+    def _get(self, key):
+        return self._inner.get(key)
+
+    def _head(self, key):
+        return self._inner.head(key)
+
+    def _list(self, prefix, start_after):
+        return self._inner.list(prefix, start_after=start_after)
+
+    def _delete(self, key):
+        self._inner.delete(key)
+
+
+# Waits that end early.
+
+
+class Told:
+    """Told to stop while it waits."""
+
+    def __init__(self, clock, after):
+        self._clock, self._after, self._told = clock, after, False
+
+    def is_set(self):
+        return self._told
+
+    def wait(self, seconds):
+        self._clock.elapsed += min(seconds, self._after)
+        self._told = True
+
+
+@pytest.mark.parametrize(("after", "waits"), [(10, True), (3600, False)])
+def test_a_stop_during_a_remotes_wait_keeps_the_rest_of_it(world, after, waits):
+    world.policy = RunPolicy(lease=20000, run_limit=20000)
+    world.remote.script["1-create"] = [Meets.RETRY_AFTER]
+    world.stop = Told(world.clock, after)
+    report = world.run("create")
+    not_before = world.clock.start + timedelta(seconds=3600) if waits else None
+    assert (report.status, report.not_before) == (RunStatus.RESUME_NEEDED, not_before)
+    assert world.json("s1/journal/000001.json")["not_before"] == (
+        not_before.isoformat().replace("+00:00", "Z") if waits else None
+    )
+    world.stop = None
+    if waits:
+        assert world.resume().not_before == not_before
+        assert world.remote.requests == ["1-create"]
+        world.clock.elapsed = 3601
+    assert world.resume().status is RunStatus.COMPLETED

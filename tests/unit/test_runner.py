@@ -222,6 +222,14 @@ def test_only_a_blocked_session_can_be_unblocked(world):
         unblock_session("s1", store=world.store, reason="?", clock=world.clock)
 
 
+def test_who_is_not_there_can_not_be_unblocked(world):
+    with pytest.raises(ResumeError, match="neither planned-writeback"):
+        unblock_session("nosuch", store=world.store, reason="?", clock=world.clock)
+    world.store.put(".open/s1", b"")
+    with pytest.raises(ResumeError, match="neither"):
+        unblock_session("s1", store=world.store, reason="?", clock=world.clock)
+
+
 def test_an_adapter_bug_is_journaled_and_raised_without_its_message(world):
     world.remote.script["2-create"] = [Meets.BUG]
     with pytest.raises(RuntimeError):

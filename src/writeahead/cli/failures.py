@@ -42,7 +42,7 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (NewerArtifact, ""),
     (CorruptArtifact, "Restore it from a copy if there is one: nothing is guessed around it."),
     (Unsupported, "Choose another store; 'writeahead check' says what this one lacks."),
-    (StoreError, "Nothing is lost: mend that, or choose another store, and run the same command again."),
+    (StoreError, "Nothing is lost: mend that, and run the same command again, on the same store."),
 )
 
 

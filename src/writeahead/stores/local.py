@@ -327,7 +327,11 @@ def _stat(folder: int, base: str, order: str) -> ObjectInfo | None:
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    modified = None
+    # A file may be of the year 30000; it must not hide the others.
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return ObjectInfo(key, status.st_size, modified)
 
 
 def _reason(error: OSError) -> str:
