@@ -28,5 +28,5 @@ def print_counts(terminalreporter) -> None:
         terminalreporter.section("counts")
     for test, found in sorted(counts.items()):
         tried = ", ".join(f"{number} {what}" for what, number in found.items())
-        seed = f", seed {' '.join(seeds[test])}" if seeds[test] else ""
+        seed = f", seed {' '.join(dict.fromkeys(seeds[test]))}" if seeds[test] else ""
         terminalreporter.write_line(f"{test}: {tried}{seed}; {seconds[test]:.0f} s")

@@ -56,6 +56,7 @@ class Bug(StrEnum):
     UNBLOCK_DELETES = "on unblocking, .blocked/ is deleted after .open/ was put"
     BLOCKS_WITHOUT_REASON = "a refused operation blocks the session without a reason"
     NO_TAKEOVER = "a silent owner's session is never taken over"
+    NO_KEY = "requests carry no key, version or content that the remote could know them by"
 
 
 class Broken(StrEnum):
@@ -265,8 +266,9 @@ class Model:
         planned = state._replace(plan="present")
         ready = self._go_on(owner._replace(current=True))
         yield "put the plan", self._moved(planned, index, ready), None
-        told = Broken.FALSE_FENCE if self.bug is Bug.NO_READ_BACK else None
-        yield "put the plan, and don't know", self._moved(planned, index, None), told
+        yield "put the plan, and don't know", self._moved(planned, index, None), None
+        if self.bug is Bug.NO_READ_BACK:
+            yield self._fenced(planned, index, "put the plan again", is_current=True)
 
     def _abandon(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
         if state.plan != "absent":
@@ -385,7 +387,7 @@ class Model:
             yield f"{what}: refused, unnoticed", self._moved(state, index, self._now_current(after)), None
             return
         if not is_current and self.bug is not Bug.NO_FENCING:
-            yield f"{what}: fenced", self._moved(state, index, None), None
+            yield self._fenced(state, index, what, is_current=is_current)
             return
         entry = Entry(kind, by.done, by.suspect, by.announced, by.reason)
         written = self._appended(state, index, entry)
@@ -393,8 +395,15 @@ class Model:
         yield what, self._moved(written, index, self._now_current(after)), told
         # The reply is lost. With a read-back that finds our own bytes, it is as if it had come. Here the
         # read-back fails as well, and the owner stops: it can't know.
-        told = Broken.FALSE_FENCE if self.bug is Bug.NO_READ_BACK else told
         yield f"{what}, and don't know", self._moved(written, index, None), told
+        if self.bug is Bug.NO_READ_BACK:
+            # It tries again, and finds its number taken, by itself.
+            yield self._fenced(written, index, f"{what}, again", is_current=True)
+
+    def _fenced(self, state: State, index: int, what: str, *, is_current: bool) -> Step:
+        """An owner is told that another one is at its number, and stops."""
+        told = Broken.FALSE_FENCE if is_current else None
+        return f"{what}: fenced", self._moved(state, index, None), told
 
     def _appended(self, state: State, index: int | None, entry: Entry) -> State:
         owners = tuple(
@@ -453,7 +462,8 @@ class Model:
         """What the remote holds after a request: it refuses, or converges, where it can tell."""
         position = self.operations.index(replay)
         count = state.effects[position]
-        count = 1 if replay in KEYED else min(2, count + 1)
+        known = replay in KEYED and self.bug is not Bug.NO_KEY
+        count = 1 if known else min(2, count + 1)
         return (*state.effects[:position], count, *state.effects[position + 1 :])
 
     @staticmethod
@@ -487,6 +497,7 @@ class Model:
             is_last = owner.done == len(self.operations) - 1
             replay = self.operations[owner.done]
             converged = replay in KEYED and self._effects_of(state, replay) == 1
+            converged = converged and self.bug is not Bug.NO_KEY
             return converged and not is_last and self._passes_checks_only_when_current
         return owner.at in ("claim", "record", "end")
 

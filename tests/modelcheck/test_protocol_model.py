@@ -88,6 +88,8 @@ def test_leaving_out_owners_that_can_do_nothing_visible_loses_no_state(operation
         (Bug.UNBLOCK_DELETES, HARD, Broken.HIDDEN),
         (Bug.BLOCKS_WITHOUT_REASON, HARD, Broken.SILENT_BLOCK),
         (Bug.NO_TAKEOVER, HARD, Broken.DEAD_END),
+        (Bug.NO_KEY, (CREATE, UNPROVABLE), Broken.DOUBLED_KEYED),
+        (Bug.NO_KEY, (CONDITIONAL,), Broken.DOUBLED_KEYED),
     ],
 )
 def test_a_planted_bug_breaks_the_promise_that_it_is_about(bug, operations, broken):
