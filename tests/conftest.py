@@ -1,5 +1,7 @@
 """Fixtures that tests of several parts share."""
 
+import os
+import random
 import secrets
 import signal
 import sys
@@ -33,6 +35,14 @@ def _no_waits_of_other_tests() -> Iterator[None]:
         protection._resting.clear()
         for known in list(protection._instances):
             known._paused_until = 0.0
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chooses what a test tries of many; ``WRITEAHEAD_SEED`` repeats the choice that a failure shows."""
+    seed = int(os.environ.get("WRITEAHEAD_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"WRITEAHEAD_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

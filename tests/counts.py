@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 _COUNT = re.compile(
     r"\b(\d+) (events|faults|foreign contents|found out|images|kills|pairs|schedules|states|steps)\b"
 )
-_SEED = re.compile(r"\bseed (\d+)\b")
+_SEED = re.compile(r"\bWRITEAHEAD_SEED=(\d+)\b")
 
 
 def print_counts(terminalreporter) -> None:

@@ -64,10 +64,11 @@ class Remote:
         return {kind: self.effects[key] for kind, key in KEYS.items()}
 
     def state(self):
-        return Counter(self.effects), dict(self.rows)
+        return Counter(self.effects), dict(self.rows), list(self.requests)
 
     def restore(self, state) -> None:
-        self.effects, self.rows = Counter(state[0]), dict(state[1])
+        effects, rows, requests = state
+        self.effects, self.rows, self.requests = Counter(effects), dict(rows), list(requests)
 
 
 def _json(key: str, text: str) -> bytes:

@@ -1,6 +1,7 @@
 """What must hold of a session at any moment, seen from outside: bytes in the store, effects at the remote."""
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from writeahead.unblocking import unblock_session
 
 POLICY = RunPolicy(clock_skew=0, wait_initial=0)
 PLAN, FINAL, MARKERS = "s1/planned-writeback.json", "s1/writeback.json", (".open/s1", ".blocked/s1")
+JOURNAL = "s1/journal/"
 
 
 class Ahead(Clock):
@@ -48,6 +50,10 @@ class Folder:
             if file.is_file() and "~" not in file.name
         }
 
+    def copy(self, other: "Folder") -> None:
+        """Become a copy, modes of folders included."""
+        shutil.copytree(other.path, self.path)
+
 
 _FIRST: dict[str, ArtifactStore] = {}
 
@@ -67,6 +73,10 @@ class Bucket:
 
     def objects(self) -> dict[str, bytes]:
         return {key: self.raw.read(key) for key in self.raw.keys()}  # noqa: SIM118 - no dict
+
+    def copy(self, other: "Bucket") -> None:
+        for key, data in other.objects().items():
+            self.raw.write(key, data)
 
 
 class Memory:
@@ -105,7 +115,16 @@ class Witness:
             assert any(key in now for key in MARKERS), "it can't be found any more"
         if PLAN not in now:
             assert not any(counts.values()), counts
+        self._check_journal(now)
         return now
+
+    def _check_journal(self, now: dict[str, bytes]) -> None:
+        journal = [json.loads(data) for key, data in sorted(now.items()) if key.startswith(JOURNAL)]
+        if journal and journal[-1]["status"] == "blocked":
+            assert journal[-1]["block_reason"], "it does not say why"
+            assert journal[-1]["error"], "it does not say why"
+        announced = sum(entry["event"] == "sending" for entry in journal)
+        assert self.remote.requests.count("POST mail") <= announced, "a mail was sent without an entry"
 
 
 def recover(place, remote, witness: Witness, hours: float, adapter: FiveKinds) -> str:

@@ -129,11 +129,13 @@ def child(job: dict, go: int) -> None:
 
 def attach(pid: int, job: dict) -> subprocess.Popen:
     inject = job["inject"]
+    # A store on S3 has a thread of its own for the network.
+    threads = ["-f"] if job["store"].startswith("s3:") else []
     what = ["-o", job["strace_log"], f"--trace={SYSCALLS}"]
     if inject != "trace":
         call, when = inject.split(":")
         what = ["-o", "/dev/null", f"--trace={call}", f"--inject={call}:signal=KILL:{when}"]
-    tracer = subprocess.Popen(["strace", *what, "-p", str(pid)], stderr=subprocess.PIPE)
+    tracer = subprocess.Popen(["strace", *threads, *what, "-p", str(pid)], stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     said = b""
     while b"attached" not in said:

@@ -1,18 +1,17 @@
 """kill -9 of a run and of its resume on a bucket of an S3 server: at each store call and HTTP exchange."""
 
 import os
-import random
 import secrets
-import signal
+import shutil
 from collections import Counter
 
 import pytest
+from kills import KILLED, judge, kill_at_each_system_call, whole_run
 
 from five_kinds import FiveKinds, serve
 from s3_server import RawBucket
-from witness import Bucket, Witness, recover
+from witness import Bucket, Witness
 
-KILLED = -signal.SIGKILL
 # The pairs take an hour: in parts, they can be shared out among processes.
 PARTS = 16 if os.environ.get("WRITEAHEAD_TESTS") == "full" else 1
 
@@ -31,30 +30,28 @@ def stage(s3_forker, s3_server):
 
 
 @pytest.mark.timeout(3000)
-def test_a_run_killed_at_each_step(stage, full):
+def test_a_run_killed_at_each_step(stage, full, chance):
     forker, remote, adapter, new_bucket = stage
-    steps = _whole_run(forker, remote, new_bucket())
+    steps = whole_run(forker, remote, new_bucket())
     assert sum(step == "before send PUT" for step in steps) >= 8
     outcomes = Counter()
-    seed = random.SystemRandom().randrange(9)
+    offset = chance.randrange(9)
     for deadly, step in enumerate(steps, start=1):
-        if not full and deadly % 9 != seed:
+        if not full and deadly % 9 != offset:
             continue
         place = new_bucket()
         end, _ = forker("run", place.url, remote, deadly)
         assert end == KILLED, step
-        outcomes[_judge(place, remote, adapter, 1, step)] += 1
+        outcomes[judge(place, remote, adapter, 1, step)] += 1
     print(f"{outcomes.total()} kills of {len(steps)}: {dict(outcomes)}")
     assert len(outcomes) > 1
 
 
 @pytest.mark.timeout(6000)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, full, part):
+def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, full, part, chance):
     forker, remote, adapter, new_bucket = stage
-    steps = _whole_run(forker, remote, new_bucket())
-    seed = random.SystemRandom().randrange(10**6)
-    chance = random.Random(seed)
+    steps = whole_run(forker, remote, new_bucket())
     outcomes = Counter()
     firsts = (
         range(1 + part, len(steps) + 1, PARTS) if full else sorted(chance.sample(range(9, len(steps)), 3))
@@ -62,42 +59,35 @@ def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, ful
     for first in firsts:
         start = new_bucket()
         forker("run", start.url, remote, first)
-        objects, state = start.objects(), remote.state()
-        if "s1/planned-writeback.json" not in objects:
+        state = remote.state()
+        if "s1/planned-writeback.json" not in start.objects():
             remote.forget()
             continue
         second = 0
         while True:
             second += 1 if full else chance.randrange(5, 50)
             place = new_bucket()
-            for key, data in objects.items():
-                place.raw.write(key, data)
+            place.copy(start)
             remote.restore(state)
             witness = Witness(place, remote)
             witness.look()
             end, passed = forker("resume", place.url, remote, second, hours=1)
-            where = f"seed {seed}: {steps[first - 1]}, then {passed[-1]}"
-            outcome = _judge(place, remote, adapter, 2, where, witness)
+            where = f"{steps[first - 1]}, then {passed[-1]}"
+            outcome = judge(place, remote, adapter, 2, where, witness)
             if end != KILLED:
                 assert end == 0
                 break
             outcomes[outcome] += 1
-    print(f"{outcomes.total()} pairs, seed {seed}: {dict(outcomes)}")
+    print(f"{outcomes.total()} pairs: {dict(outcomes)}")
     assert outcomes or full
 
 
-def _whole_run(forker, remote, place):
-    end, steps = forker("run", place.url, remote)
-    assert (end, steps[-1]) == (0, "status completed")
-    remote.forget()
-    return steps[:-1]
-
-
-def _judge(place, remote, adapter, hours, where, witness=None):  # noqa: PLR0917
-    try:
-        outcome = recover(place, remote, witness or Witness(place, remote), hours, adapter)
-    except BaseException as error:
-        error.add_note(f"killed at: {where}")
-        raise
-    remote.forget()
-    return outcome
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace")
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_killed_at_each_system_call(stage, tmp_path, full, verb):
+    """In each thread: one sends to S3, one to the remote. What it does to the disk changes nothing."""
+    forker, remote, adapter, new_bucket = stage
+    log, network = tmp_path / "strace", "connect|sendto|recvfrom"
+    calls = kill_at_each_system_call((forker, remote, adapter), new_bucket, log, full, verb, network)
+    assert {"sendto", "recvfrom", "connect"} <= set(calls)

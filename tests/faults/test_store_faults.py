@@ -187,9 +187,9 @@ def places(request, tmp_path):
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("how", HOWS)
-def test_what_a_store_may_raise_at_each_call(survivor, places, how, for_ever):
+def test_what_a_store_may_raise_at_each_call(survivor, places, chance, how, for_ever):
     everywhere = FULL or places is Memory
-    met, first = 0, 1 if everywhere else 1 + secrets.randbelow(12)
+    met, first = 0, 1 if everywhere else 1 + chance.randrange(12)
     while True:
         place, clock, calls = places(), Ahead(), Calls(first, for_ever)
         store = FaultyStore(place.open(), how, calls, clock)
@@ -218,7 +218,11 @@ def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
     assert first > 13
 
 
-CALLS = ("open", "write", "fsync", "link", "unlink", "mkdir", "stat", "fstat", "scandir")
+CALLS = (
+    *("open", "write", "fsync", "link", "rename", "unlink", "mkdir", "fchmod", "close", "stat", "fstat"),
+    "scandir",
+)
+CHANGES = ("fsync", "link", "rename", "unlink", "mkdir", "fchmod")
 CODES = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
 
 
@@ -232,7 +236,7 @@ def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_eve
     name = call.removeprefix("torn ")
     real = getattr(os, name)
     for code in CODES:
-        for applied in (False, True) if call in ("fsync", "link", "unlink", "mkdir") else (False,):
+        for applied in (False, True) if call in CHANGES else (call == "close",):
             first, step = 1, 1 if FULL else 13
             while True:
                 calls = Calls(first, for_ever)
@@ -298,13 +302,13 @@ class Pattern:
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("what", ANSWERS)
 def test_answers_of_an_s3_server(  # noqa: PLR0917
-    survivor, s3_proxy, s3_bucket, monkeypatch, what, for_ever
+    survivor, s3_proxy, s3_bucket, monkeypatch, chance, what, for_ever
 ):
     from writeahead.stores import remote
 
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0)
     monkeypatch.setattr(remote, "WAIT_MAX", 0)
-    met, first = 0, 1 if FULL else 1 + secrets.randbelow(12)
+    met, first = 0, 1 if FULL else 1 + chance.randrange(12)
     while True:
         prefix = secrets.token_hex(6)
         calls = Calls(first, for_ever)

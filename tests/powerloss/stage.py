@@ -73,7 +73,7 @@ class Stage:
         """Cut the power after each event from ``first`` on; gives how many states ended in which way."""
         events, known, ends = list(self.recorder.events), set(), Counter()
         self.recorder.events = []
-        state, returned = (Counter(), {}), None
+        state, returned = (Counter(), {}, []), None
         for number in range(len(events) + 1):
             if number and events[number - 1].kind == "note":
                 what, value = events[number - 1].note
