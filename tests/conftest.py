@@ -32,9 +32,7 @@ def _no_waits_of_other_tests() -> Iterator[None]:
     yield
     protection = sys.modules.get("writeahead.adapters.dataverse.protection")
     if protection is not None:
-        protection._resting.clear()
-        for known in list(protection._instances):
-            known._paused_until = 0.0
+        protection._known.clear()
 
 
 @pytest.fixture

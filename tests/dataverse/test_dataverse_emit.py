@@ -103,7 +103,7 @@ def test_throttled(sim, adapter, task, form):
 
 
 def test_create_where_somebody_else_has_the_key(sim, adapter, task):
-    sim.seed("tasks", {"activityid": task.key, "subject": "theirs", "wa_sessionid": "planted-other"})
+    sim.seed("tasks", {"activityid": task.key, "subject": "theirs", "description": "planted-other"})
     with pytest.raises(ConflictError) as caught:
         adapter.emit(task)
     assert sim.row("tasks", task.key)["subject"] == "theirs"
@@ -111,13 +111,15 @@ def test_create_where_somebody_else_has_the_key(sim, adapter, task):
     assert "planted" not in str(caught.value)
 
 
-def test_create_where_the_same_session_wrote_another_operation(sim, adapter, task):
-    sim.seed(
-        "tasks",
-        {"activityid": task.key, "subject": "x", "wa_sessionid": SESSION, "wa_operationid": "9-task"},
-    )
-    with pytest.raises(ConflictError):
+@pytest.mark.parametrize("session", [SESSION, "another"])
+def test_a_create_is_known_by_its_guid_whoever_wrote_the_row_since(sim, adapter, task, session):
+    """A later session completes a call; a resume of the first one meets its marker."""
+    sim.faults.add("reset", method="PATCH", apply=True)
+    with pytest.raises(TransientDataverseError):
         adapter.emit(task)
+    sim.edit("tasks", task.key, {"wa_sessionid": session, "wa_operationid": "9-x", "subject": "theirs"})
+    assert adapter.emit(task).outcome == "already_applied"
+    assert (sim.count("tasks"), sim.row("tasks", task.key)["subject"]) == (1, "theirs")
 
 
 def test_create_where_the_row_is_gone_when_it_is_read_back(sim, adapter, task):
@@ -208,6 +210,7 @@ def test_the_baseline_is_in_the_plan(sim, update):
             "wa_nextattempton",
             "wa_donotcall",
             "wa_email",
+            "wa_notes",
             "wa_lastsession",
             "wa_lastoperation",
         )

@@ -94,7 +94,6 @@ def test_reading_and_signing_on_wait_as_well(server, clock):
     [
         refused(503, Retry_After="120"),  # one server in trouble, not the service's limits
         refused(400, Retry_After="120"),
-        refused(429),  # it names no time
         reply(204, Retry_After="120"),
     ],
 )
@@ -155,12 +154,30 @@ def test_a_pause_outlives_the_client_that_was_told(clock):
     gc.collect()
     again = protection_of(root)
     assert id(again) == identity
-    assert again.is_paused()
-    clock.now += 100
-    del again
-    protection_of("https://four.example")
+    with pytest.raises(MustWait), again.turn(0):
+        pass
+
+
+def test_what_was_sent_outlives_the_client_that_sent_it(clock):
+    root = "https://six.example"
+    first = protection_of(root)
+    first._monotonic = clock
+    assert sends(first) == 491
+    del first
     gc.collect()
-    assert f"{root}/api/data/v9.2" not in protection_module._known
+    assert sends(protection_of(root)) == 0
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry_After": "0"}])
+def test_a_429_that_names_no_time_pauses_everybody_for_a_moment(server, clock, headers):
+    first, second = client_of(server, clock), client_of(server)
+    server.script = [refused(429, **headers), reply(204)]
+    with pytest.raises(TransientDataverseError) as caught:
+        patch(first)
+    assert caught.value.retry_after == 5
+    assert not_sent(second) == 5
+    clock.now += 5
+    patch(second)
 
 
 @pytest.mark.parametrize("requests", [1, 2, 100, 5900, 6000])
@@ -202,6 +219,17 @@ def test_the_narrowest_limits_hold():
     assert protection_of(root, ServiceLimits(concurrent=20, requests=600)) is shared
     assert shared._limits == ServiceLimits(concurrent=9, requests=600)
     assert sends(shared) < 100
+
+
+def test_narrower_limits_forget_nothing_that_was_sent(clock):
+    root = "https://seven.example"
+    shared = protection_of(root)
+    shared._monotonic = clock
+    assert sends(shared) == 491
+    protection_of(root, ServiceLimits(52, 5800))
+    assert sends(shared) == 0
+    clock.now += 3.0
+    assert 0 < sends(shared) < 60
 
 
 @pytest.mark.parametrize(

@@ -270,12 +270,38 @@ def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
         ("actualdurationminutes", "soon"),
         ("actualdurationminutes", -1),
         ("actualstart", "soon"),
+        ("actualstart", "2026-W01-1"),
+        ("actualstart", "2026-01-01T10:00:00"),
+        ("regardingobjectid", "00000000-0000-4000-8000-000000000001"),
+        ("wa_rate", -0.5),
+        ("wa_rate", 101),
         ("subject", 3),
     ],
 )
 def test_a_value_must_be_one_that_its_column_takes(environment, column, value):
-    _, client = environment()
+    rate = Column(kind=Kind.DECIMAL, minimum=0, maximum=100)
+    _, client = environment(with_columns("phonecalls", wa_rate=rate))
     assert f"column {column} " in gaps(client, replace(CALL, columns={column: value}))
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01", "2026-01-01T10:00Z", "2026-01-01T10:00:00.5+01:00"])
+def test_a_moment_as_odata_writes_it(environment, moment):
+    _, client = environment()
+    Readiness(client).require([replace(CALL, columns={"actualstart": moment})])
+
+
+def test_one_thread_may_forget_what_another_one_is_looking_at(environment, monkeypatch):
+    """It met a gap in what was kept, and reads anew."""
+    _, client = environment()
+    readiness = Readiness(client)
+    readiness.require([UPDATE])
+
+    def forget(client, tables):
+        readiness._tables, readiness._names = {}, {}
+        return read_tables(client, tables)
+
+    monkeypatch.setattr("writeahead.adapters.dataverse.readiness.read_tables", forget)
+    readiness.require([CALL, UPDATE])
 
 
 def test_a_lookup_of_ones_own_to_users_points_to_users(environment):

@@ -51,14 +51,14 @@ ROW = {
             "wa_nextattempton",
             "wa_donotcall",
             "wa_email",
-            "wa_lastsession",
         ],
         "planted-stored-value",
     ),
+    "wa_lastsession": None,
     "wa_lastoperation": None,
     "wa_callqueueid": KEY,
     "activityid": KEY,
-    "wa_sessionid": "planted-stored-value",
+    "wa_sessionid": None,
     "wa_operationid": "planted-stored-value",
 }
 TASK = {"subject": "planted-subject", "email": "planted@example.com"}

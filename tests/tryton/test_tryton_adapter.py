@@ -203,6 +203,13 @@ def test_an_update_that_is_refused_is_read_back(server, adapter, now, outcome):
     assert server.count(WRITE) == 1
 
 
+def test_an_address_is_updated_once_in_a_session(server, adapter):
+    twice = [keyed("address_update", {**ADDRESS, "city": city}) for city in ("Bonn", "Ulm")]
+    with pytest.raises(InvalidInput, match=r"party\.address,3 is updated twice"):
+        adapter.plan(twice)
+    assert server.asked == []
+
+
 def test_an_address_that_does_not_exist_or_nothing_to_set(server, adapter):
     server.tell(READ, (200, []))
     with pytest.raises(NotReady, match="3 does not exist"):

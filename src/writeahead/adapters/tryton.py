@@ -135,6 +135,11 @@ class TrytonAdapter(Adapter):
 
         Raises: as `Adapter.plan`.
         """
+        addresses = [item.payload.get("address_id") for item in operations if item.kind == "address_update"]
+        for address in addresses:
+            if addresses.count(address) > 1:
+                # The second would meet what the first wrote, and take it for somebody else's.
+                raise InvalidInput(f"party.address,{address} is updated twice in this session: make it one")
         self._server.sign_in()
         return super().plan(operations)
 

@@ -29,6 +29,7 @@ _CASTS = {
     "StringAttributeMetadata": Kind.STRING,
     "MemoAttributeMetadata": Kind.MEMO,
     "IntegerAttributeMetadata": Kind.INTEGER,
+    "DecimalAttributeMetadata": Kind.DECIMAL,
     "PicklistAttributeMetadata": Kind.PICKLIST,
     "StateAttributeMetadata": Kind.STATE,
     "StatusAttributeMetadata": Kind.STATUS,
@@ -232,12 +233,18 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     }
 
 
+# MinSupportedValue and MaxSupportedValue of DecimalAttributeMetadata, for columns without own limits.
+_DECIMAL_LIMITS = {"MinValue": -1e11, "MaxValue": 1e11}
+
+
 def _typed(table: Table, column: Column, schema: Schema) -> _Json:
     """What only columns of this kind have."""
     if column.kind in (Kind.STRING, Kind.MEMO):
         return {"MaxLength": column.max_length}
-    if column.kind is Kind.INTEGER:
-        return {"MinValue": column.minimum, "MaxValue": column.maximum}
+    if column.kind in (Kind.INTEGER, Kind.DECIMAL):
+        own = {"MinValue": column.minimum, "MaxValue": column.maximum}
+        least = _DECIMAL_LIMITS if column.kind is Kind.DECIMAL else {}
+        return {name: least.get(name) if value is None else value for name, value in own.items()}
     if column.kind is Kind.BOOLEAN:
         yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
         option_set = {"TrueOption": yes, "FalseOption": no}

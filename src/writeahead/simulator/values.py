@@ -35,7 +35,8 @@ def stored_value(table: Table, name: str, column: Column, value: Any) -> Any:
     Raises:
         ODataError: 400, where the value is of the wrong type, too long, too large or not in the option set.
     """
-    if value is None:
+    # Dataverse has no empty texts.
+    if value is None or (value == "" and column.kind in (Kind.STRING, Kind.MEMO)):
         return None
     return _CHECKS[column.kind](table, name, column, value)
 
@@ -80,7 +81,7 @@ def _integer(table: Table, name: str, column: Column, value: Any) -> int:
 def _decimal(_table: Table, _name: str, column: Column, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong_type(column, value)
-    return value
+    return float(value)
 
 
 def _boolean(_table: Table, _name: str, column: Column, value: Any) -> bool:

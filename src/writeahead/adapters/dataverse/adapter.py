@@ -255,8 +255,7 @@ class DataverseAdapter(TransactionalAdapter):
         )
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        item = self._together(operation)
-        return create_row(self._ready(), item.table, write, item.baseline.later if item.baseline else ())
+        return create_row(self._ready(), self._together(operation).table, write)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)

@@ -117,6 +117,9 @@ class _Chain:
     drafts: Sequence[Draft]
     values: dict[_Place, dict[str, Scalar]] = field(default_factory=dict)
     made: set[_Place] = field(default_factory=set)
+    # What the session itself has written by then. What the service makes of a value (a rounded amount) would
+    # look like somebody else's edit; that the marker is ours has to do.
+    written: dict[_Place, set[str]] = field(default_factory=dict)
     touched: set[_Place] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
@@ -135,9 +138,7 @@ class _Chain:
             values["statecode"] = 0
         if not draft.watches:
             values.update(draft.table.leaves(draft.write.columns))
-            # What comes later at the row leaves its own marker, which proves this one as well.
-            known = Baseline(guarded={}, absent=True, later=later) if draft.creates and later else None
-            return replace(draft, baseline=known)
+            return replace(draft, baseline=None)
         self._require_provable(draft)
         if place not in self.made and row is None:
             self.made.add(place)
@@ -151,13 +152,16 @@ class _Chain:
         )
         if not is_ours(values, draft.table, draft.write, later):
             # The session's next update of this row meets what this one leaves behind.
-            values.update(draft.table.leaves(draft.write.columns))
+            left = draft.table.leaves(draft.write.columns)
+            values.update(left)
+            self.written.setdefault(place, set()).update(left)
         return replace(draft, baseline=found)
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         names = draft.table.baseline_columns(draft.write.columns)
         if draft.place not in self.made:
-            return {name: values.get(name) for name in names}
+            ours = self.written.get(draft.place, set()) - set(draft.table.watched_columns())
+            return {name: values.get(name) for name in names if name not in ours}
         # No row yet. What the session itself will have written is known, and the rest is not.
         state = {"statecode"} - set(names)
         return {name: value for name, value in values.items() if name not in state}

@@ -73,7 +73,7 @@ class TogetherItem:
     def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
         """Whether a row shows that this was written."""
         if self.replay is ReplayClass.CREATE_WITH_KEY:
-            return is_created_by_us(row, self.table, self.write, later)
+            return is_created_by_us(row, self.table, self.write)
         if self.table.marker is not None:
             return is_ours(row.columns, self.table, self.write, later)
         return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))

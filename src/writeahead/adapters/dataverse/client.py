@@ -32,8 +32,7 @@ from writeahead.adapters.dataverse.paths import (
     table_path,
 )
 from writeahead.adapters.dataverse.protection import Protection
-from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT, Wire
-from writeahead.adapters.http import retry_after_seconds
+from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT, Wire, wait_asked
 from writeahead.errors import Applied
 
 __all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
@@ -257,7 +256,7 @@ class DataverseClient:
             self._wire.shown(_BATCH if index is None else parts[index].place()),
             answer.status,
             answer.body,
-            retry_after=retry_after_seconds(answer.headers),
+            retry_after=wait_asked(answer.status, answer.headers, answer.body),
             precondition=next(filter(None, (part.precondition() for part in sent)), None),
         )
         error.part = index

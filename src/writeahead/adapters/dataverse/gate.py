@@ -97,6 +97,6 @@ def _demand(draft: Draft) -> Demand:
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
         creates=not updates,
         updates=not draft.creates,
-        versioned=updates,
+        versioned=draft.watches,
         alternate_key=tuple(write.key or ()),
     )

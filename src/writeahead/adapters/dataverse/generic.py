@@ -96,8 +96,9 @@ def completion(mapping: TableMapping, operation: KeyedOperation, payload: Comple
     Raises:
         InvalidInput: The mapping does not let rows of the table be completed, or does not know a label.
     """
-    name = payload.table or ""
-    source = f"kinds.{name}" if name in mapping.kinds else f"tables.{name}"
+    source = payload.table or ""
+    if "." not in source:
+        source = f"kinds.{source}" if source in mapping.kinds else f"tables.{source}"
     closing = _closing(mapping, source)
     if closing is None:
         raise InvalidInput(
@@ -134,23 +135,27 @@ def with_targets(
     Raises:
         InvalidInput: No operation before creates the row that one is about, or it is in another table.
     """
-    tables: dict[str, object] = {}
+    tables: dict[str, tuple[str, str]] = {}
     found = []
     for operation in operations:
         if operation.kind in creates:
             field = creates[operation.kind]
-            tables[operation.id] = operation.payload.get(field) if field else operation.kind
+            name = operation.payload.get(field) if field else operation.kind
+            if isinstance(name, str):
+                tables[operation.id] = name, f"{'tables' if field else 'kinds'}.{name}"
         target = operation.payload.get("operation")
         if operation.kind not in {COMPLETE, "update_row"} or target is None:
             found.append(operation)
             continue
-        table = tables.get(target) if isinstance(target, str) else None
-        if not isinstance(table, str):
+        made = tables.get(target) if isinstance(target, str) else None
+        if made is None:
             raise InvalidInput(
                 f"operation {operation.id}: payload.operation must name one before it that creates a row"
             )
-        if operation.payload.get("table", table) != table:
+        if operation.payload.get("table", made[0]) not in made:
             raise InvalidInput(f"operation {operation.id}: the row that it names is not in its table")
+        # A kind and a table may have the same name.
+        table = made[operation.kind == COMPLETE]
         found.append(operation.model_copy(update={"payload": {**operation.payload, "table": table}}))
     return found
 

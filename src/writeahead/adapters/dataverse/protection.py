@@ -92,8 +92,6 @@ class Protection:
         with self._changed:
             self._paused_until = max(self._paused_until, self._monotonic() + seconds)
             self._changed.notify_all()
-        with _registry:
-            _resting.add(self)
 
     @contextmanager
     def turn(self, patience: float | None) -> Iterator[None]:
@@ -125,11 +123,10 @@ class Protection:
             )
             if narrower.requests != self._limits.requests:
                 self._bucket = _bucket(narrower)
+                # Empty: what was sent counts, and the bucket before can't be asked how much that was.
+                sent = RateItem("sent", math.floor(self._monotonic() * 1000), weight=_burst(narrower))
+                self._bucket.put(sent)
             self._limits = narrower
-
-    def is_paused(self) -> bool:
-        """Whether the service asked to wait, and the time is not over."""
-        return self._monotonic() < self._paused_until
 
     def _entered(self, deadline: float) -> bool:
         """Take a place if there is one, else wait for a change. The lock is held."""
@@ -162,25 +159,24 @@ class Protection:
 
 
 _registry = threading.Lock()
-_known: "weakref.WeakValueDictionary[str, Protection]" = weakref.WeakValueDictionary()
+# For as long as the process lasts: what was sent, and what was asked for, outlives the client.
+_known: dict[str, Protection] = {}
 _instances: "weakref.WeakSet[Protection]" = weakref.WeakSet()
-# A wait outlives the client that was told of it.
-_resting: set[Protection] = set()
 
 
 def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protection:
     """The state of an environment: the same for all who ask in this process.
 
-    It lasts while somebody has it, and while the service waits. Of several limits the narrowest hold.
+    It lasts as long as the process. Of several limits the narrowest hold.
 
     Raises:
         InvalidInput: The URL is none of an environment.
     """
     name = str(service_root(url))
     with _registry:
-        _resting.difference_update([known for known in _resting if not known.is_paused()])
-        protection = _known.get(name) or Protection(limits)
-        _known[name] = protection
+        protection = _known.get(name)
+        if protection is None:
+            protection = _known[name] = Protection(limits)
     protection.tighten(limits)
     return protection
 
@@ -188,9 +184,13 @@ def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protectio
 def _bucket(limits: ServiceLimits) -> StateBucket:
     # A bucket lets through its size at once and its refill over the window; together they are the limit, in
     # whichever 5 minutes one looks.
-    burst = max(1, limits.requests // 12)
+    burst = _burst(limits)
     refill = max(1, limits.requests - burst)
     return StateBucket([Rate(refill, math.ceil(_WINDOW * 1000), burst=burst)], algorithm=TokenBucket())
+
+
+def _burst(limits: ServiceLimits) -> int:
+    return max(1, limits.requests // 12)
 
 
 def _whole(value: object) -> int:

@@ -29,9 +29,13 @@ _PRINCIPALS = {"systemusers", "teams"}
 _MAX_AGE = 300.0
 
 
+# Edm.Date, or Edm.DateTimeOffset with its offset: "OData JSON Format 4.01", section 7.1. Python takes more.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:\d\d))?", re.ASCII)
+
+
 def _is_moment(value: object) -> bool:
     try:
-        return isinstance(value, str) and datetime.fromisoformat(value) is not None
+        return isinstance(value, str) and bool(_MOMENT.fullmatch(value) and datetime.fromisoformat(value))
     except ValueError:
         return False
 
@@ -48,6 +52,7 @@ _TYPES: Mapping[str, Callable[[object], bool]] = {
     "Double": lambda value: type(value) in (int, float),
     "Money": lambda value: type(value) in (int, float),
 }
+_LOOKUPS = {"Lookup", "Customer", "Owner"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Readiness:
         self._client = client
         self._max_age = max_age
         self._monotonic = monotonic
-        # No lock: two threads at once read the same, and a fork could inherit one that is held.
+        # No lock: two threads at once read the same, and a fork could inherit one that is held. What a check
+        # has looked up it keeps to itself, since another thread may forget it.
         self._tables: dict[str, tuple[float, frozenset[str], TableInfo | None]] = {}
         self._names: dict[str, tuple[float, str | None]] = {}
 
@@ -110,8 +116,7 @@ class Readiness:
         gaps, is_fresh = self._gaps(demands)
         if gaps and not is_fresh:
             # An administrator may have mended it since it was read.
-            self._tables.clear()
-            self._names.clear()
+            self._tables, self._names = {}, {}
             gaps, _ = self._gaps(demands)
         if gaps:
             raise NotReady(*dict.fromkeys(gaps))
@@ -135,27 +140,30 @@ class Readiness:
             wanted.setdefault(demand.entity_set, set()).update(_plain(demand.columns))
         now = self._monotonic()
         stale: dict[str, set[str]] = {}
+        tables: dict[str, TableInfo | None] = {}
         for name, columns in wanted.items():
-            since, known, _ = self._tables.get(name, (-math.inf, frozenset(), None))
+            since, known, tables[name] = self._tables.get(name, (-math.inf, frozenset(), None))
             if now - since >= self._max_age or not columns <= known:
                 # With what was known before, so that two sorts of session don't take turns at reading.
                 stale[name] = columns | known
         if stale:
             found = read_tables(self._client, stale)
             for name, columns in stale.items():
-                self._tables[name] = (now, frozenset(columns), found.get(name))
-        return {name: self._tables[name][2] for name in wanted}, len(stale) == len(wanted)
+                tables[name] = found.get(name)
+                self._tables[name] = (now, frozenset(columns), tables[name])
+        return tables, len(stale) == len(wanted)
 
     def _logical_names(self, demands: Sequence[Demand]) -> tuple[dict[str, str | None], bool]:
         """The logical names of the tables that lookups point to: one request for those not known."""
         targets = {target for demand in demands for _, target in _binds(demand.columns)}
         now = self._monotonic()
-        missing = {
-            name for name in targets if now - self._names.get(name, (-math.inf, None))[0] >= self._max_age
-        }
+        known = {name: self._names.get(name, (-math.inf, None)) for name in targets}
+        missing = {name for name, (since, _) in known.items() if now - since >= self._max_age}
         found = logical_names(self._client, missing) if missing else {}
-        self._names.update({name: (now, found.get(name)) for name in missing})
-        return {name: self._names[name][1] for name in targets}, len(missing) == len(targets)
+        read = {name: (now, found.get(name)) for name in missing}
+        self._names.update(read)
+        names = {name: logical for name, (_, logical) in {**known, **read}.items()}
+        return names, len(missing) == len(targets)
 
 
 @dataclass(frozen=True)
@@ -206,9 +214,11 @@ class _Check:
             return
         if (self.demand.creates and not column.creatable) or (self.demand.updates and not column.updatable):
             yield f"column {name} can't be written"
-        if value is not None and column.type in _TYPES and not _TYPES[column.type](value):
+        if column.type in _LOOKUPS:
+            yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
+        elif value is not None and column.type in _TYPES and not _TYPES[column.type](value):
             yield f"column {name} is of type {column.type}, and the planned value is not"
-        elif type(value) is int and not column.minimum <= value <= column.maximum:
+        elif type(value) in (int, float) and not column.minimum <= value <= column.maximum:
             yield f"column {name} holds {column.minimum:g} to {column.maximum:g}, and not what is planned"
         if column.max_length is not None and isinstance(value, str) and len(value) > column.max_length:
             yield f"column {name} holds {column.max_length} characters, and {len(value)} are planned"

@@ -20,6 +20,7 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 _ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
 # Columns are in lower case; navigation properties may have capitals.
 _Written = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+_Qualified = Annotated[str, StringConstraints(pattern=r"^((kinds|tables)\.)?[a-z][a-z0-9_]{0,127}$")]
 _OperationId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
@@ -111,14 +112,15 @@ class CompleteActivity(_Input):
 
     Attributes:
         operation: The id of the operation before this one that creates the row.
-        table: Where the row is, instead: a kind (``phone_call_activity``), or what the mapping calls a table.
+        table: Where the row is, instead: a kind (``phone_call_activity``), or what the mapping calls a table;
+            ``tables.task`` where a kind has the same name.
         row_id: The row's GUID.
         state: Of ``statecode``: a label of the mapping, or its value.
         status: Of ``statuscode``; None for Dataverse's default of the state.
     """
 
     operation: _OperationId | None = None
-    table: _Name | None = None
+    table: _Qualified | None = None
     row_id: Guid | None = None
     state: Label | StrictInt = "completed"
     status: Label | StrictInt | None = None

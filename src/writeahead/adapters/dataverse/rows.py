@@ -37,14 +37,13 @@ __all__ = [
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
 
 
-def create_row(client: DataverseClient, table: Table, write: RowWrite, later: Sequence[str] = ()) -> Receipt:
+def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receipt:
     """Create a row under its planned GUID; one that this operation created before counts as created.
 
     Args:
         client: Of the environment.
         table: Of the mapping.
         write: The row.
-        later: Ids of later operations of the session on it, which leave their own marker.
 
     Raises:
         ConflictError: The GUID is taken by a row that this operation did not write.
@@ -53,7 +52,7 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite, later: Se
     created = _create(client, table, write)
     if isinstance(created, Receipt):
         return created
-    if is_created_by_us(created, table, write, later):
+    if is_created_by_us(created, table, write):
         return _already(write, created)
     raise ConflictError(f"{write.where}: the row exists and was written by somebody else")
 
@@ -178,13 +177,14 @@ def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later:
     }
 
 
-def is_created_by_us(row: Row, table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
+def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
     """Whether a row under the GUID of a create is that create's.
 
-    The GUID is made of session and operation; where there is no marker, it alone tells.
+    The GUID is made of session and operation, so it tells, whatever sessions have been at the row since. A
+    row without a marker, in a table that has one, is of somebody who chose this GUID by other means.
     """
     is_same = _guid(row.columns.get(table.key)) == write.row_id
-    return is_same and (table.marker is None or is_ours(row.columns, table, write, later))
+    return is_same and (table.marker is None or bool(row.columns.get(table.marker.session)))
 
 
 def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, baseline: Baseline) -> bool:
@@ -239,6 +239,8 @@ def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: st
     except TransientDataverseError as error:
         error.applied = Applied.UNKNOWN
         raise
+    except PermanentDataverseError:
+        row = None  # it was written, and may not be read
     return Receipt(remote_id=_guid(row.columns.get(table.key)) if row else None, remote_version=version)
 
 
@@ -284,7 +286,15 @@ def _guid(value: object) -> str:
 
 
 def _same(one: object, other: object) -> bool:
-    """Compare two values of a column; a moment may be written in more than one way."""
+    """Compare what was written to a column with what is read from it.
+
+    Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of UTC, and
+    dates without a time.
+    """
+    if {type(one), type(other)} <= {int, float}:
+        return one == other
+    if one in (None, "") and other in (None, ""):
+        return True
     if type(one) is type(other) and one == other:
         return True
     first, second = _moment(one), _moment(other)
@@ -292,10 +302,10 @@ def _same(one: object, other: object) -> bool:
 
 
 def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str) or len(value) < len("2026-01-01T00:00"):
+    if not isinstance(value, str) or len(value) < len("2026-01-01"):
         return None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)

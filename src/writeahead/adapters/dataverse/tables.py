@@ -157,13 +157,15 @@ class Table(_Model):
         return found
 
     def baseline_columns(self, columns: Mapping[str, Scalar]) -> list[str]:
-        """What is read for the baseline of a write.
+        """What is read for the baseline of a write: what is watched, and what the write itself changes.
 
-        A foreign marker is a foreign write, so the marker is guarded. Without one, what the write changes
-        has to tell whether it took place.
+        Without a marker, the latter also has to tell whether the write took place.
         """
-        watched = [*self.guarded, *self.preserved(), *self.marker_columns()]
-        return list(dict.fromkeys(watched if self.marker else [*watched, *self.leaves(columns)]))
+        return list(dict.fromkeys([*self.watched_columns(), *self.leaves(columns)]))
+
+    def watched_columns(self) -> list[str]:
+        """What nobody else may have changed; the marker, too, since a foreign one is a foreign write."""
+        return [*self.guarded, *self.preserved(), *self.marker_columns()]
 
     def is_key(self, columns: Iterable[str]) -> bool:
         """Whether rows may be addressed by these columns together; by none, unless keys are declared."""

@@ -31,6 +31,8 @@ __all__ = ["DEFAULT_TIMEOUT", "Wire"]
 # Seconds. Reading is the server's time at work; a longer one ends as unknown, and the next attempt finds out.
 DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=25.0, write=25.0, pool=5.0)
 
+# Seconds, where the service limits us and does not say for how long. Our own choice; Dataverse does say.
+_WAIT_UNTOLD = 5.0
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 # "Compose HTTP requests and handle errors", learn.microsoft.com.
 _HEADERS = {
@@ -96,7 +98,7 @@ class Wire:
             self.shown(place),
             response.status_code,
             response.content,
-            retry_after=retry_after_seconds(response.headers),
+            retry_after=wait_asked(response.status_code, response.headers, response.content),
             precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
         )
 
@@ -197,8 +199,12 @@ class Wire:
         raise failure
 
     def heed(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Let nobody send while the service asks to wait. If it names no time, each session goes its way."""
+        """Let nobody send while the service asks to wait."""
         if is_throttled(status, error_code(body)):
-            wait = retry_after_seconds(headers)
-            if wait:
-                self._protection.pause(wait)
+            self._protection.pause(wait_asked(status, headers, body) or 0.0)
+
+
+def wait_asked(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
+    """Seconds that a response asks to wait, if it does."""
+    wait = retry_after_seconds(headers)
+    return _WAIT_UNTOLD if not wait and is_throttled(status, error_code(body)) else wait

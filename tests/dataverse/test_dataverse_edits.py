@@ -1,0 +1,154 @@
+"""What counts as somebody else's edit of a row, and what only looks like one."""
+
+from dataclasses import replace
+
+import pytest
+from test_dataverse_rows import DEFAULT, keyed
+
+from writeahead.adapters.dataverse import adapter_from_settings
+from writeahead.adapters.dataverse.client import Row
+from writeahead.adapters.dataverse.payloads import Baseline
+from writeahead.adapters.dataverse.rows import changed_columns
+from writeahead.errors import ConflictError
+from writeahead.simulator import DEFAULT_SCHEMA, Settings, Simulator
+from writeahead.simulator.schema import Column, Kind
+
+ROW = "b3000000-0000-4000-8000-000000000001"
+TABLES = """
+[tables.marked]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", operation = "wa_lastoperation" }
+columns = ["wa_name", "wa_notes", "wa_attempts"]
+
+[tables.account]
+entity_set = "accounts"
+key = "accountid"
+columns = ["name", "revenue", "description"]
+alternate_keys = [["accountnumber"]]
+
+[tables.task]
+entity_set = "tasks"
+key = "activityid"
+columns = ["subject"]
+completion = { state = { completed = 1 } }
+"""
+
+
+@pytest.fixture
+def sim(tmp_path):
+    accounts = DEFAULT_SCHEMA.get("accounts")
+    columns = {**accounts.columns, "revenue": Column(kind=Kind.DECIMAL)}
+    schema = DEFAULT_SCHEMA.with_tables(replace(accounts, columns=columns))
+    settings = Settings(client_secret="planted-client-secret", schema=schema)
+    with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
+        running.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_notes": "before"})
+        yield running
+
+
+@pytest.fixture
+def adapter(environ, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(DEFAULT + TABLES)
+    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as made:
+        yield made
+
+
+def plan(adapter, *operations):
+    return adapter.plan([keyed(kind, payload, n) for n, (kind, payload) in enumerate(operations, start=1)])
+
+
+def update(**columns):
+    return "update_row", {"table": "marked", "row_id": ROW, "columns": columns}
+
+
+def emit_each(adapter, planned):
+    return [adapter.emit(operation).outcome for operation in planned]
+
+
+def emit_together(adapter, planned):
+    return [receipt.outcome for receipt in adapter.transact(planned)]
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_together])
+def test_an_edit_of_what_is_to_be_written_is_not_overwritten(sim, adapter, emit):
+    """Also where the table has a marker, and the mapping guards nothing."""
+    planned = plan(adapter, update(wa_notes="ours"))
+    sim.edit("wa_callqueues", ROW, {"wa_notes": "a person's"})
+    with pytest.raises(ConflictError, match="wa_notes") as caught:
+        emit(adapter, planned)
+    assert "person" not in str(caught.value)
+    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "a person's"
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_together])
+def test_an_edit_of_what_is_neither_written_nor_guarded_stands_beside_the_write(sim, adapter, emit):
+    planned = plan(adapter, update(wa_notes="ours"))
+    sim.edit("wa_callqueues", ROW, {"wa_name": "a person's"})
+    assert emit(adapter, planned) == ["applied"]
+    row = sim.row("wa_callqueues", ROW)
+    assert (row["wa_notes"], row["wa_name"]) == ("ours", "a person's")
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_together])
+def test_what_an_earlier_operation_wrote_is_nobodys_edit(sim, adapter, emit):
+    """Not even if the service makes something else of the value."""
+    planned = plan(adapter, update(wa_notes="first", wa_attempts=1), update(wa_notes="second"))
+    assert set(planned[0].precondition["guarded"]) >= {"wa_notes", "wa_attempts"}
+    assert set(planned[1].precondition["guarded"]) == {"wa_lastsession", "wa_lastoperation"}
+    assert emit(adapter, planned) == ["applied"] * 2
+    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "second"
+
+
+@pytest.mark.parametrize(
+    "columns", [{"revenue": 1000}, {"revenue": 12.5}, {"description": ""}, {"description": None}]
+)
+def test_a_row_of_ones_own_is_as_it_was_left(sim, adapter, columns):
+    planned = plan(
+        adapter,
+        ("create_row", {"table": "account", "columns": {"name": "Ada Ltd", **columns}}),
+        ("update_row", {"table": "account", "operation": "1-create_row", "columns": {"name": "Ada plc"}}),
+    )
+    assert emit_each(adapter, planned) == ["applied"] * 2
+    [row] = sim.rows("accounts")
+    assert row["name"] == "Ada plc"
+    assert isinstance(row["revenue"], float | None)
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "same"),
+    [
+        (1000, 1000.0, True),
+        (1, True, False),
+        (0, None, False),
+        ("", None, True),
+        ("0", 0, False),
+        ("2026-01-01T10:00:00.123Z", "2026-01-01T10:00:00Z", True),
+        ("2026-01-01T11:00:00+01:00", "2026-01-01T10:00:00Z", True),
+        ("2026-01-01T00:00:00Z", "2026-01-01", True),
+        ("2026-01-01T10:00:00Z", "2026-01-01", False),
+        ("2026-01-01", "2026-01-02", False),
+        ("Ada", "ada", False),
+    ],
+)
+def test_a_value_is_compared_as_the_service_shows_it(written, read, same):
+    changed = changed_columns(Row({"column": read}, 'W/"1"'), Baseline(guarded={"column": written}))
+    assert changed == ([] if same else ["column"])
+
+
+def test_a_create_in_a_table_with_the_name_of_a_kind_is_completed_there(sim, adapter):
+    create = "create_row", {"table": "task", "columns": {"subject": "x"}}
+    planned = plan(adapter, create, ("complete_activity", {"operation": "1-create_row"}))
+    assert planned[1].payload["table"] == "tables.task"
+    assert emit_each(adapter, planned) == ["applied"] * 2
+    [row] = sim.rows("tasks")
+    assert (row["statecode"], row["wa_sessionid"]) == (1, None)
+
+
+def test_a_row_that_was_upserted_and_may_not_be_read_is_written(sim, adapter):
+    key = {"accountnumber": "A-7"}
+    [planned] = plan(adapter, ("upsert_row", {"table": "account", "key": key, "columns": {"name": "x"}}))
+    sim.faults.add("status", method="GET", status=403)
+    receipt = adapter.emit(planned)
+    assert (receipt.outcome, receipt.remote_id) == ("applied", None)
+    assert sim.count("accounts") == 1
