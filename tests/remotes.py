@@ -11,8 +11,12 @@ from enum import Enum, auto
 from pydantic import BaseModel
 
 from writeahead import Adapter, PlannedOperation, Receipt, emits
+from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.retry import Clock
+
+# What a transaction is called in scripts and requests.
+ALL = "all"
 
 
 class Meets(Enum):
@@ -90,6 +94,24 @@ class RemoteAdapter(Adapter):
     @emits("unprovable")
     def emit_mail(self, payload: Text, operation: PlannedOperation) -> Receipt:
         return self._send(operation, proved=False)
+
+
+class TransactionalRemoteAdapter(RemoteAdapter, TransactionalAdapter):
+    """The remote takes everything or nothing; a second transaction of the same keys is found out."""
+
+    def transact(self, operations):
+        remote = self.remote
+        remote.requests.append(ALL)
+        script = remote.script.get(ALL)
+        meets = script.pop(0) if script else None
+        _fail_before(meets)
+        known = operations[0].key in remote.effects
+        if not known:
+            remote.effects += [operation.key for operation in operations]
+        if meets is Meets.LOST_REPLY:
+            raise TransientError("POST /$batch: connection reset", applied=Applied.UNKNOWN)
+        outcome = "already_applied" if known else "applied"
+        return [Receipt(remote_id=operation.key, outcome=outcome) for operation in operations]
 
 
 def _fail_before(meets: Meets | None) -> None:

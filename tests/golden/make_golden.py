@@ -1,8 +1,9 @@
-"""Makes the sessions under ``tests/golden/v1``, by real runs; refuses to touch a folder that is there.
+"""Makes golden sessions by real runs; refuses to touch a folder that is there.
 
     PYTHONPATH=tests python tests/golden/make_golden.py tests/golden/v2
 
-For a new version of the format only: what is there stays for ever, to be resumed by later versions.
+What is there stays for ever, to be resumed by later versions: this is for a new version of the format, or
+for fields that an artifact may have besides (``v1-atomic``).
 ``expected.json`` holds what the remote had applied by then, and SHA256SUMS what the bytes are.
 """
 
@@ -13,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from remotes import Meets, Remote, RemoteAdapter, operations
+from remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from witness import Ahead
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.stores.local import LocalStore
@@ -138,10 +139,35 @@ def make(root: Path) -> dict[str, list[str]]:
     return effects
 
 
+class Warner(TransactionalRemoteAdapter):
+    """Finds something odd in what it plans."""
+
+    def plan(self, operations):
+        planned = super().plan(operations)
+        return [planned[0].model_copy(update={"warnings": ("an odd number",)}), *planned[1:]]
+
+
+def make_atomic(root: Path) -> dict[str, list[str]]:
+    """Transactions, and plans with warnings."""
+    effects = {}
+    for name, kinds, meets, atomic in (
+        ("atomic-unknown", KINDS[:3], {ALL: [Meets.LOST_REPLY]}, True),
+        ("atomic-parked", KINDS[:3], {ALL: [Meets.UNAVAILABLE]}, True),
+        ("atomic-blocked", KINDS[:3], {ALL: [Meets.CONFLICT]}, True),
+        ("atomic-final", KINDS[:3], {}, True),
+        ("warned-parked", KINDS, {"3-update": [Meets.UNAVAILABLE]}, False),
+    ):
+        remote = Remote(script=meets)
+        means = {"store": LocalStore(root / name), "adapter": Warner(remote), "policy": ONCE}
+        write_back(operations(*kinds), session_id=name, atomic=atomic, **means)
+        effects[name] = remote.effects
+    return effects
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     root.mkdir()
-    expected = make(root)
+    expected = make_atomic(root) if root.name.endswith("atomic") else make(root)
     (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
     sums = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"

@@ -1,6 +1,7 @@
 """Sessions as format version 1 wrote them: never changed, and resumed by every later version."""
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from remotes import Remote, RemoteAdapter, operations
+from remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from witness import Ahead
 from writeahead import ResumeError, RunPolicy, resume_session, write_back
 from writeahead.artifacts import decode, encode_model, is_abandoned
+from writeahead.errors import InvalidInput
 from writeahead.model import (
     AbandonedPlan,
     BlockReason,
@@ -25,8 +27,13 @@ from writeahead.stores.local import LocalStore
 from writeahead.sweep import find_sessions, sweep, unfinished_sessions
 from writeahead.unblocking import unblock_session
 
-V1 = Path(__file__).parent / "v1"
-EXPECTED = json.loads((V1 / "expected.json").read_text())
+SETS = [Path(__file__).parent / name for name in ("v1", "v1-atomic")]
+EXPECTED = {}
+WHERE = {}
+for folder in SETS:
+    expected = json.loads((folder / "expected.json").read_text())
+    EXPECTED |= expected
+    WHERE |= dict.fromkeys(expected, folder)
 KINDS = ("create", "upsert", "update", "lookup", "mail")
 IDS = [f"{number}-{kind}" for number, kind in enumerate(KINDS, start=1)]
 POLICY = RunPolicy(clock_skew=0, run_limit=3000, wait_initial=0)
@@ -55,7 +62,7 @@ def golden(tmp_path):
     """Makes a copy of a session's store, and a remote that had applied what the real one had."""
 
     def copy(name):
-        shutil.copytree(V1 / name, tmp_path / name)
+        shutil.copytree(WHERE[name] / name, tmp_path / name)
         return LocalStore(tmp_path / name), Remote(effects=list(EXPECTED[name]))
 
     return copy
@@ -66,21 +73,24 @@ def resume(name, store, remote, hours=2):
     return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=Ahead(hours))
 
 
-def test_not_one_byte_has_changed():
-    lines = (V1 / "SHA256SUMS").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("folder", "files"), [(SETS[0], 60), (SETS[1], 15)], ids=lambda value: str(value)[-9:]
+)
+def test_not_one_byte_has_changed(folder, files):
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
     held = {
-        str(path.relative_to(V1)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in V1.rglob("*")
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
         if path.is_file() and path.name != "SHA256SUMS"
     }
     assert held == {path: digest for digest, path in (line.split("  ") for line in lines)}
-    assert len(held) > 60
+    assert len(held) > files
 
 
 def test_each_artifact_is_read_and_written_again_byte_by_byte():
     seen = Counter()
-    for path in V1.rglob("*/*.json"):
-        key = str(path.relative_to(V1)).split("/", 1)[1]
+    for path in itertools.chain.from_iterable(one.rglob("*/*.json") for one in SETS):
+        key = str(path).split("/golden/")[1].split("/", 2)[2]
         data = path.read_bytes()
         model = {"writeback.json": Writeback, "planned-writeback.json": PlannedWriteback}.get(
             path.name, JournalEntry
@@ -163,3 +173,40 @@ def test_a_dry_run_cannot_be_resumed(golden):
     with pytest.raises(ResumeError, match="neither"):
         resume("dry-run", store, remote)
     assert remote.requests == []
+
+
+# Transactions, and plans with warnings.
+
+WARNING = ("1-create: an odd number",)
+
+
+def resume_atomic(name, store, remote):
+    adapter = TransactionalRemoteAdapter(remote)
+    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=Ahead(2))
+
+
+@pytest.mark.parametrize("name", ["atomic-unknown", "atomic-parked", "atomic-blocked"])
+def test_a_transaction_is_resumed_as_one(golden, name):
+    store, remote = golden(name)
+    with pytest.raises(InvalidInput, match="no transactions"):
+        resume(name, store, remote)
+    if name == "atomic-blocked":
+        assert resume_atomic(name, store, remote).block_reason is BlockReason.CONFLICT_DETECTED
+        unblock_session(name, store=store, reason="looked it up", clock=Ahead(2))
+    report = resume_atomic(name, store, remote)
+    assert (report.status, report.warnings) == (RunStatus.COMPLETED, WARNING)
+    assert remote.requests == [ALL]
+    assert [remote.count(idempotency_key(name, one)) for one in IDS] == [1, 1, 1, 0, 0]
+    outcome = "already_applied" if name == "atomic-unknown" else "applied"
+    assert {receipt.outcome for receipt in report.receipts.values()} == {outcome}
+
+
+def test_a_finished_transaction_stays_so(golden):
+    store, remote = golden("atomic-final")
+    report = resume_atomic("atomic-final", store, remote)
+    assert (report.status, remote.requests) == (RunStatus.NO_RESUME_NEEDED, [])
+
+
+def test_a_plan_with_a_warning_keeps_it(golden):
+    store, remote = golden("warned-parked")
+    _complete("warned-parked", store, remote, IDS[2:])

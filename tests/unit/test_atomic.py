@@ -4,35 +4,14 @@ import json
 
 import pytest
 
-from remotes import FakeClock, Meets, Remote, RemoteAdapter, _fail_before, operations
+from remotes import ALL, FakeClock, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import Receipt, RunPolicy, resume_session, write_back
-from writeahead.adapters.base import TransactionalAdapter
 from writeahead.artifacts import digest_of
-from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
+from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.report import read_page
 from writeahead.stores.memory import MemoryStore
 from writeahead.unblocking import unblock_session
-
-ALL = "all"
-
-
-class TransactionalRemoteAdapter(RemoteAdapter, TransactionalAdapter):
-    """The remote takes everything or nothing; a second transaction of the same keys is found out."""
-
-    def transact(self, operations):
-        remote = self.remote
-        remote.requests.append(ALL)
-        script = remote.script.get(ALL)
-        meets = script.pop(0) if script else None
-        _fail_before(meets)
-        known = operations[0].key in remote.effects
-        if not known:
-            remote.effects += [operation.key for operation in operations]
-        if meets is Meets.LOST_REPLY:
-            raise TransientError("POST /$batch: connection reset", applied=Applied.UNKNOWN)
-        outcome = "already_applied" if known else "applied"
-        return [Receipt(remote_id=operation.key, outcome=outcome) for operation in operations]
 
 
 class World:
