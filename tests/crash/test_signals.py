@@ -19,8 +19,8 @@ from writeahead.simulator import Settings, Simulator
 SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"
 SESSION = "interested-callback-0001"
 CALL = idempotency_key(SESSION, "1-phone_call_activity")
-# Seconds for a request; the server is silent twice as long.
-TIMEOUT = 1.5
+# Seconds for a request; the server is silent for much longer, so that no end can have waited for it.
+TIMEOUT, SILENCE = 1.5, 600
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def run(sim, settings, tmp_path):
     started = []
 
     def start():
-        fault = {"method": "PATCH", "path": "phonecalls(*", "delay_after": 2 * TIMEOUT, "times": None}
+        fault = {"method": "PATCH", "path": "phonecalls(*", "delay_after": SILENCE, "times": None}
         number = sim.faults.add("delay", **fault)
         process = subprocess.Popen(
             [
@@ -106,7 +106,7 @@ def test_a_silent_request_is_abandoned_as_unknown(run, sim, settings, tmp_path, 
     process, _ = run()
     for number in signals:
         process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=20)
     report = json.loads(out)
     assert (process.returncode, report["status"]) == (75, "resume_needed"), err
     # After the signal no further attempt was made, and the one under way was not taken for a failure.

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections import Counter
 
 import httpx
@@ -19,6 +20,7 @@ from witness import POLICY, Ahead, Bucket, Folder, Memory, Witness, recover
 from writeahead import ArtifactStore, open_store, resume_session, write_back
 from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
 from writeahead.model import RunStatus
+from writeahead.testing.http_proxy import Fault
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 ENDS = set(RunStatus) - {RunStatus.PLANNED}
@@ -285,7 +287,10 @@ ANSWERS = {
     "409": lambda: answer(409, "ConditionalRequestConflict"),
     "507 full": lambda: answer(507, "InsufficientStorage"),
     "torn": truncated,
+    "silent": lambda: Fault("silent", forward=False, reset=True, before=lambda: time.sleep(4 * SILENCE)),
 }
+# Seconds that a client waits for an answer.
+SILENCE = 0.5
 
 
 class Pattern:
@@ -315,6 +320,7 @@ def test_answers_of_an_s3_server(  # noqa: PLR0917
         monkeypatch.setattr(s3_proxy, "next_fault", Pattern(calls, ANSWERS[what]).next_fault)
         place = Bucket(type(s3_bucket)(s3_bucket.server, s3_bucket.name, f"{prefix}/"))
         place.url = f"s3://{s3_bucket.name}/{prefix}?endpoint_url={s3_proxy.url}"
+        place.url += f"&read_timeout={SILENCE}" if what == "silent" else ""
         if not survivor(place, place.open(), calls, f"request {first}"):
             break
         met += 1
