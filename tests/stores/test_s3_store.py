@@ -271,3 +271,34 @@ def test_urls_that_are_refused(url, says):
     with pytest.raises(InvalidInput, match=says) as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+# What is asked for, and what is said of a failure.
+
+
+def test_a_listing_is_asked_for_from_where_it_is_to_begin(store, s3_proxy, s3_bucket):
+    for key in ("a", "b", "c"):
+        s3_bucket.write(key, b"1")
+    assert [info.key for info in store.list(start_after="a")] == ["b", "c"]
+    (request,) = s3_proxy.requests
+    assert request.query["start-after"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("verb", "call"),
+    [("head", lambda store: store.head("a/b")), ("list", lambda store: list(store.list("a/b")))],
+)
+def test_a_failure_names_store_verb_and_key(store, s3_proxy, s3_bucket, verb, call):
+    s3_proxy.fault("HEAD" if verb == "head" else "LIST", answer(403, "AccessDenied"))
+    with pytest.raises(AccessDenied) as caught:
+        call(store)
+    assert (caught.value.store, caught.value.operation, caught.value.key) == (store.name, verb, "a/b")
+
+
+def test_a_page_that_is_cut_and_names_no_next_one_says_so(store, s3_proxy):
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    s3_proxy.fault("LIST", answer(200, body=page))
+    with pytest.raises(Unsupported) as caught:
+        list(store.list("a/"))
+    assert (caught.value.store, caught.value.operation, caught.value.key) == (store.name, "list", "a/")
+    assert caught.value.detail == "the server says that its listing goes on, and not where"
