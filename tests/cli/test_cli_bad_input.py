@@ -255,7 +255,10 @@ def test_a_file_that_may_not_grow(cli, remote):
     )
     assert done.returncode == 3
     assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) <= 2
+    # On another one it would be another session, and this one's plan may be durable.
+    assert done.stderr.splitlines()[1:] == [
+        "Nothing is lost: mend that, and run the same command again, on the same store."
+    ]
     assert remote.requests == []
     assert [name for name in cli.bytes_in_store() if name != ".open/s1"] == []
 
