@@ -9,7 +9,7 @@ from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.adapters.dataverse.client import Row
 from writeahead.adapters.dataverse.payloads import Baseline
 from writeahead.adapters.dataverse.rows import changed_columns
-from writeahead.errors import ConflictError
+from writeahead.errors import ConflictError, NotReady
 from writeahead.simulator import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulator.schema import Column, Kind
 
@@ -152,3 +152,24 @@ def test_a_row_that_was_upserted_and_may_not_be_read_is_written(sim, adapter):
     receipt = adapter.emit(planned)
     assert (receipt.outcome, receipt.remote_id) == ("applied", None)
     assert sim.count("accounts") == 1
+
+
+def test_a_guarded_upsert_needs_row_versions_too(environ, tmp_path):
+    queue = replace(DEFAULT_SCHEMA.get("wa_callqueues"), optimistic_concurrency=False)
+    settings = Settings(client_secret="planted-client-secret", schema=DEFAULT_SCHEMA.with_tables(queue))
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        DEFAULT + TABLES.replace('columns = ["wa_name"', 'guarded = ["wa_email"]\ncolumns = ["wa_name"')
+    )
+    with Simulator(tmp_path / "other.sqlite", settings=settings) as running:
+        there = {
+            "DATAVERSE_URL": running.url,
+            "DATAVERSE_AUTHORITY": running.url,
+            "DATAVERSE_READINESS": "full",
+        }
+        payload = {"table": "marked", "row_id": ROW, "columns": {"wa_notes": "ours"}}
+        with (
+            adapter_from_settings(environ={**environ, **there}, timeout=5, mapping=path) as made,
+            pytest.raises(NotReady, match="it has no optimistic concurrency"),
+        ):
+            plan(made, ("upsert_row", payload))
