@@ -105,6 +105,9 @@ class Emission:
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Stop:
         """Say how a turn ends that an adapter's bug, or an interrupt, breaks off."""
+        if not self.in_flight:
+            # Announced perhaps, and not sent.
+            self._surely_unsent(unit)
         unsure = [item for item in unit if self.in_flight and item.id not in self.journal.receipts]
         self._suspect(unsure)
         # The type's name only: nobody vouches for what the message holds.

@@ -178,6 +178,17 @@ def test_an_interrupt_once_the_receipt_is_kept_asks_nobody(world, monkeypatch):
     assert world.effects_of("1-mail") == 1
 
 
+def test_an_interrupt_of_an_announcement_asks_nobody(world):
+    """What was not announced was not sent."""
+    world.store = Interrupting(world.store)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("create", "mail")
+    assert world.remote.requests == ["1-create"]
+    entry = world.json("s1/journal/000002.json")
+    assert (entry["status"], entry["attempted"]) == ("resume_needed", {})
+    assert world.resume().status is RunStatus.COMPLETED
+
+
 class Interrupting(ArtifactStore):
     """Interrupted while the second entry is on its way, once."""
 
