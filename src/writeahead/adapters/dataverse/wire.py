@@ -26,7 +26,7 @@ from writeahead.adapters.dataverse.protection import MustWait, Protection, prote
 from writeahead.adapters.http import Connections, applied_despite, retry_after_seconds
 from writeahead.errors import Applied, NotReady
 
-__all__ = ["DEFAULT_TIMEOUT", "Wire"]
+__all__ = ["DEFAULT_TIMEOUT", "Wire", "wait_asked"]
 
 # Seconds. Reading is the server's time at work; a longer one ends as unknown, and the next attempt finds out.
 DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=25.0, write=25.0, pool=5.0)
