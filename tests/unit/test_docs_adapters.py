@@ -18,7 +18,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("(")[0].split()[-1])
 def test_each_block_of_code_stands_in_a_file(block):
     assert any(
-        block in source.read_text() for source in (ROOT / "src/writeahead/adapters/tryton.py", EXAMPLE)
+        block in source.read_text()
+        for source in (ROOT / "src/writeahead/adapters/tryton/adapter.py", EXAMPLE)
     )
 
 
