@@ -167,6 +167,19 @@ class LosesTheMailsReply(httpx.BaseTransport):
         return reply
 
 
+class DownAtFirst(httpx.BaseTransport):
+    """A remote that can't be reached for as long as a run tries: the run has to end as resume_needed."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._inner, self._left = transport_to(remote), POLICY.attempts
+
+    def handle_request(self, request):
+        if request.method == "POST" and self._left:
+            self._left -= 1
+            raise httpx.ConnectError("planted", request=request)
+        return self._inner.handle_request(request)
+
+
 @pytest.fixture
 def survivor():
     made = Survivor()
@@ -221,8 +234,8 @@ def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
 
 
 CALLS = (
-    *("open", "write", "fsync", "link", "rename", "unlink", "mkdir", "fchmod", "close", "stat", "fstat"),
-    "scandir",
+    *("open", "read", "write", "fsync", "link", "rename", "unlink", "mkdir", "fchmod", "close", "stat"),
+    *("fstat", "scandir"),
 )
 CHANGES = ("fsync", "link", "rename", "unlink", "mkdir", "fchmod")
 CODES = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
@@ -274,6 +287,28 @@ class _Os:
 
     def __getattr__(self, name):
         return self._function if name == self._name else getattr(os, name)
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+def test_reads_of_a_resume_that_has_work_to_do(survivor, tmp_path, monkeypatch, for_ever):
+    from writeahead.stores import durable
+
+    def failing(file, size):
+        if calls.fails():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.read(file, size)
+
+    monkeypatch.setattr(durable, "os", _Os("read", failing))
+    first = 1
+    while True:
+        calls, place = Calls(first, for_ever), Folder(tmp_path / secrets.token_hex(6))
+        survivor.adapter = FiveKinds("http://remote.invalid", transport=DownAtFirst(survivor.remote))
+        if not survivor(place, open_store(place.url), calls, f"read {first}"):
+            break
+        first += 1
+    print(f"{first - 1} faults: {dict(survivor.outcomes)}")
+    assert first > 4
+    assert {ended.split(",")[0] for ended in survivor.outcomes} == {"resume_needed"}
 
 
 ANSWERS = {

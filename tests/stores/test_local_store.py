@@ -1,6 +1,7 @@
 """The local store as the kernel sees it: system calls traced, made to fail, and killed in, one by one."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -387,6 +388,27 @@ def test_short_writes_are_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
     LocalStore(tmp_path).put("a", bytes(range(256)))
     assert (tmp_path / "a").read_bytes() == bytes(range(256))
+
+
+def test_short_reads_are_gone_on_with(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(bytes(range(256)))
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 7)))
+    assert LocalStore(tmp_path).get("a").data == bytes(range(256))
+
+
+def test_a_read_that_fails_half_way_gives_nothing(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(bytes(range(256)))
+    read, parts = os.read, iter(range(2))
+
+    def failing(file, size):
+        if next(parts, None) is None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(file, min(size, 7))
+
+    monkeypatch.setattr(os, "read", failing)
+    with pytest.raises(StoreError, match="get 'a': input/output error"):
+        LocalStore(tmp_path).get("a")
 
 
 # Permissions.

@@ -218,7 +218,10 @@ def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
         os.close(file)
 
 
-def read_file(file: int) -> bytes:
-    """All bytes of an open file, which stays open."""
-    with open(file, "rb", buffering=0, closefd=False) as stream:
-        return stream.readall()
+def read_file(file: int, size: int) -> bytes:
+    """All bytes of an open file of ``size`` bytes, which stays open."""
+    parts = []
+    # A read may give less than it was asked for; an empty one is the end.
+    while part := os.read(file, size + 1):
+        parts.append(part)
+    return b"".join(parts)

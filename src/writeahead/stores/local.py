@@ -158,7 +158,7 @@ class LocalStore(ArtifactStore):
     def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
         """The info of the object that took the name first, if it holds exactly ``data``."""
         with durable.open_file(folder, name) as (file, status):
-            if status.st_size != len(data) or durable.read_file(file) != data:
+            if status.st_size != len(data) or durable.read_file(file, status.st_size) != data:
                 raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
             # Whoever wrote it may have died before these.
             durable.sync(file)
@@ -168,7 +168,7 @@ class LocalStore(ArtifactStore):
     def _get(self, key: str) -> StoredObject:
         *folders, name = key.split("/")
         with self._folder("get", key, folders) as folder, durable.open_file(folder, name) as (file, status):
-            data = durable.read_file(file)
+            data = durable.read_file(file, status.st_size)
         return StoredObject(data, _info(key, status))
 
     def _head(self, key: str) -> ObjectInfo | None:
