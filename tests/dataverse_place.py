@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from writeahead import Operation
-from writeahead.adapters.dataverse import adapter_from_settings
+from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.adapters.dataverse.protection import Protection
 from writeahead.simulator import Settings, Simulator
 from writeahead.testing import RemoteRow
@@ -73,19 +73,24 @@ class Dataverse:
     mapping = None
 
     def adapter(self, url, clock):
-        environ = {
-            "DATAVERSE_URL": url,
-            "DATAVERSE_AUTHORITY": url,
-            "DATAVERSE_TENANT_ID": TENANT,
-            "DATAVERSE_CLIENT_ID": self.sim.settings.client_id,
-            "DATAVERSE_CLIENT_SECRET": SECRET,
+        token = ClientCredentials(
+            url=url,
+            tenant_id=TENANT,
+            client_id=self.sim.settings.client_id,
+            client_secret=SECRET,
+            authority=url,
+            timeout=5,
+        )
+        return DataverseAdapter(
+            url,
+            token,
+            mapping=self.mapping,
+            timeout=5,
+            # One of its own, and by the kit's clock: what one trial was told must not hold up the next.
+            protection=Protection(monotonic=clock.monotonic),
             # Its reads would make each of hundreds of trials slower; tests of its own hold the gate.
-            "DATAVERSE_READINESS": "off",
-        }
-        made = adapter_from_settings(environ=environ, timeout=5, mapping=self.mapping)
-        # One of its own, and by the kit's clock: what one trial was told must not hold up the next.
-        made._client._wire._protection = Protection(monotonic=clock.monotonic)
-        return made
+            readiness="off",
+        )
 
     def rows(self, operation):
         table, key, session, name = TABLES[operation.kind]

@@ -83,9 +83,9 @@ class Tables:
 
     def adapter(self, url, clock):
         # Table definitions are Dataverse's own.
-        made = DataverseAdapter(url, lambda: TOKEN, timeout=10, readiness="off")
-        made._client._wire._protection = Protection(monotonic=clock.monotonic)
-        return made
+        # One protection for each trial, by the kit's clock.
+        protection = Protection(monotonic=clock.monotonic)
+        return DataverseAdapter(url, lambda: TOKEN, timeout=10, protection=protection, readiness="off")
 
     def rows(self, operation):
         table, key, session, name = TABLES[operation.kind]
