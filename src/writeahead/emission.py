@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.artifacts import encode
 from writeahead.errors import (
-    AdapterError,
     Applied,
     ConflictError,
     InvalidInput,
@@ -16,12 +15,16 @@ from writeahead.errors import (
     PermanentError,
     TransientError,
 )
-from writeahead.journal import Journal
+from writeahead.journal import Journal, after
 from writeahead.messages import one_line
 from writeahead.model import BlockReason, Event, PlannedOperation, Receipt, ReplayClass, RunPolicy, RunStatus
 from writeahead.retry import sleep_unless_stopped, with_retries
 
 __all__ = ["Emission", "Stop"]
+
+# What tells whether a request took effect. Anything else that an adapter raises leaves that open, an
+# `AdapterError` of its own kind, too.
+_TOLD = (TransientError, PermanentError, ConflictError, NotReady, InvalidInput)
 
 
 class Stop(Exception):
@@ -122,14 +125,14 @@ class Emission:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
             if found:
-                return [found]
+                return [_storable(found)]
         self._require_leave_to_send()
         self._announce(unit)
         self.attempts += 1
         self.in_flight = True
         try:
             receipts = self._call_adapter(unit)
-        except (AdapterError, NotReady, InvalidInput) as error:
+        except _TOLD as error:
             if isinstance(error, TransientError):
                 self._note_failure(unit, error)
             self.in_flight = False
@@ -202,13 +205,13 @@ class Emission:
         attempted_at = self.journal.attempted.get(operation.id)
         if operation.replay is not ReplayClass.LOOKUP or attempted_at is None:
             return None
-        lifetime = timedelta(seconds=self.adapter.request_lifetime + self.policy.clock_skew)
-        wait = (attempted_at + lifetime - self.clock.now()).total_seconds()
+        lifetime = self.adapter.request_lifetime + self.policy.clock_skew
+        wait = (attempted_at - self.clock.now()).total_seconds() + lifetime
         if wait >= self._time_left():
             raise Stop(
                 RunStatus.RESUME_NEEDED,
                 "an earlier request could still take effect; it is too early to look for it",
-                not_before=attempted_at + lifetime,
+                not_before=after(attempted_at, lifetime),
             )
         if wait > 0:
             sleep_unless_stopped(wait, self.clock, self.stop)

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from writeahead.artifacts import (
@@ -35,7 +35,7 @@ from writeahead.model import (
 from writeahead.retry import Clock
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
-__all__ = ["Journal", "Session", "new_owner", "read_session"]
+__all__ = ["Journal", "Session", "after", "new_owner", "read_session"]
 
 _ENTRY = re.compile(r"(\d{6})\.json\Z", re.ASCII)
 _LAST_NUMBER = 999_999
@@ -44,6 +44,14 @@ _LAST_NUMBER = 999_999
 def new_owner() -> str:
     """Return a random id for a run."""
     return os.urandom(8).hex()
+
+
+def after(moment: datetime, seconds: float) -> datetime:
+    """Return a later moment; the last there is, where a file's odd time leads beyond that."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Session:
         lease = self.entry.lease_seconds if self.entry else self.plan.lease_seconds if self.plan else 0
         if self.final or self.was_ended or self.written_at is None:
             return None
-        return self.written_at + timedelta(seconds=lease)
+        return after(self.written_at, lease)
 
     def status(self, now: datetime, clock_skew: float) -> RunStatus:
         """Tell the session's status: completed, blocked, in progress, or needing a resume."""
@@ -97,7 +105,7 @@ class Session:
             return RunStatus.COMPLETED
         if self.entry and self.entry.status is RunStatus.BLOCKED:
             return RunStatus.BLOCKED
-        if self.lease_ends and now < self.lease_ends + timedelta(seconds=clock_skew):
+        if self.lease_ends and now < after(self.lease_ends, clock_skew):
             return RunStatus.IN_PROGRESS
         return RunStatus.RESUME_NEEDED
 

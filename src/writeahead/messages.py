@@ -20,7 +20,8 @@ _MAX_MESSAGE = 500
 
 def one_line(error: BaseException) -> str:
     """Return a message fit for artifacts and people: one line, without hosts and query strings."""
-    text = " ".join(str(error).split())
+    # Half a surrogate pair, which JSON from elsewhere may bring along, can be in no artifact.
+    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     if isinstance(error, AdapterError | NotReady | InvalidInput):
         for pattern, kept in _NOBODYS_BUSINESS:
             text = pattern.sub(kept, text)

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +16,7 @@ from writeahead.artifacts import (
     planned_key,
 )
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
-from writeahead.journal import Session, read_session
+from writeahead.journal import Session, after, read_session
 from writeahead.model import (
     BlockReason,
     JournalEntry,
@@ -178,6 +178,7 @@ def next_step(
     block_reason: BlockReason | None = None,
     operation: str | None = None,
     not_before: datetime | None = None,
+    planned: bool = True,
     options: str = "",
     resume_options: str = "",
 ) -> str | None:
@@ -189,6 +190,7 @@ def next_step(
         block_reason: Why it is blocked, if it is.
         operation: The operation it stopped at, if any.
         not_before: Resuming earlier than this is pointless.
+        planned: Whether it has a plan, so that there is something to resume.
         options: The flags that any command needs, e.g. ``--store ./artifacts``.
         resume_options: The flags that a resume needs.
     """
@@ -196,13 +198,14 @@ def next_step(
     when = f"after {not_before:%Y-%m-%d %H:%M:%SZ}: " if not_before else ""
     match status:
         case RunStatus.RESUME_NEEDED:
-            return f"{when}{resume}"
+            return f"{when}{resume if planned else 'run it again; nothing was written'}"
         case RunStatus.IN_PROGRESS:
             return f"its owner is at it; if that one is gone, {when}{resume}"
         case RunStatus.PLANNED:
             return "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED if block_reason is BlockReason.NOT_READY:
-            return "mend what is named above, then run it again; nothing was sent"
+            mend = "" if not_before else "mend what is named above, then "
+            return f"{when}{mend}run it again; nothing was sent"
         case RunStatus.BLOCKED:
             return _unblock_step(session_id, block_reason, operation, options)
     return None
@@ -301,6 +304,6 @@ def _not_before(session: Session, now: datetime, clock_skew: float) -> datetime 
     if session.final or session.plan is None:
         return None
     if session.lease_ends:
-        ends = session.lease_ends + timedelta(seconds=clock_skew)
+        ends = after(session.lease_ends, clock_skew)
         return ends if ends > now else None
     return session.entry.not_before if session.entry else None

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from writeahead.adapters.base import Adapter
@@ -26,8 +26,9 @@ from writeahead.errors import (
     NotReady,
     PlanConflict,
     ResumeError,
+    TransientError,
 )
-from writeahead.journal import Journal, Session, new_owner, read_session
+from writeahead.journal import Journal, Session, after, new_owner, read_session
 from writeahead.messages import one_line
 from writeahead.model import (
     BlockReason,
@@ -47,6 +48,8 @@ from writeahead.turn import Turn, remove_markers
 __all__ = ["resume_from", "resume_session", "write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
+# What a plan that was made anew does no harm to, though it was carried out before: see docs/protocol.md.
+_HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,7 @@ def write_back(
             keyed, adapter=adapter, policy=policy, clock=means.clock, stop=stop, deadline=means.deadline
         )
     except (NotReady, AdapterError) as error:
-        return RunReport(
-            session_id=session_id,
-            status=RunStatus.BLOCKED,
-            block_reason=BlockReason.NOT_READY,
-            error=one_line(error),
-        )
+        return _not_planned(means, session_id, error)
     if atomic:
         require_atomic(adapter, planned)
     plan = PlannedWriteback(
@@ -160,6 +158,8 @@ def write_back(
     try:
         _create_plan(store, plan, data)
     except AlreadyExists:
+        return _repeat(means, session_id, digest)
+    if _has_a_past(store, plan):
         return _repeat(means, session_id, digest)
     journal = Journal(store, means.clock, plan, plan.owner, policy.lease, 0, renewed_at)
     return means.turn(journal).carry_out()
@@ -207,6 +207,31 @@ def resume_from(
 
 def _create_plan(store: ArtifactStore, plan: PlannedWriteback, data: bytes) -> None:
     store.put(planned_key(plan.session_id), data, if_absent=True)
+
+
+def _not_planned(means: _Means, session_id: str, error: NotReady | AdapterError) -> RunReport:
+    """Report a run that found no plan to persist; there is nothing that could be resumed."""
+    if isinstance(error, TransientError) and means.stop and means.stop.is_set():
+        message = "stopped by a signal or by the caller while it was planning; nothing was written"
+        return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
+    wait = error.retry_after if isinstance(error, TransientError) else None
+    return RunReport(
+        session_id=session_id,
+        status=RunStatus.BLOCKED,
+        block_reason=BlockReason.NOT_READY,
+        error=one_line(error),
+        not_before=after(means.clock.now(), wait) if wait else None,
+    )
+
+
+def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
+    """Whether there is more of a session than the plan that was just created, which somebody removed, then.
+
+    Asked only where a second run would have a second effect: for the other classes the request buys nothing.
+    """
+    if all(operation.replay in _HARMLESS for operation in plan.operations):
+        return False
+    return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
 
 
 def _repeat(means: _Means, session_id: str, request_digest: str) -> RunReport:
@@ -296,7 +321,7 @@ def _refusal(session: Session, plan: PlannedWriteback, now: datetime, policy: Ru
     entry = session.entry
     not_before = entry.not_before if entry else None
     if status is RunStatus.IN_PROGRESS and session.lease_ends:
-        not_before = session.lease_ends + timedelta(seconds=policy.clock_skew)
+        not_before = after(session.lease_ends, policy.clock_skew)
     elif status is RunStatus.RESUME_NEEDED and (not_before is None or not_before <= now):
         return None
     return RunReport(

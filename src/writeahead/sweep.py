@@ -105,7 +105,8 @@ def find_sessions(
     """Stream sessions with their status.
 
     Asked for anything but ``completed`` or everything, it starts from the markers; else it lists the store.
-    A session that can't be read is listed with the reason, and never hides the others.
+    A session that can't be read is listed with the reason, and never hides the others. One without a marker
+    that has a final artifact is ``completed``; that artifact is not read, since it would cost a request each.
 
     Raises:
         StoreError: The store can't be listed.
@@ -194,7 +195,7 @@ def _abandon(session_id: str, store: ArtifactStore, policy: RunPolicy, clock: Cl
 
 
 def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
-    """Stream (session id, whether it is final) from one listing of the whole store.
+    """Stream (session id, whether it is surely completed) from one listing of the whole store.
 
     Markers come before sessions in it, since ``.`` sorts before letters and digits.
     """
@@ -205,8 +206,8 @@ def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
             names = (key.split("/", 1)[1] for key in keys)
             marked.update(name for name in names if is_session_id(name))
         elif is_session_id(first):
+            yield first, first not in marked and any(key == f"{first}/{FINAL}" for key in keys)
             marked.discard(first)
-            yield first, any(key == f"{first}/{FINAL}" for key in keys)
     for session_id in sorted(marked):
         yield session_id, False
 

@@ -1,5 +1,6 @@
 """Damaged, foreign and hostile artifacts: each is found out, named, left as it is, and hurts nobody else."""
 
+import dataclasses
 import json
 import os
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from witness import POLICY, Ahead
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, ResumeError, WriteaheadError
-from writeahead.model import AbandonedPlan, JournalEntry, PlannedWriteback, RunStatus, Writeback
+from writeahead.model import AbandonedPlan, Event, JournalEntry, PlannedWriteback, RunStatus, Writeback
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
@@ -219,6 +220,62 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
     assert "missing" in result.error
     assert "missing" in listed.note
     assert (objects(store), remote.requests) == (before, requests)
+
+
+@pytest.mark.parametrize("kinds", [["lookup"], ["mail"], ["create", "mail"]])
+@pytest.mark.parametrize("left", ["final", "journal"])
+def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
+    """A final, or a journal, still tells that the session has been at it."""
+    store, remote = MemoryStore(), Remote()
+    asked = operations(*kinds, "create")
+    if left == "journal":
+        remote.script[f"{len(asked)}-create"] = [Meets.REJECTED]
+    means = {"store": store, "adapter": RemoteAdapter(remote), "session_id": "s1"}
+    write_back(asked, clock=Ahead(0), **means)
+    requests = list(remote.requests)
+    for info in list(store.list("s1/")):
+        if info.key == PLAN or (left == "final" and info.key != FINAL):
+            store.delete(info.key)
+    report = write_back(asked, clock=Ahead(1), **means)
+    assert report.status is (RunStatus.NO_RESUME_NEEDED if left == "final" else RunStatus.BLOCKED)
+    assert remote.requests == requests
+
+
+@pytest.mark.parametrize("marker", [True, False])
+def test_a_spoilt_final_is_listed_with_the_reason_where_a_marker_leads_to_it(marker):
+    """Without one it is listed unread: a request for each completed session would be dear."""
+    store = MemoryStore()
+    finished(store)
+    store.put(FINAL, b"{")
+    if marker:
+        store.put(".open/s1", b"")
+    [listed] = find_sessions(store)
+    assert (listed.status, listed.note is None) == ((None, False) if marker else (RunStatus.COMPLETED, True))
+    with pytest.raises(CorruptArtifact, match="writeback"):
+        resume_session("s1", store=store, adapter=RemoteAdapter(Remote()))
+
+
+def test_a_file_of_the_last_year_that_there_is_hides_nothing(monkeypatch):
+    store = MemoryStore()
+    remote = parked(store)
+    last = datetime.max.replace(tzinfo=UTC)
+    key = "s1/journal/000002.json"
+    entry = decode(store.get(key).data, JournalEntry, key=key)
+    claimed = entry.model_copy(
+        update={"event": Event.CLAIMED, "status": None, "number": 3, "lease_seconds": 600}
+    )
+    store.put("s1/journal/000003.json", encode_model(claimed))
+    listing = MemoryStore._list
+
+    def late(self, prefix, start_after):
+        for info in listing(self, prefix, start_after):
+            yield dataclasses.replace(info, last_modified=last)
+
+    monkeypatch.setattr(MemoryStore, "_list", late)
+    for state in (None, State.OPEN):
+        assert [found.status for found in find_sessions(store, state)] == [RunStatus.IN_PROGRESS]
+    [result] = sweep(store, RemoteAdapter(remote))
+    assert (result.error, result.report.status) == (None, RunStatus.IN_PROGRESS)
 
 
 def test_a_hundred_megabytes_do_not_stop_the_others(tmp_path):

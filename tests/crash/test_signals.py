@@ -45,11 +45,11 @@ def settings(sim):
 
 @pytest.fixture
 def run(sim, settings, tmp_path):
-    """Starts a run, and returns once its second request was applied and is not being answered."""
+    """Starts a run, and returns once a request was applied and is not being answered."""
     started = []
 
-    def start():
-        fault = {"method": "PATCH", "path": "phonecalls(*", "delay_after": SILENCE, "times": None}
+    def start(method="PATCH", path="phonecalls(*"):
+        fault = {"method": method, "path": path, "delay_after": SILENCE, "times": None}
         number = sim.faults.add("delay", **fault)
         process = subprocess.Popen(
             [
@@ -71,7 +71,7 @@ def run(sim, settings, tmp_path):
             env=os.environ | settings | {"DATAVERSE_TIMEOUT": str(TIMEOUT)},
         )
         started.append(process)
-        while sim.count("phonecalls") == 0:
+        while not (sim.count("phonecalls") if method == "PATCH" else sim.requests(path=path)):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         return process, number
@@ -117,6 +117,18 @@ def test_a_silent_request_is_abandoned_as_unknown(run, sim, settings, tmp_path, 
     assert list(journal["attempted"]) == ["1-phone_call_activity"]
     assert (tmp_path / "store" / ".open" / SESSION).exists()
     bring_to_its_end(sim, settings, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_still_planning_writes_nothing(run, sim, tmp_path, number):
+    process, _ = run("GET", "EntityDefinitions*")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    report = json.loads(out)
+    assert (process.returncode, report["status"]) == (75, "resume_needed"), err
+    assert "run it again" in report["next_step"]
+    assert sim.requests(method="PATCH") == []
+    assert not (tmp_path / "store").exists() or not list((tmp_path / "store").iterdir())
 
 
 def test_a_second_interrupt_exits_at_once_and_loses_nothing(run, sim, settings, tmp_path):

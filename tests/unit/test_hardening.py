@@ -17,7 +17,15 @@ from writeahead import (
     write_back,
     write_planned_writeback_artifact,
 )
-from writeahead.errors import AccessDenied, Applied, InvalidInput, TransientError, Unavailable
+from writeahead.errors import (
+    AccessDenied,
+    AdapterError,
+    Applied,
+    InvalidInput,
+    PermanentError,
+    TransientError,
+    Unavailable,
+)
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunStatus
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
@@ -49,6 +57,7 @@ def run(store, adapter, clock):
     def call(*kinds):
         return write_back(operations(*kinds), session_id="s1", store=store, adapter=adapter, clock=clock)
 
+    call.clock = clock
     return call
 
 
@@ -192,6 +201,51 @@ def test_a_receipt_that_json_cannot_hold_still_counts(run, adapter):
     report = run("mail")
     assert report.status is RunStatus.COMPLETED
     assert report.receipts["1-mail"].remote_id is None
+
+
+class CrmError(AdapterError):
+    """An adapter's author may well think that this is what one is for."""
+
+
+@pytest.mark.parametrize("kind", [AdapterError, CrmError, RuntimeError])
+def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, adapter, store, kind):
+    remote, clock = adapter.remote, run.clock
+    for name in ("lookup", "mail"):
+        emit = getattr(adapter, f"emit_{name}")
+
+        def lose(payload, operation, emit=emit):
+            emit(payload, operation)
+            raise kind("the reply was lost")
+
+        setattr(adapter, f"emit_{name}", lose)
+        with pytest.raises(kind):
+            run("lookup", "mail") if name == "lookup" else resume()
+        setattr(adapter, f"emit_{name}", emit)
+        clock.elapsed += 3600
+    assert resume().block_reason is BlockReason.OUTCOME_UNKNOWN
+    assert remote.requests == ["1-lookup", "2-mail"]
+    unblock_session("s1", store=store, reason="found", assume={"2-mail": True})
+    assert resume().status is RunStatus.COMPLETED
+    assert remote.requests == ["1-lookup", "2-mail"]
+
+
+@pytest.mark.parametrize("said", ["\ud800 planted", "planted \udfff"])
+def test_words_that_json_cannot_hold_still_end_a_session(run, adapter, store, said):
+    def refuse(payload, operation):
+        raise PermanentError(said)
+
+    adapter.emit_create = refuse
+    report = run("create")
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)
+    assert names(store) == [".blocked/s1", "s1/journal/000001.json", "s1/planned-writeback.json"]
+    assert b"planted" in store.get("s1/journal/000001.json").data
+
+
+def test_what_a_search_finds_may_have_an_id_that_json_cannot_hold(run, adapter, remote):
+    remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    adapter.find_lookup = lambda payload, operation: Receipt(remote_id="\ud800")
+    report = run("lookup", "create")
+    assert (report.status, report.receipts["1-lookup"].remote_id) == (RunStatus.COMPLETED, None)
 
 
 @pytest.mark.parametrize("field", ["lease", "run_limit", "wait_initial", "wait_max", "clock_skew"])

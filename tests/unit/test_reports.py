@@ -1,5 +1,6 @@
 """What a run says and leaves behind when it does not go well: reports, entries, markers, waits."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,9 +9,18 @@ from remotes import FakeClock, Meets
 from worlds import World
 from writeahead import RunPolicy
 from writeahead.artifacts import encode_model, journal_key
-from writeahead.errors import Applied, CorruptArtifact, Fenced, InvalidInput, PlanConflict, TransientError
+from writeahead.errors import (
+    Applied,
+    CorruptArtifact,
+    Fenced,
+    InvalidInput,
+    NotReady,
+    PlanConflict,
+    TransientError,
+)
 from writeahead.journal import Journal, Session, read_session
 from writeahead.model import BlockReason, Event, JournalEntry, RunStatus
+from writeahead.report import next_step
 from writeahead.runner import resume_from
 from writeahead.testing import FaultyStore, StoreFault, TracingStore
 from writeahead.unblocking import unblock_session
@@ -91,10 +101,43 @@ def test_planning_stops_when_it_is_told_to(world, wait):
 
     world.stop = Told()
     left = trouble_while_planning(world, 9)
-    assert world.run("create").status is RunStatus.BLOCKED
+    report = world.run("create")
+    # Not blocked: nothing is to be mended. There is nothing to resume either.
+    assert (report.status, report.operations) == (RunStatus.RESUME_NEEDED, ())
+    assert "nothing was written" in report.error
+    step = next_step("s1", report.status, planned=bool(report.operations))
+    assert step == "run it again; nothing was written"
+    assert world.names() == []
     # One wait, in which it was told, and none after that.
     assert waits == [wait]
     assert len(left) == 7
+
+
+def test_a_gap_is_told_even_to_who_has_stopped_the_run(world):
+    world.stop = threading.Event()
+    world.stop.set()
+
+    def plan(keyed):
+        raise NotReady("a column is missing")
+
+    world.adapter.plan = plan
+    report = world.run("create")
+    assert (report.status, report.error) == (RunStatus.BLOCKED, "a column is missing")
+
+
+def test_what_a_remote_asked_for_while_planning_is_told(world):
+    world.policy = RunPolicy(run_limit=60)
+
+    def plan(keyed):
+        raise TransientError("GET /: 429", applied=Applied.NO, retry_after=600)
+
+    world.adapter.plan = plan
+    report = world.run("create")
+    assert report.block_reason is BlockReason.NOT_READY
+    assert report.not_before == world.clock.start + timedelta(seconds=600)
+    step = next_step("s1", report.status, block_reason=report.block_reason, not_before=report.not_before)
+    assert step.endswith("Z: run it again; nothing was sent")
+    assert world.names() == []
 
 
 # Markers.

@@ -184,6 +184,7 @@ def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = 
         block_reason=report.block_reason,
         operation=report.operation,
         not_before=report.not_before,
+        planned=bool(report.operations),
         options=means.options(),
         resume_options=means.resume_options(),
     )
