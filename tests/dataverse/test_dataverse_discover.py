@@ -82,8 +82,9 @@ def test_any_other_table_gets_what_may_be_written_and_nothing_else(environment, 
     assert {"name", "accountnumber", "donotphone"} <= set(table["columns"])
     assert not {"accountid", "createdon", "modifiedby", "versionnumber", "statecode"} & set(table["columns"])
     assert table["alternate_keys"] == [["accountnumber"]]
-    assert table["lookups"]["primarycontactid"] == ["contacts"]
-    assert table["lookups"]["ownerid"] == ["systemusers", "teams"]
+    contact = {"entity_sets": ["contacts"], "column": "primarycontactid"}
+    assert table["lookups"]["primarycontactid"] == contact
+    assert table["lookups"]["ownerid"] == {"entity_sets": ["systemusers", "teams"], "column": "ownerid"}
     assert '"name",  # String, at most 160 characters' in text
     declared = read_back(tmp_path, text).tables["account"]
     assert declared.alternate_keys == (("accountnumber",),)

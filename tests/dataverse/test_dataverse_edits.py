@@ -1,5 +1,6 @@
 """What counts as somebody else's edit of a row, and what only looks like one."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.adapters.dataverse.client import Row
 from writeahead.adapters.dataverse.payloads import Baseline
 from writeahead.adapters.dataverse.rows import changed_columns
-from writeahead.errors import ConflictError, NotReady
+from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.simulator import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulator.schema import Column, Kind
 
@@ -173,3 +174,63 @@ def test_a_guarded_upsert_needs_row_versions_too(environ, tmp_path):
             pytest.raises(NotReady, match="it has no optimistic concurrency"),
         ):
             plan(made, ("upsert_row", payload))
+
+
+def give_away(sim, adapter, lookup):
+    """Plan to give a row to one user, and let a person give it to another one."""
+    update = {"table": "todo", "row_id": TASK, "columns": {"ownerid": lookup}}
+    [planned] = plan(adapter, ("update_row", update))
+    sim.edit("tasks", TASK, {"ownerid@odata.bind": f"/systemusers({THEIRS})"})
+    return planned
+
+
+OURS, THEIRS = (f"a0000000-0000-4000-8000-00000000000{n}" for n in (7, 8))
+TASK = "b4000000-0000-4000-8000-000000000001"
+TODO = """
+[tables.todo]
+entity_set = "tasks"
+key = "activityid"
+marker = { session = "wa_sessionid", operation = "wa_operationid" }
+columns = ["subject"]
+
+[tables.todo.lookups]
+"""
+
+
+@pytest.fixture
+def to_do(sim, environ, tmp_path):
+    """Makes an adapter by how the owner of a task is mapped."""
+    for user in (OURS, THEIRS):
+        sim.seed("systemusers", {"systemuserid": user})
+    sim.seed("tasks", {"activityid": TASK, "subject": "s"})
+    with ExitStack() as opened:
+
+        def make(lookup):
+            path = tmp_path / "todo.toml"
+            path.write_text(f"{DEFAULT}{TODO}{lookup}\n")
+            made = adapter_from_settings(environ=environ, timeout=5, mapping=path)
+            return opened.enter_context(made)
+
+        yield make
+
+
+def test_an_edit_of_a_lookup_is_not_overwritten(sim, to_do):
+    adapter = to_do('ownerid = { entity_sets = ["systemusers", "teams"], column = "ownerid" }')
+    planned = give_away(sim, adapter, {"entity_set": "systemusers", "id": OURS})
+    with pytest.raises(ConflictError, match="_ownerid_value"):
+        adapter.emit(planned)
+    assert sim.row("tasks", TASK)["_ownerid_value"] == THEIRS
+
+
+def test_a_lookup_that_can_not_be_read_is_not_changed(sim, to_do):
+    """Also where the table has a marker: it tells that somebody wrote the row, and not what."""
+    with pytest.raises(InvalidInput, match="must name the lookup column that ownerid of tasks sets"):
+        give_away(sim, to_do('ownerid = ["systemusers", "teams"]'), {"entity_set": "systemusers", "id": OURS})
+    assert sim.requests(method="PATCH") == []
+
+
+def test_a_lookup_that_can_not_be_read_may_be_created(sim, to_do):
+    owner = {"entity_set": "systemusers", "id": OURS}
+    create = {"table": "todo", "columns": {"subject": "new", "ownerid": owner}}
+    [planned] = plan(to_do('ownerid = ["systemusers", "teams"]'), ("create_row", create))
+    assert planned.precondition is None

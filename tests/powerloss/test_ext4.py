@@ -106,7 +106,7 @@ def stage(tmp_path):
 def cut_everywhere(stage, tmp_path):
     """Mount the image as it was after each call, and see what can be made of it."""
     ends = Counter()
-    state, returned = (Counter(), {}), None
+    state, returned = (Counter(), {}, []), None
     events = list(stage.recorder.events)
     stage.recorder.filming = False
     for number, event in enumerate(events, start=1):

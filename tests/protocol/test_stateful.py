@@ -21,6 +21,7 @@ from stepping import check_promises as hold_promises
 from s3_server import RawBucket
 from writeahead import emission, journal, runner
 from writeahead.errors import (
+    AdapterError,
     InvalidInput,
     OutcomeUnknown,
     PlanConflict,
@@ -51,6 +52,8 @@ OUTCOMES = [
     "conflict",
     "bug before",
     "bug after",
+    "own-error before",
+    "own-error after",
     "crash before",
     "crash after",
     "interrupt after",
@@ -67,6 +70,10 @@ class Interrupt(BaseException):
 
 class AdapterBug(Exception):
     """What no adapter may raise."""
+
+
+class OwnError(AdapterError):
+    """An error of an adapter's own, which says nothing of what took effect."""
 
 
 class FaultyStore(ArtifactStore):
@@ -140,6 +147,8 @@ class ManyRemotes(SteppingAdapter):
             raise Interrupt
         if what == "bug":
             raise AdapterBug
+        if what == "own-error":
+            raise OwnError
         self.machine.outcomes.insert(0, outcome)
         return super()._send(operation)
 
@@ -189,7 +198,7 @@ class Histories(RuleBasedStateMachine):
         report = None
         try:
             report = call()
-        except (Crash, Interrupt, StoreError, AdapterBug):
+        except (Crash, Interrupt, StoreError, AdapterBug, OwnError):
             pass
         finally:
             self.store.heal()
@@ -432,7 +441,18 @@ def with_an_unknown_outcome_taken_for_a_no(monkeypatch):
     monkeypatch.setattr(emission.Emission, "_note_failure", lambda self, unit, error: None)
 
 
-@pytest.mark.parametrize("plant", [without_suspicion, with_an_unknown_outcome_taken_for_a_no])
+def with_any_adapter_error_taken_for_a_no(monkeypatch):
+    monkeypatch.setattr(emission, "_TOLD", (*emission._TOLD, AdapterError))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        without_suspicion,
+        with_an_unknown_outcome_taken_for_a_no,
+        with_any_adapter_error_taken_for_a_no,
+    ],
+)
 def test_a_planted_bug_is_found(plant, monkeypatch):
     plant(monkeypatch)
     with pytest.raises(AssertionError, match="took effect 2 times"):

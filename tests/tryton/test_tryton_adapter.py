@@ -111,6 +111,7 @@ def test_a_party_is_created_under_the_key(server, adapter):
         ((408, b""), TransientError, Applied.UNKNOWN),
         ((500, WORDS.encode()), TransientError, Applied.UNKNOWN),
         ((503, b""), TransientError, Applied.UNKNOWN),
+        *(((status, b""), TransientError, Applied.UNKNOWN) for status in (202, 204, 302)),
         ((501, b""), PermanentError, None),
         ((403, WORDS.encode()), PermanentError, None),
         ((200, WORDS.encode()), TransientError, Applied.UNKNOWN),

@@ -23,6 +23,7 @@ from writeahead.adapters.dataverse.discover import discover
 from writeahead.adapters.dataverse.gate import Gate
 from writeahead.adapters.dataverse.generic import (
     completion,
+    missing_numbers,
     phone_warnings,
     row_write,
     table_of,
@@ -285,7 +286,9 @@ class DataverseAdapter(TransactionalAdapter):
 
     def _draft(self, item: PlannedOperation) -> Draft:
         write = RowWrite.model_validate(item.payload)
-        return Draft(item.id, self._approved(write, item), write, item.replay, warnings=item.warnings)
+        table = self._approved(write, item)
+        gaps = missing_numbers(item.kind, table, write)
+        return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps)
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
         """Check what came out of an artifact as if it came from a stranger."""

@@ -8,7 +8,7 @@ from writeahead.adapters.dataverse.client import DataverseClient, Row
 from writeahead.adapters.dataverse.errors import PermanentDataverseError
 from writeahead.adapters.dataverse.payloads import Baseline, RowWrite, Scalar
 from writeahead.adapters.dataverse.rows import is_ours
-from writeahead.adapters.dataverse.tables import Table
+from writeahead.adapters.dataverse.tables import BIND, Table
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import ReplayClass
 
@@ -28,6 +28,7 @@ class Draft:
         replay: How.
         baseline: What the row is like, where that matters.
         warnings: What is odd about it.
+        gaps: What it lacks, by the payload alone.
     """
 
     operation: str
@@ -36,6 +37,7 @@ class Draft:
     replay: ReplayClass
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def place(self) -> _Place:
@@ -139,7 +141,8 @@ class _Chain:
         if not draft.watches:
             values.update(draft.table.leaves(draft.write.columns))
             return replace(draft, baseline=None)
-        self._require_provable(draft)
+        _require_columns_of_lookups(draft)
+        self._require_one_update(draft)
         if place not in self.made and row is None:
             self.made.add(place)
             values.update(draft.table.leaves(draft.write.columns))
@@ -166,7 +169,7 @@ class _Chain:
         state = {"statecode"} - set(names)
         return {name: value for name, value in values.items() if name not in state}
 
-    def _require_provable(self, draft: Draft) -> None:
+    def _require_one_update(self, draft: Draft) -> None:
         if draft.table.marker is not None:
             return
         if draft.place in self.touched:
@@ -175,16 +178,21 @@ class _Chain:
                 " table has no marker in the mapping: make it one update, or add marker columns"
             )
         self.touched.add(draft.place)
-        unknown = [
-            name
-            for name in draft.write.columns
-            if name.endswith("@odata.bind") and not draft.table.lookups_by_bind()[name][0].column
-        ]
-        if unknown:
-            raise InvalidInput(
-                f"operation {draft.operation}: table {draft.write.entity_set} has no marker, so the mapping"
-                f" must name the lookup column of {', '.join(sorted(unknown))}"
-            )
+
+
+def _require_columns_of_lookups(draft: Draft) -> None:
+    """Refuse to overwrite a lookup that can't be read: a person's edit of it would go unseen."""
+    unknown = [
+        name.removesuffix(BIND)
+        for name in draft.write.columns
+        if name.endswith(BIND) and not draft.table.lookups_by_bind()[name][0].column
+    ]
+    if unknown:
+        raise InvalidInput(
+            f"operation {draft.operation}: the mapping must name the lookup column that"
+            f" {', '.join(sorted(unknown))} of {draft.write.entity_set} sets, since it is read before it is"
+            ' changed: { entity_sets = [...], column = "..." }'
+        )
 
 
 def _preserving(draft: Draft, values: Mapping[str, Scalar]) -> Draft:

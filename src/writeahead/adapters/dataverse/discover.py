@@ -168,7 +168,10 @@ def _table(info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
     if lookups:
         yield ""
         yield f"[tables.{info.logical_name}.lookups]"
-        yield from (f"{navigation} = {_list(found)}" for navigation, found in lookups.items())
+        yield from (
+            f"{navigation} = {{ entity_sets = {_list(found)}, column = {_text(column)} }}"
+            for navigation, (column, found) in lookups.items()
+        )
 
 
 def _is_plain(name: str, column: ColumnInfo, info: TableInfo) -> bool:
@@ -185,17 +188,21 @@ def _described(column: ColumnInfo) -> str:
     return ", ".join(said)
 
 
-def _lookups(info: TableInfo, targets: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+def _lookups(info: TableInfo, targets: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, list[str]]]]:
+    """Each navigation property, with the column that it sets and the entity sets that it may point to."""
+    columns: dict[str, str] = {}
     found: dict[str, set[str]] = {}
     for relation in info.relations:
         column = info.columns.get(relation.column)
         if column is None or not (column.creatable or column.updatable):
             continue
+        columns[relation.navigation] = relation.column
         if relation.target == "owner":
             found.setdefault(relation.navigation, set()).update(_PRINCIPALS.values())
         elif relation.target in targets:
             found.setdefault(relation.navigation, set()).add(targets[relation.target])
-    yield from ((navigation, sorted(names)) for navigation, names in sorted(found.items()))
+    for navigation, names in sorted(found.items()):
+        yield navigation, (columns[navigation], sorted(names))
 
 
 def _points(info: TableInfo, navigation: str, entity_set: str, targets: Mapping[str, str]) -> bool:

@@ -38,7 +38,8 @@ class Gate:
         """
         problems = self._problems(drafts)
         owned = [self._owned(draft, problems) for draft in drafts]
-        gaps = [
+        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
+        gaps += [
             f"operation {draft.operation}: its owner: {problems[value]}; name another, or a default_owner in"
             " the mapping"
             for draft in owned

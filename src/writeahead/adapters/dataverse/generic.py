@@ -14,6 +14,7 @@ from writeahead.model import KeyedOperation, idempotency_key
 __all__ = [
     "completion",
     "has_phone_format",
+    "missing_numbers",
     "phone_warnings",
     "row_write",
     "table_of",
@@ -23,6 +24,7 @@ __all__ = [
 
 _OWNER = "ownerid"
 COMPLETE = "complete_activity"
+CALL = "phone_call_activity"
 GENERIC = ("create_row", "update_row", "upsert_row")
 # E.164: a plus, at most 15 digits, the first of them no zero. That there are 7 at least is our own guess.
 _PHONE = re.compile(r"\+ ?[1-9](?:[ ().\-/]{0,3}[0-9]){6,14}")
@@ -185,6 +187,20 @@ def phone_warnings(columns: Mapping[str, object]) -> tuple[str, ...]:
         f"{name} is no number in international format (+, country code, 7 to 15 digits)"
         for name, value in columns.items()
         if value is not None and not has_phone_format(value)
+    )
+
+
+def missing_numbers(kind: str, table: Table, write: RowWrite) -> tuple[str, ...]:
+    """Say which telephone numbers a write lacks: that of a call, and those that it would empty."""
+    if kind == CALL and isinstance(table, KindTable):
+        column = table.columns.get("phone_number")
+        missing = column is not None and not write.columns.get(column)
+        return ("phone_number is missing: a call needs the number that was dialled",) if missing else ()
+    phones = table.phones if isinstance(table, DeclaredTable) else ()
+    return tuple(
+        f"{name} is a telephone number, and is empty: leave it out, or give one"
+        for name in phones
+        if name in write.columns and not write.columns[name]
     )
 
 

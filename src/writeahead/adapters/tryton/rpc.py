@@ -162,7 +162,9 @@ def _refusal(said: str, status: int, headers: Mapping[str, str], applied: Applie
     wait = retry_after_seconds(headers)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return TransientError(said, applied=Applied.NO, retry_after=wait)
-    if status == HTTPStatus.REQUEST_TIMEOUT or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):  # noqa: PLR2004
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
+    # Tryton answers with 200 alone: 2xx and 3xx are of somebody on the way, and tell nothing of the request.
+    if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.REQUEST_TIMEOUT or failed:
         return TransientError(said, applied=applied, retry_after=wait)
     return PermanentError(said)
 
