@@ -103,7 +103,7 @@ class Witness:
         """Check all that must hold at any moment; return what is there."""
         now = self.place.objects()
         for key, data in self.seen.items():
-            if key not in MARKERS:
+            if not key.startswith("."):  # markers come and go
                 assert now.get(key) == data, f"{key} changed or went"
         self.seen |= now
         counts = self.remote.counts()
@@ -143,15 +143,15 @@ def recover(place, remote, witness: Witness, hours: float, adapter: FiveKinds) -
         assert not any(key in there for key in MARKERS)
         return "nothing planned"
     if FINAL not in there:
-        assert list(unfinished_sessions(store)) == ["s1"]
-        assert [found.session_id for found in find_sessions(store)] == ["s1"]
+        assert "s1" in unfinished_sessions(store)
+        assert "s1" in [found.session_id for found in find_sessions(store)]
     report = resume_session("s1", clock=Ahead(hours), **means)
     outcome = f"{report.status} {report.block_reason or ''}".strip()
     for turn in range(1, len(KEYS) + 1):
         witness.look()
         if report.status is not RunStatus.BLOCKED:
             break
-        _decide(report, remote, store)
+        decide(report, remote, store)
         witness.look()
         report = resume_session("s1", clock=Ahead(hours + turn), **means)
     assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), report
@@ -161,7 +161,7 @@ def recover(place, remote, witness: Witness, hours: float, adapter: FiveKinds) -
     return outcome
 
 
-def _decide(report: RunReport, remote, store: ArtifactStore) -> None:
+def decide(report: RunReport, remote, store: ArtifactStore) -> None:
     """Be the person that a blocked session waits for."""
     assert report.error, "it does not say why"
     assert report.block_reason, "it does not say why"

@@ -9,6 +9,8 @@ from witness import Witness, recover
 
 KILLED = -signal.SIGKILL
 EVERY = "[a-z]+"
+# Of these a process makes the same number each time.
+DURABLE = ("write", "fsync", "link", "unlink", "rename", "mkdir")
 _CALL = re.compile(r"^(?:(\d+) +)?(\w+)\(", re.MULTILINE)
 
 
@@ -53,6 +55,7 @@ def kill_at_each_system_call(stage, new_place, log: Path, full, verb, only=EVERY
     assert end == 0
     calls = _counts(log.read_text())
     tried = kills = 0
+    missed = set()
     for call, count in sorted(calls.items()):
         if not re.fullmatch(only, call):
             continue
@@ -61,8 +64,11 @@ def kill_at_each_system_call(stage, new_place, log: Path, full, verb, only=EVERY
             place, end = go(f"{call}:when={when}")
             tried += 1
             kills += end == KILLED
+            missed |= set() if end == KILLED else {f"{call} {when}"}
             judge(place, remote, adapter, 2, f"{call} {when}")
     # How often the network is read differs from run to run, so the last of those may not come.
+    unkilled = {call for call in missed if call.startswith(DURABLE)}
+    assert not unkilled, f"{unkilled} of {calls}"
     assert kills >= tried * 0.8
     print(f"{verb}: {kills} kills at {calls}")
     return calls

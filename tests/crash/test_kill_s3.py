@@ -79,7 +79,8 @@ def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, ful
                 break
             outcomes[outcome] += 1
     print(f"{outcomes.total()} pairs: {dict(outcomes)}")
-    assert outcomes or full
+    # A part has three or four runs, and there is hardly a step of a resume that is not killed.
+    assert outcomes.total() >= (40 if full else 1)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace")

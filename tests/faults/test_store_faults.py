@@ -20,6 +20,7 @@ from witness import POLICY, Ahead, Bucket, Folder, Memory, Witness, recover
 from writeahead import ArtifactStore, open_store, resume_session, write_back
 from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
 from writeahead.model import RunStatus
+from writeahead.sweep import State, find_sessions, sweep
 from writeahead.testing.http_proxy import Fault
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
@@ -33,11 +34,13 @@ class Calls:
         self.first, self.for_ever = first, for_ever
         self.count = self.met = 0
         self.on = True
+        self.verbs: set[str] = set()
 
-    def fails(self) -> bool:
+    def fails(self, verb: str = "") -> bool:
         self.count += 1
         hit = self.on and (self.count == self.first or (self.for_ever and self.count > self.first))
         self.met += hit
+        self.verbs |= {verb} if hit else set()
         return hit
 
 
@@ -55,7 +58,7 @@ class FaultyStore(ArtifactStore):
     def _do(self, verb: str, key: str, call):  # noqa: C901 - a table
         while self._late:
             self.arrive()
-        if not self._calls.fails():
+        if not self._calls.fails(verb):
             return call()
         writes = verb in ("put", "delete")
         lost = OutcomeUnknown if writes else Unavailable
@@ -231,6 +234,52 @@ def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
         first += 1
     print(f"{first - 1} faults: {dict(survivor.outcomes)}")
     assert first > 13
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
+@pytest.mark.parametrize("how", HOWS)
+def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
+    """One session to abandon, one to resume, one that left its markers; and those who list them meanwhile."""
+    remote, first, verbs = survivor.remote, 1, set()
+    while True:
+        remote.forget()
+        place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
+        adapter = FiveKinds("http://remote.invalid", transport=DownAtFirst(remote))
+        witness = Witness(place, remote)
+        means = {"adapter": adapter, "policy": POLICY, "clock": clock}
+        place.open().put(".open/s0", b"")
+        write_back(OPERATIONS, session_id="s1", store=place.open(), **means)
+        with contextlib.closing(FiveKinds("http://r.invalid", transport=transport_to(Remote()))) as another:
+            write_back(OPERATIONS, session_id="s2", store=place.open(), **{**means, "adapter": another})
+        for marker in (".open/s2", ".blocked/s2"):
+            place.open().put(marker, b"")
+        witness.look()
+        clock.sleep(3600)
+        store = FaultyStore(place.open(), how, calls, clock)
+        for attempt in (
+            lambda: sweep(store, **means),  # noqa: B023 - called right here
+            lambda: find_sessions(store, clock=clock),  # noqa: B023
+            lambda: find_sessions(store, State.OPEN, clock=clock),  # noqa: B023
+        ):
+            with contextlib.suppress(StoreError):  # no listing, no sweep
+                assert {found.session_id for found in attempt()} <= {"s0", "s1", "s2"}
+            witness.look()
+        calls.on = False
+        while store._late:
+            store.arrive()
+        verbs |= calls.verbs
+        list(sweep(place.open(), adapter=adapter, policy=POLICY, clock=Ahead(47)))
+        ended = recover(place, remote, witness, 48, adapter)
+        assert ended in ("no_resume_needed", "blocked outcome_unknown"), f"call {first}"
+        assert not [key for key in witness.look() if key.startswith(".")]
+        assert b"abandoned" in place.objects()["s0/planned-writeback.json"]
+        adapter.close()
+        if not calls.met:
+            break
+        first += 1
+    print(f"{first - 1} faults")
+    assert first > 20
+    assert verbs == {"put", "get", "head", "list", "delete"}
 
 
 CALLS = (

@@ -14,6 +14,7 @@ from writeahead.model import BlockReason, ReplayClass, RunReport
 from writeahead.testing.adapter_contract.place import AdapterPlace
 from writeahead.testing.adapter_contract.process import Wire
 from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, told
+from writeahead.testing.http_proxy import lost_reply
 from writeahead.testing.summary import ADAPTER_PROPERTY
 
 __all__ = [
@@ -125,7 +126,20 @@ class ContractPart:
             assert not trial.problems, f"{kinds}: without any fault: {'; '.join(trial.problems)}"
             content = {one.kind: self._place.rows(one)[0].content for one in trial.operations}
             replay = "transaction" if atomic else str(trial.replay_of(trial.operation))
-            return Clean(replay, trial.store.planning or 0, len(self._wire.requests), content)
+            planning, total = trial.store.planning or 0, len(self._wire.requests)
+        finally:
+            trial.close()
+        return Clean(replay, planning, total, content, self._more(kinds, planning, atomic=atomic))
+
+    def _more(self, kinds: Sequence[str], planning: int, *, atomic: bool) -> int:
+        """How many requests a run sends after one whose reply was lost; what it makes of it is not judged."""
+        trial = Trial(self._place, self._wire, kinds, atomic=atomic)
+        try:
+            self._wire.at(planning, lost_reply())
+            trial.run()
+            more = len(self._wire.requests) - planning - 1
+            trial.settle()
+            return more
         finally:
             trial.close()
 

@@ -28,12 +28,16 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Clean:
-    """A session without faults: how many requests planning and all of it took, and what it wrote, by kind."""
+    """A session without faults: how many requests planning and all of it took, and what it wrote, by kind.
+
+    ``more`` is how many requests a run sends after one whose reply was lost.
+    """
 
     replay: str
     planning: int
     total: int
     content: Mapping[str, Mapping[str, object]]
+    more: int
 
     def exchanges(self) -> list[int]:
         """The positions of the requests to spoil: the first and the last of planning, and all that follow."""
