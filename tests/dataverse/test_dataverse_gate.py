@@ -11,6 +11,7 @@ from writeahead.errors import InvalidInput
 from writeahead.model import BlockReason, RunStatus
 from writeahead.stores.memory import MemoryStore
 
+DEFAULT = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
 NOBODY = "00000000-0000-4000-8000-0000000000ff"
 
 
@@ -63,6 +64,37 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
     assert names(store) == []
     assert sim.count("tasks") == 0
     assert {request.method for request in sim.requests() if "token" not in request.path} == {"GET"}
+
+
+def test_a_call_without_a_number_is_a_gap_and_a_task_without_one_is_none(sim, gated, store):
+    operations = [
+        {"kind": "phone_call_activity", "payload": {"subject": "A call"}},
+        {"kind": "phone_call_activity", "payload": {"subject": "A call", "phone_number": "call me"}},
+        {"kind": "task", "payload": {"subject": "Call back"}},
+    ]
+    report = write_back(operations, session_id="s", store=store, adapter=gated)
+    assert (report.block_reason, report.error) == (
+        BlockReason.NOT_READY,
+        "operation 1-phone_call_activity: phone_number is missing: a call needs the number that was dialled",
+    )
+    report = write_back(operations[1:], session_id="s", store=store, adapter=gated)
+    assert (report.status, len(report.warnings)) == (RunStatus.COMPLETED, 1)
+
+
+def test_a_number_that_a_write_would_empty_is_a_gap(environ, store, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f"{DEFAULT}\n[tables.person]\nentity_set = 'contacts'\nkey = 'contactid'\n"
+        "columns = ['lastname', 'telephone1']\nphones = ['telephone1']\n"
+    )
+    for number, gap in ((None, True), ("", True), ("+49 30 901820", False)):
+        columns = {"lastname": "Okafor", "telephone1": number}
+        operation = {"kind": "create_row", "payload": {"table": "person", "columns": columns}}
+        with adapter_from_settings(environ=environ, timeout=5, readiness="full", mapping=path) as adapter:
+            report = write_back([operation], session_id="s", store=store, adapter=adapter, dry_run=True)
+        said = "operation 1-create_row: telephone1 is a telephone number, and is empty"
+        assert (report.error or "").startswith(said) is gap
+        assert (report.status is RunStatus.PLANNED) is not gap
 
 
 def test_a_disabled_owner_is_replaced_by_the_default_one_with_a_warning(sim, environ, store, tmp_path):
