@@ -164,6 +164,30 @@ def test_one_that_proves_itself_is_used(monkeypatch):
     store.put("s/other", b"1", if_absent=True)
 
 
+@pytest.mark.parametrize("path", ["a/b", "a/b/"])
+def test_a_slash_at_the_end_is_no_other_place(path):
+    store = open_store(f"fsspec+ownmemory://{path}")
+    assert store.name == "fsspec+ownmemory://a/b"
+    store.put("s/k", b"1")
+    assert [name.removeprefix("ownmemory://").lstrip("/") for name in OwnMemory.store] == ["a/b/s/k"]
+
+
+def test_a_bucket_alone_is_a_place():
+    assert open_store("fsspec+ownmemory://a/").name == "fsspec+ownmemory://a"
+
+
+@pytest.mark.parametrize("verb", ["head", "get", "delete"])
+def test_a_failure_names_what_was_tried(monkeypatch, verb):
+    def fail(*_args, **_more):
+        raise PermissionError("planted")
+
+    store = open_store("fsspec+ownmemory://a/b")
+    for name in ("info", "cat_file", "rm_file", "rm"):
+        monkeypatch.setattr(OwnMemory, name, fail)
+    with pytest.raises(AccessDenied, match=f"{verb} 's/k'"):
+        getattr(store, verb)("s/k")
+
+
 @pytest.mark.parametrize(
     ("scheme", "broken"), [("racy", "one winner: Unsupported"), ("careless", "refused create: Unsupported")]
 )

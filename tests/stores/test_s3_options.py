@@ -211,6 +211,12 @@ def test_values_that_are_refused(client, query, says):
         open_store(f"s3://bucket?client={client}&{query}")
 
 
+def test_values_at_the_edge_are_taken(client):
+    tags = ",".join(f"k{n}=v" for n in range(10))
+    store = open_store(f"s3://bucket/p?client={client}&anonymous=false&tags={tags}")
+    assert store.name.endswith("bucket/p")
+
+
 def test_options_from_python():
     store = S3Store("bucket", "p", S3Options(storage_class="STANDARD_IA"))
     assert store.name == "s3://bucket/p"
