@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from writeahead.errors import InvalidInput
+from writeahead.stores import registry
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
 
@@ -97,6 +98,27 @@ except InvalidInput as error:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.count("\n") == 1
     assert 'pip install "writeahead[obstore]"' in ended.stdout
+
+
+def test_only_a_package_of_an_extra_is_said_to_be_missing(monkeypatch):
+    """In this process, where changes of the code are noticed."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules, "writeahead.stores.s3", raising=False)
+    with pytest.raises(InvalidInput) as caught:
+        open_store("s3://bucket")
+    assert str(caught.value) == (
+        'store s3://...: s3fs is not installed; run: python -m pip install "writeahead[s3]"'
+    )
+    monkeypatch.setitem(registry._BUILT_IN, "memory", "not_there_at_all.below:from_url")
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+        open_store("memory://x")
+
+
+def test_a_package_of_a_package_of_an_extra_may_be_missing(install, monkeypatch):
+    install("half", "plug", "import aiohttp.there_is_none_such")
+    monkeypatch.setitem(registry._BUILT_IN, "memory", "half:open_it")
+    with pytest.raises(InvalidInput, match="aiohttp is not installed"):
+        open_store("memory://x")
 
 
 def test_the_registry_loads_no_backend():

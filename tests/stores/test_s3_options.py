@@ -213,8 +213,36 @@ def test_values_that_are_refused(client, query, says):
 
 def test_values_at_the_edge_are_taken(client):
     tags = ",".join(f"k{n}=v" for n in range(10))
-    store = open_store(f"s3://bucket/p?client={client}&anonymous=false&tags={tags}")
+    store = open_store(f"s3://bucket/p/?client={client}&anonymous=false&tags={tags}&read_timeout=3600")
     assert store.name.endswith("bucket/p")
+
+
+SECONDS = "is a number of seconds, more than 0 and at most 3600"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("bucket?endpoint_url=ftp://h", "endpoint_url is http(s)://host:port, without credentials or a path"),
+        ("bucket?sse=AES256&sse_kms_key_id=1", "sse_kms_key_id needs sse=aws:kms"),
+        ("bucket?sse=aws:kms&sse_kms_key_id=a%0Ab", "sse_kms_key_id is a KMS key's id, alias or ARN"),
+        ("bucket?storage_class=standard%0A", "storage_class is a name such as STANDARD_IA"),
+        (
+            "bucket?anonymous=true&profile=x",
+            "anonymous sends no credentials, so profile has no meaning beside it",
+        ),
+        ("bucket?connect_timeout=0", f"connect_timeout {SECONDS}"),
+        ("bucket?read_timeout=3600.1", f"read_timeout {SECONDS}"),
+        ("bucket?anonymous=1", "anonymous is true or false"),
+        ("bucket?tags=a", "tags is key=value,key=value,... with letters, digits, spaces and + . : / @ _ -"),
+        ("", "give a bucket's name, s3://bucket/prefix"),
+        ("/prefix", "give a bucket's name, s3://bucket/prefix"),
+    ],
+)
+def test_what_is_refused_says_what_is_right(url, said):
+    with pytest.raises(InvalidInput) as caught:
+        open_store(f"s3://{url}")
+    assert str(caught.value) == f"store s3://...: {said}"
 
 
 def test_options_from_python():
