@@ -3,9 +3,11 @@
 import pytest
 
 from writeahead.errors import InvalidInput
+from writeahead.stores import registry
 from writeahead.stores.local import LocalStore
+from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
-from writeahead.stores.urls import StoreUrl, parse_store_url, scheme_of
+from writeahead.stores.urls import StoreUrl, client_of, parse_store_url, scheme_of
 
 
 def test_the_parts_of_a_url():
@@ -85,6 +87,36 @@ def test_a_plain_path_is_a_folder(tmp_path, monkeypatch):
         assert isinstance(store, LocalStore)
         store.put("k", b"1")
         assert (place / "k").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("url", "client"),
+    [
+        ("s3://b?client=one", "one"),
+        ("s3://b/p?region=x&client=one&profile=y#z", "one"),
+        ("s3://b?client=o%20e", "o e"),
+        ("s3://b", None),
+        ("s3://b?client", None),
+        ("s3://b#c?client=one", None),
+        ("s3://b?x=1?client=one", None),
+    ],
+)
+def test_the_client_that_a_url_names(url, client):
+    assert client_of(url) == client
+
+
+def test_a_client_is_chosen_by_its_name(monkeypatch):
+    """With clients of our own making, for the real ones take a process of their own."""
+    clients = {"first": "writeahead.stores.memory:from_url", "second": "writeahead.stores.local:from_url"}
+    monkeypatch.setitem(registry._CLIENTS, "memory", clients)
+    assert isinstance(registry._factory("memory", "first")("memory://x"), MemoryStore)
+    assert isinstance(registry._factory("memory", "second")("file:///x"), LocalStore)
+    assert isinstance(registry._factory("memory")("memory://x"), MemoryStore)
+    # For a scheme that has one client the option is the backend's affair.
+    assert isinstance(registry._factory("file", "second")("file:///x"), LocalStore)
+    with pytest.raises(InvalidInput) as caught:
+        open_store("memory://x?client=third")
+    assert str(caught.value) == "store memory://...: unknown client; known: first, second"
 
 
 @pytest.mark.parametrize(
