@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
 from typing import ClassVar
 
 import fsspec
@@ -13,7 +14,15 @@ from s3fs import S3FileSystem
 
 from s3_proxy import answer
 from s3_server import RawBucket
-from writeahead.errors import AccessDenied, AlreadyExists, InvalidInput, OutcomeUnknown, Unsupported
+from writeahead.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+    Unsupported,
+)
 from writeahead.stores.any_fsspec import AnyFsspecStore
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
@@ -174,6 +183,52 @@ def test_a_slash_at_the_end_is_no_other_place(path):
 
 def test_a_bucket_alone_is_a_place():
     assert open_store("fsspec+ownmemory://a/").name == "fsspec+ownmemory://a"
+
+
+GONE = "there is no such object, or no such place"
+REFUSED = "the filesystem refused; check the credentials and their permissions"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (FileNotFoundError, NotFound, GONE),
+        (PermissionError, AccessDenied, REFUSED),
+        (IsADirectoryError, NotFound, "there is no such object, but a folder"),
+        (TypeError, Unsupported, "this filesystem can't do what writeahead needs (TypeError)"),
+        (RuntimeError, Unavailable, "the filesystem failed (RuntimeError)"),
+    ],
+)
+def test_each_failure_is_told_in_our_words(monkeypatch, raised, kind, said):
+    def fail(*_args, **_more):
+        raise raised("planted-secret")
+
+    store = open_store("fsspec+ownmemory://a/b")
+    monkeypatch.setattr(OwnMemory, "cat_file", fail)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(kind) as caught:
+        store.get("s/k")
+    assert type(caught.value) is kind
+    assert said in str(caught.value)
+    assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["LastModified", "last_modified", "mtime", "created"])
+@pytest.mark.parametrize("size", [0, 7, None])
+def test_what_is_known_of_an_object(monkeypatch, name, size):
+    summer = timezone(timedelta(hours=2))
+    info = {"type": "file", "size": size, name: datetime(2026, 7, 1, 12, tzinfo=summer), "etag": "x"}
+    monkeypatch.setattr(OwnMemory, "info", lambda *_args, **_more: info)
+    found = open_store("fsspec+ownmemory://a/b").head("s/k")
+    assert (found.key, found.size, found.last_modified) == (
+        "s/k",
+        size or 0,
+        datetime(2026, 7, 1, 10, tzinfo=UTC),
+    )
+    info[name] = 1234567890.0  # a number of seconds, as local filesystems have it
+    assert open_store("fsspec+ownmemory://a/b").head("s/k").last_modified is None
+    info["type"] = "directory"
+    assert open_store("fsspec+ownmemory://a/b").head("s/k") is None
 
 
 @pytest.mark.parametrize("verb", ["head", "get", "delete"])
