@@ -11,6 +11,7 @@ import pytest
 from stage import Stage
 
 from witness import POLICY, Ahead
+from writeahead import runner
 from writeahead.stores import durable
 from writeahead.stores.local import LocalStore
 from writeahead.sweep import sweep
@@ -55,8 +56,12 @@ def test_a_planted_bug_is_found(stage, planted):
         stage.cut_everywhere()
 
 
-def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch):
-    """Only who reads before it writes syncs what it read."""
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch, looks):
+    """Only who reads before it writes syncs what it read: one folder, where a run looks for its own past."""
+    if not looks:
+        # As for a plan that holds nothing but operations with a key or a version.
+        monkeypatch.setattr(runner, "_has_a_past", lambda store, plan: False)
     counts = []
     for number in range(2):
         place = Stage(stage.folder / f"run-{number}")
@@ -66,7 +71,7 @@ def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch):
         place.recorder.close()
         place.adapter.close()
         monkeypatch.setattr(durable.SeenFolders, "make_durable", lambda self: None)
-    assert counts[0] == counts[1]
+    assert counts[0] - counts[1] == looks
 
 
 NAMED = ["s1", "planned-writeback.json", "000001.json", "000003.json", "writeback.json"]
