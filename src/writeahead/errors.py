@@ -165,8 +165,8 @@ def _bounded(seconds: float) -> float:
 class AdapterError(WriteaheadError):
     """What a remote said to one request. Messages must hold no host, query, token or payload.
 
-    Raise one of the three below, or a class of your own below one: this one by itself tells nothing of what took
-    effect, and counts as an unknown outcome.
+    Raise one of the three below, or a class of your own below one: this one by itself tells nothing of what
+    took effect, and counts as an unknown outcome.
     """
 
 
