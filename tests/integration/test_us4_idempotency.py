@@ -14,7 +14,14 @@ from writeahead.simulator import Simulator
 ROW = "5f3c7f0e-6f3b-4e0e-9d38-0a8f3b6f1c11"
 QUICK = RunPolicy(wait_initial=0.01, wait_max=0.02)
 OPERATIONS = [
-    {"kind": "phone_call_activity", "payload": {"subject": "Interested", "outcome": "interested_callback"}},
+    {
+        "kind": "phone_call_activity",
+        "payload": {
+            "subject": "Interested",
+            "outcome": "interested_callback",
+            "phone_number": "+49 30 901820",
+        },
+    },
     {
         "kind": "queue_status_update",
         "payload": {"row_id": ROW, "status": "callback_requested", "attempts": 1},
