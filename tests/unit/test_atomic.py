@@ -80,6 +80,7 @@ def test_a_refusal_blocks_it_as_a_whole(meets, reason):
     world = World(meets)
     report = world.run(*KINDS)
     assert (report.status, report.block_reason, report.receipts) == (RunStatus.BLOCKED, reason, {})
+    assert report.operation is None
     assert world.effects(*IDS) == [0, 0, 0]
 
 
@@ -89,6 +90,7 @@ def test_an_interrupt_while_it_is_on_its_way_leaves_it_to_be_resumed():
         world.run(*KINDS)
     entry = world.json("s/journal/000001.json")
     assert (entry["status"], sorted(entry["attempted"])) == ("resume_needed", sorted(IDS))
+    assert entry["operation"] is None
     assert world.resume().status is RunStatus.COMPLETED
     assert world.effects(*IDS) == [1, 1, 1]
 

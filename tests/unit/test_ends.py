@@ -4,13 +4,14 @@ import threading
 from datetime import timedelta
 
 import pytest
+from pydantic import BaseModel, model_validator
 
 from remotes import Meets
 from worlds import World
 from writeahead import RunPolicy
 from writeahead.artifacts import decode, encode, encode_model
 from writeahead.errors import CorruptArtifact, Unavailable
-from writeahead.model import BlockReason, JournalEntry, PlannedWriteback, RunStatus
+from writeahead.model import BlockReason, JournalEntry, PlannedWriteback, RunStatus, Writeback
 
 
 @pytest.fixture
@@ -228,7 +229,23 @@ def test_a_bug_is_journaled_with_its_operation(world):
     assert world.json("s1/journal/000002.json")["operation"] == "2-create"
 
 
-def test_a_rejected_transaction_or_operation_names_it(world):
+def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
+    put = world.store._put
+
+    def interrupted(name, data, *, if_absent):
+        if name == "s1/writeback.json":
+            raise KeyboardInterrupt
+        return put(name, data, if_absent=if_absent)
+
+    world.store._put = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        world.run("create")
+    entry = world.json("s1/journal/000001.json")
+    assert (entry["error"], entry["operation"]) == ("stopped by KeyboardInterrupt", None)
+    assert list(entry["receipts"]) == ["1-create"]
+
+
+def test_a_rejected_operation_is_named(world):
     world.remote.script["1-create"] = [Meets.REJECTED]
     report = world.run("create")
     assert (report.block_reason, report.operation) == (BlockReason.REJECTED, "1-create")
@@ -247,3 +264,26 @@ def test_what_is_wrong_with_an_artifact_is_said_with_its_key(world):
         decode(encode_model(plan.model_copy(update={"lease_seconds": -7.0})), PlannedWriteback, key=key)
     with pytest.raises(CorruptArtifact, match=f"{key}: not a writeahead/planned-writeback artifact"):
         decode(encode({"a": 1}), PlannedWriteback, key=key)
+
+
+def test_a_final_whose_operations_are_not_the_plan_s_says_so(world):
+    world.run("create")
+    key = "s1/writeback.json"
+    final = decode(world.store.get(key).data, Writeback, key=key)
+    with pytest.raises(CorruptArtifact, match=f"{key}: its operations do not match its digest"):
+        decode(encode_model(final.model_copy(update={"plan_digest": "0" * 64})), Writeback, key=key)
+
+
+def test_an_own_model_that_is_nested_too_deeply_is_named():
+    class Tree(BaseModel):
+        inner: "Tree | None" = None
+
+        @model_validator(mode="before")
+        @classmethod
+        def climb(cls, value: object) -> object:
+            raise RecursionError
+
+    with pytest.raises(
+        CorruptArtifact, match=r"s1/planned-writeback.json: does not fit Tree: nested too deeply"
+    ):
+        decode(b"{}", Tree, key="s1/planned-writeback.json")
