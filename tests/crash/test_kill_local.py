@@ -1,14 +1,19 @@
 """kill -9 of a run and of its resume on a folder: at each store call, HTTP exchange and system call."""
 
 import itertools
+import os
 import shutil
 from collections import Counter
 
 import pytest
-from kills import KILLED, judge, kill_at_each_system_call, whole_run
+from kills import KILLED, judge, kill_at_each_system_call, kill_pairs_at_system_calls, whole_run
 
 from five_kinds import FiveKinds, serve
 from witness import Folder, Witness
+
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+# The pairs at system calls take ten minutes: in parts, they can be shared out among processes.
+PARTS = 4
 
 
 @pytest.fixture
@@ -35,29 +40,32 @@ def test_a_run_killed_at_each_step(stage, tmp_path, journal):
 
 
 @pytest.mark.timeout(3000)
-def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(stage, tmp_path, full, chance):
+@pytest.mark.parametrize("journal", ["every", "batched"])
+def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(
+    stage, tmp_path, full, chance, journal
+):
     forker, remote, adapter = stage
-    steps = whole_run(forker, remote, Folder(tmp_path / "whole"))
-    offset = chance.randrange(5)
+    steps = whole_run(forker, remote, Folder(tmp_path / "whole"), journal=journal)
+    offset = chance.randrange(9)
     kills, outcomes = 0, Counter()
     for first, step in enumerate(steps, start=1):
-        if not full and first % 5 != offset:
+        if not full and first % 9 != offset:
             continue
         start = Folder(tmp_path / f"{first}")
-        forker("run", start.url, remote, first)
+        forker("run", start.url, remote, first, journal=journal)
         state = remote.state()
         if not (start.path / "s1" / "planned-writeback.json").exists():
             remote.forget()
             continue
         second = 0
         while True:
-            second += 1 if full else chance.randrange(1, 10)
+            second += 1 if full else chance.randrange(1, 6)
             place = Folder(tmp_path / f"{first}-{second}")
             place.copy(start)
             remote.restore(state)
             witness = Witness(place, remote)
             witness.look()
-            end, passed = forker("resume", place.url, remote, second, hours=1)
+            end, passed = forker("resume", place.url, remote, second, hours=1, journal=journal)
             if end != KILLED:
                 assert end == 0, passed
                 judge(place, remote, adapter, 2, step, witness)
@@ -66,7 +74,7 @@ def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(stag
             outcomes[judge(place, remote, adapter, 2, f"{step}, then {passed[-1]}", witness)] += 1
             shutil.rmtree(place.path)
     print(f"{kills} pairs: {dict(outcomes)}")
-    assert kills > 20
+    assert kills > (600 if full else 5)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace")
@@ -76,3 +84,16 @@ def test_killed_at_each_system_call(stage, tmp_path, full, verb):
     folders = (Folder(tmp_path / str(number)) for number in itertools.count())
     calls = kill_at_each_system_call(stage, lambda: next(folders), tmp_path / "strace", full, verb)
     assert {"openat", "write", "fsync", "linkat", "sendto", "recvfrom"} <= set(calls)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace")
+@pytest.mark.skipif(not FULL, reason="takes minutes: WRITEAHEAD_TESTS=full runs it")
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_resume_killed_at_each_system_call_of_a_run_that_was_killed_at_each(stage, tmp_path, part):
+    folders = (Folder(tmp_path / str(number)) for number in itertools.count())
+    outcomes, states = kill_pairs_at_system_calls(
+        stage, lambda: next(folders), tmp_path / "strace", part, PARTS
+    )
+    print(f"{outcomes.total()} pairs from a part of {states} states: {dict(outcomes)}")
+    assert outcomes.total() > 100

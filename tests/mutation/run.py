@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from survivors import changes, reasons
+
 from s3_server import running_server
 
 REQUIRED = 90.0
@@ -71,17 +73,24 @@ def modules() -> list[str]:
 def scores(wanted: Iterable[str]) -> list[Score]:
     found = []
     for module in wanted:
-        meta = Path("mutants/src", *module.split(".")).with_suffix(".py.meta")
+        meta = _mutants(module).with_suffix(".py.meta")
         found.append(score_of(module, json.loads(meta.read_text())["exit_code_by_key"]))
     return found
 
 
+def _mutants(module: str) -> Path:
+    return Path("mutants/src", *module.split(".")).with_suffix(".py")
+
+
 def show(found: Iterable[Score]) -> float:
-    """Print the table and the survivors; return the score of all."""
+    """Print the survivors and the table; return the score of all."""
     found = list(found)
+    listed = reasons()
     for score in found:
-        for name in (*score.survivors, *score.unsure):
-            print("unsure  " if name in score.unsure else "survived", name)
+        names = (*score.survivors, *score.unsure)
+        for name, change in changes(names, _mutants(score.module).read_text()).items():
+            what = "unsure  " if name in score.unsure else "survived"
+            print(what, name, "listed" if change in listed else f"NOT LISTED {json.dumps(change)}")
     print(f"\n{'module':32}{'mutants':>9}{'killed':>8}{'in time':>9}{'survive':>9}{'score':>8}")
     for score in [*found, _total(found)]:
         print(

@@ -1,0 +1,73 @@
+"""The list of what survives holds what is in the code, and finds a mutant in it by what it changes."""
+
+import tomllib
+from pathlib import Path
+
+from survivors import LISTED, Change, changes, reasons
+
+import writeahead
+
+SOURCE = Path(writeahead.__file__).parent
+# As mutmut writes a module: each function, and each mutant of it, by a name of its own.
+MUTATED = '''
+def x_wait__mutmut_orig(
+    seconds: float,
+) -> float:
+    """Wait."""
+    if seconds > 0:
+        return seconds
+    return 0.0
+
+
+def x_wait__mutmut_1(
+    seconds: float,
+) -> float:
+    """Wait."""
+    if seconds >= 0:
+        return seconds
+    return 0.0
+
+
+class Store:
+    def xǁStoreǁ_put__mutmut_orig(self, key: str) -> None:
+        self.send(
+            key,
+            "put",
+        )
+
+    def xǁStoreǁ_put__mutmut_12(self, key: str) -> None:
+        self.send(
+            key,
+            )
+'''
+
+
+def test_a_mutant_is_told_by_what_it_changes():
+    names = ["writeahead.retry.x_wait__mutmut_1", "writeahead.stores.base.xǁStoreǁ_put__mutmut_12"]
+    assert list(changes(names, MUTATED).values()) == [
+        Change("retry.wait", "if seconds > 0:", "if seconds >= 0:"),
+        Change("stores.base.Store._put", '"put",', ""),
+    ]
+
+
+def test_what_is_listed_is_still_in_the_code():
+    listed = reasons()
+    assert listed
+    gone = [change for change in listed if not _is_there(change)]
+    assert not gone, "no longer in the code, so take it off the list"
+
+
+def test_each_has_a_reason_and_stands_once():
+    groups = tomllib.loads(LISTED.read_text())["group"]
+    assert all(group["reason"].strip() for group in groups)
+    assert len(reasons()) == sum(len(group["changes"]) for group in groups)
+
+
+def _is_there(change):
+    module = next(
+        path
+        for end in (1, 2, 3)
+        if (path := SOURCE.joinpath(*change.function.split(".")[:end]).with_suffix(".py")).is_file()
+    )
+    flat = " ".join(line.strip() for line in module.read_text().splitlines())
+    return change.was in flat
