@@ -16,7 +16,6 @@ from writeahead import (
 from writeahead.artifacts import decode, encode, encode_model, is_abandoned
 from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
 from writeahead.model import PlannedWriteback, Writeback
-from writeahead.stores.memory import MemoryStore
 
 PLANNED, FINAL = "s1/planned-writeback.json", "s1/writeback.json"
 
@@ -24,11 +23,6 @@ PLANNED, FINAL = "s1/planned-writeback.json", "s1/writeback.json"
 class Mine(BaseModel):
     name: str
     amount: float = 1.5
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
 
 
 @pytest.fixture

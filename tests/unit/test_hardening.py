@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_serializer
 
-from remotes import FakeClock, Meets, Remote, RemoteAdapter, Text, operations
+from remotes import Meets, RemoteAdapter, Text, operations
 from writeahead import (
     Operation,
     PlannedOperation,
@@ -27,29 +27,8 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunStatus
-from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
 from writeahead.unblocking import unblock_session
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
-
-
-@pytest.fixture
-def remote():
-    return Remote()
-
-
-@pytest.fixture
-def adapter(remote):
-    return RemoteAdapter(remote)
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 @pytest.fixture

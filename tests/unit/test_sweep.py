@@ -2,33 +2,13 @@ from datetime import timedelta
 
 import pytest
 
-from remotes import FakeClock, Meets, Remote, RemoteAdapter, operations
+from remotes import FakeClock, Meets, operations
 from writeahead import ResumeError, write_back
 from writeahead.artifacts import decode
 from writeahead.model import AbandonedPlan, RunStatus
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep, unfinished_sessions
 from writeahead.unblocking import unblock_session
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
-
-
-@pytest.fixture
-def remote():
-    return Remote()
-
-
-@pytest.fixture
-def adapter(remote):
-    return RemoteAdapter(remote)
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 def run(store, adapter, clock, session_id, kind="create", *meets):
