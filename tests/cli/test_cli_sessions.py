@@ -236,3 +236,11 @@ def test_policy_flags_reach_the_run(cli, remote):
     assert len(remote.requests) == 3
     plan = json.loads(cli.bytes_in_store()["s1/planned-writeback.json"])
     assert plan["lease_seconds"] == 60
+
+
+def test_where_nothing_is_it_is_said_so(cli):
+    store = (cli.folder / "artifacts").as_uri()
+    assert cli("list").out == f"no sessions in {store}\n"
+    assert cli("list", "--state", "blocked").out == f"no blocked sessions in {store}\n"
+    assert cli("sweep").out == cli("sweep", "--write").out == f"no open sessions in {store}\n"
+    assert cli("list", "--json").json["sessions"] == []

@@ -11,6 +11,7 @@ from writeahead.cli import options, render
 from writeahead.cli.failures import ExitCode
 from writeahead.cli.means import Means
 from writeahead.cli.output import Answer, print_answer
+from writeahead.cli.seeding import put_in
 
 __all__ = ["check", "demo", "simulate_dataverse"]
 
@@ -60,6 +61,14 @@ def simulate_dataverse(
         int, typer.Option("--port", metavar="N", help="On loopback; 0 lets the system choose.")
     ] = 0,
     db: Annotated[Path, typer.Option("--db", metavar="FILE", help="Its SQLite file.")] = _DATABASE,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            "--seed",
+            metavar="FILE",
+            help="Rows to put in first, as JSON: entity set to rows. Those there already stay as they are.",
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Run a Dataverse Web API until SIGTERM or Ctrl-C."""
@@ -68,6 +77,8 @@ def simulate_dataverse(
     settings = Settings()
 
     def announce(url: str) -> None:
+        if seed is not None:
+            put_in(seed, db)
         environment = {
             "DATAVERSE_URL": url,
             "DATAVERSE_AUTHORITY": url,

@@ -12,7 +12,15 @@ from writeahead.report import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
 from writeahead.sweep import SessionSummary, SweepResult
 
-__all__ = ["show_check", "show_page", "show_report", "show_simulator", "show_summary", "show_sweep_result"]
+__all__ = [
+    "show_check",
+    "show_none",
+    "show_page",
+    "show_report",
+    "show_simulator",
+    "show_summary",
+    "show_sweep_result",
+]
 
 _STYLES = {
     "completed": "green",
@@ -99,6 +107,11 @@ def show_check(console: Console, check: StoreCheck) -> None:
         _line(console, (word, _STYLES[word]), f"  {result.promise}: {result.tried}: {result.seen}")
     verdict = "a run on it would be safe" if check.ok else "it must not be used"
     _line(console, f"{check.store}: {verdict}")
+
+
+def show_none(console: Console, store: str, state: str | None) -> None:
+    """Say that a listing is empty, and where it was looked: the store may be another one than was meant."""
+    _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")
 
 
 def show_simulator(console: Console, url: str, db: str, environment: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import Operation
 
-__all__ = ["SessionFile", "read_session_file"]
+__all__ = ["SessionFile", "read_json", "read_session_file"]
 
 
 class SessionFile(BaseModel):
@@ -32,13 +32,23 @@ def read_session_file(name: str) -> SessionFile:
         InvalidInput: It is not there, not JSON in UTF-8, or not a session; the message names file and place.
     """
     shown = "stdin" if name == "-" else name
-    document = _parsed(_text(_bytes(name, shown), shown), shown)
+    document = read_json(name)
     if not isinstance(document, dict):
         raise InvalidInput(f'{shown}: not a session: write {{"session_id": ..., "operations": [...]}}')
     found = validated(lambda: SessionFile.model_validate(document))
     if isinstance(found, Invalid):
         raise InvalidInput(f"{shown}: {'; '.join(map(_said, found.problems[:3]))}")
     return found
+
+
+def read_json(name: str) -> Any:
+    """Read JSON from a file, or from stdin if the name is ``-``.
+
+    Raises:
+        InvalidInput: It is not there, or not JSON in UTF-8; the message names file and place.
+    """
+    shown = "stdin" if name == "-" else name
+    return _parsed(_text(_bytes(name, shown), shown), shown)
 
 
 def _bytes(name: str, shown: str) -> bytes:

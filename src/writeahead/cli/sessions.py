@@ -123,8 +123,11 @@ def list_sessions(
     sessions = find_sessions(opened, state, clock_skew=means.settings.policy.clock_skew)
 
     def show(console: Console) -> None:
+        summary = None
         for summary in sessions:
             render.show_summary(console, summary)
+        if summary is None:
+            render.show_none(console, opened.name, state)
 
     return Answer(lambda: {"store": opened.name, "sessions": [asdict(summary) for summary in sessions]}, show)
 

@@ -52,12 +52,15 @@ def sweep_sessions(
     found = results()
 
     def show(console: Console) -> None:
+        result = None
         try:
             for result in found:
                 render.show_sweep_result(console, result)
         finally:
             # A reader of our output who leaves early must not end the sweep.
             deque(found, maxlen=0)
+        if result is None:
+            render.show_none(console, opened.name, "open")
 
     return Answer(
         lambda: {"store": opened.name, "sessions": [_sweep_document(result) for result in found]},
@@ -76,9 +79,13 @@ def _sweep_preview(store: ArtifactStore, means: Means) -> Answer:
                 yield session_id, f"leave it: {error}"
 
     def show(console: Console) -> None:
+        step = None
         for session_id, step in steps():
             console.print(printable(f"{session_id}  {step}"))
-        console.print("Nothing was done: say --write to do it.")
+        if step is None:
+            render.show_none(console, store.name, "open")
+        else:
+            console.print("Nothing was done: say --write to do it.")
 
     return Answer(
         lambda: {

@@ -130,12 +130,13 @@ class SimulatorDatabase:
             (number,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM requests").fetchone()
         return int(number)
 
-    def seed(self, entity_set: str, columns: Mapping[str, Any] | None = None) -> str:
+    def seed(self, entity_set: str, columns: Mapping[str, Any] | None = None, *, keep: bool = False) -> str:
         """Put a row in, without a request.
 
         Args:
             entity_set: The table.
             columns: Its columns, as a client would send them; the primary key may be among them.
+            keep: A row that has this primary key already stays as it is.
 
         Returns:
             The row's id.
@@ -143,8 +144,11 @@ class SimulatorDatabase:
         Raises:
             InvalidInput: The row does not fit its table, or its id is taken.
         """
+        table, columns = self._table(entity_set), columns or {}
         with self._writing(APPLICATION_USER) as records:
-            return records.create(self._table(entity_set), None, columns or {}).id
+            key = columns.get(table.primary_key) if keep else None
+            held = records.find(table, _guid(key)) if isinstance(key, str) else None
+            return (held or records.create(table, None, columns)).id
 
     def edit(self, entity_set: str, row_id: str, columns: Mapping[str, Any]) -> str:
         """Change a row as a person would who has it open at the same time.
