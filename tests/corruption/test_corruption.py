@@ -18,6 +18,7 @@ from writeahead.model import AbandonedPlan, Event, JournalEntry, PlannedWritebac
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.sweep import State, find_sessions, sweep
+from writeahead.testing import TracingStore
 from writeahead.unblocking import unblock_session
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
@@ -210,7 +211,7 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
     before, requests = objects(store), list(remote.requests)
     means = {"store": store, "adapter": RemoteAdapter(remote), "clock": Ahead(1)}
     with pytest.raises(
-        CorruptArtifact, match=r"planned-writeback\.json: missing, and the session has a journal"
+        CorruptArtifact, match=r"^s1/planned-writeback\.json: missing, and the session has a journal"
     ):
         resume_session("s1", **means)
     with pytest.raises(CorruptArtifact, match="missing"):
@@ -239,6 +240,27 @@ def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
     report = write_back(asked, clock=Ahead(1), **means)
     assert report.status is (RunStatus.NO_RESUME_NEEDED if left == "final" else RunStatus.BLOCKED)
     assert remote.requests == requests
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lists"), [(["mail"], 1), (["lookup", "mail"], 1), (["create", "update", "upsert"], 0)]
+)
+def test_a_run_looks_for_its_past_just_where_a_second_effect_would_do_harm(kinds, lists):
+    inner, remote = MemoryStore(), Remote()
+    asked = operations(*kinds)
+    means = {"adapter": RemoteAdapter(remote), "session_id": "s1"}
+    store = TracingStore(inner)
+    write_back(asked, store=store, clock=Ahead(0), **means)
+    assert store.count()["list"] == lists
+    for info in list(inner.list("s1/")):
+        if info.key != FINAL:
+            inner.delete(info.key)
+    requests = list(remote.requests)
+    report = write_back(asked, store=inner, clock=Ahead(1), **means)
+    if lists:
+        assert (report.status, remote.requests) == (RunStatus.NO_RESUME_NEEDED, requests)
+    else:
+        assert remote.requests == requests * 2
 
 
 @pytest.mark.parametrize("marker", [True, False])

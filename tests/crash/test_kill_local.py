@@ -12,7 +12,7 @@ from five_kinds import FiveKinds, serve
 from witness import Folder, Witness
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
-# The pairs at system calls take ten minutes: in parts, they can be shared out among processes.
+# The pairs at system calls take twenty minutes: in parts, they can be shared out among processes.
 PARTS = 4
 
 

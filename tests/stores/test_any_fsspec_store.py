@@ -152,7 +152,7 @@ def test_what_we_have_ourselves_is_not_taken_from_fsspec(scheme, instead):
         ("fsspec+://a", "knows no ''"),
         ("fsspec+ownmemory://a?x=1", "unknown option"),
         ("fsspec+ownmemory://key:secret@a", "credentials"),
-        ("fsspec+ownmemory://a/../b", "prefix"),
+        ("fsspec+ownmemory://a/../b", r"^store fsspec\+ownmemory://a/\.\.\.: the prefix"),
     ],
 )
 def test_urls_that_are_refused(url, says):
@@ -173,12 +173,12 @@ def test_one_that_proves_itself_is_used(monkeypatch):
     store.put("s/other", b"1", if_absent=True)
 
 
-@pytest.mark.parametrize("path", ["a/b", "a/b/"])
+@pytest.mark.parametrize("path", ["a/X/b/X", "a/X/b/X/"])
 def test_a_slash_at_the_end_is_no_other_place(path):
     store = open_store(f"fsspec+ownmemory://{path}")
-    assert store.name == "fsspec+ownmemory://a/b"
+    assert store.name == "fsspec+ownmemory://a/X/b/X"
     store.put("s/k", b"1")
-    assert [name.removeprefix("ownmemory://").lstrip("/") for name in OwnMemory.store] == ["a/b/s/k"]
+    assert [name.removeprefix("ownmemory://").lstrip("/") for name in OwnMemory.store] == ["a/X/b/X/s/k"]
 
 
 def test_a_bucket_alone_is_a_place():

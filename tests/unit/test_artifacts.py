@@ -63,7 +63,7 @@ BAD = b'{"name": "cut'
         (BAD, None, PLANNED),
         (BAD, BAD, PLANNED),
         (None, BAD, FINAL),
-        (None, None, "planned-writeback.json nor writeback.json"),
+        (None, None, "session s1: neither planned-writeback.json nor writeback.json"),
     ],
 )
 def test_planned_then_final_in_each_combination(store, planned, final, expected):

@@ -104,7 +104,7 @@ def test_planning_stops_when_it_is_told_to(world, wait):
     report = world.run("create")
     # Not blocked: nothing is to be mended. There is nothing to resume either.
     assert (report.status, report.operations) == (RunStatus.RESUME_NEEDED, ())
-    assert "nothing was written" in report.error
+    assert report.error == ("stopped by a signal or by the caller while it was planning; nothing was written")
     step = next_step("s1", report.status, planned=bool(report.operations))
     assert step == "run it again; nothing was written"
     assert world.names() == []

@@ -223,7 +223,7 @@ def test_only_a_blocked_session_can_be_unblocked(world):
 
 
 def test_who_is_not_there_can_not_be_unblocked(world):
-    with pytest.raises(ResumeError, match="neither planned-writeback"):
+    with pytest.raises(ResumeError, match="session nosuch: neither planned-writeback"):
         unblock_session("nosuch", store=world.store, reason="?", clock=world.clock)
     world.store.put(".open/s1", b"")
     with pytest.raises(ResumeError, match="neither"):
@@ -349,7 +349,9 @@ def test_a_dry_run_emits_nothing_and_plans_the_same(world):
 
 
 def test_nothing_to_resume_from_names_both_artifacts(world):
-    with pytest.raises(ResumeError, match=r"planned-writeback\.json nor writeback\.json"):
+    with pytest.raises(
+        ResumeError, match=r"session nobody: neither planned-writeback\.json nor writeback\.json"
+    ):
         world.resume("nobody")
 
 
