@@ -287,6 +287,9 @@ class Actor:
         self.at = ""
         self.wakes_at = 0.0
         self.history = hash(name)
+        self.clock = SteppedClock(world.time, skew, self._sleep)
+        # Seconds that its wall clock is still to leap by, at a moment of the world's choice.
+        self.leap = world.scenario.leaps.get(name, 0.0)
         self.report: RunReport | None = None
         self.error: BaseException | None = None
         self.is_over = False
@@ -300,7 +303,7 @@ class Actor:
         tools = Tools(
             SteppingStore(world.store, self),
             SteppingAdapter(world.remote, self.hold, world.time),
-            SteppedClock(world.time, skew, self._sleep),
+            self.clock,
         )
         self._thread = threading.Thread(target=self._run, args=(run, tools), name=name, daemon=True)
         self._thread.start()
@@ -349,6 +352,12 @@ class Actor:
         self._go.release()
         self._stands.acquire()
 
+    def set_clock(self) -> None:
+        """Let its wall clock leap, as if somebody had set it."""
+        self.history = hash((self.history, "leap"))
+        self.clock.skew += self.leap
+        self.leap = 0.0
+
     def kill(self) -> None:
         if not self.is_over:
             self._is_killed = True
@@ -370,6 +379,7 @@ class Scenario:
         jumps: How often time may jump past a lease.
         pauses_in_send: Time may pass while a lookup request is between the lease check and the wire.
         skews: By actor, how wrong its wall clock is.
+        leaps: By actor, how far its wall clock leaps, once, at any moment.
         ignores_if_absent: A broken store.
     """
 
@@ -381,6 +391,7 @@ class Scenario:
     jumps: int = 1
     pauses_in_send: bool = False
     skews: Mapping[str, float] = field(default_factory=dict)
+    leaps: Mapping[str, float] = field(default_factory=dict)
     ignores_if_absent: bool = False
     _prepared: list[tuple[TimedStore, Remote, float]] = field(default_factory=list)
 
@@ -430,6 +441,7 @@ class World:
             # Never to be chosen again is as good as dead, and is among the schedules already. Only a lookup
             # that stands before its request holds time back: it must be able to die there.
             found += [("crash", actor.name) for actor in alive if self._is_sending_lookup(actor)]
+        found += [("leap", actor.name) for actor in alive if actor.leap]
         found += [("land", str(index)) for index in range(len(self.remote.late))]
         return found + self._times(alive)
 
@@ -464,6 +476,8 @@ class World:
         elif what == "crash":
             self.crashes -= 1
             self.actors[more[0]].kill()
+        elif what == "leap":
+            self.actors[more[0]].set_clock()
         elif what == "land":
             self.remote.land(int(more[0]))
         elif what == "jump":
@@ -516,7 +530,9 @@ class World:
         while remote.late:
             remote.land()
         store = self.store.copy(time)
-        recover(store, remote, time)
+        # What a clock that was ahead has dated is in an honest one's future: that costs time, nothing else.
+        ahead = max([0.0, *self.scenario.skews.values(), *self.scenario.leaps.values()])
+        recover(store, remote, time, ahead)
 
     def end(self) -> None:
         for actor in self.actors.values():
@@ -554,13 +570,13 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
             require(newest.get("block_reason") is not None and newest.get("error"), "SILENT_BLOCK")
 
 
-def recover(store: TimedStore, remote: Remote, time: Time) -> None:
+def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -> None:
     """Bring a session to its end, with sound requests and a person who looks before deciding."""
     tools = Tools(store, SteppingAdapter(remote, lambda _: "ok", time), SteppedClock(time))
     if f"{SESSION}/planned-writeback.json" not in store.content:
         return
     for _ in range(4):
-        time.seconds += PAST_LEASE + LIFETIME + POLICY.clock_skew
+        time.seconds += PAST_LEASE + LIFETIME + POLICY.clock_skew + ahead
         report = resume(tools)
         check_promises(store.content, remote)
         if report.status in ("completed", "no_resume_needed"):

@@ -179,6 +179,25 @@ def test_a_clock_that_is_off_by_no_more_than_the_allowance_doubles_no_lookup(ske
     print(explore(two_resumes("post", skews={"B": skew})))
 
 
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("leap", [3600.0, -3600.0][:DEPTH])
+def test_a_clock_that_leaps_by_an_hour_doubles_no_unprovable_operation(leap):
+    leaps = {"A": leap, "B": leap} if DEPTH > 1 else {"B": leap}
+    print(explore(two_resumes("mail", leaps=leaps)))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("leap", [POLICY.clock_skew, -POLICY.clock_skew][:DEPTH])
+def test_a_clock_that_leaps_within_the_allowance_doubles_no_lookup(leap):
+    print(explore(two_resumes("post", leaps={"B": leap})))
+
+
+def test_a_clock_that_leaps_by_an_hour_can_double_a_lookup_and_nothing_else():
+    """What docs/protocol.md says is assumed of clocks."""
+    with pytest.raises(Violation, match="DOUBLED: 1-post"):
+        explore(two_resumes("post", leaps={"B": 3600.0}, faults=1))
+
+
 # -- planted bugs --------------------------------------------------------------------------------------------
 
 

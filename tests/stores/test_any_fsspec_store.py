@@ -213,6 +213,24 @@ def test_each_failure_is_told_in_our_words(monkeypatch, raised, kind, said):
     assert "planted-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("gone", [FileNotFoundError, IsADirectoryError])
+def test_what_is_taken_and_gone_each_time_is_told(monkeypatch, gone):
+    store = open_store("fsspec+ownmemory://a/b")
+    store.put("s/other", b"")  # proves the store
+
+    def refuse(kind):
+        def refusing(*_args, **_more):
+            raise kind
+
+        return refusing
+
+    monkeypatch.setattr(OwnMemory, "pipe_file", refuse(FileExistsError))
+    monkeypatch.setattr(OwnMemory, "cat_file", refuse(gone))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(Unavailable, match="others keep creating and deleting it"):
+        store.put("s/k", b"1", if_absent=True)
+
+
 @pytest.mark.parametrize("name", ["LastModified", "last_modified", "mtime", "created"])
 @pytest.mark.parametrize("size", [0, 7, None])
 def test_what_is_known_of_an_object(monkeypatch, name, size):

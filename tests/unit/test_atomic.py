@@ -143,7 +143,10 @@ def test_a_person_assumes_the_same_of_all_its_operations_or_nothing():
     world = World(Meets.REJECTED)
     world.run(*KINDS)
     for assume in ({"1-create": True}, {"1-create": True, "2-update": True, "3-upsert": False}):
-        with pytest.raises(InvalidInput, match="^it is one transaction: assume the same of each of its operations, or nothing$"):
+        with pytest.raises(
+            InvalidInput,
+            match=r"^it is one transaction: assume the same of each of its operations, or nothing$",
+        ):
             unblock_session("s", store=world.store, reason="looked", assume=assume, clock=world.clock)
     everything = dict.fromkeys(IDS, True)
     unblock_session("s", store=world.store, reason="looked", assume=everything, clock=world.clock)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, model_validator
 from remotes import Meets
 from worlds import World
 from writeahead import RunPolicy
-from writeahead.artifacts import decode, encode, encode_model
+from writeahead.artifacts import decode, digest_of, encode, encode_model
 from writeahead.errors import CorruptArtifact, Unavailable
 from writeahead.model import BlockReason, JournalEntry, PlannedWriteback, RunStatus, Writeback
 
@@ -264,6 +264,10 @@ def test_what_is_wrong_with_an_artifact_is_said_with_its_key(world):
         decode(encode_model(plan.model_copy(update={"lease_seconds": -7.0})), PlannedWriteback, key=key)
     with pytest.raises(CorruptArtifact, match=f"{key}: not a writeahead/planned-writeback artifact"):
         decode(encode({"a": 1}), PlannedWriteback, key=key)
+    older = {**world.json(key), "version": 0}
+    older["checksum"] = digest_of({name: value for name, value in older.items() if name != "checksum"})
+    with pytest.raises(CorruptArtifact, match=f"{key}: its format version is none that there ever was"):
+        decode(encode(older), PlannedWriteback, key=key)
 
 
 def test_a_final_whose_operations_are_not_the_plan_s_says_so(world):
