@@ -66,7 +66,10 @@ def test_two_plug_ins_for_one_scheme_are_refused(install):
 
 def test_a_plug_in_that_can_t_be_loaded_is_named(install):
     install("plug_f", "plug", "import not_there_at_all")
-    with pytest.raises(InvalidInput, match=r"plug_f:open_it can't be loaded \(ModuleNotFoundError\)"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"^store plug://\.\.\.: its plug-in plug_f:open_it can't be loaded \(ModuleNotFoundError\)",
+    ):
         open_store("plug://host/path?x=1")
 
 

@@ -31,7 +31,9 @@ def test_the_parts_of_a_url():
 )
 def test_the_scheme_of_a_url(url, scheme):
     if scheme is ValueError:
-        with pytest.raises(ValueError, match=r"write ab:// for a URL, or \./ab: for a folder"):
+        with pytest.raises(
+            ValueError, match=r"^store 'ab:'\.\.\.: write ab:// for a URL, or \./ab: for a folder"
+        ):
             scheme_of(url)
     else:
         assert scheme_of(url) == scheme
@@ -72,6 +74,13 @@ def test_what_no_store_can_be_opened_from(url, said):
     with pytest.raises(InvalidInput) as caught:
         open_store(url)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("client", ["s3fs", "obstore"])
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_prefix_is_the_path_without_its_outer_slashes(client, end):
+    store = open_store(f"s3://bucket/X/pX{end}?client={client}")
+    assert store.name == "s3://bucket/X/pX"
 
 
 def test_a_plain_path_is_a_folder(tmp_path, monkeypatch):
