@@ -104,7 +104,7 @@ def peers(session: nox.Session) -> None:
         # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
-    peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/dataverse").glob("*_contract.py")]
+    peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/adapters/dataverse").glob("*_contract.py")]
     files = session.posargs or sorted(map(str, peers))
     environ = {"WRITEAHEAD_CAP": str(cap), "WRITEAHEAD_TESTS": "full"}
     session.run("pytest", "-ra", *files, env=environ)

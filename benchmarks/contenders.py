@@ -1,8 +1,8 @@
 """The contenders of session.py, one in each process: `python contenders.py NAME FOLDER URL`.
 
-Each line on standard input is a session id: the contender runs that session and prints the seconds it took.
-A session is three operations, each one POST. What a contender sets up once (connection, schema, a first
-session) is not in those seconds.
+Each line on standard input is a session id: the contender runs that session and prints the seconds
+it took. A session is three operations, each one POST. What a contender sets up once (connection,
+schema, a first session) is not in those seconds.
 """
 
 import sqlite3

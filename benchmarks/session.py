@@ -2,12 +2,13 @@
 
     python benchmarks/session.py [--rounds N] [--json FILE] [--folder FOLDER]
 
-Every contender has a process and a folder of its own, posts the same three payloads to the same loopback
-server with the same client, and runs one session in each round, in turn: what else the machine does hits
-all of them alike. So the ratios count, and the milliseconds are this machine's.
+Every contender has a process and a folder of its own, posts the same three payloads to the same
+loopback server with the same client, and runs one session in each round, in turn: what else the
+machine does hits all of them alike. So the ratios count, and the milliseconds are this machine's.
 
 - writeahead: `write_back` on a local store, journal "every" and "batched".
-- bare: the lower bound of each. The same files, bytes, syncs and requests, by system calls and the client.
+- bare: the lower bound of each. The same files, bytes, syncs and requests, by system calls and the
+  client.
 - DBOS: a workflow of three steps; its system database is SQLite, set up as DBOS does by default.
 - LangGraph: a graph of three nodes with the SQLite checkpointer, durability "sync".
 
@@ -127,7 +128,8 @@ def sync_calls(name: str, folder: Path, url: str) -> float | None:
         contender.close()
         if contender.problem:
             return None
-        # A call that another thread's call interrupts is on two lines; only the first has a bracket after it.
+        # A call that another thread's call interrupts is on two lines; only the first has a bracket
+        # after it.
         calls = tuple(f"{call}(" for call in SYNC_CALLS.split(","))
         counts.append(sum(any(call in line for call in calls) for line in trace.read_text().splitlines()))
     return (counts[1] - counts[0]) / COUNTED

@@ -2,9 +2,10 @@
 
     python benchmarks/startup.py [--rounds N] [--json FILE]
 
-Each process is started once in each round, in turn, so that what else the machine does hits all alike.
-Python's own start is included; an import is the difference from a process that imports pydantic and makes one
-model. The aims are for wall time; CPU time stands beside it, because other work on the machine hits it less.
+Each process is started once in each round, in turn, so that what else the machine does hits all
+alike. Python's own start is included; an import is the difference from a process that imports
+pydantic and makes one model. The aims are for wall time; CPU time stands beside it, because other
+work on the machine hits it less.
 """
 
 import argparse
@@ -56,7 +57,8 @@ def measure(rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Return what each round took, by process; a process that fails is left out."""
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as cache:
-        # A checkout's modules may never have been compiled, as an installed package's are. Here all are.
+        # A checkout's modules may never have been compiled, as an installed package's are. Here all
+        # are.
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         env["PYTHONPYCACHEPREFIX"] = cache
         for name, command in PROCESSES.items():

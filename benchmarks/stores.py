@@ -2,9 +2,10 @@
 
     python benchmarks/stores.py [--rounds N] [--size BYTES]
 
-The server is moto's, in a process of its own, so that its CPU is not counted. The clients take turns, in
-small groups, so that whatever else the machine does meets all of them. Ratios to boto3 are what carries over
-to other machines; the milliseconds are this one's. Requests are counted in a second pass, through a proxy.
+The server is moto's, in a process of its own, so that its CPU is not counted. The clients take
+turns, in small groups, so that whatever else the machine does meets all of them. Ratios to boto3
+are what carries over to other machines; the milliseconds are this one's. Requests are counted in a
+second pass, through a proxy.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import boto3
 from botocore.config import Config
@@ -23,8 +24,8 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.table import Table
 
-from s3_proxy import S3Proxy
-from s3_server import RawBucket, running_server
+from tests.support.s3_proxy import S3Proxy
+from tests.support.s3_server import RawBucket, running_server
 from writeahead.errors import AlreadyExists
 from writeahead.stores.registry import open_store
 

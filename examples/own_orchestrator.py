@@ -1,7 +1,8 @@
 """Your own orchestrator with your own models: the three artifact functions, and nothing else of writeahead.
 
-They keep two promises for you: the plan is durable before the first request, and the final artifact is
-there only when you say that all is done. Sending, retrying and recognizing what was sent stay yours.
+They keep two promises for you: the plan is durable before the first request, and the final artifact
+is there only when you say that all is done. Sending, retrying and recognizing what was sent stay
+yours.
 
 python examples/own_orchestrator.py
 """

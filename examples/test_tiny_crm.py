@@ -17,7 +17,7 @@ from writeahead import Adapter, Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.http import applied_despite, retry_after_seconds
 from writeahead.errors import Applied, PermanentError, TransientError
 from writeahead.model import KeyedOperation
-from writeahead.retry import Clock
+from writeahead.protocol.retry import Clock
 from writeahead.testing import AdapterContract, RemoteRow
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from counts import print_counts
-from s3_proxy import S3Proxy
-from s3_server import RawBucket, running_server
+from tests.support.counts import print_counts
+from tests.support.s3_proxy import S3Proxy
+from tests.support.s3_server import RawBucket, running_server
 from writeahead.testing import summary
 
 
@@ -21,7 +21,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
     print_counts(terminalreporter)
 
 
-# Who starts the tests in the background has SIGINT ignored, and so would the processes that they start.
+# Who starts the tests in the background has SIGINT ignored, and so would the processes that they
+# start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,7 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _no_waits_of_other_tests() -> Iterator[None]:
     """Forget what Dataverse environments asked for: the port of one may be that of the next test's."""
     yield
-    protection = sys.modules.get("writeahead.adapters.dataverse.protection")
+    protection = sys.modules.get("writeahead.adapters.dataverse.webapi.protection")
     if protection is not None:
         protection._known.clear()
 

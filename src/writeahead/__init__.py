@@ -1,7 +1,7 @@
 """A write-ahead log for side effects on systems you don't own.
 
-Three ways in, each usable without the next: the store alone (`open_store`); your own orchestrator and
-pydantic models with the three artifact functions; everything (`write_back`, `resume_session`).
+Three ways in, each usable without the next: the store alone (`open_store`); your own orchestrator
+and pydantic models with the three artifact functions; everything (`write_back`, `resume_session`).
 Errors are in `writeahead.errors`, the values in `writeahead.model`.
 """
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from writeahead.adapters.base import Adapter, emits
-    from writeahead.artifacts import (
+    from writeahead.errors import ResumeError, WriteaheadError
+    from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
+    from writeahead.protocol.artifacts import (
         ReplayArtifact,
         load_replay_artifact,
         write_planned_writeback_artifact,
         write_writeback_artifact,
     )
-    from writeahead.errors import ResumeError, WriteaheadError
-    from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
-    from writeahead.runner import resume_session, write_back
+    from writeahead.protocol.runner import resume_session, write_back
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
 
@@ -42,26 +42,26 @@ __all__ = [
     "write_writeback_artifact",
 ]
 
-# Loaded at first use (PEP 562): `writeahead --version` and a program that only needs a store should not
-# wait for pydantic. A test holds this table to the imports above.
+# Loaded at first use (PEP 562): `writeahead --version` and a program that only needs a store should
+# not wait for pydantic. A test holds this table to the imports above.
 _HOMES = {
     "Adapter": "adapters.base",
     "ArtifactStore": "stores.base",
     "Operation": "model",
     "PlannedOperation": "model",
     "Receipt": "model",
-    "ReplayArtifact": "artifacts",
+    "ReplayArtifact": "protocol.artifacts",
     "ResumeError": "errors",
     "RunPolicy": "model",
     "RunReport": "model",
     "WriteaheadError": "errors",
     "emits": "adapters.base",
-    "load_replay_artifact": "artifacts",
+    "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
-    "resume_session": "runner",
-    "write_back": "runner",
-    "write_planned_writeback_artifact": "artifacts",
-    "write_writeback_artifact": "artifacts",
+    "resume_session": "protocol.runner",
+    "write_back": "protocol.runner",
+    "write_planned_writeback_artifact": "protocol.artifacts",
+    "write_writeback_artifact": "protocol.artifacts",
 }
 
 

@@ -1,8 +1,8 @@
 """Validating with pydantic, without anything of what was validated in the error.
 
-A `pydantic.ValidationError` holds its input, and an exception that is raised while it is handled holds it as
-``__context__``, even with ``from None``. Reporters of errors follow that. So here it ends, and what is wrong
-comes back as a value.
+A `pydantic.ValidationError` holds its input, and an exception that is raised while it is handled
+holds it as ``__context__``, even with ``from None``. Reporters of errors follow that. So here it
+ends, and what is wrong comes back as a value.
 """
 
 from collections.abc import Callable

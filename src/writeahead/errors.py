@@ -67,7 +67,8 @@ class StoreError(WriteaheadError):
 
     Args:
         store: The store's name for itself, without credentials.
-        operation: The verb that failed: ``put``, ``get``, ``head``, ``list``, ``delete`` or ``check``.
+        operation: The verb that failed: ``put``, ``get``, ``head``, ``list``, ``delete`` or
+            ``check``.
         key: The key or prefix that it was about.
         detail: What went wrong, in one line, without secrets.
     """
@@ -136,7 +137,8 @@ class NotReady(WriteaheadError):
     """An adapter can't write, and found out before any side effect.
 
     Args:
-        *problems: One line for each gap; all of them at once, so that one round of mending is enough.
+        *problems: One line for each gap; all of them at once, so that one round of mending is
+        enough.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -165,8 +167,8 @@ def _bounded(seconds: float) -> float:
 class AdapterError(WriteaheadError):
     """What a remote said to one request. Messages must hold no host, query, token or payload.
 
-    Raise one of the three below, or a class of your own below one: this one by itself tells nothing of what
-    took effect, and counts as an unknown outcome.
+    Raise one of the three below, or a class of your own below one: this one by itself tells nothing
+    of what took effect, and counts as an unknown outcome.
     """
 
 
@@ -176,8 +178,8 @@ class TransientError(AdapterError):
     Args:
         message: What happened, in one line.
         applied: Whether the request may have taken effect.
-        retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier. More than
-            30 days are taken for 30 days.
+        retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier.
+            More than 30 days are taken for 30 days.
     """
 
     def __init__(

@@ -64,11 +64,13 @@ class _Frozen(BaseModel):
 class ReplayClass(StrEnum):
     """How a replay of an operation is proved harmless.
 
-    - ``CREATE_WITH_KEY``: the remote refuses a second create of our key; "exists" with our mark = applied.
+    - ``CREATE_WITH_KEY``: the remote refuses a second create of our key; "exists" with our mark =
+      applied.
     - ``UPSERT``: same key, same content: sending again converges.
     - ``CONDITIONAL_UPDATE``: guarded by the baseline version; a mismatch is read back and settled.
     - ``LOOKUP``: the remote can be searched by our key, once no earlier request can still land.
-    - ``UNPROVABLE``: none of these; it is never sent twice, and a person decides an unknown outcome.
+    - ``UNPROVABLE``: none of these; it is never sent twice, and a person decides an unknown
+      outcome.
     """
 
     CREATE_WITH_KEY = "create_with_key"
@@ -142,7 +144,8 @@ class PlannedOperation(_Frozen):
         kind: Which of the adapter's verbs emits it.
         key: The idempotency key, a UUID made from the session id and the operation id.
         payload: What will be issued, exactly.
-        precondition: What must still hold at the remote, e.g. the baseline version; None if nothing must.
+        precondition: What must still hold at the remote, e.g. the baseline version; None if nothing
+            must.
         replay: How a replay is proved harmless.
         warnings: What planning found odd and went on with; for people.
     """
@@ -164,8 +167,8 @@ class Receipt(_Frozen):
     Attributes:
         remote_id: The remote's id of the row or message.
         remote_version: Its version after the write, e.g. an ETag.
-        outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found out by
-            asking the remote; ``assumed`` by a person's decision.
+        outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found
+            out by asking the remote; ``assumed`` by a person's decision.
         confirmed_at: When the runner got the receipt.
         attempts: Requests that this run made for it, the last one included.
     """
@@ -195,7 +198,8 @@ class PlannedWriteback(_Artifact):
         created_at: When, by the owner's clock.
         owner: Random id of the run that owns attempt 1.
         lease_seconds: How long an owner may stay silent before another may take over.
-        request_digest: sha256 of the operations as they were asked for, to tell a repeat from a conflict.
+        request_digest: sha256 of the operations as they were asked for, to tell a repeat from a
+            conflict.
         digest: sha256 of ``operations``.
         operations: What will be issued, in this order.
         atomic: They are issued as one transaction: all of them take effect, or none.
@@ -275,7 +279,8 @@ class Writeback(_Artifact):
 
     Attributes:
         adapter: The adapter that carried the plan out.
-        plan_digest: The plan's ``digest``, and the sha256 of the operations here without their receipts.
+        plan_digest: The plan's ``digest``, and the sha256 of the operations here without their
+            receipts.
         completed_at: When, by the last owner's clock.
         operations: Every planned operation with its receipt.
     """
@@ -293,11 +298,13 @@ class RunPolicy(_Frozen):
         attempts: Requests for one operation, the first one included.
         wait_initial: Wait before the second attempt; each further wait is twice the one before.
         wait_max: The longest of these waits. A remote's Retry-After is a floor under each of them.
-        run_limit: The longest that all operations together may take; a wait that does not fit parks the run.
+        run_limit: The longest that all operations together may take; a wait that does not fit parks
+            the run.
         lease: How long this run may stay silent before another may take its session over.
-        journal: ``every``: an entry after each confirmed operation. ``batched``: receipts wait for the next
-            entry; fewer requests, the same guarantee for provable operations.
-        clock_skew: How far two machines' clocks may be apart; added before a lease is held to be over.
+        journal: ``every``: an entry after each confirmed operation. ``batched``: receipts wait for
+            the next entry; fewer requests, the same guarantee for provable operations.
+        clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
+            over.
     """
 
     attempts: int = Field(default=4, ge=1)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from crm import serving
 
+from tests.support.crm import serving
 from writeahead.cli import main
 
-ADAPTER = "crm:CrmAdapter"
+ADAPTER = "tests.support.crm:CrmAdapter"
 
 
 @dataclass
@@ -78,7 +78,7 @@ def folder(tmp_path, monkeypatch, settings):
     monkeypatch.chdir(tmp_path)
     for name in ("STORE", "ADAPTER", "CONFIG", "DEBUG"):
         monkeypatch.delenv(f"WRITEAHEAD_{name}", raising=False)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     (tmp_path / "writeahead.toml").write_text(settings)
     return tmp_path
 

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remotes import Meets, Remote, RemoteAdapter, operations
-from witness import POLICY, Ahead
+from tests.support.invariants import POLICY, Ahead
+from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, ResumeError, WriteaheadError
 from writeahead.model import AbandonedPlan, Event, JournalEntry, PlannedWriteback, RunStatus, Writeback
+from writeahead.protocol.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
+from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
-from writeahead.sweep import State, find_sessions, sweep
 from writeahead.testing import TracingStore
-from writeahead.unblocking import unblock_session
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 PLAN, ENTRY, FINAL = "s1/planned-writeback.json", "s1/journal/000001.json", "s1/writeback.json"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
-class Forker:
-    """Runs jobs in children of a warmed-up process; see ``forker.py``."""
+class ForkServer:
+    """Runs jobs in children of a warmed-up process; see ``fork_server.py``."""
 
     def __init__(self, process, log: Path) -> None:
         self._process, self._log = process, log
@@ -31,26 +31,26 @@ class Forker:
 
 
 def _forker(folder, *more):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, HERE / "forker.py", *more],
+        [sys.executable, "-m", "tests.support.fork_server", *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
     ) as process:
-        yield Forker(process, folder / "steps")
+        yield ForkServer(process, folder / "steps")
         process.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def forker(tmp_path_factory):
-    yield from _forker(tmp_path_factory.mktemp("forker"))
+def fork_server(tmp_path_factory):
+    yield from _forker(tmp_path_factory.mktemp("fork_server"))
 
 
 @pytest.fixture(scope="module")
-def s3_forker(tmp_path_factory, s3_server):
-    yield from _forker(tmp_path_factory.mktemp("forker"), "s3")
+def s3_fork_server(tmp_path_factory, s3_server):
+    yield from _forker(tmp_path_factory.mktemp("fork_server"), "s3")
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import shutil
 from collections import Counter
 
 import pytest
-from kills import KILLED, judge, kill_at_each_system_call, kill_pairs_at_system_calls, whole_run
 
-from five_kinds import FiveKinds, serve
-from witness import Folder, Witness
+from tests.support.invariants import Folder, Invariants
+from tests.support.kills import KILLED, judge, kill_at_each_system_call, kill_pairs_at_system_calls, whole_run
+from tests.support.reference_remote import ReferenceAdapter, serve
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 # The pairs at system calls take twenty minutes: in parts, they can be shared out among processes.
@@ -17,22 +17,22 @@ PARTS = 4
 
 
 @pytest.fixture
-def stage(forker):
+def stage(fork_server):
     with serve() as remote:
-        adapter = FiveKinds(remote.url)
-        yield forker, remote, adapter
+        adapter = ReferenceAdapter(remote.url)
+        yield fork_server, remote, adapter
         adapter.close()
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("journal", ["every", "batched"])
 def test_a_run_killed_at_each_step(stage, tmp_path, journal):
-    forker, remote, adapter = stage
-    steps = whole_run(forker, remote, Folder(tmp_path / "whole"), journal=journal)
+    fork_server, remote, adapter = stage
+    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), journal=journal)
     outcomes = Counter()
     for deadly, step in enumerate(steps, start=1):
         place = Folder(tmp_path / str(deadly))
-        end, passed = forker("run", place.url, remote, deadly, journal=journal)
+        end, passed = fork_server("run", place.url, remote, deadly, journal=journal)
         assert (end, passed) == (KILLED, steps[:deadly])
         outcomes[judge(place, remote, adapter, 1, step)] += 1
     print(f"{len(steps)} kills: {dict(outcomes)}")
@@ -44,15 +44,15 @@ def test_a_run_killed_at_each_step(stage, tmp_path, journal):
 def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(
     stage, tmp_path, full, chance, journal
 ):
-    forker, remote, adapter = stage
-    steps = whole_run(forker, remote, Folder(tmp_path / "whole"), journal=journal)
+    fork_server, remote, adapter = stage
+    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), journal=journal)
     offset = chance.randrange(9)
     kills, outcomes = 0, Counter()
     for first, step in enumerate(steps, start=1):
         if not full and first % 9 != offset:
             continue
         start = Folder(tmp_path / f"{first}")
-        forker("run", start.url, remote, first, journal=journal)
+        fork_server("run", start.url, remote, first, journal=journal)
         state = remote.state()
         if not (start.path / "s1" / "planned-writeback.json").exists():
             remote.forget()
@@ -63,9 +63,9 @@ def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(
             place = Folder(tmp_path / f"{first}-{second}")
             place.copy(start)
             remote.restore(state)
-            witness = Witness(place, remote)
+            witness = Invariants(place, remote)
             witness.look()
-            end, passed = forker("resume", place.url, remote, second, hours=1, journal=journal)
+            end, passed = fork_server("resume", place.url, remote, second, hours=1, journal=journal)
             if end != KILLED:
                 assert end == 0, passed
                 judge(place, remote, adapter, 2, step, witness)

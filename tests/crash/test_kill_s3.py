@@ -6,33 +6,33 @@ import shutil
 from collections import Counter
 
 import pytest
-from kills import KILLED, judge, kill_at_each_system_call, whole_run
 
-from five_kinds import FiveKinds, serve
-from s3_server import RawBucket
-from witness import Bucket, Witness
+from tests.support.invariants import Bucket, Invariants
+from tests.support.kills import KILLED, judge, kill_at_each_system_call, whole_run
+from tests.support.reference_remote import ReferenceAdapter, serve
+from tests.support.s3_server import RawBucket
 
 # The pairs take an hour: in parts, they can be shared out among processes.
 PARTS = 16 if os.environ.get("WRITEAHEAD_TESTS") == "full" else 1
 
 
 @pytest.fixture
-def stage(s3_forker, s3_server):
+def stage(s3_fork_server, s3_server):
     def new_bucket():
         raw = RawBucket(s3_server, f"bucket-{secrets.token_hex(6)}")
         raw.create()
         return Bucket(raw)
 
     with serve() as remote:
-        adapter = FiveKinds(remote.url)
-        yield s3_forker, remote, adapter, new_bucket
+        adapter = ReferenceAdapter(remote.url)
+        yield s3_fork_server, remote, adapter, new_bucket
         adapter.close()
 
 
 @pytest.mark.timeout(3000)
 def test_a_run_killed_at_each_step(stage, full, chance):
-    forker, remote, adapter, new_bucket = stage
-    steps = whole_run(forker, remote, new_bucket())
+    fork_server, remote, adapter, new_bucket = stage
+    steps = whole_run(fork_server, remote, new_bucket())
     assert sum(step == "before send PUT" for step in steps) >= 8
     outcomes = Counter()
     offset = chance.randrange(9)
@@ -40,7 +40,7 @@ def test_a_run_killed_at_each_step(stage, full, chance):
         if not full and deadly % 9 != offset:
             continue
         place = new_bucket()
-        end, _ = forker("run", place.url, remote, deadly)
+        end, _ = fork_server("run", place.url, remote, deadly)
         assert end == KILLED, step
         outcomes[judge(place, remote, adapter, 1, step)] += 1
     print(f"{outcomes.total()} kills of {len(steps)}: {dict(outcomes)}")
@@ -50,15 +50,15 @@ def test_a_run_killed_at_each_step(stage, full, chance):
 @pytest.mark.timeout(6000)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, full, part, chance):
-    forker, remote, adapter, new_bucket = stage
-    steps = whole_run(forker, remote, new_bucket())
+    fork_server, remote, adapter, new_bucket = stage
+    steps = whole_run(fork_server, remote, new_bucket())
     outcomes = Counter()
     firsts = (
         range(1 + part, len(steps) + 1, PARTS) if full else sorted(chance.sample(range(9, len(steps)), 3))
     )
     for first in firsts:
         start = new_bucket()
-        forker("run", start.url, remote, first)
+        fork_server("run", start.url, remote, first)
         state = remote.state()
         if "s1/planned-writeback.json" not in start.objects():
             remote.forget()
@@ -69,9 +69,9 @@ def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, ful
             place = new_bucket()
             place.copy(start)
             remote.restore(state)
-            witness = Witness(place, remote)
+            witness = Invariants(place, remote)
             witness.look()
-            end, passed = forker("resume", place.url, remote, second, hours=1)
+            end, passed = fork_server("resume", place.url, remote, second, hours=1)
             where = f"{steps[first - 1]}, then {passed[-1]}"
             outcome = judge(place, remote, adapter, 2, where, witness)
             if end != KILLED:
@@ -88,7 +88,7 @@ def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, ful
 @pytest.mark.parametrize("verb", ["run", "resume"])
 def test_killed_at_each_system_call(stage, tmp_path, full, verb):
     """In each thread: one sends to S3, one to the remote. What it does to the disk changes nothing."""
-    forker, remote, adapter, new_bucket = stage
+    fork_server, remote, adapter, new_bucket = stage
     log, network = tmp_path / "strace", "connect|sendto|recvfrom"
-    calls = kill_at_each_system_call((forker, remote, adapter), new_bucket, log, full, verb, network)
+    calls = kill_at_each_system_call((fork_server, remote, adapter), new_bucket, log, full, verb, network)
     assert {"sendto", "recvfrom", "connect"} <= set(calls)

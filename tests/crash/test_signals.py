@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from witness import Ahead
+from tests.support.invariants import Ahead
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.model import RunStatus, idempotency_key
-from writeahead.simulator import Settings, Simulator
+from writeahead.simulators.dataverse import Settings, Simulator
 
 SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"
 SESSION = "interested-callback-0001"
 CALL = idempotency_key(SESSION, "1-phone_call_activity")
-# Seconds for a request; the server is silent for much longer, so that no end can have waited for it.
+# Seconds for a request; the server is silent for much longer, so that no end can have waited for
+# it.
 TIMEOUT, SILENCE = 1.5, 600
 
 
@@ -109,7 +110,8 @@ def test_a_silent_request_is_abandoned_as_unknown(run, sim, settings, tmp_path, 
     out, err = process.communicate(timeout=20)
     report = json.loads(out)
     assert (process.returncode, report["status"]) == (75, "resume_needed"), err
-    # After the signal no further attempt was made, and the one under way was not taken for a failure.
+    # After the signal no further attempt was made, and the one under way was not taken for a
+    # failure.
     assert len(sim.requests(method="PATCH")) == 1
     [entry] = sorted((tmp_path / "store" / SESSION / "journal").iterdir())
     journal = json.loads(entry.read_bytes())

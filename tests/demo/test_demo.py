@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from writeahead.cli import main
-from writeahead.demo.stage import Stage
-from writeahead.simulator import Faults
+from writeahead.demo.environment import Environment
+from writeahead.simulators.dataverse import Faults
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_claim_that_does_not_hold_fails_the_demo(monkeypatch, capsys):
 
 
 def test_a_second_task_fails_the_demo(monkeypatch, capsys):
-    run = Stage.run
+    run = Environment.run
 
     def run_and_double(self, *arguments):
         act = run(self, *arguments)
@@ -97,7 +97,7 @@ def test_a_second_task_fails_the_demo(monkeypatch, capsys):
             self.crm.seed("tasks", {"subject": "a duplicate"})
         return act
 
-    monkeypatch.setattr(Stage, "run", run_and_double)
+    monkeypatch.setattr(Environment, "run", run_and_double)
     assert main(["demo", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["error"] == "this does not hold: one task"
 

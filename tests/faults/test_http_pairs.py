@@ -1,8 +1,8 @@
 """Every HTTP fault at every operation, once and for ever, and every pair of them, in process.
 
 
-The remote is the real one of ``five_kinds``, without a network: a fault says whether it got the request, and
-what the client got instead of its answer.
+The remote is the real one of ``reference_remote``, without a network: a fault says whether it got
+the request, and what the client got instead of its answer.
 """
 
 import itertools
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from five_kinds import KINDS, OPERATIONS, FiveKinds, Remote
-from witness import POLICY, Ahead, Memory, Witness, decide, recover
+from tests.support.invariants import POLICY, Ahead, Invariants, Memory, decide, recover
+from tests.support.reference_remote import KINDS, OPERATIONS, ReferenceAdapter, Remote
 from writeahead import resume_session, write_back
 from writeahead.model import RunStatus
 
@@ -113,9 +113,9 @@ def survive(specs) -> tuple[str, int]:
     """
     remote = Remote()
     transport = FaultyRemote(remote, specs)
-    adapter = FiveKinds(remote.url, transport=transport)
+    adapter = ReferenceAdapter(remote.url, transport=transport)
     place = Memory()
-    witness = Witness(place, remote)
+    witness = Invariants(place, remote)
     means = {"store": place.open(), "adapter": adapter, "policy": POLICY}
     try:
         report = write_back(OPERATIONS, session_id="s1", clock=Ahead(), **means)

@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from witness import POLICY, Ahead
+from tests.support.invariants import POLICY, Ahead
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
-from writeahead.adapters.dataverse.protection import Protection
+from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.model import BlockReason, RunStatus
-from writeahead.simulator import Settings, Simulator
+from writeahead.protocol.sweep import unfinished_sessions
+from writeahead.protocol.unblocking import unblock_session
+from writeahead.simulators.dataverse import Settings, Simulator
 from writeahead.stores.memory import MemoryStore
-from writeahead.sweep import unfinished_sessions
-from writeahead.unblocking import unblock_session
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"
@@ -183,7 +183,8 @@ def test_each_fault_at_each_exchange(sim, chance, fault, for_ever):
     outcomes = {one: survive(sim, one, fault, for_ever=for_ever) for one in exchanges}
     print(f"{len(outcomes)} faults: {outcomes}")
     if for_ever:
-        # A create that meets 500 looks whether the row is there: CAP says 500 where Dataverse says 412.
+        # A create that meets 500 looks whether the row is there: CAP says 500 where Dataverse says
+        # 412.
         harmless = SPOILT | {"500, applied"}
         assert "completed" not in {outcomes[one] for one in exchanges if one != "token"} or fault in harmless
     else:

@@ -1,7 +1,8 @@
 """Store faults: at each call that a run or a resume makes, once and for ever, on all three backends.
 
-Two layers. A wrapper makes the errors that a store may raise by its contract, on every backend alike. Below
-that the backends' own ways to fail: system calls of the folder, HTTP answers of the S3 server.
+Two layers. A wrapper makes the errors that a store may raise by its contract, on every backend
+alike. Below that the backends' own ways to fail: system calls of the folder, HTTP answers of the S3
+server.
 """
 
 import contextlib
@@ -14,13 +15,13 @@ from collections import Counter
 import httpx
 import pytest
 
-from five_kinds import KINDS, OPERATIONS, FiveKinds, Remote, transport_to
-from s3_proxy import answer, applied_then, lost_reply, reset_mid_body, truncated
-from witness import POLICY, Ahead, Bucket, Folder, Memory, Witness, recover
+from tests.support.invariants import POLICY, Ahead, Bucket, Folder, Invariants, Memory, recover
+from tests.support.reference_remote import KINDS, OPERATIONS, ReferenceAdapter, Remote, transport_to
+from tests.support.s3_proxy import answer, applied_then, lost_reply, reset_mid_body, truncated
 from writeahead import ArtifactStore, open_store, resume_session, write_back
 from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
 from writeahead.model import RunStatus
-from writeahead.sweep import State, find_sessions, sweep
+from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.testing.http_proxy import Fault
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
@@ -113,13 +114,13 @@ class Survivor:
 
     def __init__(self) -> None:
         self.remote = Remote()
-        self.adapter = FiveKinds(self.remote.url, transport=transport_to(self.remote))
+        self.adapter = ReferenceAdapter(self.remote.url, transport=transport_to(self.remote))
         self.outcomes: Counter[str] = Counter()
 
     def __call__(self, place, store: ArtifactStore, calls: Calls, where: str, *, clock=None) -> bool:
         """Run and resume with the fault, then recover without it. Gives whether the fault was met."""
         self.remote.forget()
-        witness = Witness(place, self.remote)
+        witness = Invariants(place, self.remote)
         clock = clock or Ahead()
         try:
             run = lambda: write_back(OPERATIONS, session_id="s1", store=store, **means)  # noqa: E731
@@ -138,7 +139,7 @@ class Survivor:
             raise
         return calls.met > 0
 
-    def _attempt(self, call, witness: Witness) -> str:
+    def _attempt(self, call, witness: Invariants) -> str:
         try:
             report = call()
         except (StoreError, ResumeError) as error:
@@ -224,7 +225,9 @@ def test_what_a_store_may_raise_at_each_call(survivor, places, chance, how, for_
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("how", HOWS)
 def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
-    survivor.adapter = FiveKinds("http://remote.invalid", transport=LosesTheMailsReply(survivor.remote))
+    survivor.adapter = ReferenceAdapter(
+        "http://remote.invalid", transport=LosesTheMailsReply(survivor.remote)
+    )
     first = 1
     while True:
         place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
@@ -244,12 +247,14 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
     while True:
         remote.forget()
         place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
-        adapter = FiveKinds("http://remote.invalid", transport=DownAtFirst(remote))
-        witness = Witness(place, remote)
+        adapter = ReferenceAdapter("http://remote.invalid", transport=DownAtFirst(remote))
+        witness = Invariants(place, remote)
         means = {"adapter": adapter, "policy": POLICY, "clock": clock}
         place.open().put(".open/s0", b"")
         write_back(OPERATIONS, session_id="s1", store=place.open(), **means)
-        with contextlib.closing(FiveKinds("http://r.invalid", transport=transport_to(Remote()))) as another:
+        with contextlib.closing(
+            ReferenceAdapter("http://r.invalid", transport=transport_to(Remote()))
+        ) as another:
             write_back(OPERATIONS, session_id="s2", store=place.open(), **{**means, "adapter": another})
         for marker in (".open/s2", ".blocked/s2"):
             place.open().put(marker, b"")
@@ -351,7 +356,7 @@ def test_reads_of_a_resume_that_has_work_to_do(survivor, tmp_path, monkeypatch, 
     first = 1
     while True:
         calls, place = Calls(first, for_ever), Folder(tmp_path / secrets.token_hex(6))
-        survivor.adapter = FiveKinds("http://remote.invalid", transport=DownAtFirst(survivor.remote))
+        survivor.adapter = ReferenceAdapter("http://remote.invalid", transport=DownAtFirst(survivor.remote))
         if not survivor(place, open_store(place.url), calls, f"read {first}"):
             break
         first += 1

@@ -1,10 +1,10 @@
 """Makes golden sessions by real runs; refuses to touch a folder that is there.
 
-    PYTHONPATH=tests python tests/golden/make_golden.py tests/golden/v2
+    PYTHONPATH=. python tests/golden/make_golden.py tests/golden/v2
 
-What is there stays for ever, to be resumed by later versions: this is for a new version of the format, or
-for fields that an artifact may have besides (``v1-atomic``).
-``expected.json`` holds what the remote had applied by then, and SHA256SUMS what the bytes are.
+What is there stays for ever, to be resumed by later versions: this is for a new version of the
+format, or for fields that an artifact may have besides (``v1-atomic``). ``expected.json`` holds
+what the remote had applied by then, and SHA256SUMS what the bytes are.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ import os
 import sys
 from pathlib import Path
 
-from remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
-from witness import Ahead
+from tests.support.invariants import Ahead
+from tests.support.remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
+from writeahead.protocol.sweep import sweep
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
-from writeahead.sweep import sweep
-from writeahead.unblocking import unblock_session
 
 KINDS = ("create", "upsert", "update", "lookup", "mail")
 ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
-from witness import Ahead
+from tests.support.invariants import Ahead
+from tests.support.remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import ResumeError, RunPolicy, resume_session, write_back
-from writeahead.artifacts import decode, encode_model, is_abandoned
 from writeahead.errors import InvalidInput
 from writeahead.model import (
     AbandonedPlan,
@@ -23,9 +22,10 @@ from writeahead.model import (
     Writeback,
     idempotency_key,
 )
+from writeahead.protocol.artifacts import decode, encode_model, is_abandoned
+from writeahead.protocol.sweep import find_sessions, sweep, unfinished_sessions
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
-from writeahead.sweep import find_sessions, sweep, unfinished_sessions
-from writeahead.unblocking import unblock_session
 
 SETS = [Path(__file__).parent / name for name in ("v1", "v1-atomic")]
 EXPECTED = {}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from loopback import LoopbackAdapter, serve
+from tests.support.loopback import LoopbackAdapter, serve
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.retry import Clock
-from writeahead.sweep import sweep, unfinished_sessions
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.sweep import sweep, unfinished_sessions
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 POLICY = RunPolicy(clock_skew=0)
 KEYS = [idempotency_key("s1", name) for name in ("1-create", "2-create", "3-mail")]
 
@@ -29,12 +29,12 @@ class Later(Clock):
 
 def child(verb, store, remote, deadly=0):
     return subprocess.run(
-        [sys.executable, str(HERE / "kill_child.py"), verb, store, remote.url, str(deadly)],
+        [sys.executable, "-m", "tests.support.kill_child", verb, store, remote.url, str(deadly)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 

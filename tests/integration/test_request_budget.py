@@ -2,8 +2,8 @@
 
 import pytest
 
-from loopback import LoopbackAdapter, serve
-from remotes import operations
+from tests.support.loopback import LoopbackAdapter, serve
+from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.errors import Applied, TransientError
 from writeahead.model import RunStatus

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from loopback import LoopbackAdapter, serve
-from remotes import operations
+from tests.support.loopback import LoopbackAdapter, serve
+from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, write_back
 from writeahead.errors import Applied, TransientError
 from writeahead.model import RunStatus, idempotency_key
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 ROUNDS = 50
 
 
@@ -31,12 +31,12 @@ def resumers():
 
     def start(store_url, remote_url):
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "resume_child.py"), store_url, remote_url],
+            [sys.executable, "-m", "tests.support.resume_child", store_url, remote_url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         running.append(process)
         assert process.stdout.readline() == "ready\n"

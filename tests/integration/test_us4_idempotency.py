@@ -9,7 +9,7 @@ import pytest
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.model import RunStatus
-from writeahead.simulator import Simulator
+from writeahead.simulators.dataverse import Simulator
 
 ROW = "5f3c7f0e-6f3b-4e0e-9d38-0a8f3b6f1c11"
 QUICK = RunPolicy(wait_initial=0.01, wait_max=0.02)

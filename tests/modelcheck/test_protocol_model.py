@@ -7,7 +7,8 @@ import os
 from itertools import permutations
 
 import pytest
-from protocol_model import (
+
+from tests.support.protocol_model import (
     ALL_CLASSES,
     CONDITIONAL,
     CREATE,

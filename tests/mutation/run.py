@@ -17,11 +17,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from survivors import changes, reasons
-
-from s3_server import running_server
+from tests.mutation.survivors import changes, reasons
+from tests.support.s3_server import running_server
 
 REQUIRED = 90.0
 

@@ -22,8 +22,9 @@ def changes(names: Iterable[str], mutated: str) -> dict[str, Change]:
     """What mutants change, by their names.
 
     Args:
-        names: mutmut's, of one module, e.g. ``writeahead.retry.x_with_retries__mutmut_9``.
-        mutated: mutmut's text of the module: each function as it was, and once more for each mutant of it.
+        names: mutmut's, of one module, e.g. ``writeahead.protocol.retry.x_with_retries__mutmut_9``.
+        mutated: mutmut's text of the module: each function as it was, and once more for each mutant
+            of it.
     """
     lines = [line.strip() for line in mutated.splitlines()]
     # Without the line of the name, which differs.

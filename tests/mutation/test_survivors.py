@@ -3,9 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from survivors import LISTED, Change, changes, reasons
-
 import writeahead
+from tests.mutation.survivors import LISTED, Change, changes, reasons
 
 SOURCE = Path(writeahead.__file__).parent
 # As mutmut writes a module: each function, and each mutant of it, by a name of its own.
@@ -66,7 +65,7 @@ def test_each_has_a_reason_and_stands_once():
 def _is_there(change):
     module = next(
         path
-        for end in (1, 2, 3)
+        for end in range(1, 4)
         if (path := SOURCE.joinpath(*change.function.split(".")[:end]).with_suffix(".py")).is_file()
     )
     flat = " ".join(line.strip() for line in module.read_text().splitlines())

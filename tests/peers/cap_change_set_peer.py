@@ -1,7 +1,7 @@
 """Atomic sessions on SAP CAP: change sets as an OData v4 server takes them that nobody here wrote.
 
-For ``nox -s peers``. One thing is translated for it: in a batch it takes paths relative to the service alone,
-where OData allows absolute ones, and Dataverse documents those.
+For ``nox -s peers``. One thing is translated for it: in a batch it takes paths relative to the
+service alone, where OData allows absolute ones, and Dataverse documents those.
 """
 
 import sqlite3
@@ -10,8 +10,8 @@ from contextlib import closing
 
 import httpx
 import pytest
-from cap_server import API, running_cap
 
+from tests.peers.cap_server import API, running_cap
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.model import BlockReason, Operation, RunPolicy, RunStatus

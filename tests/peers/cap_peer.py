@@ -8,11 +8,11 @@ import uuid
 from contextlib import closing
 
 import pytest
-from cap_server import Cap, running_cap
 
+from tests.peers.cap_server import Cap, running_cap
 from writeahead import Operation
 from writeahead.adapters.dataverse import DataverseAdapter
-from writeahead.adapters.dataverse.protection import Protection
+from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.testing import AdapterContract, RemoteRow
 
 TOKEN = "planted-bearer-token"
@@ -109,7 +109,7 @@ class Tables:
     def remove(self, operation):
         self.cap.send("DELETE", f"wa_callqueues({operation.payload['row_id']})")
 
-    def occupy(self, operation):
+    def take_key(self, operation):
         table, key, *_ = TABLES[operation.kind]
         self.cap.send("POST", table, {key: operation.key, "subject": "Somebody else's"})
         look = f"SELECT * FROM Dataverse_{table} WHERE {key} = ?"

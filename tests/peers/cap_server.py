@@ -1,6 +1,7 @@
 """A real SAP CAP server on loopback with a real SQLite database: OData v4 as others understand it.
 
-It takes node, and a folder with ``tests/peers/cap`` and its packages installed, as ``nox -s peers`` makes it.
+It takes node, and a folder with ``tests/peers/cap`` and its packages installed, as ``nox -s peers``
+makes it.
 """
 
 import json
@@ -36,7 +37,8 @@ class Cap:
 class RelativeParts(HttpProxy):
     """In front of CAP, which takes the absolute paths in a batch for relative ones: makes them relative.
 
-    Both are OData ("OData Version 4.0 Part 1: Protocol", 11.7.2); Dataverse's pages show absolute ones.
+    Both are OData ("OData Version 4.0 Part 1: Protocol", 11.7.2); Dataverse's pages show absolute
+    ones.
     """
 
     def forward(self, method, target, headers, body):

@@ -7,10 +7,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from tryton_server import DATABASE, SERVICE, SERVICE_PASSWORD, Tryton, running_tryton, token
+from tryton import adapter_from_settings
 
+from tests.peers.tryton_server import DATABASE, SERVICE, SERVICE_PASSWORD, Tryton, running_tryton, token
 from writeahead import Operation
-from writeahead.adapters.tryton import adapter_from_settings
 from writeahead.testing import AdapterContract, RemoteRow
 
 TABLES = ("party_party", "party_address", "ir_note", "ir_email")
@@ -106,7 +106,7 @@ class Crm:
     def remove(self, operation):
         self.tryton.call("party.address.delete", [operation.payload["address_id"]])
 
-    def occupy(self, operation):
+    def take_key(self, operation):
         self.tryton.call("party.party.create", [{"name": "Somebody else's", "code": operation.key}])
         look = "SELECT * FROM party_party WHERE code = ?"
         before = self._select(look, operation.key)

@@ -1,7 +1,7 @@
 """A power cut after any call of a session on a real ext4: its image is copied, without a sync, and mounted.
 
-The copy holds what the file system had handed to its disk by then, and nothing of what it still kept in
-memory. Mounting it replays the journal, as after a power cut.
+The copy holds what the file system had handed to its disk by then, and nothing of what it still
+kept in memory. Mounting it replays the journal, as after a power cut.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ import subprocess
 from collections import Counter
 
 import pytest
-from stage import Stage, judge
-from weak_disk import Recorder
 
-from witness import Folder
+from tests.support.invariants import Folder
+from tests.support.powerloss_environment import Environment, judge
+from tests.support.weak_disk import Recorder
 
 pytestmark = [
     pytest.mark.skipif(
@@ -23,7 +23,8 @@ pytestmark = [
     ),
     pytest.mark.timeout(900),
 ]
-# Commits of the journal come from fsync alone: one that came by itself while a copy is made would tear it.
+# Commits of the journal come from fsync alone: one that came by itself while a copy is made would
+# tear it.
 OPTIONS = "loop,commit=600"
 SIZE = 8 * 2**20
 
@@ -75,7 +76,7 @@ class Filmed(Recorder):
         run("cp", "--sparse=always", self.image, to).check_returncode()
 
 
-class FilmedStage(Stage):
+class FilmedStage(Environment):
     """A stage on an image of its own."""
 
     def __init__(self, folder, image) -> None:

@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from weak_disk import Event, Recorder, lay_out, states_after
 
+from tests.support.weak_disk import Event, Recorder, lay_out, states_after
 from writeahead.errors import AlreadyExists, NotFound
 from writeahead.stores import durable
 from writeahead.stores.local import LocalStore

@@ -1,6 +1,7 @@
 """A power cut after any call of a whole session, on a disk that reorders and loses all that is not synced.
 
-What is left is laid out, and brought to its end as after a kill: see ``tests/witness.py`` for what must hold.
+What is left is laid out, and brought to its end as after a kill: see
+    ``tests/support/invariants.py`` for what must hold.
 """
 
 import contextlib
@@ -8,13 +9,13 @@ import os
 from collections import Counter
 
 import pytest
-from stage import Stage
 
-from witness import POLICY, Ahead
-from writeahead import runner
+from tests.support.invariants import POLICY, Ahead
+from tests.support.powerloss_environment import Environment
+from writeahead.protocol import runner
+from writeahead.protocol.sweep import sweep
 from writeahead.stores import durable
 from writeahead.stores.local import LocalStore
-from writeahead.sweep import sweep
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _no_real_syncs(monkeypatch):
 
 @pytest.fixture
 def stage(tmp_path):
-    stage = Stage(tmp_path)
+    stage = Environment(tmp_path)
     with stage.recorder.recording():
         yield stage
     stage.recorder.close()
@@ -64,7 +65,7 @@ def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch, lo
         monkeypatch.setattr(runner, "_has_a_past", lambda store, plan: False)
     counts = []
     for number in range(2):
-        place = Stage(stage.folder / f"run-{number}")
+        place = Environment(stage.folder / f"run-{number}")
         with place.recorder.recording():
             place.run()
         counts.append(sum(event.kind == "sync" for event in place.recorder.events))
@@ -114,7 +115,7 @@ def _killed_then_swept(stage, name):
 
 def _swept_after(stage, kill):
     """How many events there were, and how it ended, if the power is cut after a killed run was swept."""
-    again = Stage(stage.folder / f"again-{kill}")
+    again = Environment(stage.folder / f"again-{kill}")
     with again.recorder.recording(), contextlib.closing(again.recorder), contextlib.closing(again.adapter):
         with again.recorder.killed_after(kill):
             again.run()

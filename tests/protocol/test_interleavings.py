@@ -1,14 +1,16 @@
 """The real runner, store and artifacts: two runs through every schedule, three through a random sample.
 
-Figures and the seed are printed at the end. ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request that
-goes wrong at every place of every schedule, and more samples; ``WRITEAHEAD_SEED`` repeats a sample.
+Figures and the seed are printed at the end. ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request
+that goes wrong at every place of every schedule, and more samples; ``WRITEAHEAD_SEED`` repeats a
+sample.
 """
 
 import os
 import threading
 
 import pytest
-from stepping import (
+
+from tests.support.stepping import (
     POLICY,
     SESSION,
     Scenario,
@@ -19,12 +21,11 @@ from stepping import (
     explore,
     resume,
 )
-
-from writeahead import emission, journal, runner, turn
 from writeahead.errors import Fenced, InvalidInput
 from writeahead.model import Receipt, RunReport, RunStatus
-from writeahead.runner import write_back
-from writeahead.unblocking import unblock_session
+from writeahead.protocol import emission, execution, journal, runner
+from writeahead.protocol.runner import write_back
+from writeahead.protocol.unblocking import unblock_session
 
 EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
@@ -164,7 +165,8 @@ def test_three_runs_keep_every_promise_in_a_random_sample(chance):
     print(f"{samples} schedules, {steps} steps")
 
 
-# -- clocks --------------------------------------------------------------------------------------------------
+# -- clocks
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(3600)
@@ -197,7 +199,8 @@ def test_a_clock_that_leaps_by_an_hour_can_double_a_lookup_and_nothing_else():
         explore(two_resumes("post", leaps={"B": 3600.0}, faults=1))
 
 
-# -- planted bugs --------------------------------------------------------------------------------------------
+# -- planted bugs
+# --------------------------------------------------------------------------------------------
 
 
 def without_announcement(monkeypatch):
@@ -230,13 +233,13 @@ def with_a_final_artifact_before_the_last_request(monkeypatch):
 
 
 def with_the_marker_gone_before_the_final_artifact(monkeypatch):
-    honest = turn.Turn._finish
+    honest = execution.Execution._finish
 
     def finish(self):
-        turn.remove_markers(self.journal.store, SESSION, was_blocked=True)
+        execution.remove_markers(self.journal.store, SESSION, was_blocked=True)
         return honest(self)
 
-    monkeypatch.setattr(turn.Turn, "_finish", finish)
+    monkeypatch.setattr(execution.Execution, "_finish", finish)
 
 
 def with_the_plan_after_the_first_request(monkeypatch):

@@ -1,6 +1,7 @@
 """Any history of runs, faults, crashes, sweeps and decisions, on real stores, against a dict of effects.
 
-``WRITEAHEAD_DEPTH`` multiplies the number of histories. A failure prints the history that leads to it.
+``WRITEAHEAD_DEPTH`` multiplies the number of histories. A failure prints the history that leads to
+it.
 """
 
 import json
@@ -15,11 +16,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from stepping import LIFETIME, PAST_LEASE, POLICY, Remote, SteppedClock, SteppingAdapter, Time, TimedStore
-from stepping import check_promises as hold_promises
 
-from s3_server import RawBucket
-from writeahead import emission, journal, runner
+from tests.support.s3_server import RawBucket
+from tests.support.stepping import (
+    LIFETIME,
+    PAST_LEASE,
+    POLICY,
+    Remote,
+    SteppedClock,
+    SteppingAdapter,
+    Time,
+    TimedStore,
+)
+from tests.support.stepping import check_promises as hold_promises
 from writeahead.errors import (
     AdapterError,
     InvalidInput,
@@ -30,13 +39,14 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
-from writeahead.runner import resume_session, write_back
+from writeahead.protocol import emission, journal, runner
+from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
-from writeahead.sweep import State, find_sessions, sweep
-from writeahead.unblocking import unblock_session
 
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
 SESSIONS = ["a", "b"]
@@ -176,7 +186,8 @@ class Histories(RuleBasedStateMachine):
     def make_store(self) -> ArtifactStore:
         return MemoryStore()
 
-    # -- the world --------------------------------------------------------------------------------------
+    # -- the world
+    # --------------------------------------------------------------------------------------
 
     def ask(self, what: str) -> str:
         return self.next_outcome() if what.startswith("send") else "ok"
@@ -224,7 +235,8 @@ class Histories(RuleBasedStateMachine):
         data = self.inner.content.get(f"{session_id}/planned-writeback.json")
         return [one["kind"] for one in json.loads(data).get("operations", [])] if data else None
 
-    # -- what may happen --------------------------------------------------------------------------------
+    # -- what may happen
+    # --------------------------------------------------------------------------------
 
     faults = st.one_of(
         st.none(), st.tuples(st.integers(0, 14), st.sampled_from(["crash", "down", "unknown"]), st.booleans())
@@ -328,7 +340,8 @@ class Histories(RuleBasedStateMachine):
             assume = {entry.operation: bool(self.remotes[session_id].effects.get(entry.operation))}
         return unblock_session(session_id, store=store, reason="looked", assume=assume, clock=self.clock)
 
-    # -- what must hold ---------------------------------------------------------------------------------
+    # -- what must hold
+    # ---------------------------------------------------------------------------------
 
     @invariant()
     def promises_hold(self):
@@ -442,7 +455,7 @@ def with_an_unknown_outcome_taken_for_a_no(monkeypatch):
 
 
 def with_any_adapter_error_taken_for_a_no(monkeypatch):
-    monkeypatch.setattr(emission, "_TOLD", (*emission._TOLD, AdapterError))
+    monkeypatch.setattr(emission, "_CONCLUSIVE", (*emission._CONCLUSIVE, AdapterError))
 
 
 @pytest.mark.parametrize(

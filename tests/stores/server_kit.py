@@ -1,15 +1,16 @@
 """The store contract on an S3 server that you name: `nox -s servers`, or `pytest tests/stores/server_kit.py`.
 
 - ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
-- ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it again.
+- ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it
+  again.
 - ``WRITEAHEAD_S3_OPTIONS``: more options of the URL, e.g. ``addressing_style=path&region=auto``.
-- ``WRITEAHEAD_S3_LISTED``: how many objects the test of a long listing makes, for each client; 10,000 by
-  default, and 5,000 at least: with fewer pages their sizes tell nothing of what is kept.
-- Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a profile
-  among the options.
+- ``WRITEAHEAD_S3_LISTED``: how many objects the test of a long listing makes, for each client;
+  10,000 by default, and 5,000 at least: with fewer pages their sizes tell nothing of what is kept.
+- Credentials as botocore finds them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, or a
+  profile among the options.
 
-The bytes are read and written around the stores by bare botocore. An endpoint without TLS is also tried
-through a proxy that fails on demand.
+The bytes are read and written around the stores by bare botocore. An endpoint without TLS is also
+tried through a proxy that fails on demand.
 """
 
 import os

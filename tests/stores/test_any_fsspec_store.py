@@ -12,8 +12,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from s3fs import S3FileSystem
 
-from s3_proxy import answer
-from s3_server import RawBucket
+from tests.support.s3_proxy import answer
+from tests.support.s3_server import RawBucket
 from writeahead.errors import (
     AccessDenied,
     AlreadyExists,

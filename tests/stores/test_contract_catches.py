@@ -6,21 +6,21 @@ import threading
 import fsspec
 import pytest
 from fsspec.registry import _registry
-from test_any_fsspec_store import Careless, OwnMemory, Racy
-from test_store_contract import Bucket, Dict, Folder
 
+from tests.stores.test_any_fsspec_store import Careless, OwnMemory, Racy
+from tests.stores.test_store_contract import Bucket, Dict, Folder
 from writeahead.errors import AlreadyExists, NotFound, Unavailable
 from writeahead.stores import durable, remote
 from writeahead.stores.any_fsspec import AnyFsspecStore
 from writeahead.stores.base import ObjectInfo
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
-from writeahead.stores.remote import Failure
+from writeahead.stores.remote import RequestFailed
 from writeahead.stores.s3 import S3Store
 from writeahead.testing import StoreContract
 from writeahead.testing.http_proxy import HttpProxy
+from writeahead.testing.store_contract.http_faults import _Wired
 from writeahead.testing.store_contract.syscalls import durability_gaps, read_calls
-from writeahead.testing.store_contract.wire import _Wired
 
 contract = StoreContract()
 
@@ -115,7 +115,7 @@ class Sure(S3Store):
     def _send(self, method, key, **request):
         try:
             return super()._send(method, key, **request)
-        except Failure as failure:
+        except RequestFailed as failure:
             failure.unknown = False
             raise
 
@@ -126,7 +126,7 @@ class Faint(S3Store):
     def _retried(self, verb, key, attempt, *, writes=False):
         try:
             return attempt()
-        except Failure as failure:
+        except RequestFailed as failure:
             raise failure.error(self.name, verb, key, failure.detail) from failure
 
 
@@ -144,7 +144,7 @@ class Loud(S3Store):
     def _send(self, method, key, **request):
         try:
             return super()._send(method, key, **request)
-        except Failure as failure:
+        except RequestFailed as failure:
             failure.detail += str(failure.__cause__)
             raise
 

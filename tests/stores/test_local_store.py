@@ -33,7 +33,8 @@ NOBODY = 65534
 # What a put may do to files and folders. fstat and close change nothing, and are left out.
 CALLS = "openat,mkdir,mkdirat,write,fsync,link,linkat,rename,renameat,renameat2,unlink,unlinkat"
 
-# Puts one object, and prints what came of it. The write to stderr separates it from Python's own start.
+# Puts one object, and prints what came of it. The write to stderr separates it from Python's own
+# start.
 PROGRAM = """
 import json, os, sys
 from writeahead.errors import StoreError

@@ -13,8 +13,8 @@ from typing import ClassVar
 import obstore.store
 import pytest
 
-from s3_proxy import S3Proxy, answer, reset_mid_body
-from s3_server import RawBucket
+from tests.support.s3_proxy import S3Proxy, answer, reset_mid_body
+from tests.support.s3_server import RawBucket
 from writeahead.errors import (
     AccessDenied,
     InvalidInput,

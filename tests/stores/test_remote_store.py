@@ -13,11 +13,11 @@ from writeahead.errors import (
     Unsupported,
 )
 from writeahead.stores.base import ObjectInfo, StoredObject
-from writeahead.stores.remote import ATTEMPTS, Failure, RemoteStore, checked_prefix
+from writeahead.stores.remote import ATTEMPTS, RemoteStore, RequestFailed, checked_prefix
 
-BUSY = Failure(Unavailable, "it is busy", retry=True)
-LOST = Failure(Unavailable, "the connection failed", retry=True, unknown=True)
-TAKEN = Failure(Unsupported, "412", status=412)
+BUSY = RequestFailed(Unavailable, "it is busy", retry=True)
+LOST = RequestFailed(Unavailable, "the connection failed", retry=True, unknown=True)
+TAKEN = RequestFailed(Unsupported, "412", status=412)
 
 
 class Scripted(RemoteStore):
@@ -58,7 +58,7 @@ class Scripted(RemoteStore):
             self.before_read()
         self._request("GET", key)
         if key not in self.objects:
-            raise Failure(NotFound, "there is no such object", absent=True)
+            raise RequestFailed(NotFound, "there is no such object", absent=True)
         return StoredObject(self.objects[key], ObjectInfo(key, len(self.objects[key]), etag="read"))
 
     def _head(self, key):
@@ -102,18 +102,18 @@ def test_no_wait_is_longer_than_the_limit(store, waits, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["put", "get", "head", "delete"])
 def test_a_budget_that_is_gone_says_what_happened_last_and_where(store, verb):
-    store.failures = [*[Failure(Unavailable, "it was busy", retry=True)] * 3, BUSY]
+    store.failures = [*[RequestFailed(Unavailable, "it was busy", retry=True)] * 3, BUSY]
     with pytest.raises(Unavailable) as caught:
         getattr(store, verb)(*(("a", b"x") if verb == "put" else ("a",)))
     assert len(store.requests) == 4
     error = caught.value
     assert (error.store, error.operation, error.key) == ("scripted://", verb, "a")
     assert "it is busy" in str(error)
-    assert isinstance(error.__cause__, Failure)
+    assert isinstance(error.__cause__, RequestFailed)
 
 
 def test_what_would_be_refused_again_is_not_sent_again(store, waits):
-    store.failures = [Failure(AccessDenied, "403")]
+    store.failures = [RequestFailed(AccessDenied, "403")]
     with pytest.raises(AccessDenied, match="403"):
         store.put("a", b"x")
     assert store.requests == ["PUT a"]
@@ -127,7 +127,7 @@ def test_an_error_that_is_no_failure_of_a_request_is_left_to_be_seen(store):
     assert store.requests == ["PUT a"]
 
 
-@pytest.mark.parametrize("last", [BUSY, Failure(AccessDenied, "403")])
+@pytest.mark.parametrize("last", [BUSY, RequestFailed(AccessDenied, "403")])
 @pytest.mark.parametrize("verb", ["put", "delete"])
 def test_a_write_that_may_have_happened_once_is_unknown_whatever_comes_after(store, verb, last):
     store.failures = [LOST, *[last] * 3]
@@ -204,7 +204,7 @@ def test_a_create_that_finds_the_holder_gone_each_time_was_surely_refused(waits)
 
 def test_a_create_that_can_t_be_read_back_is_unknown(store):
     store.objects["a"] = b"theirs"
-    store.failures = [None, Failure(AccessDenied, "403")]
+    store.failures = [None, RequestFailed(AccessDenied, "403")]
     with pytest.raises(OutcomeUnknown, match="the key is taken, and reading it back failed: 403"):
         store.put("a", b"ours", if_absent=True)
     assert store.requests == ["PUT a", "GET a"]

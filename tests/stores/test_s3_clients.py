@@ -2,8 +2,8 @@
 
 import pytest
 
-from s3_proxy import S3Proxy, after, answer, applied_then, lost_reply, reset_mid_body
-from s3_server import RawBucket
+from tests.support.s3_proxy import S3Proxy, after, answer, applied_then, lost_reply, reset_mid_body
+from tests.support.s3_server import RawBucket
 from writeahead.errors import AlreadyExists, NotFound, OutcomeUnknown, Unavailable, Unsupported
 from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore
@@ -152,7 +152,8 @@ def test_a_missing_bucket_is_not_found_where_the_server_can_tell(client, s3_prox
             call()
     with pytest.raises(NotFound):
         store.get("a")
-    # S3's answer to a HEAD has no body, so that nothing tells a missing bucket from a missing object.
+    # S3's answer to a HEAD has no body, so that nothing tells a missing bucket from a missing
+    # object.
     assert store.head("a") is None
 
 

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 )
 
 from writeahead.errors import AccessDenied, InvalidKey, NotFound, Unavailable, Unsupported
-from writeahead.stores.remote import Failure
+from writeahead.stores.remote import RequestFailed
 from writeahead.stores.s3_errors import CLIENT_ERRORS, failure_of
 
 SECRET = "planted secret at https://bucket.example?X-Amz-Signature=1"
@@ -224,4 +224,4 @@ def test_all_of_these_are_caught_and_none_repeats_a_message():
 
 
 def test_a_failure_reads_as_what_happened():
-    assert str(Failure(Unavailable, "it broke")) == "it broke"
+    assert str(RequestFailed(Unavailable, "it broke")) == "it broke"

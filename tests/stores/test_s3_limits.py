@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_proxy import answer
+from tests.support.s3_proxy import answer
 from writeahead.errors import Unavailable, Unsupported
 from writeahead.stores import remote, s3
 from writeahead.stores.base import ObjectInfo

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from s3_proxy import S3Proxy
+from tests.support.s3_proxy import S3Proxy
 from writeahead.errors import AccessDenied, InvalidInput, OutcomeUnknown, StoreError, Unavailable
 from writeahead.stores import remote
 from writeahead.stores.registry import open_store
@@ -110,8 +110,8 @@ def test_a_profile_brings_its_credentials_and_region(opened, s3_proxy, tmp_path,
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_the_addressing_style_says_where_the_bucket_is(client, s3_proxy, s3_bucket, style, monkeypatch):
-    # A name below localhost, which is found without asking a name server: s3fs looks it up in Python, and
-    # obstore hands it to the HTTP proxy that the environment names.
+    # A name below localhost, which is found without asking a name server: s3fs looks it up in
+    # Python, and obstore hands it to the HTTP proxy that the environment names.
     resolve = socket.getaddrinfo
     monkeypatch.setattr(
         socket,

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from s3_proxy import S3Proxy, answer, lost_reply, reset_mid_body
-from s3_server import RawBucket
+from tests.support.s3_proxy import S3Proxy, answer, lost_reply, reset_mid_body
+from tests.support.s3_server import RawBucket
 from writeahead.errors import (
     AccessDenied,
     InvalidInput,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from s3_server import RawBucket
+from tests.support.s3_server import RawBucket
 from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from dataverse_place import SECRET, Dataverse, running_dataverse
-from five_kinds import FiveKinds, Text, serve
+from tests.support.dataverse_backdoor import SECRET, Dataverse, running_dataverse
+from tests.support.reference_remote import ReferenceAdapter, Text, serve
 from writeahead import Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
@@ -20,7 +20,7 @@ class FiveKindsPlace:
 
     secrets = ("planted-password",)
 
-    def __init__(self, remote, make=FiveKinds, kinds=("create", "upsert", "lookup", "mail")) -> None:
+    def __init__(self, remote, make=ReferenceAdapter, kinds=("create", "upsert", "lookup", "mail")) -> None:
         self.remote, self.url, self.make = remote, remote.url, make
         self.operations = {
             kind: (lambda kind=kind: Operation(kind=kind, payload={"text": "hello"})) for kind in kinds
@@ -43,7 +43,7 @@ class FiveKindsPlace:
     def remove(self, operation):
         raise NotImplementedError
 
-    def occupy(self, operation):
+    def take_key(self, operation):
         raise NotImplementedError
 
 
@@ -104,14 +104,14 @@ def caught(what):
 # ---- creates
 
 
-class PlainPost(FiveKinds):
+class PlainPost(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         return self._write("POST", payload, operation, {})
 
 
 def test_a_plain_post(five):
-    for make, outcome in ((FiveKinds, None), (PlainPost, "duplicate")):
+    for make, outcome in ((ReferenceAdapter, None), (PlainPost, "duplicate")):
         with five(make, "create") as contract:
             tests = [
                 lambda c=contract: c.test_each_fault_at_each_exchange("lost reply", 1),
@@ -130,7 +130,7 @@ def test_a_plain_post(five):
                         test()
 
 
-class NewKeyEachTime(FiveKinds):
+class NewKeyEachTime(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         other = operation.model_copy(update={"key": f"{operation.key}-{os.urandom(4).hex()}"})
@@ -219,18 +219,18 @@ def test_the_honest_update(dataverse):
 # ---- lookups, and what can't be proved
 
 
-class FindsNothing(FiveKinds):
+class FindsNothing(ReferenceAdapter):
     def find_lookup(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
         return None
 
 
-class MailAsUpsert(FiveKinds):
+class MailAsUpsert(ReferenceAdapter):
     @emits("upsert")
     def emit_mail(self, payload: Text, operation: PlannedOperation) -> Receipt:
         return self._write("POST", payload, operation, {})
 
 
-class SureOfItself(FiveKinds):
+class SureOfItself(ReferenceAdapter):
     """Says that a request whose reply never came was not applied."""
 
     @emits("unprovable")
@@ -246,7 +246,7 @@ class SureOfItself(FiveKinds):
     ("make", "kind"), [(FindsNothing, "lookup"), (MailAsUpsert, "mail"), (SureOfItself, "mail")]
 )
 def test_a_second_send(five, make, kind):
-    with five(FiveKinds, kind) as contract:
+    with five(ReferenceAdapter, kind) as contract:
         contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
         contract.test_each_fault_at_each_exchange("503, applied", 1)
         contract.test_a_crash_at_each_exchange(applied=True)
@@ -260,7 +260,7 @@ def test_a_second_send(five, make, kind):
 # ---- transactions
 
 
-class OneByOne(FiveKinds, TransactionalAdapter):
+class OneByOne(ReferenceAdapter, TransactionalAdapter):
     """Calls a transaction what is none."""
 
     def transact(self, operations):
@@ -279,7 +279,7 @@ def test_a_transaction_in_parts(five, name):
 # ---- whoever it is
 
 
-class RetriesInside(FiveKinds):
+class RetriesInside(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         try:
@@ -290,13 +290,13 @@ class RetriesInside(FiveKinds):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_retry_inside(five, status):
-    with five(FiveKinds, "create") as contract:
+    with five(ReferenceAdapter, "create") as contract:
         contract.test_nothing_is_sent_again_inside_an_attempt(status)
     with five(RetriesInside, "create") as contract, caught("retry: "):
         contract.test_nothing_is_sent_again_inside_an_attempt(status)
 
 
-class NeverWaits(FiveKinds):
+class NeverWaits(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         try:
@@ -308,13 +308,13 @@ class NeverWaits(FiveKinds):
 
 @pytest.mark.parametrize("name", ["429 seconds", "429 date", "503 seconds"])
 def test_a_wait_that_is_ignored(five, name):
-    with five(FiveKinds, "create") as contract:
+    with five(ReferenceAdapter, "create") as contract:
         contract.test_each_fault_at_each_exchange(name, 1)
     with five(NeverWaits, "create") as contract, caught("retry: Retry-After was 7 s"):
         contract.test_each_fault_at_each_exchange(name, 1)
 
 
-class GivesUp(FiveKinds):
+class GivesUp(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         try:
@@ -325,7 +325,7 @@ class GivesUp(FiveKinds):
 
 @pytest.mark.parametrize("name", ["reset before apply", "502", "not JSON", "408"])
 def test_giving_up_on_what_passes(five, name):
-    with five(FiveKinds, "create") as contract:
+    with five(ReferenceAdapter, "create") as contract:
         contract.test_each_fault_at_each_exchange(name, FOR_EVER)
     with five(GivesUp, "create") as contract, caught("stuck: blocked rejected"):
         contract.test_each_fault_at_each_exchange(name, FOR_EVER)
@@ -347,7 +347,7 @@ def test_a_secret_in_a_message(dataverse):
         contract.test_each_fault_at_each_exchange("502", 1)
 
 
-class WrongReceipt(FiveKinds):
+class WrongReceipt(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
         super().emit_create(payload, operation)
@@ -359,7 +359,7 @@ def test_a_receipt_that_names_another_row(five):
         pass
 
 
-class WritesWhilePlanning(FiveKinds):
+class WritesWhilePlanning(ReferenceAdapter):
     def plan(self, operations):
         planned = super().plan(operations)
         self._write("PUT", Text(text="reserved"), planned[0].model_copy(update={"kind": "upsert"}), {})
@@ -367,7 +367,7 @@ class WritesWhilePlanning(FiveKinds):
 
 
 def test_an_effect_of_planning(five):
-    with five(FiveKinds, "lookup") as contract:
+    with five(ReferenceAdapter, "lookup") as contract:
         contract.test_planning_has_no_side_effect()
     with pytest.raises(AssertionError, match="duplicate"), five(WritesWhilePlanning, "lookup") as contract:
         contract.test_planning_has_no_side_effect()
@@ -378,7 +378,7 @@ def test_an_effect_of_planning(five):
 
 def test_what_is_impossible_is_skipped_with_its_reason(remote, tmp_path):
     class Contract(AdapterContract):
-        impossible = {"occupy": "there are no rows of others"}  # noqa: RUF012 - as a reader would write it
+        impossible = {"take_key": "there are no rows of others"}  # noqa: RUF012 - as a reader would write it
 
     contract = Contract()
     with (
@@ -389,7 +389,7 @@ def test_what_is_impossible_is_skipped_with_its_reason(remote, tmp_path):
 
 
 def test_cases_are_counted(five):
-    with five(FiveKinds, "create", "mail") as contract:
+    with five(ReferenceAdapter, "create", "mail") as contract:
         contract.test_each_fault_at_each_exchange("503", 1)
         contract.test_each_fault_after_a_lost_reply("503")
         assert {kind: tally["cases"] for kind, tally in contract._tallies.items()} == {"create": 3, "mail": 1}
@@ -403,4 +403,4 @@ if os.environ.get("WRITEAHEAD_TESTS") == "full":
         return FiveKindsPlace(remote)
 
     class TestFiveKinds(AdapterContract):
-        impossible = {"occupy": "a key's row is its content"}  # noqa: RUF012 - as a reader would write it
+        impossible = {"take_key": "a key's row is its content"}  # noqa: RUF012 - as a reader would write it

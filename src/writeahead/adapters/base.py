@@ -1,7 +1,7 @@
 """The interface of every adapter: two verbs, `Adapter.plan` and `Adapter.emit`.
 
-Subclass `Adapter`, give each kind of operation a typed method ``emit_<kind>(self, payload, operation)``
-and say with `emits` how its replay is proved harmless. The base class does the rest.
+Subclass `Adapter`, give each kind of operation a typed method ``emit_<kind>(self, payload,
+operation)`` and say with `emits` how its replay is proved harmless. The base class does the rest.
 """
 
 import inspect
@@ -53,22 +53,25 @@ class Adapter(ABC):
 
     A subclass sets ``name`` and defines, for each kind of operation:
 
-    - ``emit_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt``, decorated with `emits`:
-      sends one request and returns its receipt. It never retries; it raises `TransientError`,
-      `PermanentError` or `ConflictError`. ``operation.key`` is the idempotency key to give to the remote.
-    - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``, optional: turns
-      what the caller asked for into what will be issued, reading baselines if there are any.
-      Without it, the caller's payload, validated against the emit method's model, is what will be issued.
+    - ``emit_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt``, decorated with
+      `emits`: sends one request and returns its receipt. It never retries; it raises
+      `TransientError`, `PermanentError` or `ConflictError`. ``operation.key`` is the idempotency
+      key to give to the remote.
+    - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``,
+      optional: turns what the caller asked for into what will be issued, reading baselines if there
+      are any. Without it, the caller's payload, validated against the emit method's model, is what
+      will be issued.
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for kinds of class
       ``lookup`` only, and required there: searches the remote by ``operation.key``.
 
-    What an adapter says in an error goes into journals and to people. URLs, queries and ``host:port`` are cut
-    out of it; leaving out the rest that is nobody's business (tokens, payloads) is the adapter's duty.
+    What an adapter says in an error goes into journals and to people. URLs, queries and
+    ``host:port`` are cut out of it; leaving out the rest that is nobody's business (tokens,
+    payloads) is the adapter's duty.
 
     Attributes:
         name: Stored in each plan; a plan is carried out only by an adapter of the same name.
-        request_lifetime: Seconds after which a request that was sent can surely no longer take effect.
-            Counts for kinds of class ``lookup``.
+        request_lifetime: Seconds after which a request that was sent can surely no longer take
+            effect. Counts for kinds of class ``lookup``.
     """
 
     name: ClassVar[str]
@@ -100,7 +103,8 @@ class Adapter(ABC):
             PermanentError: It was refused, and would be again.
             ConflictError: Somebody else changed what it was to change.
             NotReady: Nothing was sent, since e.g. credentials are missing or were refused.
-            InvalidInput: The planned payload does not fit this version of the adapter. Nothing was sent.
+            InvalidInput: The planned payload does not fit this version of the adapter. Nothing was
+                sent.
         """
         receipt: Receipt = self._call(_EMIT, operation)
         return receipt
@@ -183,7 +187,8 @@ def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperation) -> BaseModel:
-    # As JSON, which is what it comes as from an artifact: a strict model takes its dates from there.
+    # As JSON, which is what it comes as from an artifact: a strict model takes its dates from
+    # there.
     payload = validated(lambda: model.model_validate_json(json.dumps(operation.payload)))
     if isinstance(payload, Invalid):
         raise InvalidInput(
@@ -200,12 +205,13 @@ class TransactionalAdapter(Adapter):
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Send all operations in one attempt: all of them take effect, or none.
 
-        They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never retries.
-        Called again after an attempt of unknown outcome, it finds out whether that one took effect; it never
-        sends a part of them.
+        They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never
+        retries. Called again after an attempt of unknown outcome, it finds out whether that one
+        took effect; it never sends a part of them.
 
         Returns:
             A receipt for each operation, in order.
 
-        Raises: as `Adapter.emit`. The message of an error names the operation at fault where that is known.
+        Raises: as `Adapter.emit`. The message of an error names the operation at fault where that
+            is known.
         """

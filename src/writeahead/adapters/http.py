@@ -24,7 +24,8 @@ _DELAY_SECONDS = re.compile(r"[0-9]+")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _LOOPBACK = re.compile(r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
-# What writes hosts and paths, with tenants in them, of the clients used here and of those in credentials.
+# What writes hosts and paths, with tenants in them, of the clients used here and of those in
+# credentials.
 _CLIENT_LOGGERS = (
     "httpx",
     *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy")),
@@ -40,9 +41,9 @@ _CLIENT_LOGGERS = (
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """How many seconds a server asks to wait; None if it does not say, or says nothing that makes sense.
 
-    Both forms of RFC 9110, section 10.2.3, are understood: a number of seconds, and a date in any of the
-    three formats of section 5.6.7. A date is compared with the response's own Date header where there is
-    one, so that our clock need not agree with the server's.
+    Both forms of RFC 9110, section 10.2.3, are understood: a number of seconds, and a date in any
+    of the three formats of section 5.6.7. A date is compared with the response's own Date header
+    where there is one, so that our clock need not agree with the server's.
 
     Args:
         headers: Of the response; looked up as given, so pass a mapping that ignores case.
@@ -61,7 +62,8 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 def applied_despite(error: httpx.HTTPError | httpx.StreamError) -> Applied:
     """Whether a request may have been applied although it ended in this error.
 
-    It surely was not where no connection was had to send it on. Anything later may have come too late.
+    It surely was not where no connection was had to send it on. Anything later may have come too
+    late.
     """
     return Applied.NO if isinstance(error, _NEVER_SENT) else Applied.UNKNOWN
 
@@ -79,7 +81,8 @@ def secure_url(value: object, name: str) -> httpx.URL:
         name: What it is called in settings.
 
     Raises:
-        InvalidInput: It is none, or has a user, a query or a fragment. The message does not repeat it.
+        InvalidInput: It is none, or has a user, a query or a fragment. The message does not repeat
+            it.
     """
     try:
         url = httpx.URL(value.strip()) if isinstance(value, str) else httpx.URL()
@@ -114,8 +117,8 @@ class Connections:
 
     Args:
         root: The URL that all requests are below.
-        timeout: For connecting, for writing and for each wait for data. A whole response is given no longer
-            than the wait for data once more.
+        timeout: For connecting, for writing and for each wait for data. A whole response is given
+            no longer than the wait for data once more.
         most: How many connections there may be at once.
         transport: Replaces the network; for tests.
     """
@@ -153,7 +156,8 @@ class Connections:
         """Send a request, and return the response, read whole.
 
         Raises:
-            httpx.HTTPError, httpx.StreamError: No whole response came. They hold the request with its
+            httpx.HTTPError, httpx.StreamError: No whole response came. They hold the request with
+            its
                 secrets, so turn them into an error of your own outside of the except block.
         """
         http = self._in_this_process().http
@@ -192,7 +196,8 @@ class Connections:
             limits=self._limits,
             transport=self._transport,
             follow_redirects=False,
-            # Reading the certificates takes longer than anything else here, and without TLS they have no use.
+            # Reading the certificates takes longer than anything else here, and without TLS they
+            # have no use.
             verify=self._root.scheme == "https" and self._transport is None,
             # Nobody means a proxy between a machine and itself.
             trust_env=not is_loopback(self._root.host),
@@ -206,7 +211,8 @@ class Connections:
 class _Pool:
     """A pool of connections, and the process that they belong to.
 
-    What was inherited through a fork is kept, unused: closing it would speak on the parent's connections.
+    What was inherited through a fork is kept, unused: closing it would speak on the parent's
+        connections.
     """
 
     pid: int

@@ -32,8 +32,8 @@ def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapt
         What the factory returned: ``factory(**settings)``.
 
     Raises:
-        InvalidInput: The name is unknown, its module can't be imported, the factory does not take these
-            settings, or what it returned is no `Adapter`.
+        InvalidInput: The name is unknown, its module can't be imported, the factory does not take
+            these settings, or what it returned is no `Adapter`.
         Exception: What the factory itself raises.
     """
     factory = _imported(name, name) if ":" in name else _installed(name)

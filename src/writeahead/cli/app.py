@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from writeahead.cli import dataverse, options, proving, sessions, sweeping
+from writeahead.cli import check, dataverse, options, sessions, sweep
 
 __all__ = ["app"]
 
@@ -44,9 +44,9 @@ app.command()(sessions.resume)
 app.command("list")(sessions.list_sessions)
 app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(sessions.unblock)
-app.command("sweep")(sweeping.sweep_sessions)
-app.command()(proving.check)
-app.command()(proving.demo)
+app.command("sweep")(sweep.sweep_sessions)
+app.command()(check.check)
+app.command()(check.demo)
 
 
 @simulate.callback()
@@ -54,7 +54,7 @@ def _simulate() -> None:
     """Run a remote system on loopback, to try things out."""
 
 
-simulate.command("dataverse")(proving.simulate_dataverse)
+simulate.command("dataverse")(check.simulate_dataverse)
 
 remote = typer.Typer(**_BARE)
 app.add_typer(remote, name="dataverse", help="Look at a Dataverse environment.")

@@ -8,8 +8,8 @@ import typer
 
 from writeahead.cli import options
 from writeahead.cli.output import Answer
+from writeahead.cli.settings import load_settings
 from writeahead.errors import InvalidInput
-from writeahead.settings import load_settings
 
 __all__ = ["discover"]
 

@@ -66,7 +66,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
 def lines_of(error: BaseException) -> list[str]:
     """Say what went wrong and what to do, in one or two lines.
 
-    Of an exception that is not ours only the type is told: nobody vouches for what its message holds.
+    Of an exception that is not ours only the type is told: nobody vouches for what its message
+        holds.
     """
     if isinstance(error, WriteaheadError):
         hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")

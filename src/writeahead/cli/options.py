@@ -95,7 +95,8 @@ class AssumeCommand(TyperCommand):
             if argument == "--assume":
                 joined.append(f"{next(rest, '')}=")
                 operation = next(rest, "")
-                # An option where the operation should be stays one, so that the message is about --assume.
+                # An option where the operation should be stays one, so that the message is about
+                # --assume.
                 joined[-1:] = (
                     [joined[-1], operation] if operation.startswith("-") else [joined[-1] + operation]
                 )

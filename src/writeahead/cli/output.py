@@ -49,7 +49,8 @@ def print_answer(answer: Answer, *, as_json: bool) -> int:
 def print_json(document: Any, exit_code: Callable[[], int]) -> int:
     """Print one JSON document on stdout; return the exit code.
 
-    It is ASCII: whatever the terminal's encoding is, and whatever a payload holds, it can be parsed.
+    It is ASCII: whatever the terminal's encoding is, and whatever a payload holds, it can be
+        parsed.
     """
     return _guarded(lambda: print(json.dumps(document, indent=2, ensure_ascii=True)), exit_code)  # noqa: T201
 

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from writeahead.cli.output import printable
 from writeahead.model import JournalEntry, RunReport, RunStatus
-from writeahead.report import OperationLine, SessionPage, operation_lines
+from writeahead.protocol.sweep import SessionSummary, SweepResult
+from writeahead.report.page import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
-from writeahead.sweep import SessionSummary, SweepResult
 
 __all__ = [
     "show_check",

@@ -29,7 +29,8 @@ def read_session_file(name: str) -> SessionFile:
     """Read a session from a file, or from stdin if the name is ``-``.
 
     Raises:
-        InvalidInput: It is not there, not JSON in UTF-8, or not a session; the message names file and place.
+        InvalidInput: It is not there, not JSON in UTF-8, or not a session; the message names file
+            and place.
     """
     shown = "stdin" if name == "-" else name
     document = read_json(name)
@@ -87,7 +88,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            # JSON readers differ in which of the two they keep (RFC 8259, section 4): neither must get lost.
+            # JSON readers differ in which of the two they keep (RFC 8259, section 4): neither must
+            # get lost.
             raise ValueError(f"key {name!r} is there twice in one object")
         found[name] = value
     return found

@@ -7,18 +7,18 @@ import typer
 from rich.console import Console
 
 from writeahead.cli import options, render
+from writeahead.cli.context import CommandContext
 from writeahead.cli.failures import ExitCode, exit_code_of_status
-from writeahead.cli.means import Means
 from writeahead.cli.output import Answer, report_document
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import InvalidInput
 from writeahead.model import RunReport
-from writeahead.report import next_step, read_page
-from writeahead.retry import Clock
-from writeahead.runner import resume_session, write_back
-from writeahead.sweep import State, find_sessions
-from writeahead.unblocking import unblock_session
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.sweep import State, find_sessions
+from writeahead.protocol.unblocking import unblock_session
+from writeahead.report.page import next_step, read_page
 
 __all__ = ["list_sessions", "resume", "run", "show", "unblock"]
 
@@ -40,7 +40,7 @@ def run(
     _json: options.JsonOption = False,
 ) -> Answer:
     """Plan a session's operations and, with --write, emit them."""
-    means = Means(
+    context = CommandContext(
         config,
         store,
         adapter,
@@ -52,19 +52,19 @@ def run(
         wait_max=wait_max,
     )
     session = read_session_file(file)
-    artifacts = means.store(writing=write)
-    with means.adapter() as opened, stop_on_signals() as stop:
+    artifacts = context.store(writing=write)
+    with context.adapter() as opened, stop_on_signals() as stop:
         report = write_back(
             session.operations,
             session_id=session.session_id,
             store=artifacts,
             adapter=opened,
-            policy=means.settings.policy,
+            policy=context.settings.policy,
             dry_run=not write,
             atomic=atomic,
             stop=stop,
         )
-    return _of_report(report, means)
+    return _of_report(report, context)
 
 
 def resume(
@@ -85,7 +85,7 @@ def resume(
 
     Its plan was approved when it was run with --write, so this needs no --write.
     """
-    means = Means(
+    context = CommandContext(
         config,
         store,
         adapter,
@@ -96,16 +96,16 @@ def resume(
         wait_initial=wait_initial,
         wait_max=wait_max,
     )
-    artifacts = means.store()
-    with means.adapter() as opened, stop_on_signals() as stop:
+    artifacts = context.store()
+    with context.adapter() as opened, stop_on_signals() as stop:
         report = resume_session(
             session_id,
             store=artifacts,
             adapter=opened,
-            policy=means.settings.policy,
+            policy=context.settings.policy,
             stop=stop,
         )
-    return _of_report(report, means)
+    return _of_report(report, context)
 
 
 def list_sessions(
@@ -118,9 +118,9 @@ def list_sessions(
     _json: options.JsonOption = False,
 ) -> Answer:
     """List the sessions of a store."""
-    means = Means(config, store)
-    opened = means.store()
-    sessions = find_sessions(opened, state, clock_skew=means.settings.policy.clock_skew)
+    context = CommandContext(config, store)
+    opened = context.store()
+    sessions = find_sessions(opened, state, clock_skew=context.settings.policy.clock_skew)
 
     def show(console: Console) -> None:
         summary = None
@@ -140,9 +140,9 @@ def show(
     _json: options.JsonOption = False,
 ) -> Answer:
     """Show one session: operations, history, artifacts, next step."""
-    means = Means(config, store)
+    context = CommandContext(config, store)
     page = read_page(
-        means.store(), session_id, now=Clock().now(), clock_skew=means.settings.policy.clock_skew
+        context.store(), session_id, now=Clock().now(), clock_skew=context.settings.policy.clock_skew
     )
     last = page.history[-1] if page.history else None
     step = next_step(
@@ -151,8 +151,8 @@ def show(
         block_reason=page.block_reason,
         operation=last.operation if last else None,
         not_before=page.not_before,
-        options=means.options(),
-        resume_options=means.resume_options(page.adapter),
+        options=context.options(),
+        resume_options=context.resume_options(page.adapter),
     )
     return Answer(
         lambda: {**page.model_dump(mode="json"), "next_step": step},
@@ -174,13 +174,13 @@ def unblock(
     if not reason.strip():
         raise InvalidInput("--reason: say why, in a few words; it is kept in the journal")
     assumed = _assumed(assume or [])
-    means = Means(config, store)
-    report = unblock_session(session_id, store=means.store(), reason=reason, assume=assumed)
+    context = CommandContext(config, store)
+    report = unblock_session(session_id, store=context.store(), reason=reason, assume=assumed)
     # The decision is on record, which is all that this command is for.
-    return _of_report(report, means, exit_code=ExitCode.OK)
+    return _of_report(report, context, exit_code=ExitCode.OK)
 
 
-def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = None) -> Answer:
+def _of_report(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
     step = next_step(
         report.session_id,
         report.status,
@@ -188,8 +188,8 @@ def _of_report(report: RunReport, means: Means, *, exit_code: ExitCode | None = 
         operation=report.operation,
         not_before=report.not_before,
         planned=bool(report.operations),
-        options=means.options(),
-        resume_options=means.resume_options(),
+        options=context.options(),
+        resume_options=context.resume_options(),
     )
     code = exit_code_of_status(report.status) if exit_code is None else exit_code
     return Answer(

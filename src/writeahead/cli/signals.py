@@ -20,8 +20,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     Exiting at once is as safe as a kill -9: the session is resumable when its lease has run out.
 
-    A thread waits for the signals through `signal.set_wakeup_fd`. A handler must not set the event itself:
-    it runs in the main thread, which may hold the event's lock at that moment, and would wait for itself.
+    A thread waits for the signals through `signal.set_wakeup_fd`. A handler must not set the event
+    itself: it runs in the main thread, which may hold the event's lock at that moment, and would
+    wait for itself.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

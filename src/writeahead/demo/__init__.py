@@ -3,7 +3,7 @@
 ``stage`` sets up a CRM, a store and the processes that write; ``story`` is what happens on it.
 """
 
-from writeahead.demo.stage import DemoFailed
-from writeahead.demo.story import run_demo
+from writeahead.demo.environment import DemoFailed
+from writeahead.demo.script import run_demo
 
 __all__ = ["DemoFailed", "run_demo"]

@@ -1,9 +1,9 @@
 """A store on any other filesystem that fsspec knows: ``fsspec+<scheme>://...``, where it can be proven.
 
-Most of them can't create atomically. fsspec's own ``pipe_file(mode="create")`` looks whether the file exists,
-and then writes it; a filesystem inherits that unless it has a create of its own. So one that has none is
-refused when the store is opened, and one that has is put to the test by `check_store` before its first put.
-See docs/decisions/0004-fsspec-only-where-proven.md.
+Most of them can't create atomically. fsspec's own ``pipe_file(mode="create")`` looks whether the
+file exists, and then writes it; a filesystem inherits that unless it has a create of its own. So
+one that has none is refused when the store is opened, and one that has is put to the test by
+`check_store` before its first put. See docs/decisions/0004-fsspec-only-where-proven.md.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from fsspec.spec import AbstractFileSystem
 from writeahead.errors import AccessDenied, InvalidInput, NotFound, Unavailable, Unsupported
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_store
-from writeahead.stores.remote import KEY, Failure, RemoteStore, checked_prefix
+from writeahead.stores.remote import KEY, RemoteStore, RequestFailed, checked_prefix
 from writeahead.stores.urls import parse_store_url
 
 __all__ = ["AnyFsspecStore"]
@@ -32,8 +32,9 @@ _OURS = {"file": "file://", "local": "file://", "memory": "memory://"}
 class AnyFsspecStore(RemoteStore):
     """Objects in an fsspec filesystem. Its own retries are its own affair, so there are none of ours.
 
-    A put costs one call of the filesystem; the first one, before it, a whole check. A listing holds the infos
-    of all objects below its folder in memory: fsspec has no listing that streams and is ordered.
+    A put costs one call of the filesystem; the first one, before it, a whole check. A listing holds
+    the infos of all objects below its folder in memory: fsspec has no listing that streams and is
+    ordered.
 
     Args:
         scheme: fsspec's name of the filesystem.
@@ -168,17 +169,19 @@ def _has_own_create(kind: type[AbstractFileSystem]) -> bool:
     return write is not AbstractFileSystem.pipe_file and "mode" in inspect.signature(write).parameters
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception) -> RequestFailed:
     what = type(error).__name__
     if isinstance(error, FileNotFoundError):
-        return Failure(NotFound, "there is no such object, or no such place", absent=True)
+        return RequestFailed(NotFound, "there is no such object, or no such place", absent=True)
     if isinstance(error, PermissionError):
-        return Failure(AccessDenied, "the filesystem refused; check the credentials and their permissions")
+        return RequestFailed(
+            AccessDenied, "the filesystem refused; check the credentials and their permissions"
+        )
     if isinstance(error, IsADirectoryError):
-        return Failure(NotFound, "there is no such object, but a folder", absent=True)
+        return RequestFailed(NotFound, "there is no such object, but a folder", absent=True)
     if isinstance(error, NotImplementedError | TypeError | ValueError):
-        return Failure(Unsupported, f"this filesystem can't do what writeahead needs ({what})")
-    return Failure(Unavailable, f"the filesystem failed ({what})", unknown=True)
+        return RequestFailed(Unsupported, f"this filesystem can't do what writeahead needs ({what})")
+    return RequestFailed(Unavailable, f"the filesystem failed ({what})", unknown=True)
 
 
 def _info(key: str, info: dict[str, Any]) -> ObjectInfo:
@@ -191,7 +194,8 @@ def from_url(url: str) -> AnyFsspecStore:
     """Open ``fsspec+<scheme>://...``. The filesystem is configured by fsspec's own files and variables.
 
     Raises:
-        InvalidInput: fsspec knows no such scheme, its package is not installed, or there are options.
+        InvalidInput: fsspec knows no such scheme, its package is not installed, or there are
+            options.
         Unsupported: The filesystem has no atomic create.
     """
     parts = parse_store_url(url)

@@ -1,7 +1,7 @@
 """The interface of every artifact store, and the rules that hold for all of them.
 
-A backend is a subclass that implements five private verbs; the public ones validate keys first, so that
-no backend can forget to.
+A backend is a subclass that implements five private verbs; the public ones validate keys first, so
+that no backend can forget to.
 """
 
 import re
@@ -73,13 +73,13 @@ class StoreCheck:
 class ArtifactStore(ABC):
     """A place for artifacts: a folder, a bucket, a dict.
 
-    Keys are ``/``-separated segments of ``[A-Za-z0-9._-]``, at most 255 bytes a segment and 900 in all;
-    no segment is empty, ``.`` or ``..``. Every verb raises `InvalidKey` for anything else, `AccessDenied`
-    if the store refuses the caller, `Unavailable` if it can't be reached after the store's own bounded
-    retries, and `NotFound` if the bucket itself is missing.
+    Keys are ``/``-separated segments of ``[A-Za-z0-9._-]``, at most 255 bytes a segment and 900 in
+    all; no segment is empty, ``.`` or ``..``. Every verb raises `InvalidKey` for anything else,
+    `AccessDenied` if the store refuses the caller, `Unavailable` if it can't be reached after the
+    store's own bounded retries, and `NotFound` if the bucket itself is missing.
 
-    A store may be used from threads, after a fork and inside a running event loop. It is synchronous:
-    from asyncio, use ``asyncio.to_thread``.
+    A store may be used from threads, after a fork and inside a running event loop. It is
+    synchronous: from asyncio, use ``asyncio.to_thread``.
     """
 
     @property
@@ -92,8 +92,8 @@ class ArtifactStore(ABC):
         """Write an object, atomically; it is durable when this returns.
 
         - ``if_absent=False``: replaces what was there.
-        - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly ``data``,
-          whoever wrote it.
+        - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly
+          ``data``, whoever wrote it.
 
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.
@@ -117,8 +117,8 @@ class ArtifactStore(ABC):
     def head(self, key: str) -> ObjectInfo | None:
         """Tell an object's info without its bytes; None if there is no such object.
 
-        None may also mean that the bucket is missing, where a server does not tell; every other verb raises
-        `NotFound` then.
+        None may also mean that the bucket is missing, where a server does not tell; every other
+        verb raises `NotFound` then.
         """
         self._require_key("head", key)
         return self._head(key)
@@ -127,8 +127,8 @@ class ArtifactStore(ABC):
     def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[ObjectInfo]:
         """Stream the objects whose key begins with ``prefix``, in the order of their keys' bytes.
 
-        ``prefix`` need not end at a ``/``. ``start_after`` leaves out every key up to and including it.
-        Memory does not grow with the number of keys. Errors are raised while iterating.
+        ``prefix`` need not end at a ``/``. ``start_after`` leaves out every key up to and including
+        it. Memory does not grow with the number of keys. Errors are raised while iterating.
         """
         self._require_prefix(prefix)
         if start_after is not None:
@@ -148,8 +148,8 @@ class ArtifactStore(ABC):
     def check(self) -> StoreCheck:
         """Prove this very store by trying it, under keys of its own that are removed afterwards.
 
-        A step for a person or a deployment, never part of a run. Returns one result a promise; a store
-        whose ``ok`` is False must not be used.
+        A step for a person or a deployment, never part of a run. Returns one result a promise; a
+        store whose ``ok`` is False must not be used.
         """
         from writeahead.stores.check import check_store
 

@@ -24,16 +24,17 @@ def check_store(store: ArtifactStore, prefix: str | None = None) -> StoreCheck:
 
     Args:
         store: The store to prove. It is written to.
-        prefix: Where the check's objects go, `check_prefix` by default. They are removed again, also when
-            the check fails.
+        prefix: Where the check's objects go, `check_prefix` by default. They are removed again,
+            also when the check fails.
 
     Returns:
-        One result a promise, each with what was tried and what was seen. A store that breaks a promise
-        does not raise: its result is not ``ok``. One that ignores or lacks If-None-Match is named
-        ``Unsupported`` there.
+        One result a promise, each with what was tried and what was seen. A store that breaks a
+        promise does not raise: its result is not ``ok``. One that ignores or lacks If-None-Match is
+        named ``Unsupported`` there.
 
     Raises:
-        StoreError: The store could not be tried: `AccessDenied`, `Unavailable`, `NotFound` for a bucket ...
+        StoreError: The store could not be tried: `AccessDenied`, `Unavailable`, `NotFound` for a
+            bucket ...
     """
     trial = _Trial(store, prefix or check_prefix())
     try:

@@ -26,15 +26,15 @@ __all__ = [
     "write_file",
 ]
 
-# Seconds. A name that another process gave, and was killed before it synced it, is on the disk by then: Linux
-# writes what is dirty after 30 seconds.
+# Seconds. A name that another process gave, and was killed before it synced it, is on the disk by
+# then: Linux writes what is dirty after 30 seconds.
 _WRITTEN_BACK_AFTER = 600.0
-# How many folders are remembered as read before the old ones among them are forgotten, and from how many on
-# it is cheaper to sync all file systems at once.
+# How many folders are remembered as read before the old ones among them are forgotten, and from how
+# many on it is cheaper to sync all file systems at once.
 _FORGET_EACH = 1024
 _SYNC_ALL_FROM = 64
-# A folder is made with the sticky bit, which goes once its own name is synced: who finds it set can't rely
-# on its maker, who may have been killed.
+# A folder is made with the sticky bit, which goes once its own name is synced: who finds it set
+# can't rely on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY

@@ -1,7 +1,8 @@
 """A store in a folder: bare system calls, because an object must be durable once `put` returns.
 
-A put writes a temporary file in the object's own folder, syncs it, gives it the object's name by an atomic
-rename (or link, which refuses to replace), and syncs the folder. The calls are in ``durable.py``.
+A put writes a temporary file in the object's own folder, syncs it, gives it the object's name by an
+atomic rename (or link, which refuses to replace), and syncs the folder. The calls are in
+``durable.py``.
 """
 
 import contextlib
@@ -39,9 +40,11 @@ __all__ = ["LocalStore"]
 _TEMPORARY = "~writeahead-"
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 _LEFT_BEHIND = re.compile(r"~writeahead-[0-9a-f]{16}", re.ASCII)
-# Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was changed.
+# Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was
+# changed.
 _STALE_AFTER = 3600.0
-# How many entries of a folder a listing holds at once; a folder with more is read in several passes.
+# How many entries of a folder a listing holds at once; a folder with more is read in several
+# passes.
 _PAGE = 4096
 # A create that finds the key taken, and then finds it free again, starts over; this often at most.
 _CREATE_ROUNDS = 10
@@ -63,13 +66,15 @@ class LocalStore(ArtifactStore):
     """Objects as files below a folder: the key is the path.
 
     - The folder is made by the first put. Files are made with mode 0600, folders with 0700.
-    - A put that is killed leaves a file named ``~writeahead-...`` behind. A listing that meets one that
-      is older than an hour removes it.
-    - Symbolic links below the root are never followed: reading or writing through one is `AccessDenied`,
-      wherever it points, and a listing does not show it. The root itself may be reached through links.
-    - A name can't be both an object and a folder: with ``a`` stored, putting ``a/b`` is `InvalidKey`.
-    - The filesystem must have hard links; without them ``put(if_absent=True)`` is `Unsupported`, since
-      POSIX has no other atomic create of a file together with its contents.
+    - A put that is killed leaves a file named ``~writeahead-...`` behind. A listing that meets one
+      that is older than an hour removes it.
+    - Symbolic links below the root are never followed: reading or writing through one is
+      `AccessDenied`, wherever it points, and a listing does not show it. The root itself may be
+      reached through links.
+    - A name can't be both an object and a folder: with ``a`` stored, putting ``a/b`` is
+      `InvalidKey`.
+    - The filesystem must have hard links; without them ``put(if_absent=True)`` is `Unsupported`,
+      since POSIX has no other atomic create of a file together with its contents.
 
     Args:
         root: The folder. A relative path is taken from the working directory of this moment.
@@ -128,7 +133,8 @@ class LocalStore(ArtifactStore):
         """Give a synced temporary file its name, durably: the only place where an object gets one.
 
         Raises:
-            FileExistsError: With ``if_absent``, the name is taken; the temporary file is still there.
+            FileExistsError: With ``if_absent``, the name is taken; the temporary file is still
+                there.
             OSError: The name was not given.
             OutcomeUnknown: It was given, but a power cut might still take it back.
         """
@@ -219,7 +225,8 @@ class LocalStore(ArtifactStore):
             with self._folder("list", prefix, folders) as folder, os.scandir(folder) as entries:
                 names = (order for entry in entries if (order := _order(entry, folder)).startswith(stem))
                 wanted = (order for order in names if order > last and _is_after(base + order, after))
-                # An order ends with "/" exactly where keys below it go on, so this is the order of keys.
+                # An order ends with "/" exactly where keys below it go on, so this is the order of
+                # keys.
                 page = heapq.nsmallest(_PAGE, wanted)
                 return [_Entry(order, _stat(folder, base, order)) for order in page]
         except NotFound:

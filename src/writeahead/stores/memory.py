@@ -18,11 +18,11 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 class MemoryStore(ArtifactStore):
     """Objects in a dict of this process, gone when the process ends.
 
-    ``MemoryStore()`` is private to whoever holds it; `MemoryStore.named` gives everybody who asks for the
-    same name the same store, so that a run and its resume meet.
+    ``MemoryStore()`` is private to whoever holds it; `MemoryStore.named` gives everybody who asks
+    for the same name the same store, so that a run and its resume meet.
 
-    There is no lock, and so none that a fork could leave locked: an object never changes once it is in the
-    dict, and each verb touches the dict by one operation that the interpreter makes atomic.
+    There is no lock, and so none that a fork could leave locked: an object never changes once it is
+    in the dict, and each verb touches the dict by one operation that the interpreter makes atomic.
     """
 
     _by_name: ClassVar[dict[str, Self]] = {}
@@ -71,8 +71,8 @@ class MemoryStore(ArtifactStore):
         return None if held is None else held.info
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        # Keys are ASCII, so the order of strings is the order of bytes. dict.copy is atomic, and a copy
-        # can't change under the iteration; it holds references, not objects.
+        # Keys are ASCII, so the order of strings is the order of bytes. dict.copy is atomic, and a
+        # copy can't change under the iteration; it holds references, not objects.
         held = self._objects.copy()
         after = start_after or ""
         for key in sorted(key for key in held if key.startswith(prefix) and key > after):

@@ -3,15 +3,18 @@
 What this client is like, as tried with obstore 0.12, and what follows from it:
 
 - It retries by itself, ten times; here it may not, and `RemoteStore` does.
-- It reports 409 and 304 to a create as "already exists", as it does 412. After a 409 nothing may be there
-  (github.com/apache/arrow-rs-object-store/pull/852), so each of them is read back and compared.
-- 401, 403, 404, 409, 412 and 304 have a type of error each, but not from a listing. All else is one type: it
-  may pass, so it is tried again; a write may have taken effect, so it ends as `OutcomeUnknown`. A server that
-  lacks conditions (501) ends so, too, and not as `Unsupported`.
+- It reports 409 and 304 to a create as "already exists", as it does 412. After a 409 nothing may be
+  there (github.com/apache/arrow-rs-object-store/pull/852), so each of them is read back and
+  compared.
+- 401, 403, 404, 409, 412 and 304 have a type of error each, but not from a listing. All else is one
+  type: it may pass, so it is tried again; a write may have taken effect, so it ends as
+  `OutcomeUnknown`. A server that lacks conditions (501) ends so, too, and not as `Unsupported`.
 - Its messages hold URLs, paths and the server's words. None of that is passed on.
-- It lists by whole path segments, and fails where a name has an empty, a ``.`` or a ``..`` segment. It drops
-  the ``/`` behind a name, so that an object without bytes may be one that is none of ours: it is looked for.
-- Its threads do not outlive a fork: a child that goes on after its parent used it would wait for ever.
+- It lists by whole path segments, and fails where a name has an empty, a ``.`` or a ``..`` segment.
+  It drops the ``/`` behind a name, so that an object without bytes may be one that is none of ours:
+  it is looked for.
+- Its threads do not outlive a fork: a child that goes on after its parent used it would wait for
+  ever.
 """
 
 import os
@@ -34,7 +37,7 @@ from obstore.exceptions import (
 
 from writeahead.errors import AccessDenied, NotFound, Unavailable, Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
-from writeahead.stores.remote import KEY, Failure, RemoteStore
+from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
 
 if TYPE_CHECKING:
     from obstore import Attributes
@@ -192,29 +195,31 @@ def _require_own_process() -> None:
     if _process is None:
         _process = os.getpid()
     elif _process != os.getpid():
-        raise Failure(
+        raise RequestFailed(
             Unsupported,
             "obstore was in use before this process was forked: start processes by spawn, or use client=s3fs",
         )
 
 
-def _failure(verb: str, error: BaseException) -> Failure:  # noqa: PLR0911 - a table
+def _failure(verb: str, error: BaseException) -> RequestFailed:  # noqa: PLR0911 - a table
     """Classify by the type of the error alone; see the module's text."""
     if isinstance(error, FileNotFoundError):
         if verb == "put":
-            return Failure(NotFound, "there is no such bucket; create it, or correct its name")
-        return Failure(NotFound, "there is no such object, or no such bucket", absent=True)
+            return RequestFailed(NotFound, "there is no such bucket; create it, or correct its name")
+        return RequestFailed(NotFound, "there is no such object, or no such bucket", absent=True)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return Failure(AccessDenied, "the server refused; check the credentials and their permissions")
+        return RequestFailed(AccessDenied, "the server refused; check the credentials and their permissions")
     if isinstance(error, AlreadyExistsError):
-        return Failure(Unavailable, "the server answered that others were at it", retry=True)
+        return RequestFailed(Unavailable, "the server answered that others were at it", retry=True)
     if isinstance(error, InvalidPathError):
-        return Failure(Unsupported, "the place holds an object whose name this client can't read")
+        return RequestFailed(Unsupported, "the place holds an object whose name this client can't read")
     if isinstance(error, NotSupportedError | PreconditionError | NotModifiedError):
-        return Failure(Unsupported, f"the server can't do what writeahead needs ({type(error).__name__})")
+        return RequestFailed(
+            Unsupported, f"the server can't do what writeahead needs ({type(error).__name__})"
+        )
     status = _STATUS.search(str(error))
     what = f"the server answered {status[1]}" if status else f"the request failed ({type(error).__name__})"
-    return Failure(Unavailable, what, retry=True, unknown=True)
+    return RequestFailed(Unavailable, what, retry=True, unknown=True)
 
 
 def _info(key: str, meta: Mapping[str, Any]) -> ObjectInfo:

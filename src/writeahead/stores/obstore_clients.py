@@ -36,8 +36,8 @@ _ENDPOINT = re.compile(r"https?://[^@?#]+", re.ASCII)
 def s3_from_url(url: str) -> ObstoreStore:
     """Open ``s3://bucket/prefix?client=obstore&...`` with the options of `S3Options`.
 
-    Credentials come from the environment, a web identity or the instance's role; with ``profile``, from
-    botocore, which then must be installed.
+    Credentials come from the environment, a web identity or the instance's role; with ``profile``,
+    from botocore, which then must be installed.
 
     Raises:
         InvalidInput: See `parse_s3_url`.
@@ -118,7 +118,8 @@ def _profile(name: str) -> tuple["S3CredentialProvider", str | None]:
 def gcs_from_url(url: str) -> ObstoreStore:
     """Open ``gs://bucket/prefix?endpoint_url=...&storage_class=...&anonymous=true``.
 
-    Credentials are Google's application default credentials, or what ``GOOGLE_SERVICE_ACCOUNT`` names.
+    Credentials are Google's application default credentials, or what ``GOOGLE_SERVICE_ACCOUNT``
+    names.
 
     Raises:
         InvalidInput: An option is unknown, a name can't be one, or the client refuses its settings.
@@ -147,8 +148,8 @@ def gcs_from_url(url: str) -> ObstoreStore:
 def azure_from_url(url: str) -> ObstoreStore:
     """Open ``az://container/prefix?account=...&endpoint_url=...&anonymous=true``.
 
-    The account may also be in ``AZURE_STORAGE_ACCOUNT_NAME``; credentials come from the environment, a
-    managed identity or a workload identity.
+    The account may also be in ``AZURE_STORAGE_ACCOUNT_NAME``; credentials come from the
+    environment, a managed identity or a workload identity.
 
     Raises:
         InvalidInput: An option is unknown, a name can't be one, or the client refuses its settings.

@@ -15,7 +15,8 @@ __all__ = ["open_store"]
 GROUP = "writeahead.stores"
 Factory: TypeAlias = Callable[[str], ArtifactStore]
 
-# By name rather than by import: `import writeahead` must load neither a backend nor its client library.
+# By name rather than by import: `import writeahead` must load neither a backend nor its client
+# library.
 _BUILT_IN = {
     "az": "writeahead.stores.obstore_clients:azure_from_url",
     "file": "writeahead.stores.local:from_url",
@@ -43,19 +44,21 @@ def open_store(url: str) -> ArtifactStore:
     Args:
         url: One of
 
-            - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes it.
+            - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes
+              it.
             - ``memory://name``: one store per name and process.
-            - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of it;
-              all options are those of `writeahead.stores.s3_options.S3Options`. With ``client=obstore``
-              through that client, by default through s3fs.
+            - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of
+              it; all options are those of `writeahead.stores.s3_options.S3Options`. With
+              ``client=obstore`` through that client, by default through s3fs.
             - ``fsspec+<scheme>://...``: any other filesystem of fsspec, where a check proves it.
             - ``gs://bucket/prefix``, ``az://container/prefix?account=...``: through obstore.
             - a scheme that an installed package offers as an entry point of the group
-              ``writeahead.stores``: its name is the scheme, its object a callable from URL to store.
+              ``writeahead.stores``: its name is the scheme, its object a callable from URL to
+              store.
 
     Raises:
-        InvalidInput: The scheme or an option is unknown, the URL holds credentials, or the backend needs a
-            package that is not installed; the message says what to do.
+        InvalidInput: The scheme or an option is unknown, the URL holds credentials, or the backend
+            needs a package that is not installed; the message says what to do.
     """
     if not url or not url.isprintable():
         raise InvalidInput("store: give a folder or a URL, e.g. ./artifacts or s3://bucket/prefix")

@@ -17,7 +17,7 @@ from writeahead.errors import (
 )
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
 
-__all__ = ["KEY", "Failure", "RemoteStore", "checked_prefix"]
+__all__ = ["KEY", "RemoteStore", "RequestFailed", "checked_prefix"]
 
 ATTEMPTS = 4
 # Seconds.
@@ -52,7 +52,7 @@ def checked_prefix(place: str, prefix: str) -> str:
     return f"{prefix}/" if prefix else ""
 
 
-class Failure(Exception):
+class RequestFailed(Exception):
     """One request failed.
 
     Args:
@@ -84,14 +84,14 @@ class Failure(Exception):
 
 
 class RemoteStore(ArtifactStore):
-    """A store whose verbs are requests that raise `Failure`, and are sent by `_retried`."""
+    """A store whose verbs are requests that raise `RequestFailed`, and are sent by `_retried`."""
 
     # A store without credentials: whatever a bucket's policy says, an artifact needs an owner.
     _anonymous: bool = False
 
     @abstractmethod
     def _read(self, key: str) -> StoredObject:
-        """One request for an object; raises `Failure`."""
+        """One request for an object; raises `RequestFailed`."""
 
     def _get(self, key: str) -> StoredObject:
         return self._retried("get", key, lambda: self._read(key))
@@ -103,24 +103,26 @@ class RemoteStore(ArtifactStore):
         """
         try:
             held = self._read(key)
-        except Failure as failure:
+        except RequestFailed as failure:
             if failure.absent:
-                raise Failure(Unavailable, "others keep creating and deleting it", retry=True) from failure
+                raise RequestFailed(
+                    Unavailable, "others keep creating and deleting it", retry=True
+                ) from failure
             detail = f"the key is taken, and reading it back failed: {failure.detail}"
-            raise Failure(failure.error, detail, retry=failure.retry, unknown=True) from failure
+            raise RequestFailed(failure.error, detail, retry=failure.retry, unknown=True) from failure
         if held.data != data:
             raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
         return held.info
 
     def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
-        """Run one verb: the only retry loop there is. Every `Failure` ends here as an error of ours."""
+        """Run one verb: the only retry loop there is. Every `RequestFailed` ends here as an error of ours."""
         if writes and self._anonymous:
             raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
         unknown = False
 
         def again(error: BaseException) -> bool:
             nonlocal unknown
-            if not isinstance(error, Failure):
+            if not isinstance(error, RequestFailed):
                 return False
             unknown = unknown or (writes and error.unknown)
             return error.retry
@@ -133,7 +135,7 @@ class RemoteStore(ArtifactStore):
         )
         try:
             return retrying(attempt)
-        except Failure as failure:
+        except RequestFailed as failure:
             if unknown:
                 detail = f"it may or may not have happened; at last: {failure.detail}"
                 raise OutcomeUnknown(self.name, verb, key, detail) from failure

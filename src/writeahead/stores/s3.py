@@ -1,8 +1,8 @@
 """A store in an S3 bucket, AWS's or a compatible one, through s3fs's call layer.
 
-s3fs's file functions are not used: they cache listings, cost extra requests, and can't tell our own write
-from somebody else's. Its call layer sends one S3 request per call; every retry of s3fs, botocore and aiohttp
-is off, and `RemoteStore` has the only retries there are.
+s3fs's file functions are not used: they cache listings, cost extra requests, and can't tell our own
+write from somebody else's. Its call layer sends one S3 request per call; every retry of s3fs,
+botocore and aiohttp is off, and `RemoteStore` has the only retries there are.
 """
 
 import asyncio
@@ -24,24 +24,26 @@ from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
-from writeahead.stores.remote import KEY, Failure, RemoteStore
+from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
 from writeahead.stores.s3_errors import CLIENT_ERRORS, failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
 
 __all__ = ["S3Store"]
 
-# Seconds for one request in all, so that a server that sends a byte now and then can't hold us for ever.
+# Seconds for one request in all, so that a server that sends a byte now and then can't hold us for
+# ever.
 _REQUEST_LIMIT = 60.0
 
 
 class S3Store(RemoteStore):
     """Objects in a bucket, below a prefix. The bucket must exist; credentials are found by botocore.
 
-    One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one request
-    for each 1000 keys. Only a create that the server refuses costs a GET more, to see what holds the key.
+    One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one
+    request for each 1000 keys. Only a create that the server refuses costs a GET more, to see what
+    holds the key.
 
-    ``head`` is None also where the bucket is missing: S3's answer to a HEAD has no body that would tell. All
-    other verbs say so.
+    ``head`` is None also where the bucket is missing: S3's answer to a HEAD has no body that would
+    tell. All other verbs say so.
 
     Args:
         bucket: The bucket's name.
@@ -59,7 +61,8 @@ class S3Store(RemoteStore):
         self._anonymous = location.options.anonymous
         self._object_options = _object_options(location.options)
         self._limit = max(_REQUEST_LIMIT, location.options.read_timeout)
-        # By process: no client outlives a fork. A child keeps its parent's, so as not to tear it down.
+        # By process: no client outlives a fork. A child keeps its parent's, so as not to tear it
+        # down.
         self._clients: dict[int, S3FileSystem] = {}
 
     @property
@@ -68,7 +71,8 @@ class S3Store(RemoteStore):
         return self._name
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
-        # The server checks the body against it. Every server knows this digest; the newer ones, not every.
+        # The server checks the body against it. Every server knows this digest; the newer ones, not
+        # every.
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         condition = {"IfNoneMatch": "*"} if if_absent else {}
 
@@ -77,7 +81,7 @@ class S3Store(RemoteStore):
                 response = self._send(
                     "put_object", key, Body=data, ContentMD5=digest, **condition, **self._object_options
                 )
-            except Failure as failure:
+            except RequestFailed as failure:
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
@@ -94,7 +98,7 @@ class S3Store(RemoteStore):
         def attempt() -> ObjectInfo | None:
             try:
                 response = self._send("head_object", key)
-            except Failure as failure:
+            except RequestFailed as failure:
                 if failure.absent:
                     return None
                 raise
@@ -106,7 +110,7 @@ class S3Store(RemoteStore):
         def attempt() -> None:
             try:
                 self._send("delete_object", key)
-            except Failure as failure:
+            except RequestFailed as failure:
                 # S3 itself says 204, some compatible servers 404.
                 if not failure.absent:
                     raise
@@ -136,7 +140,7 @@ class S3Store(RemoteStore):
         """Send one S3 request, once.
 
         Raises:
-            Failure: It failed.
+            RequestFailed: It failed.
         """
         if key is not None:
             request["Key"] = self._base + key
@@ -148,7 +152,8 @@ class S3Store(RemoteStore):
             raise failure_of(method, error) from error
 
     def _client(self) -> S3FileSystem:
-        # No lock, which a fork could leave locked: of two that are made at once, one is dropped unconnected.
+        # No lock, which a fork could leave locked: of two that are made at once, one is dropped
+        # unconnected.
         pid = os.getpid()
         client = self._clients.get(pid)
         if client is None:
@@ -184,9 +189,10 @@ class S3Store(RemoteStore):
 class _PlainSession(AIOHTTPSession):  # type: ignore[misc]
     """aiobotocore's session, without what a client does by itself.
 
-    - aiohttp's silent retry of PUT and DELETE on a lost connection: with it a 503 could come back for a
-      write that an earlier, hidden attempt had done.
-    - ``Expect: 100-continue``, a round trip more for each put: artifacts are small. It is never signed.
+    - aiohttp's silent retry of PUT and DELETE on a lost connection: with it a 503 could come back
+      for a write that an earlier, hidden attempt had done.
+    - ``Expect: 100-continue``, a round trip more for each put: artifacts are small. It is never
+      signed.
     """
 
     async def send(self, request: Any) -> Any:
@@ -203,7 +209,7 @@ async def _call(client: S3FileSystem, method: str, bucket: str, request: dict[st
     await client.set_session()
     # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
     if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
-        raise Failure(Unsupported, "the installed botocore has no conditional put; upgrade it")
+        raise RequestFailed(Unsupported, "the installed botocore has no conditional put; upgrade it")
     response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
     if "Body" in response:
         async with response["Body"] as body:
@@ -248,8 +254,8 @@ def from_url(url: str) -> S3Store:
     """Open ``s3://bucket/prefix?option=value&...`` with the options of `S3Options`.
 
     Raises:
-        InvalidInput: An option is unknown or has a value that it can't have, or the bucket's name or the
-            prefix can't be one.
+        InvalidInput: An option is unknown or has a value that it can't have, or the bucket's name
+            or the prefix can't be one.
     """
     location = parse_s3_url(url)
     return S3Store(location.bucket, location.prefix.rstrip("/"), location.options)

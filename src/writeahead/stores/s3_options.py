@@ -33,7 +33,8 @@ class S3Options:
         region: The bucket's region; by default the client's choice.
         profile: The profile of the AWS configuration files to use.
         addressing_style: ``path`` puts the bucket into the path, ``virtual`` into the host's name.
-        sse: Server-side encryption: ``AES256`` (SSE-S3) or ``aws:kms`` (SSE-KMS); by default the bucket's.
+        sse: Server-side encryption: ``AES256`` (SSE-S3) or ``aws:kms`` (SSE-KMS); by default the
+            bucket's.
         sse_kms_key_id: The key for ``aws:kms``; by default AWS's own.
         storage_class: E.g. ``STANDARD_IA``; by default the bucket's.
         tags: The tags of each object.
@@ -80,7 +81,8 @@ class S3Location:
 
     Attributes:
         bucket: The bucket's name.
-        prefix: What stands before every key, with its ``/`` if there is anything; at most 124 bytes.
+        prefix: What stands before every key, with its ``/`` if there is anything; at most 124
+            bytes.
         options: See `S3Options`.
     """
 
@@ -114,8 +116,8 @@ def parse_s3_url(url: str) -> S3Location:
     """Read ``s3://bucket/prefix?option=value&...``.
 
     Raises:
-        InvalidInput: An option is unknown or has a value that it can't have, or the bucket's name or the
-            prefix can't be one.
+        InvalidInput: An option is unknown or has a value that it can't have, or the bucket's name
+            or the prefix can't be one.
     """
     parts = parse_store_url(url, options=(*S3Options.__dataclass_fields__, "client"))
     given = dict(parts.options)

@@ -19,7 +19,8 @@ class StoreUrl:
 
     Attributes:
         scheme: In lower case.
-        host: What stands between ``//`` and the next ``/``, as it was written: bucket names keep their case.
+        host: What stands between ``//`` and the next ``/``, as it was written: bucket names keep
+            their case.
         path: The rest, with its leading ``/`` if there is one.
         options: The query: each option at most once.
     """
@@ -56,8 +57,8 @@ def parse_store_url(url: str, *, options: Collection[str] = ()) -> StoreUrl:
         options: The names that the backend understands.
 
     Raises:
-        InvalidInput: An option is unknown or given twice, or the URL holds credentials or a fragment. The
-            message never repeats an option's value nor credentials.
+        InvalidInput: An option is unknown or given twice, or the URL holds credentials or a
+            fragment. The message never repeats an option's value nor credentials.
     """
     scheme = scheme_of(url) or ""
     try:

@@ -7,7 +7,7 @@ pytest.register_assert_rewrite("writeahead.testing.adapter_contract", "writeahea
 
 from writeahead.testing.adapter_contract import (  # noqa: E402 - see above
     AdapterContract,
-    AdapterPlace,
+    RemoteBackdoor,
     RemoteRow,
 )
 from writeahead.testing.decorators import (  # noqa: E402 - see above
@@ -17,19 +17,19 @@ from writeahead.testing.decorators import (  # noqa: E402 - see above
     TracingStore,
 )
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
-from writeahead.testing.store_contract import StoreContract, StorePlace  # noqa: E402 - see above
+from writeahead.testing.store_contract import StoreBackdoor, StoreContract  # noqa: E402 - see above
 
 __all__ = [
     "AdapterContract",
-    "AdapterPlace",
     "Fault",
     "FaultyStore",
     "HttpProxy",
+    "RemoteBackdoor",
     "RemoteRow",
     "SeenRequest",
+    "StoreBackdoor",
     "StoreCall",
     "StoreContract",
     "StoreFault",
-    "StorePlace",
     "TracingStore",
 ]

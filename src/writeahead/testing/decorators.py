@@ -3,9 +3,9 @@
     store = FaultyStore(TracingStore(MemoryStore()))
     store.fail("create", "*/planned-writeback.json", StoreFault.lost_reply())
 
-Both keep the name of the store that they wrap, so that errors read as they would without them. Their verbs
-are ``put``, ``create`` (a put with ``if_absent``), ``get``, ``head``, ``list`` (its key is the prefix) and
-``delete``.
+Both keep the name of the store that they wrap, so that errors read as they would without them.
+Their verbs are ``put``, ``create`` (a put with ``if_absent``), ``get``, ``head``, ``list`` (its key
+is the prefix) and ``delete``.
 """
 
 import logging
@@ -76,8 +76,8 @@ class TracingStore(_Wrapper):
     Each call is also logged, at level DEBUG, by the logger ``writeahead.testing.decorators``.
 
     Attributes:
-        calls: Every call since the start or the last `clear`, in the order in which they ended. A listing
-            counts when its iteration begins; an error in its middle is not seen here.
+        calls: Every call since the start or the last `clear`, in the order in which they ended. A
+            listing counts when its iteration begins; an error in its middle is not seen here.
     """
 
     def __init__(self, store: ArtifactStore) -> None:
@@ -111,8 +111,10 @@ class StoreFault:
     """What goes wrong with one call.
 
     Attributes:
-        applied: Whether the wrapped store gets the call. If it then raises by itself, that error is raised.
-        error: Makes what is raised, from the store's name, the operation and the key; None raises nothing.
+        applied: Whether the wrapped store gets the call. If it then raises by itself, that error is
+            raised.
+        error: Makes what is raised, from the store's name, the operation and the key; None raises
+            nothing.
         delay: Seconds to wait before anything else.
     """
 
@@ -205,7 +207,8 @@ class FaultyStore(_Wrapper):
 
         Args:
             verb: One of ``put``, ``create``, ``get``, ``head``, ``list``, ``delete``; ``*`` is any.
-            key: Which keys, or prefixes for ``list``: a pattern of `fnmatch`, whose ``*`` takes ``/`` too.
+            key: Which keys, or prefixes for ``list``: a pattern of `fnmatch`, whose ``*`` takes
+                ``/`` too.
             fault: What goes wrong.
             times: For how many calls; None is for ever.
             skip: How many calls that fit are let through first.

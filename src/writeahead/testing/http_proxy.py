@@ -8,8 +8,8 @@
         assert [request.verb for request in proxy.requests] == ["POST", "POST"]
         proxy.clear()                                  # forget what was seen and what is planned
 
-Faults are met in the order in which they were planned, by the requests that match them; what was done shows
-in the request's ``fault``.
+Faults are met in the order in which they were planned, by the requests that match them; what was
+done shows in the request's ``fault``.
 """
 
 import http.client
@@ -241,7 +241,8 @@ class HttpProxy:
 class _Handler(BaseHTTPRequestHandler):
     proxy: HttpProxy
     protocol_version = "HTTP/1.1"
-    # An answer's head and body are two writes; without this the second would wait for the first's ACK.
+    # An answer's head and body are two writes; without this the second would wait for the first's
+    # ACK.
     disable_nagle_algorithm = True
 
     def handle_any(self) -> None:

@@ -1,7 +1,7 @@
 """A store in a process of its own, driven over its standard input: `StoreContract` races and kills these.
 
-Such a process reads one JSON object a line, ``{"verb": ..., "key": ...,
-"data": ..., "if_absent": ...}``, and answers each with one line, ``{"value": ...}`` or ``{"error": NAME}``.
+Such a process reads one JSON object a line, ``{"verb": ..., "key": ..., "data": ..., "if_absent":
+...}``, and answers each with one line, ``{"value": ...}`` or ``{"error": NAME}``.
 """
 
 import json
@@ -24,7 +24,8 @@ class StoreProcess:
 
     Args:
         url: What the process gives to `open_store`.
-        tracer: A command that runs it, with the command that is to be run behind it; by default none.
+        tracer: A command that runs it, with the command that is to be run behind it; by default
+            none.
     """
 
     def __init__(self, url: str, tracer: Sequence[str | Path] = ()) -> None:

@@ -1,24 +1,26 @@
 """Microsoft Dataverse over its Web API v9.2.
 
-`adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID`` and
-``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
-``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``. To find your way: `client`
-has a method for each kind of request, `wire` sends it with a token (`auth`, `credentials`) and below the
-service's limits (`protection`), `errors` sorts what comes back. `mapping_file` reads the `mapping`, whose
-`tables` know the columns; `generic` translates operations on any of them; `gate` holds them against the live
-environment; `baselines` sees what their rows are like; `plans` keeps all of that. `rows` makes writes that
-can be repeated, `change_set` makes them in one transaction, and `adapter` puts everything together.
+`adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID``
+and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
+``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``. To find your
+way: `client` has a method for each kind of request, `wire` sends it with a token (`auth`,
+`credentials`) and below the service's limits (`protection`), `errors` sorts what comes back.
+`mapping_file` reads the `mapping`, whose `tables` know the columns; `generic` translates operations
+on any of them; `gate` holds them against the live environment; `baselines` sees what their rows are
+like; `plans` keeps all of that. `rows` makes writes that can be repeated, `change_set` makes them
+in one transaction, and `adapter` puts everything together.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
-from writeahead.adapters.dataverse.auth import ClientCredentials
-from writeahead.adapters.dataverse.client import DataverseClient
-from writeahead.adapters.dataverse.errors import PermanentDataverseError, TransientDataverseError
-from writeahead.adapters.dataverse.mapping import TableMapping
-from writeahead.adapters.dataverse.mapping_file import load_mapping
-from writeahead.adapters.dataverse.payloads import PhoneCallActivity, QueueStatusUpdate, Reference, Task
-from writeahead.adapters.dataverse.protection import ServiceLimits, protection_of
-from writeahead.adapters.dataverse.row_payloads import (
+from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
+from writeahead.adapters.dataverse.mapping.payloads import (
+    PhoneCallActivity,
+    QueueStatusUpdate,
+    Reference,
+    Task,
+)
+from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
     RowReference,
@@ -26,6 +28,10 @@ from writeahead.adapters.dataverse.row_payloads import (
     UpsertRow,
 )
 from writeahead.adapters.dataverse.settings import adapter_from_settings
+from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
+from writeahead.adapters.dataverse.webapi.client import DataverseClient
+from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TransientDataverseError
+from writeahead.adapters.dataverse.webapi.protection import ServiceLimits, protection_of
 
 __all__ = [
     "ClientCredentials",

@@ -1,9 +1,9 @@
 """The kinds of operation on Dataverse, each proved harmless to replay by a conditional PATCH.
 
-A row is created under a GUID of ours with ``If-None-Match: *``, and updated with ``If-Match`` and the version
-that planning saw. Both answer 412 where that does not hold ("Perform conditional operations using the Web
-API", learn.microsoft.com). There are kinds for rows of any table that the mapping declares, and named ones in
-an outbound-call service's words, which are mapped onto them.
+A row is created under a GUID of ours with ``If-None-Match: *``, and updated with ``If-Match`` and
+the version that planning saw. Both answer 412 where that does not hold ("Perform conditional
+operations using the Web API", learn.microsoft.com). There are kinds for rows of any table that the
+mapping declares, and named ones in an outbound-call service's words, which are mapped onto them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,26 @@ import httpx
 from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits
-from writeahead.adapters.dataverse.baselines import Draft, with_baselines
-from writeahead.adapters.dataverse.change_set import TogetherItem, emit_together
-from writeahead.adapters.dataverse.client import DEFAULT_TIMEOUT, DataverseClient
-from writeahead.adapters.dataverse.credentials import TokenSource
-from writeahead.adapters.dataverse.discover import discover
-from writeahead.adapters.dataverse.gate import Gate
-from writeahead.adapters.dataverse.generic import (
+from writeahead.adapters.dataverse.baselines import with_baselines
+from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
+from writeahead.adapters.dataverse.mapping.payloads import (
+    PhoneCallActivity,
+    QueueStatusUpdate,
+    RowWrite,
+    Task,
+)
+from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, planned_write, unfit
+from writeahead.adapters.dataverse.mapping.row_payloads import (
+    CompleteActivity,
+    CreateRow,
+    RowReference,
+    UpdateRow,
+    UpsertRow,
+)
+from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.mapping.translate import (
     completion,
     missing_numbers,
     phone_warnings,
@@ -30,51 +43,43 @@ from writeahead.adapters.dataverse.generic import (
     with_owner,
     with_targets,
 )
-from writeahead.adapters.dataverse.mapping import TableMapping
-from writeahead.adapters.dataverse.mapping_file import load_mapping
-from writeahead.adapters.dataverse.payloads import (
-    PhoneCallActivity,
-    QueueStatusUpdate,
-    RowWrite,
-    Scalar,
-    Task,
-)
-from writeahead.adapters.dataverse.plans import baseline_of, planned_write, unfit
-from writeahead.adapters.dataverse.protection import Protection
-from writeahead.adapters.dataverse.row_payloads import (
-    CompleteActivity,
-    CreateRow,
-    RowReference,
-    UpdateRow,
-    UpsertRow,
-)
+from writeahead.adapters.dataverse.readiness.discover import discover
+from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
-from writeahead.adapters.dataverse.tables import Table
+from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, DataverseClient
+from writeahead.adapters.dataverse.webapi.credentials import TokenSource
+from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.errors import NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
 
-# The kinds that create a row, and the field of the payload that names its table, if it is not the kind's.
+# The kinds that create a row, and the field of the payload that names its table, if it is not the
+# kind's.
 _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 
 
 class DataverseAdapter(TransactionalAdapter):
     """Writes rows into one Dataverse environment: those of declared tables, phone calls, tasks, queue rows.
 
-    Safe to share between threads, and to use after a fork. Close it, or use it as a context manager.
+    Safe to share between threads, and to use after a fork. Close it, or use it as a context
+    manager.
 
     Args:
-        url: The environment, ``https://org.crm.dynamics.com``. None if it is not known: planning says so.
-        token: Returns a bearer token, or is a credential of the Azure SDK, as for `DataverseClient`; None as
-            for ``url``.
+        url: The environment, ``https://org.crm.dynamics.com``. None if it is not known: planning
+            says so.
+        token: Returns a bearer token, or is a credential of the Azure SDK, as for
+            `DataverseClient`; None as for ``url``.
         mapping: The mapping file, or one that was loaded; None for the default one.
         timeout: Seconds, as for `DataverseClient`.
         transport: Replaces the network; for tests.
         protection: As for `DataverseClient`.
-        readiness: ``full``: planning holds every write against the environment's own table definitions and
-            looks up owners, at the cost of some reads in each 5 minutes; ``off``: it does not.
-        missing: Problems of the configuration, found by whoever made it; planning reports them all at once.
+        readiness: ``full``: planning holds every write against the environment's own table
+            definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
+            it does not.
+        missing: Problems of the configuration, found by whoever made it; planning reports them all
+            at once.
 
     Raises:
         InvalidInput: The URL or the mapping can't be used.
@@ -82,8 +87,8 @@ class DataverseAdapter(TransactionalAdapter):
 
     name = "dataverse"
 
-    # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
-    # operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
+    # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for
+    # bulk operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
     request_lifetime = 180.0
 
     def __init__(
@@ -105,9 +110,9 @@ class DataverseAdapter(TransactionalAdapter):
             self._client = DataverseClient(
                 url, token, timeout=timeout, transport=transport, protection=protection
             )
-        self._gate: Gate | None = None
+        self._gate: ReadinessGate | None = None
         if self._client is not None and readiness == "full":
-            self._gate = Gate(self._client, self._mapping)
+            self._gate = ReadinessGate(self._client, self._mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mapping={self._mapping.name!r})"
@@ -133,9 +138,10 @@ class DataverseAdapter(TransactionalAdapter):
         """Translate all operations by the mapping, get a token, and read the baselines of the rows to update.
 
         Raises:
-            InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not mapped.
-            NotReady: Credentials are missing or refused, the environment can't take a write, or rows to
-                update are missing; all gaps of a kind at once.
+            InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not
+                mapped.
+            NotReady: Credentials are missing or refused, the environment can't take a write, or
+                rows to update are missing; all gaps of a kind at once.
             TransientDataverseError: The service could not be read now.
         """
         planned = super().plan(with_targets(operations, _CREATES))
@@ -143,7 +149,7 @@ class DataverseAdapter(TransactionalAdapter):
         client = self._ready()
         client.sign_in()
         if self._gate is not None:
-            drafts = self._gate.let_pass(drafts)
+            drafts = self._gate.check(drafts)
         return [
             item.model_copy(
                 update={
@@ -230,10 +236,11 @@ class DataverseAdapter(TransactionalAdapter):
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
-        """Write all rows in one ``$batch`` change set. Raises: as `emit_together`, and as `emit`."""
+        """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set`, and as `emit`."""
         client = self._ready()
         items = [self._together(operation) for operation in operations]
-        # Where every column is preserved there is nothing to write; the row must be as it was all the same.
+        # Where every column is preserved there is nothing to write; the row must be as it was all
+        # the same.
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
@@ -241,17 +248,17 @@ class DataverseAdapter(TransactionalAdapter):
         }
         rest = [item for item in items if item.operation not in receipts]
         if rest:
-            written = zip(rest, emit_together(client, rest), strict=True)
+            written = zip(rest, emit_change_set(client, rest), strict=True)
             receipts |= {item.operation: receipt for item, receipt in written}
         return [receipts[item.operation] for item in items]
 
-    def _together(self, operation: PlannedOperation) -> TogetherItem:
+    def _together(self, operation: PlannedOperation) -> ChangeSetItem:
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise unfit(operation, "row_id is not the operation's key")
-        return TogetherItem(
+        return ChangeSetItem(
             operation.id, table, write, baseline_of(operation, table, write), operation.replay
         )
 

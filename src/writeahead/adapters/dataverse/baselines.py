@@ -2,57 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
-from writeahead.adapters.dataverse.client import DataverseClient, Row
-from writeahead.adapters.dataverse.errors import PermanentDataverseError
-from writeahead.adapters.dataverse.payloads import Baseline, RowWrite, Scalar
+from writeahead.adapters.dataverse.mapping.payloads import Baseline
+from writeahead.adapters.dataverse.mapping.plans import Draft, RowAddress
+from writeahead.adapters.dataverse.mapping.tables import BIND
 from writeahead.adapters.dataverse.rows import is_ours
-from writeahead.adapters.dataverse.tables import BIND, Table
+from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
+from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
+from writeahead.adapters.dataverse.webapi.names import Scalar
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import ReplayClass
 
-__all__ = ["Draft", "with_baselines"]
-
-_Place: TypeAlias = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """One write of a plan that is being made.
-
-    Attributes:
-        operation: The operation's id.
-        table: Of the mapping.
-        write: What is to be written.
-        replay: How.
-        baseline: What the row is like, where that matters.
-        warnings: What is odd about it.
-        gaps: What it lacks, by the payload alone.
-    """
-
-    operation: str
-    table: Table
-    write: RowWrite
-    replay: ReplayClass
-    baseline: Baseline | None = None
-    warnings: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> _Place:
-        """The row."""
-        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
-
-    @property
-    def creates(self) -> bool:
-        """Whether it makes the row."""
-        return self.replay is ReplayClass.CREATE_WITH_KEY
-
-    @property
-    def watches(self) -> bool:
-        """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
-        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+__all__ = ["with_baselines"]
 
 
 def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draft]:
@@ -67,7 +28,8 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Dra
         TransientDataverseError: A row could not be read now.
     """
     rows = _read(client, drafts)
-    # By GUID from here on: that is the row whose version guards the write, whatever becomes of its key.
+    # By GUID from here on: that is the row whose version guards the write, whatever becomes of its
+    # key.
     found = [_by_guid(draft, rows.get(draft.place)) for draft in drafts]
     by_guid = {
         now.place: rows[was.place] for was, now in zip(drafts, found, strict=True) if was.place in rows
@@ -76,9 +38,9 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Dra
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
 
 
-def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[_Place, Row | None]:
-    wanted: dict[_Place, tuple[list[str], list[Draft]]] = {}
-    created: set[_Place] = set()
+def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, Row | None]:
+    wanted: dict[RowAddress, tuple[list[str], list[Draft]]] = {}
+    created: set[RowAddress] = set()
     for draft in drafts:
         if draft.creates:
             created.add(draft.place)
@@ -86,7 +48,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[_Place, Row 
             columns, users = wanted.setdefault(draft.place, ([], []))
             columns += [draft.table.key, *draft.table.baseline_columns(draft.write.columns)]
             users.append(draft)
-    rows: dict[_Place, Row | None] = {}
+    rows: dict[RowAddress, Row | None] = {}
     problems: list[str] = []
     for place, (columns, users) in wanted.items():
         write = users[0].write
@@ -115,14 +77,14 @@ def _by_guid(draft: Draft, row: Row | None) -> Draft:
 class _Chain:
     """What each row is like after each of the session's operations on it."""
 
-    rows: Mapping[_Place, Row | None]
+    rows: Mapping[RowAddress, Row | None]
     drafts: Sequence[Draft]
-    values: dict[_Place, dict[str, Scalar]] = field(default_factory=dict)
-    made: set[_Place] = field(default_factory=set)
-    # What the session itself has written by then. What the service makes of a value (a rounded amount) would
-    # look like somebody else's edit; that the marker is ours has to do.
-    written: dict[_Place, set[str]] = field(default_factory=dict)
-    touched: set[_Place] = field(default_factory=set)
+    values: dict[RowAddress, dict[str, Scalar]] = field(default_factory=dict)
+    made: set[RowAddress] = field(default_factory=set)
+    # What the session itself has written by then. What the service makes of a value (a rounded
+    # amount) would look like somebody else's edit; that the marker is ours has to do.
+    written: dict[RowAddress, set[str]] = field(default_factory=dict)
+    touched: set[RowAddress] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
         place, row = draft.place, self.rows.get(draft.place)

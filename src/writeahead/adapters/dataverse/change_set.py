@@ -1,7 +1,8 @@
 """Writing all rows of a session in one transaction, so that a replay does no harm.
 
-Everything that `rows` does for one row holds for all of them at once here. Since they are written together or
-not at all, one row with our marker proves that all were written, whatever became of the others since.
+Everything that `rows` does for one row holds for all of them at once here. Since they are written
+together or not at all, one row with our marker proves that all were written, whatever became of the
+others since.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeAlias
 
-from writeahead.adapters.dataverse.client import DataverseClient, Part, Row
-from writeahead.adapters.dataverse.errors import (
-    PermanentDataverseError,
-    PreconditionFailed,
-    RowNotFound,
-    TransientDataverseError,
-)
-from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
     is_created_by_us,
@@ -25,11 +20,17 @@ from writeahead.adapters.dataverse.rows import (
     read_back,
     require_same_content,
 )
-from writeahead.adapters.dataverse.tables import Table
+from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
+from writeahead.adapters.dataverse.webapi.errors import (
+    PermanentDataverseError,
+    PreconditionFailed,
+    RowNotFound,
+    TransientDataverseError,
+)
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt, ReplayClass
 
-__all__ = ["TogetherItem", "emit_together"]
+__all__ = ["ChangeSetItem", "emit_change_set"]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
 # What SAP CAP answers where a key is taken: it would be so each time.
@@ -37,7 +38,7 @@ _AS_OFTEN_AS_SENT = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
-class TogetherItem:
+class ChangeSetItem:
     """One write of a transaction.
 
     Attributes:
@@ -66,7 +67,7 @@ class TogetherItem:
         return absent or self.replay is ReplayClass.CREATE_WITH_KEY
 
     @property
-    def bears_witness(self) -> bool:
+    def proves_commit(self) -> bool:
         """Whether its row alone can tell that it was written: by a marker, or a GUID that is ours."""
         return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
 
@@ -79,19 +80,22 @@ class TogetherItem:
         return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))
 
 
-def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> list[Receipt]:
+def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
     """Write all rows in one transaction; one that was written by this session before counts as written.
 
-    If it is refused, the rows are read back: one written by this session = all of it was applied; guarded
-    columns unchanged = it is sent once more, as a whole, for the versions there are now; else a conflict.
+    If it is refused, the rows are read back: one written by this session = all of it was applied;
+    guarded columns unchanged = it is sent once more, as a whole, for the versions there are now;
+    else a conflict.
 
     Returns:
         A receipt for each item, in order.
 
     Raises:
-        ConflictError: Rows were written by somebody else, or are gone. It names columns, not values.
-        TransientDataverseError, PermanentDataverseError, NotReady: as their names say; the message names the
-            operation at fault where the answer tells. Sent again after an unknown outcome, it finds out.
+        ConflictError: Rows were written by somebody else, or are gone. It names columns, not
+        values. TransientDataverseError, PermanentDataverseError, NotReady: as their names say; the
+        message names the
+            operation at fault where the answer tells. Sent again after an unknown outcome, it finds
+            out.
     """
     if any(_was_written(item, items) for item in items):
         # Planned anew after the artifacts of a finished run were lost.
@@ -119,17 +123,17 @@ def emit_together(client: DataverseClient, items: Sequence[TogetherItem]) -> lis
             row = read_back(client, item.table, item.write, refused, item.baseline)
             rows.setdefault(item.place, row)
             found.append(row is not None and item.is_found_in(row, _later(item, items)))
-            if found[-1] and item.bears_witness:
+            if found[-1] and item.proves_commit:
                 return _already(items, rows)
-        # Values that are as ours would be are no proof, for they may have been so before: unless there is
-        # nothing else to go by, and all are.
-        if all(found) and not any(item.bears_witness for item in items):
+        # Values that are as ours would be are no proof, for they may have been so before: unless
+        # there is nothing else to go by, and all are.
+        if all(found) and not any(item.proves_commit for item in items):
             return _already(items, rows)
         etags = _versions_to_rebase_on(items, etags, rows, refused)
     raise ConflictError("somebody else keeps changing the rows of this transaction")
 
 
-def _parts(items: Sequence[TogetherItem], etags: Mapping[tuple[str, str], str]) -> list[Part]:
+def _parts(items: Sequence[ChangeSetItem], etags: Mapping[tuple[str, str], str]) -> list[Part]:
     parts: list[Part] = []
     seen: set[tuple[str, str]] = set()
     for item in items:
@@ -150,14 +154,15 @@ def _parts(items: Sequence[TogetherItem], etags: Mapping[tuple[str, str], str]) 
 
 
 def _versions_to_rebase_on(
-    items: Sequence[TogetherItem],
+    items: Sequence[ChangeSetItem],
     etags: Mapping[tuple[str, str], str],
     rows: Mapping[tuple[str, str], Row | None],
     refused: _Refusal,
 ) -> dict[tuple[str, str], str]:
     """The versions that the updates may go on from, or the reason why they may not."""
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
-    # A key that is taken is refused in many ways; an update whose row has changed in these two only.
+    # A key that is taken is refused in many ways; an update whose row has changed in these two
+    # only.
     first = {item.place: item for item in reversed(items)}
     suspects = {place: item for place, item in first.items() if of_precondition or item.baseline is None}
     problems = [problem for place, item in suspects.items() if (problem := _conflict(item, rows[place]))]
@@ -168,7 +173,7 @@ def _versions_to_rebase_on(
     found = {place: row.etag for place, row in rows.items() if place in etags and row and row.etag}
     if found.keys() != etags.keys():
         raise refused
-    if found != etags and any(item.bears_witness for item in items):
+    if found != etags and any(item.proves_commit for item in items):
         return found
     if found != etags:
         raise ConflictError(
@@ -186,7 +191,7 @@ def _versions_to_rebase_on(
     )
 
 
-def _conflict(item: TogetherItem, row: Row | None) -> str | None:
+def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
     """What somebody else did to a row, so that it can't be written."""
     where = f"operation {item.operation}: {item.write.where}"
     if item.creates:
@@ -199,7 +204,7 @@ def _conflict(item: TogetherItem, row: Row | None) -> str | None:
     return f"{where}: changed by somebody else: {', '.join(changed)}" if changed else None
 
 
-def _was_written(item: TogetherItem, items: Sequence[TogetherItem]) -> bool:
+def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
     """Whether planning found a row as this session leaves it."""
     if item.baseline is None:
         return False
@@ -209,13 +214,13 @@ def _was_written(item: TogetherItem, items: Sequence[TogetherItem]) -> bool:
     return ours
 
 
-def _later(item: TogetherItem, items: Sequence[TogetherItem]) -> list[str]:
+def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
     """The operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
     return [other.operation for other in items[position + 1 :] if other.place == item.place]
 
 
-def _already(items: Sequence[TogetherItem], rows: Mapping[tuple[str, str], Row | None]) -> list[Receipt]:
+def _already(items: Sequence[ChangeSetItem], rows: Mapping[tuple[str, str], Row | None]) -> list[Receipt]:
     versions = {place: row.etag for place, row in rows.items() if row is not None}
     return [
         Receipt(
@@ -227,7 +232,7 @@ def _already(items: Sequence[TogetherItem], rows: Mapping[tuple[str, str], Row |
     ]
 
 
-def _naming(error: _Refusal, items: Sequence[TogetherItem]) -> _Refusal:
+def _naming(error: _Refusal, items: Sequence[ChangeSetItem]) -> _Refusal:
     """Put the operation at fault in front of the message, if the answer tells which one it is."""
     if error.part is not None:
         error.args = (f"operation {items[error.part].operation}: {error}",)

@@ -1,8 +1,9 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
-Whoever writes a row leaves a marker in it: the ids of session and operation. Where the service refuses a
-write, the row is read back, and the marker tells our own earlier write from somebody else's. A table may have
-no columns for it; docs/decisions/0007-rows-without-a-marker.md tells what proves a replay then.
+Whoever writes a row leaves a marker in it: the ids of session and operation. Where the service
+refuses a write, the row is read back, and the marker tells our own earlier write from somebody
+else's. A table may have no columns for it; docs/decisions/0007-rows-without-a-marker.md tells what
+proves a replay then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,15 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeAlias
 
-from writeahead.adapters.dataverse.client import DataverseClient, Row
-from writeahead.adapters.dataverse.errors import (
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
+from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
     PreconditionFailed,
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.payloads import Baseline, RowWrite
-from writeahead.adapters.dataverse.tables import Table
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt
 
@@ -60,9 +61,9 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receip
 def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None) -> Receipt:
     """Create a row, or update it if it is there.
 
-    Where the table watches columns, planning has seen whether the row is there, and only that is done: it is
-    created, or updated as by `update_row`. Else it is one request that writes these columns over whatever is
-    in them.
+    Where the table watches columns, planning has seen whether the row is there, and only that is
+    done: it is created, or updated as by `update_row`. Else it is one request that writes these
+    columns over whatever is in them.
 
     Raises:
         ConflictError: Somebody else made the row, wrote a guarded column of it, or removed it.
@@ -88,12 +89,12 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
 def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline) -> Receipt:
     """Update a row that is as the plan saw it, or as an operation before this one made it; never create it.
 
-    If it has another version by now, it is read back: written by this operation = applied; guarded columns
-    unchanged = the update is sent once more, for that version; else a conflict.
+    If it has another version by now, it is read back: written by this operation = applied; guarded
+    columns unchanged = the update is sent once more, for that version; else a conflict.
 
     Raises:
-        ConflictError: Somebody else wrote a guarded column, or the row is gone. It names columns, not values.
-        TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+        ConflictError: Somebody else wrote a guarded column, or the row is gone. It names columns,
+        not values. TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
     if is_ours(baseline.guarded, table, write, baseline.later):
         # Planned anew after the artifacts of a finished run were lost.
@@ -159,7 +160,8 @@ def read_back(
     try:
         return client.get_row(write.entity_set, write.address, _read(table, write, baseline))
     except TransientDataverseError as error:
-        # This request was refused; an earlier one may have been applied, and that could not be found out.
+        # This request was refused; an earlier one may have been applied, and that could not be
+        # found out.
         error.applied = Applied.UNKNOWN
         raise
     except PermanentDataverseError:
@@ -180,8 +182,9 @@ def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later:
 def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
     """Whether a row under the GUID of a create is that create's.
 
-    The GUID is made of session and operation, so it tells, whatever sessions have been at the row since. A
-    row without a marker, in a table that has one, is of somebody who chose this GUID by other means.
+    The GUID is made of session and operation, so it tells, whatever sessions have been at the row
+    since. A row without a marker, in a table that has one, is of somebody who chose this GUID by
+    other means.
     """
     is_same = _guid(row.columns.get(table.key)) == write.row_id
     return is_same and (table.marker is None or bool(row.columns.get(table.marker.session)))
@@ -210,11 +213,13 @@ def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt |
     except TransientDataverseError as error:
         if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
-        # It may be because the row is there, and then it would be so each time. SAP CAP is such a server.
+        # It may be because the row is there, and then it would be so each time. SAP CAP is such a
+        # server.
         refused = error
     else:
         return _receipt(client, table, write, etag)
-    # Not after a 412 only: a duplicate rule or a validation may have met what an earlier attempt made.
+    # Not after a 412 only: a duplicate rule or a validation may have met what an earlier attempt
+    # made.
     row = read_back(client, table, write, refused)
     if row is not None:
         return row
@@ -288,8 +293,8 @@ def _guid(value: object) -> str:
 def _same(one: object, other: object) -> bool:
     """Compare what was written to a column with what is read from it.
 
-    Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of UTC, and
-    dates without a time.
+    Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of
+    UTC, and dates without a time.
     """
     if {type(one), type(other)} <= {int, float}:
         return one == other

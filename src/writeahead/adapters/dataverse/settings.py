@@ -10,11 +10,11 @@ import httpx
 from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
-from writeahead.adapters.dataverse.auth import DEFAULT_AUTHORITY, ClientCredentials
-from writeahead.adapters.dataverse.credentials import TokenSource
-from writeahead.adapters.dataverse.mapping import TableMapping
-from writeahead.adapters.dataverse.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
-from writeahead.adapters.dataverse.wire import DEFAULT_TIMEOUT
+from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.webapi.auth import DEFAULT_AUTHORITY, ClientCredentials
+from writeahead.adapters.dataverse.webapi.credentials import TokenSource
+from writeahead.adapters.dataverse.webapi.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
+from writeahead.adapters.dataverse.webapi.transport import DEFAULT_TIMEOUT
 from writeahead.errors import InvalidInput
 
 __all__ = ["adapter_from_settings"]
@@ -45,13 +45,16 @@ def adapter_from_settings(
         client_id: The application; else ``DATAVERSE_CLIENT_ID``.
         client_secret: Its secret; else ``DATAVERSE_CLIENT_SECRET``, where it is better off.
         authority: Where tokens are issued; else ``DATAVERSE_AUTHORITY``, else the public cloud's.
-        token: Returns a bearer token, or is a credential of the Azure SDK; then tenant, application and
-            secret are not needed.
+        token: Returns a bearer token, or is a credential of the Azure SDK; then tenant, application
+            and secret are not needed.
         mapping: The mapping file; else ``DATAVERSE_MAPPING``, else the default one.
         timeout: Seconds; else ``DATAVERSE_TIMEOUT``.
-        max_concurrent: Requests of this process at the same time; else ``DATAVERSE_MAX_CONCURRENT``, else 52.
-        max_requests: Requests of this process in 5 minutes; else ``DATAVERSE_MAX_REQUESTS``, else 5,900.
-        readiness: ``full`` or ``off``, as for `DataverseAdapter`; else ``DATAVERSE_READINESS``, else full.
+        max_concurrent: Requests of this process at the same time; else
+            ``DATAVERSE_MAX_CONCURRENT``, else 52.
+        max_requests: Requests of this process in 5 minutes; else ``DATAVERSE_MAX_REQUESTS``, else
+            5,900.
+        readiness: ``full`` or ``off``, as for `DataverseAdapter`; else ``DATAVERSE_READINESS``,
+            else full.
         environ: Where to look for what is not given.
 
     Returns:

@@ -13,16 +13,16 @@ from writeahead.testing.http_proxy import (
 
 __all__ = ["FAULTS", "RETRY_AFTER", "TOLD_TO_WAIT"]
 
-# Seconds, in both forms of Retry-After (RFC 9110, section 10.2.3). The date stands beside the Date that it is
-# compared with, so that nobody's clock counts.
+# Seconds, in both forms of Retry-After (RFC 9110, section 10.2.3). The date stands beside the Date
+# that it is compared with, so that nobody's clock counts.
 RETRY_AFTER = 7
 _SECONDS = {"Retry-After": str(RETRY_AFTER)}
 _DATE = {"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:49:44 GMT"}
 _HTML = {"Content-Type": "text/html"}
 _JSON = {"Content-Type": "application/json"}
 
-# Each from the body that the client is sent, which repeats what no message may hold. All of these pass, so
-# that none of them needs a person; after each of them a replay must do no harm.
+# Each from the body that the client is sent, which repeats what no message may hold. All of these
+# pass, so that none of them needs a person; after each of them a replay must do no harm.
 FAULTS: Mapping[str, Callable[[bytes], Fault]] = {
     "reset before apply": lambda _body: Fault("reset before apply", forward=False, reset=True),
     "reset mid-body": lambda _body: reset_mid_body(),

@@ -11,8 +11,8 @@ import pytest
 
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.model import BlockReason, ReplayClass, RunReport
-from writeahead.testing.adapter_contract.place import AdapterPlace
-from writeahead.testing.adapter_contract.process import Wire
+from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor
+from writeahead.testing.adapter_contract.process import FaultProxy
 from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, told
 from writeahead.testing.http_proxy import lost_reply
 from writeahead.testing.summary import ADAPTER_PROPERTY
@@ -50,11 +50,11 @@ class ContractPart:
     """Some of the tests of `AdapterContract`."""
 
     impossible: ClassVar[Mapping[str, str]] = {}
-    _known: ClassVar[tuple[AdapterPlace, Mapping[str, Clean]] | None] = None
+    _known: ClassVar[tuple[RemoteBackdoor, Mapping[str, Clean]] | None] = None
 
     @pytest.fixture(autouse=True)
     def _tried(
-        self, place: AdapterPlace, tmp_path: Path, record_property: Callable[[str, object], None]
+        self, place: RemoteBackdoor, tmp_path: Path, record_property: Callable[[str, object], None]
     ) -> Iterator[None]:
         with self.on(place, tmp_path) as tallies:
             # By reference: it is filled by the time that the report is made.
@@ -62,7 +62,7 @@ class ContractPart:
             yield
 
     @contextmanager
-    def on(self, place: AdapterPlace, folder: Path) -> Iterator[Mapping[str, Mapping[str, Any]]]:
+    def on(self, place: RemoteBackdoor, folder: Path) -> Iterator[Mapping[str, Mapping[str, Any]]]:
         """Let the tests run on a place, without pytest's fixtures; for tests of this kit.
 
         Args:
@@ -76,7 +76,7 @@ class ContractPart:
         self._folder = folder
         self._place = place
         self._echo = " ".join(place.secrets).encode()
-        with Wire(place.url) as wire:
+        with FaultProxy(place.url) as wire:
             self._wire = wire
             self._cleans = self._cleans_of(place)
             yield self._tallies
@@ -97,7 +97,7 @@ class ContractPart:
             pytest.skip(f"no kind is of class {', '.join(sorted(classes))}")
         return kinds
 
-    def _cleans_of(self, place: AdapterPlace) -> Mapping[str, Clean]:
+    def _cleans_of(self, place: RemoteBackdoor) -> Mapping[str, Clean]:
         """Each kind's session without a fault, done once for all tests that share a place."""
         known = type(self)._known  # noqa: SLF001 - the subclass's own
         if known is None or known[0] is not place:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from writeahead.artifacts import planned_key
-from writeahead.retry import Clock
+from writeahead.protocol.artifacts import planned_key
+from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
 from writeahead.testing.decorators import TracingStore
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest
 
-__all__ = ["Killed", "MortalStore", "SkippingClock", "Wire", "forked"]
+__all__ = ["FaultProxy", "KillableStore", "Killed", "SkippingClock", "forked"]
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ class Killed(BaseException):
     """The death of a process, as far as it can be told from outside: from here on nothing has an effect."""
 
 
-class Wire(HttpProxy):
+class FaultProxy(HttpProxy):
     """A proxy that takes a process's life at an exchange: its own threads and stores ask it if they live."""
 
     def __init__(self, upstream: str) -> None:
@@ -62,10 +62,10 @@ class Wire(HttpProxy):
             os.kill(self.victim, signal.SIGKILL)
 
 
-class MortalStore(TracingStore):
+class KillableStore(TracingStore):
     """Its process's store: out of reach once that is dead."""
 
-    def __init__(self, store: ArtifactStore, wire: Wire) -> None:
+    def __init__(self, store: ArtifactStore, wire: FaultProxy) -> None:
         super().__init__(store)
         self._wire = wire
         self.planning: int | None = None
@@ -81,7 +81,7 @@ class MortalStore(TracingStore):
 class SkippingClock(Clock):
     """Waits are over at once."""
 
-    def __init__(self, wire: Wire, ahead: float = 0.0) -> None:
+    def __init__(self, wire: FaultProxy, ahead: float = 0.0) -> None:
         self.ahead = ahead
         self.slept: list[float] = []
         self._wire = wire

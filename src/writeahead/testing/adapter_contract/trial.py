@@ -6,16 +6,16 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from writeahead.artifacts import planned_key
 from writeahead.errors import WriteaheadError
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunPolicy, RunReport, RunStatus
-from writeahead.planning import keyed_operations
-from writeahead.runner import resume_session, write_back
+from writeahead.protocol.artifacts import planned_key
+from writeahead.protocol.planning import keyed_operations
+from writeahead.protocol.runner import resume_session, write_back
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing.adapter_contract.place import AdapterPlace, RemoteRow
-from writeahead.testing.adapter_contract.process import Killed, MortalStore, SkippingClock, Wire
-from writeahead.testing.adapter_contract.watched import Watched
+from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor, RemoteRow
+from writeahead.testing.adapter_contract.process import FaultProxy, KillableStore, Killed, SkippingClock
+from writeahead.testing.adapter_contract.recording import RecordingAdapter
 
 __all__ = ["DONE", "Clean", "Trial", "told"]
 
@@ -53,15 +53,16 @@ class Trial:
         place: The remote.
         wire: The way there.
         kinds: It has one operation of each of these.
-        content: By kind, what its row must hold in the end; any content will do for one that is not here.
+        content: By kind, what its row must hold in the end; any content will do for one that is not
+            here.
         atomic: The operations are one transaction.
         inner_store: For the artifacts; it outlives the process.
         problems: What went wrong, so far.
         reports: What the runs said.
     """
 
-    place: AdapterPlace
-    wire: Wire
+    place: RemoteBackdoor
+    wire: FaultProxy
     kinds: Sequence[str]
     content: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     atomic: bool = False
@@ -74,9 +75,9 @@ class Trial:
         self.session_id = f"contract-{secrets.token_hex(8)}"
         self.given = [self.place.operations[kind]() for kind in self.kinds]
         self.operations = keyed_operations(self.session_id, self.given)
-        self.store = MortalStore(self.inner_store, self.wire)
+        self.store = KillableStore(self.inner_store, self.wire)
         self.clock = SkippingClock(self.wire)
-        self.watched: list[Watched] = []
+        self.watched: list[RecordingAdapter] = []
 
     @property
     def operation(self) -> KeyedOperation:
@@ -92,16 +93,16 @@ class Trial:
         detours: int = 0,
         plan: bool = False,
         clock: SkippingClock | None = None,
-    ) -> Watched:
+    ) -> RecordingAdapter:
         """A new adapter on the wire, which keeps what it says."""
         clock = clock or self.clock
         detour = self.place.adapter(detour_to + self.wire.path, clock) if detour_to else None
         inner = self.place.adapter(self.wire.base, clock)
-        watched = Watched(inner, self.wire, detour, detours=detours, plan=plan)
+        watched = RecordingAdapter(inner, self.wire, detour, detours=detours, plan=plan)
         self.watched.append(watched)
         return watched
 
-    def run(self, adapter: Watched | None = None, *, dry_run: bool = False) -> RunReport | None:
+    def run(self, adapter: RecordingAdapter | None = None, *, dry_run: bool = False) -> RunReport | None:
         """Plan and emit; None if the process died of it."""
         adapter = adapter or self.adapter()
         return self._report(

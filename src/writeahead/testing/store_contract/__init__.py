@@ -1,16 +1,16 @@
 """What every artifact store promises, as tests that a backend inherits."""
 
+from writeahead.testing.store_contract.backdoors import FolderBackdoor, ServedBackdoor, StoreBackdoor
 from writeahead.testing.store_contract.files import Files
+from writeahead.testing.store_contract.http_faults import HttpFaults
 from writeahead.testing.store_contract.keys import Keys
-from writeahead.testing.store_contract.places import FolderPlace, ServedPlace, StorePlace
 from writeahead.testing.store_contract.sharing import Sharing
 from writeahead.testing.store_contract.verbs import Verbs
-from writeahead.testing.store_contract.wire import Wire
 
-__all__ = ["FolderPlace", "ServedPlace", "StoreContract", "StorePlace"]
+__all__ = ["FolderBackdoor", "ServedBackdoor", "StoreBackdoor", "StoreContract"]
 
 
-class StoreContract(Verbs, Keys, Sharing, Wire, Files):
+class StoreContract(Verbs, Keys, Sharing, HttpFaults, Files):
     """The promises of `ArtifactStore`.
 
     A backend's tests subclass it, and give a fixture ``place``::
@@ -20,18 +20,21 @@ class StoreContract(Verbs, Keys, Sharing, Wire, Files):
 
             @pytest.fixture
             def place(self, tmp_path):
-                return Folder(tmp_path)      # a StorePlace: new and empty for each test
+                return Folder(tmp_path)      # a StoreBackdoor: new and empty for each test
 
-    A backend that can't have something at all says so, with the reason, in ``impossible``; the tests of that
-    part are then skipped with this reason. A part that is not declared is run. The parts are
+    A backend that can't have something at all says so, with the reason, in ``impossible``; the
+    tests of that part are then skipped with this reason. A part that is not declared is run. The
+    parts are
 
     - ``processes``: one place for several processes;
     - ``fork``: an instance used on in a forked child;
     - ``streaming``: a listing in bounded memory;
-    - ``wire``: an HTTP server behind the store, which can be made to fail; the place is a `ServedPlace`;
+    - ``wire``: an HTTP server behind the store, which can be made to fail; the place is a
+      `ServedBackdoor`;
     - ``retries``: one failure that passes, such as a lost reply or a 503, is not even noticed;
-    - ``files``: objects in a file system, where links and system calls can be looked at; the place is a
-      `FolderPlace`.
+    - ``files``: objects in a file system, where links and system calls can be looked at; the place
+      is a `FolderBackdoor`.
 
-    What a verb may cost is in ``requests``, and how many objects a long listing has in ``listed_keys``.
+    What a verb may cost is in ``requests``, and how many objects a long listing has in
+    ``listed_keys``.
     """

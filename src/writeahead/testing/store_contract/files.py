@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.store_contract.backdoors import FolderBackdoor, StoreBackdoor
 from writeahead.testing.store_contract.part import ContractPart, raised
-from writeahead.testing.store_contract.places import FolderPlace, StorePlace
 from writeahead.testing.store_contract.syscalls import CALLS, durability_gaps, read_calls, why_untraceable
 from writeahead.testing.store_process import StoreProcess
 
@@ -17,7 +17,7 @@ class Files(ContractPart):
     """Symbolic links, and the order of system calls."""
 
     def test_a_link_out_of_the_place_is_not_followed(
-        self, place: StorePlace, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
+        self, place: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """Nothing outside is read, listed, written or removed, whatever links there are."""
         folder = self._folder(place)
@@ -43,7 +43,7 @@ class Files(ContractPart):
     @pytest.mark.parametrize("key", ["b", "a/b", "new/folders/b"])
     @pytest.mark.parametrize("if_absent", [False, True], ids=["put", "create"])
     def test_a_power_cut_after_a_put_takes_nothing(
-        self, place: StorePlace, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
+        self, place: StoreBackdoor, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
     ) -> None:
         """Traced: bytes are synced, then named, then the folder is synced, and that of each new folder."""
         self._need("processes")
@@ -59,9 +59,9 @@ class Files(ContractPart):
         assert place.read(key) == b"data"
         assert durability_gaps(read_calls(_second_turn(trace)), str(folder / key)) == []
 
-    def _folder(self, place: StorePlace) -> Path:
+    def _folder(self, place: StoreBackdoor) -> Path:
         self._need("files")
-        assert isinstance(place, FolderPlace), "give the place a folder, or declare 'files' impossible"
+        assert isinstance(place, FolderBackdoor), "give the place a folder, or declare 'files' impossible"
         return place.folder
 
 

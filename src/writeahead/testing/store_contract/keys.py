@@ -10,8 +10,8 @@ import pytest
 
 from writeahead.errors import InvalidKey
 from writeahead.stores.base import ArtifactStore, ObjectInfo
+from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.store_contract.part import ContractPart, raised
-from writeahead.testing.store_contract.places import StorePlace
 
 __all__ = ["Keys"]
 
@@ -95,7 +95,7 @@ class Keys(ContractPart):
 
     # Keys.
 
-    def test_a_bad_key_is_refused_by_every_verb(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_bad_key_is_refused_by_every_verb(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Nothing is read, written or removed under a key that is none."""
         place.write("a/b", b"1")
         for key in _BAD_KEYS:
@@ -120,7 +120,7 @@ class Keys(ContractPart):
             with pytest.raises(InvalidKey):
                 list(store.list(start_after=prefix))
 
-    def test_a_good_key_works_in_every_verb(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_good_key_works_in_every_verb(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Every key that the rules allow is an object like any other."""
         for key in _GOOD_KEYS:
             store.put(key, b"1", if_absent=True)
@@ -133,7 +133,9 @@ class Keys(ContractPart):
 
     # Listing.
 
-    def test_list_gives_the_keys_of_a_prefix_in_order(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_list_gives_the_keys_of_a_prefix_in_order(
+        self, place: StoreBackdoor, store: ArtifactStore
+    ) -> None:
         """For every prefix, in the order of bytes, from ``start_after`` on, which need not be there."""
         for key in reversed(_LISTED):
             place.write(key, key.encode())
@@ -143,7 +145,7 @@ class Keys(ContractPart):
             assert [info.key for info in found] == expected, (prefix, start_after)
             assert [info.size for info in found] == [len(key) for key in expected]
 
-    def test_a_listing_streams(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_listing_streams(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Thousands of objects: all of them, in order, in memory that does not grow with their number."""
         self._need("streaming")
         half = self.listed_keys // 2
@@ -157,7 +159,7 @@ class Keys(ContractPart):
         assert (peak - peak_of_half) / half < _BYTES_PER_STREAMED_KEY
 
     def test_a_listing_that_is_left_or_changed_under_way(
-        self, place: StorePlace, store: ArtifactStore
+        self, place: StoreBackdoor, store: ArtifactStore
     ) -> None:
         """What stays is listed once, whatever goes and comes meanwhile; a listing may be left early."""
         for number in range(20):

@@ -7,7 +7,7 @@ import pytest
 
 from writeahead.errors import StoreError
 from writeahead.stores.base import ArtifactStore
-from writeahead.testing.store_contract.places import StorePlace
+from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.summary import PROPERTY
 
 __all__ = ["ContractPart", "raised"]
@@ -23,7 +23,7 @@ class ContractPart:
         record_property(PROPERTY, type(self).__name__)
 
     @pytest.fixture
-    def store(self, place: StorePlace) -> ArtifactStore:
+    def store(self, place: StoreBackdoor) -> ArtifactStore:
         """The store under test."""
         return place.open()
 

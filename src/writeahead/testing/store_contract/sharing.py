@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from writeahead.errors import AlreadyExists
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.store_contract.part import ContractPart
-from writeahead.testing.store_contract.places import StorePlace
 from writeahead.testing.store_process import StoreProcess
 
 __all__ = ["Sharing"]
@@ -31,7 +31,7 @@ class Sharing(ContractPart):
 
     # Races to create.
 
-    def test_threads_race_to_create(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_threads_race_to_create(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Of several creates at once exactly one wins; each loser knows, and the winner's bytes are there."""
         for number in range(10):
             key = f"races/{number}"
@@ -39,12 +39,12 @@ class Sharing(ContractPart):
             assert sorted(won) == [False] * (_RACERS - 1) + [True]
             assert place.read(key) == b"racer %d" % won.index(True)
 
-    def test_threads_race_with_the_same_bytes(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_threads_race_with_the_same_bytes(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """All succeed: the object holds what each of them asked for."""
         assert _in_threads(lambda _: _create(store, "a/b", b"same")) == [True] * _RACERS
         assert place.keys() == ["a/b"]
 
-    def test_processes_race_to_create(self, place: StorePlace) -> None:
+    def test_processes_race_to_create(self, place: StoreBackdoor) -> None:
         """As among threads, so among processes."""
         self._need("processes")
         with contextlib.ExitStack() as stack:
@@ -61,12 +61,12 @@ class Sharing(ContractPart):
 
     # Read after write.
 
-    def test_another_instance_sees_each_change_at_once(self, place: StorePlace) -> None:
+    def test_another_instance_sees_each_change_at_once(self, place: StoreBackdoor) -> None:
         """No cache, no stale size, no shared client."""
         one, other = place.open(), place.open()
         _see_each_change(one.put, one.delete, other)
 
-    def test_another_process_sees_each_change_at_once(self, place: StorePlace) -> None:
+    def test_another_process_sees_each_change_at_once(self, place: StoreBackdoor) -> None:
         """As between instances, so between processes, in both directions."""
         self._need("processes")
         with StoreProcess(place.url) as process:
@@ -109,7 +109,7 @@ class Sharing(ContractPart):
                 done.set()
             reader.result()
 
-    def test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(self, place: StorePlace) -> None:
+    def test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(self, place: StoreBackdoor) -> None:
         """SIGKILL at any moment: the object is whole, and no part of it is listed."""
         self._need("processes")
         for number in range(_KILLS):
@@ -142,7 +142,7 @@ class Sharing(ContractPart):
 
         assert asyncio.run(use()) == b"1"
 
-    def test_threads_share_an_instance(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_threads_share_an_instance(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Each thread gets its own answers."""
 
         def use(mine: int) -> bool:
@@ -159,7 +159,9 @@ class Sharing(ContractPart):
         assert all(_in_threads(use))
         assert len(place.keys()) == 4 * _RACERS
 
-    def test_a_forked_child_goes_on_with_the_instance(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_forked_child_goes_on_with_the_instance(
+        self, place: StoreBackdoor, store: ArtifactStore
+    ) -> None:
         """Both sides of a fork can use the store that the parent had in use."""
         self._need("fork")
         store.put("a", b"1")

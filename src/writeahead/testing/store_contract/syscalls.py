@@ -68,9 +68,9 @@ def read_calls(lines: Iterable[str]) -> list[Call]:
 def durability_gaps(calls: Iterable[Call], path: str) -> list[str]:
     """What a power cut after these calls could take from an object that they put at ``path``.
 
-    The rules are those of fsync(2), and of "Files are hard" (OSDI 2014, Pillai et al.): bytes are durable
-    once their file is synced, a name once its folder is. A name given to bytes that are not yet durable may
-    outlive them.
+    The rules are those of fsync(2), and of "Files are hard" (OSDI 2014, Pillai et al.): bytes are
+    durable once their file is synced, a name once its folder is. A name given to bytes that are not
+    yet durable may outlive them.
 
     Returns:
         A line for each gap; none where the object is safe.

@@ -6,8 +6,8 @@ import pytest
 
 from writeahead.errors import AlreadyExists, InvalidKey, NotFound
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.store_contract.part import ContractPart, raised
-from writeahead.testing.store_contract.places import StorePlace
 
 __all__ = ["Verbs"]
 
@@ -22,21 +22,21 @@ class Verbs(ContractPart):
     @pytest.mark.parametrize("data", [b"", b"x", _ALL_BYTES, _ALL_BYTES * 4097], ids=len)
     @pytest.mark.parametrize("if_absent", [False, True], ids=["put", "create"])
     def test_bytes_are_kept_exactly(
-        self, place: StorePlace, store: ArtifactStore, data: bytes, *, if_absent: bool
+        self, place: StoreBackdoor, store: ArtifactStore, data: bytes, *, if_absent: bool
     ) -> None:
         """What was put is what is there, and what is read."""
         store.put("a/b", data, if_absent=if_absent)
         assert place.read("a/b") == data
         assert store.get("a/b").data == data
 
-    def test_a_put_replaces(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_put_replaces(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """The new bytes are there, also where they are fewer."""
         store.put("a", b"long" * 1000)
         store.put("a", b"short")
         assert place.read("a") == b"short"
         assert place.keys() == ["a"]
 
-    def test_what_others_wrote_is_read(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_what_others_wrote_is_read(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """A store holds nothing that is not in its place."""
         assert store.head("a/b") is None
         assert list(store.list()) == []
@@ -66,7 +66,7 @@ class Verbs(ContractPart):
                 store.get(key)
             assert store.head(key) is None
 
-    def test_an_empty_place(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_an_empty_place(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """Nothing is there before the first put, and looking makes nothing."""
         assert list(store.list()) == []
         assert list(store.list("a/")) == []
@@ -74,7 +74,7 @@ class Verbs(ContractPart):
         store.delete("a/b")
         assert place.keys() == []
 
-    def test_delete(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_delete(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """A deleted object is gone, its neighbours are not, and deleting it again is no error."""
         store.put("a/b", b"1")
         store.put("a/c", b"1")
@@ -86,7 +86,7 @@ class Verbs(ContractPart):
 
     # Create-if-absent.
 
-    def test_a_create_is_settled(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_create_is_settled(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """The same bytes are accepted again, whoever wrote them."""
         first = store.put("a/b", b"1", if_absent=True)
         again = store.put("a/b", b"1", if_absent=True)
@@ -96,7 +96,7 @@ class Verbs(ContractPart):
         assert place.keys() == ["a/b", "theirs"]
 
     @pytest.mark.parametrize("held", [b"", b"1", b"12", b"2"], ids=repr)
-    def test_a_create_is_refused(self, place: StorePlace, store: ArtifactStore, held: bytes) -> None:
+    def test_a_create_is_refused(self, place: StoreBackdoor, store: ArtifactStore, held: bytes) -> None:
         """Other bytes are refused, and those that are there stay."""
         place.write("a/b", held)
         with pytest.raises(AlreadyExists):
@@ -104,7 +104,7 @@ class Verbs(ContractPart):
         assert place.read("a/b") == held
         assert place.keys() == ["a/b"]
 
-    def test_a_create_after_a_delete(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_a_create_after_a_delete(self, place: StoreBackdoor, store: ArtifactStore) -> None:
         """A key that was deleted is free."""
         store.put("a", b"1", if_absent=True)
         store.delete("a")
@@ -131,7 +131,9 @@ class Verbs(ContractPart):
             assert len(str(error).splitlines()) == 1
             assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - it is our own
 
-    def test_check_proves_the_store_and_leaves_nothing(self, place: StorePlace, store: ArtifactStore) -> None:
+    def test_check_proves_the_store_and_leaves_nothing(
+        self, place: StoreBackdoor, store: ArtifactStore
+    ) -> None:
         """`check` finds every promise kept, and removes what it made."""
         place.write("a/b", b"1")
         outcome = store.check()

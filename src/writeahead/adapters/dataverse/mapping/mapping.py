@@ -1,0 +1,143 @@
+"""From the caller's words to Dataverse's. `mapping_file` reads the mapping, `tables` are its parts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from writeahead.adapters.dataverse.mapping.payloads import Reference, RowWrite
+from writeahead.adapters.dataverse.mapping.tables import (
+    DeclaredTable,
+    DefaultOwner,
+    KindTable,
+    Table,
+    bind_of,
+)
+from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.errors import InvalidInput
+from writeahead.model import KeyedOperation
+
+__all__ = ["NOT_COLUMNS", "TableMapping"]
+
+# Fields that steer an operation rather than being written.
+NOT_COLUMNS = {"row_id", "clear"}
+
+
+class TableMapping:
+    """A mapping file that has been read and checked.
+
+    Args:
+        name: The file, for messages.
+        kinds: Kind of operation to table.
+        tables: What operations on any table may touch.
+        default_owner: Who owns new rows for which nobody is named.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kinds: Mapping[str, KindTable],
+        tables: Mapping[str, DeclaredTable] | None = None,
+        default_owner: DefaultOwner | None = None,
+    ) -> None:
+        self.name = name
+        self.kinds = kinds
+        self.tables = tables or {}
+        self.default_owner = default_owner
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def table(self, kind: str, operation_id: str) -> KindTable:
+        """Return the table of a kind.
+
+        Raises:
+            InvalidInput: The mapping has none.
+        """
+        table = self.kinds.get(kind)
+        if table is None:
+            raise InvalidInput(f"mapping {self.name} has no table [kinds.{kind}], which {operation_id} needs")
+        return table
+
+    def named(self, name: str) -> Table | None:
+        """Return ``kinds.<kind>`` or ``tables.<name>``; None if there is none."""
+        section, _, rest = name.partition(".")
+        found: Mapping[str, Table] = {"kinds": self.kinds, "tables": self.tables}.get(section, {})
+        return found.get(rest)
+
+    def declared(self, name: str, operation_id: str) -> DeclaredTable:
+        """Return a table that operations on any table may touch.
+
+        Raises:
+            InvalidInput: The mapping has none of this name.
+        """
+        table = self.tables.get(name)
+        if table is None:
+            raise InvalidInput(
+                f"mapping {self.name} has no table [tables.{name}], which {operation_id} needs: declare what"
+                " may be written to it"
+            )
+        return table
+
+    def write(self, operation: KeyedOperation, row_id: str, fields: BaseModel) -> RowWrite:
+        """Translate a caller's payload.
+
+        Args:
+            operation: Whose it is; it becomes the row's marker.
+            row_id: The row to write.
+            fields: The payload; what is None in it is left alone.
+
+        Raises:
+            InvalidInput: A field or label that is used is not mapped.
+        """
+        kind, operation_id = operation.kind, operation.id
+        table = self.table(kind, operation_id)
+        columns: dict[str, Scalar] = {}
+        for field in type(fields).model_fields:
+            value = getattr(fields, field)
+            if field in NOT_COLUMNS or value is None:
+                continue
+            name, scalar = self._column(kind, operation_id, field, value, fields)
+            columns[name] = scalar
+        for field in getattr(fields, "clear", ()):
+            columns[self._plain_column(kind, operation_id, field)] = None
+        if getattr(fields, "owner", False) is None and self.default_owner and "owner" in table.lookups:
+            owner = Reference(type=self.default_owner.type, id=self.default_owner.id)
+            name, scalar = self._column(kind, operation_id, "owner", owner, fields)
+            columns[name] = scalar
+        columns.update(table.mark(operation.session_id, operation_id))
+        return RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
+
+    def _column(
+        self, kind: str, operation_id: str, field: str, value: Any, fields: BaseModel
+    ) -> tuple[str, Scalar]:
+        table = self.kinds[kind]
+        if isinstance(value, Reference):
+            lookup = table.lookups.get(field, {}).get(value.type)
+            if lookup is None:
+                raise self._gap(f"[kinds.{kind}.lookups.{field}.{value.type}]", operation_id)
+            return bind_of(lookup), f"/{lookup.entity_set}({value.id})"
+        if field in table.options:
+            option = table.options[field]
+            if value not in option.values:
+                known = ", ".join(sorted(option.values))
+                raise InvalidInput(
+                    f"operation {operation_id}: {field} has a label that mapping {self.name} does not know;"
+                    f" [kinds.{kind}.options.{field}] has {known}"
+                )
+            return option.column, option.values[value]
+        as_json: Scalar = fields.model_dump(mode="json", include={field})[field]
+        return self._plain_column(kind, operation_id, field), as_json
+
+    def _plain_column(self, kind: str, operation_id: str, field: str) -> str:
+        table = self.kinds[kind]
+        if field in table.options:
+            return table.options[field].column
+        if field not in table.columns:
+            raise self._gap(f"field {field!r} in [kinds.{kind}.columns]", operation_id)
+        return table.columns[field]
+
+    def _gap(self, what: str, operation_id: str) -> InvalidInput:
+        return InvalidInput(
+            f"mapping {self.name} has no {what}, which {operation_id} needs: add it, or leave the field out"
+        )

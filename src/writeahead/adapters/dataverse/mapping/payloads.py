@@ -1,0 +1,244 @@
+"""What a caller gives for each kind of operation, in an outbound-call service's words, and what is issued.
+
+None in a field means: leave it alone. Which columns the fields become is the mapping's affair.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+
+from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+
+__all__ = [
+    "INPUTS",
+    "Baseline",
+    "PhoneCallActivity",
+    "QueueStatusUpdate",
+    "Reference",
+    "RowWrite",
+    "Task",
+]
+
+Guid = Annotated[str, StringConstraints(pattern=rf"(?i)^{GUID.pattern}$", to_lower=True)]
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+# Lengths of the standard columns: "Phone Call (PhoneCall)" and "Task" table reference,
+# learn.microsoft.com.
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+Phone = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=100)]
+# Edm.DateTimeOffset, to the second: Dataverse keeps no fractions.
+Moment = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda value: value.astimezone(UTC).replace(microsecond=0)),
+    PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), when_used="json"),
+]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reference(_Input):
+    """A row that another one points to.
+
+    Attributes:
+        type: As the mapping calls it: ``contact``, ``account``, ``queue_row``, ``user``, ``team``.
+        id: Its GUID.
+    """
+
+    type: Label
+    id: Guid
+
+
+class PhoneCallActivity(_Input):
+    """A call that took place.
+
+    Attributes:
+        subject: One line.
+        description: What was said.
+        phone_number: As it was dialled.
+        direction: Who called.
+        outcome: Its label, e.g. ``interested``; the mapping has its value.
+        duration_minutes: Whole minutes.
+        actual_start: When it began.
+        actual_end: When it ended.
+        regarding: What the call was about.
+        owner: Whose it is; Dataverse's default is the application's user.
+    """
+
+    subject: Subject
+    description: Text | None = None
+    phone_number: Phone | None = None
+    direction: Literal["inbound", "outbound"] | None = None
+    outcome: Label | None = None
+    duration_minutes: int | None = Field(default=None, ge=0)
+    actual_start: Moment | None = None
+    actual_end: Moment | None = None
+    regarding: Reference | None = None
+    owner: Reference | None = None
+
+
+class Task(_Input):
+    """Something that a person is to do.
+
+    Attributes:
+        subject: One line.
+        description: What is to be done.
+        due: Until when.
+        priority: How urgent it is.
+        reason_code: Why it is needed: a label, e.g. ``low_confidence``; the mapping has its value.
+        category: Free text, for grouping.
+        email: Address to use.
+        phone_number: Number to call.
+        regarding: What it is about.
+        owner: Who is to do it; Dataverse's default is the application's user.
+    """
+
+    subject: Subject
+    description: Text | None = None
+    due: Moment | None = None
+    priority: Literal["low", "normal", "high"] | None = None
+    reason_code: Label | None = None
+    category: Subject | None = None
+    email: Email | None = None
+    phone_number: Phone | None = None
+    regarding: Reference | None = None
+    owner: Reference | None = None
+
+
+class QueueStatusUpdate(_Input):
+    """What became of a row of the call queue.
+
+    Attributes:
+        row_id: The row's GUID.
+        status: Its label, e.g. ``callback``; the mapping has its value.
+        outcome: Of the last call, as a label.
+        attempts: How many calls there have been in all. A total, so that writing it twice does no
+            harm.
+        next_attempt_at: When to call again.
+        last_attempt_at: When the last call was.
+        email: Address that was captured.
+        do_not_call: Whether this person must not be called.
+        do_not_call_reason: Why; a label or free text, as the mapping has it.
+        do_not_call_at: Since when.
+        reason_code: Why it is blocked or needs a person: a label, e.g. ``no_consent``.
+        notes: Free text.
+        clear: Fields to be emptied.
+    """
+
+    row_id: Guid
+    status: Label
+    outcome: Label | None = None
+    attempts: int | None = Field(default=None, ge=0)
+    next_attempt_at: Moment | None = None
+    last_attempt_at: Moment | None = None
+    email: Email | None = None
+    do_not_call: bool | None = None
+    do_not_call_reason: Subject | None = None
+    do_not_call_at: Moment | None = None
+    reason_code: Label | None = None
+    notes: Text | None = None
+    clear: tuple[
+        Literal[
+            "outcome",
+            "next_attempt_at",
+            "email",
+            "do_not_call_reason",
+            "do_not_call_at",
+            "reason_code",
+            "notes",
+        ],
+        ...,
+    ] = ()
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if any(getattr(self, name) is not None for name in self.clear):
+            raise ValueError("a field can't be set and cleared at once")
+        return self
+
+
+# What the mapping of each kind must and may speak of.
+INPUTS: dict[str, type[BaseModel]] = {
+    "phone_call_activity": PhoneCallActivity,
+    "task": Task,
+    "queue_status_update": QueueStatusUpdate,
+}
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_false(value: object) -> bool:
+    return value is False
+
+
+class RowWrite(_Input):
+    """One write to one row, exactly as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
+
+    It comes back from an artifact, so it is checked against the mapping once more before it is
+    sent.
+
+    Attributes:
+        entity_set: The table's.
+        row_id: The row's GUID.
+        key: The columns of an alternate key with their values, where the GUID is not known.
+        columns: The body: logical names, or ``<navigation property>@odata.bind`` for a lookup.
+        table: What the mapping calls the table, ``tables.account``; None for the one of the named
+            kind.
+    """
+
+    entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
+    row_id: Guid | None = Field(default=None, exclude_if=_is_none)
+    key: dict[str, Scalar] | None = Field(default=None, exclude_if=_is_none)
+    columns: dict[str, Scalar]
+    table: str | None = Field(default=None, exclude_if=_is_none, max_length=200)
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.row_id is None) == (not self.key):
+            raise ValueError("either row_id or key must say which row it is")
+        return self
+
+    @property
+    def address(self) -> str | Mapping[str, Scalar]:
+        """What the row is addressed by."""
+        return self.row_id if self.row_id is not None else self.key or {}
+
+    @property
+    def where(self) -> str:
+        """The row, for messages: without the values of a key, which are contents of a record."""
+        return (
+            f"{self.entity_set}({self.row_id or ','.join(f'{name}=...' for name in sorted(self.key or {}))})"
+        )
+
+
+class Baseline(_Input):
+    """What a row was like when the plan was made; persisted as the operation's precondition.
+
+    Attributes:
+        etag: Its version; None if there was no row yet.
+        guarded: The columns that nobody else may have changed, with their values. Where an earlier
+            operation of the same session writes the row, they are what it leaves behind.
+        later: Ids of later operations of the session on this row: finding one in the row's marker
+            proves that this one was applied.
+        absent: There was no row, and no operation before this one makes it.
+    """
+
+    etag: str | None = Field(default=None, min_length=1, max_length=200)
+    guarded: dict[str, Scalar]
+    later: tuple[str, ...] = ()
+    absent: bool = Field(default=False, exclude_if=_is_false)

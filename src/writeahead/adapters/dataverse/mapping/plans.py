@@ -1,0 +1,109 @@
+"""Writes as they go into a plan, and come out of one: as if from a stranger, for a plan is a file."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from writeahead._validation import Invalid, validated
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.webapi.names import ETAG
+from writeahead.errors import InvalidInput
+from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
+
+__all__ = ["Draft", "RowAddress", "baseline_of", "planned_write", "unfit"]
+
+
+# The entity set, and the row's id or alternate key.
+RowAddress: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One write of a plan that is being made.
+
+    Attributes:
+        operation: The operation's id.
+        table: Of the mapping.
+        write: What is to be written.
+        replay: How.
+        baseline: What the row is like, where that matters.
+        warnings: What is odd about it.
+        gaps: What it lacks, by the payload alone.
+    """
+
+    operation: str
+    table: Table
+    write: RowWrite
+    replay: ReplayClass
+    baseline: Baseline | None = None
+    warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> RowAddress:
+        """The row."""
+        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
+
+    @property
+    def creates(self) -> bool:
+        """Whether it makes the row."""
+        return self.replay is ReplayClass.CREATE_WITH_KEY
+
+    @property
+    def watches(self) -> bool:
+        """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
+        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+
+
+def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
+    """Return the baseline of a planned write; None for one that needs none.
+
+    Raises:
+        InvalidInput: The plan has none that fits the table.
+    """
+    creates = operation.replay is ReplayClass.CREATE_WITH_KEY
+    if operation.precondition is None and (
+        creates or (operation.replay is ReplayClass.UPSERT and not table.watches())
+    ):
+        return None
+    baseline = validated(lambda: Baseline.model_validate(operation.precondition))
+    if isinstance(baseline, Invalid):
+        raise unfit(operation, "the precondition is no baseline")
+    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        return baseline
+    if baseline.etag is None:
+        # A row that an operation before this one makes: what that leaves behind is watched.
+        if (
+            baseline.absent
+            or not baseline.guarded
+            or not set(table.marker_columns()) <= set(baseline.guarded)
+        ):
+            raise unfit(operation, "the precondition guards too little")
+        return baseline
+    most = set(table.baseline_columns(write.columns))
+    if not ETAG.fullmatch(baseline.etag):
+        raise unfit(operation, "the precondition holds no ETag")
+    guarded, least = set(baseline.guarded), set(table.watched_columns())
+    # What an operation before this one writes, too, is not guarded: see `baselines`.
+    if not (least if table.marker else most) <= guarded <= most:
+        raise unfit(operation, "the precondition guards other columns than the mapping")
+    return baseline
+
+
+def planned_write(
+    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
+) -> PlannedOperation:
+    """Make the element of a plan that a write is."""
+    return PlannedOperation(
+        id=operation.id,
+        kind=operation.kind,
+        key=operation.key,
+        payload=write.model_dump(mode="json"),
+        replay=replay,
+        warnings=warnings,
+    )
+
+
+def unfit(operation: PlannedOperation, problem: str) -> InvalidInput:
+    """Make the error for what came out of a plan and can't be carried out; nothing was sent."""
+    return InvalidInput(f"operation {operation.id}: the plan can't be carried out: {problem}")

@@ -1,0 +1,319 @@
+"""What the mapping knows of a table: what may be written to it, and what is watched in it.
+
+Lookups are written as ``<navigation property>@odata.bind``: "Create a table row using the Web API",
+section "Associate table rows on create", learn.microsoft.com.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    field_validator,
+)
+
+from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
+from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+
+__all__ = [
+    "BIND",
+    "Completion",
+    "DeclaredTable",
+    "DefaultOwner",
+    "KindTable",
+    "Lookup",
+    "Marker",
+    "OptionSet",
+    "Table",
+    "bind_of",
+]
+
+BIND = "@odata.bind"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
+ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
+# Navigation properties are case-sensitive, and those of custom tables may have capitals.
+Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OptionSet(_Model):
+    """A choice column, and the value of each label."""
+
+    column: Name
+    values: dict[str, StrictInt | StrictBool] = Field(min_length=1)
+
+
+class Lookup(_Model):
+    """How a row of one type is pointed to.
+
+    Attributes:
+        navigation: The navigation property that is written.
+        entity_set: Of the table that it points to.
+        column: The lookup column that it sets, if that is to be read as well.
+    """
+
+    navigation: Navigation
+    entity_set: Name
+    column: Name | None = None
+
+
+class Marker(_Model):
+    """The two columns that say which operation wrote a row last."""
+
+    session: Name
+    operation: Name
+
+    @property
+    def columns(self) -> list[str]:
+        """Both."""
+        return [self.session, self.operation]
+
+
+class Completion(_Model):
+    """The values that close a row, by label. Both columns have the same names in every table.
+
+    Attributes:
+        state: Of ``statecode``.
+        status: Of ``statuscode``; Dataverse has a default for each state.
+    """
+
+    state: dict[str, StrictInt] = Field(min_length=1)
+    status: dict[str, StrictInt] = Field(default_factory=dict)
+
+
+class Table(_Model):
+    """What may be written to one table, and what is watched in it.
+
+    Attributes:
+        entity_set: Its name in URLs.
+        key: The primary key column.
+        marker: Which operation wrote the row last.
+        guarded: Columns in the baseline; that somebody else edits one of them is a conflict.
+        preserve: Columns that are written only while the row has no value in them; they are
+            guarded, too.
+        completion: How its rows are closed, if `complete_activity` may do so.
+    """
+
+    entity_set: Name
+    key: Name
+    marker: Marker | None = None
+    guarded: tuple[ReadName, ...] = ()
+    preserve: tuple[Name, ...] = ()
+    completion: Completion | None = None
+
+    def written(self) -> list[str]:
+        """Every column that may be written, the marker included; lookups are not among them."""
+        return self.marker_columns()
+
+    def lookups_by_bind(self) -> dict[str, list[Lookup]]:
+        """What ``<navigation property>@odata.bind`` may point to."""
+        return {}
+
+    def approves(self, name: str, value: Scalar) -> bool:
+        """Whether this may be written."""
+        lookups = self.lookups_by_bind().get(name)
+        return _is_bind(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
+
+    def marker_columns(self) -> list[str]:
+        """The columns of the marker, if there is one."""
+        return self.marker.columns if self.marker else []
+
+    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
+        """What the marker of an operation is to hold."""
+        return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
+
+    def watches(self) -> bool:
+        """Whether there is anything that nobody else may have changed."""
+        return bool(self.guarded or self.preserve)
+
+    def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """What a row reads like after a write of some columns, as far as that is known."""
+        found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
+        for name, lookups in self.lookups_by_bind().items():
+            if name in columns and lookups[0].column:
+                bound = columns[name]
+                found[f"_{lookups[0].column}_value"] = (
+                    bound[-37:-1].lower() if isinstance(bound, str) else None
+                )
+        return found
+
+    def preserved(self) -> dict[str, list[str]]:
+        """The columns to preserve as they are read, and the names that each is written by."""
+        found = {name: [name] for name in self.preserve}
+        for bind, lookups in self.lookups_by_bind().items():
+            column = lookups[0].column
+            if column in self.preserve:
+                found.pop(column, None)
+                found.setdefault(f"_{column}_value", []).append(bind)
+        return found
+
+    def baseline_columns(self, columns: Mapping[str, Scalar]) -> list[str]:
+        """What is read for the baseline of a write: what is watched, and what the write itself changes.
+
+        Without a marker, the latter also has to tell whether the write took place.
+        """
+        return list(dict.fromkeys([*self.watched_columns(), *self.leaves(columns)]))
+
+    def watched_columns(self) -> list[str]:
+        """What nobody else may have changed; the marker, too, since a foreign one is a foreign write."""
+        return [*self.guarded, *self.preserved(), *self.marker_columns()]
+
+    def is_key(self, columns: Iterable[str]) -> bool:
+        """Whether rows may be addressed by these columns together; by none, unless keys are declared."""
+        return not set(columns)
+
+    def problem_of(self, write: RowWrite) -> str | None:
+        """Say what in a planned write this mapping does not approve; None if it approves of all."""
+        if write.entity_set != self.entity_set:
+            return "entity_set is not the mapped one"
+        if not all(isinstance(write.columns.get(name), str) for name in self.marker_columns()):
+            return "columns lacks the marker"
+        if write.key is not None and not self.is_key(write.key):
+            return "key is no alternate key that is approved"
+        for name, value in write.columns.items():
+            if not self.approves(name, value):
+                # Cut, for a name out of an artifact may be anything.
+                return f"columns has {name[:80]!r} with a value that is not approved"
+        return None
+
+    def completing(self) -> "KindTable | None":
+        """The same table as `complete_activity` may write it; None if it may not."""
+        if self.completion is None:
+            return None
+        options = {"state": OptionSet(column="statecode", values=dict(self.completion.state))}
+        if self.completion.status:
+            options["status"] = OptionSet(column="statuscode", values=dict(self.completion.status))
+        return KindTable(
+            entity_set=self.entity_set,
+            key=self.key,
+            marker=self.marker,
+            guarded=("statecode", "statuscode"),
+            options=options,
+        )
+
+
+class KindTable(Table):
+    """The table of one of the named kinds, in an outbound-call service's words.
+
+    Attributes:
+        columns: Field to column.
+        options: Field to choice column.
+        lookups: Field to type of row to navigation property.
+    """
+
+    columns: dict[str, Name] = Field(default_factory=dict)
+    options: dict[str, OptionSet] = Field(default_factory=dict)
+    lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
+
+    def fields(self) -> list[str]:
+        """Every field that is mapped, once for each time that it is."""
+        return [*self.columns, *self.options, *self.lookups]
+
+    def written(self) -> list[str]:
+        """As `Table.written`."""
+        options = (option.column for option in self.options.values())
+        return [*self.columns.values(), *options, *self.marker_columns()]
+
+    def lookups_by_bind(self) -> dict[str, list[Lookup]]:
+        """As `Table.lookups_by_bind`."""
+        return _by_bind(lookup for types in self.lookups.values() for lookup in types.values())
+
+    def approves(self, name: str, value: Scalar) -> bool:
+        """As `Table.approves`; a choice takes the values of its labels only."""
+        for option in self.options.values():
+            if name == option.column:
+                return value is None or any(
+                    value == known and type(value) is type(known) for known in option.values.values()
+                )
+        return super().approves(name, value)
+
+
+class Navigable(_Model):
+    """Where a navigation property of a declared table may point to, and the lookup column that it sets."""
+
+    entity_sets: tuple[Name, ...] = Field(min_length=1)
+    column: Name | None = None
+
+
+class DeclaredTable(Table):
+    """A table that operations on any table may touch: ``[tables.<name>]``.
+
+    Attributes:
+        logical_name: Its own; the name in the mapping if it is left out.
+        columns: Logical names; nothing else is ever written.
+        lookups: Navigation property to the entity sets that it may point to.
+        alternate_keys: The columns of each key that rows may be addressed by.
+        phones: Columns that hold telephone numbers.
+    """
+
+    logical_name: Name | None = None
+    columns: tuple[Name, ...] = ()
+    lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
+    alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
+    phones: tuple[Name, ...] = ()
+
+    @field_validator("lookups", mode="before")
+    @classmethod
+    def _accept_lists(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: {"entity_sets": item} if isinstance(item, list) else item for name, item in value.items()
+        }
+
+    def written(self) -> list[str]:
+        """As `Table.written`."""
+        return [*self.columns, *self.marker_columns()]
+
+    def is_key(self, columns: Iterable[str]) -> bool:
+        """As `Table.is_key`."""
+        return set(columns) in map(set, self.alternate_keys)
+
+    def lookups_by_bind(self) -> dict[str, list[Lookup]]:
+        """As `Table.lookups_by_bind`."""
+        return _by_bind(
+            Lookup(navigation=navigation, entity_set=entity_set, column=item.column)
+            for navigation, item in self.lookups.items()
+            for entity_set in item.entity_sets
+        )
+
+
+class DefaultOwner(_Model):
+    """Who owns new rows for which nobody is named."""
+
+    type: Literal["user", "team"]
+    id: Guid
+
+    @property
+    def entity_set(self) -> str:
+        """Of the owner's table."""
+        return "systemusers" if self.type == "user" else "teams"
+
+
+def bind_of(lookup: Lookup) -> str:
+    """The name that a lookup is written by."""
+    return lookup.navigation + BIND
+
+
+def _by_bind(lookups: Iterable[Lookup]) -> dict[str, list[Lookup]]:
+    found: dict[str, list[Lookup]] = {}
+    for lookup in lookups:
+        found.setdefault(bind_of(lookup), []).append(lookup)
+    return found
+
+
+def _is_bind(value: Scalar, entity_sets: set[str]) -> bool:
+    if not isinstance(value, str):
+        return False
+    found = re.fullmatch(rf"/([a-z][a-z0-9_]*)\({GUID.pattern}\)", value, re.IGNORECASE)
+    return found is not None and found[1] in entity_sets

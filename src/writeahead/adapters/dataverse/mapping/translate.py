@@ -1,0 +1,221 @@
+"""Operations on any table that the mapping declares, and completions, as the writes that they are."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.payloads import RowWrite
+from writeahead.adapters.dataverse.mapping.row_payloads import CompleteActivity, CreateRow, RowReference
+from writeahead.adapters.dataverse.mapping.tables import BIND, DeclaredTable, KindTable, OptionSet, Table
+from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.paths import row_path
+from writeahead.errors import InvalidInput
+from writeahead.model import KeyedOperation, idempotency_key
+
+__all__ = [
+    "completion",
+    "has_phone_format",
+    "missing_numbers",
+    "phone_warnings",
+    "row_write",
+    "table_of",
+    "with_owner",
+    "with_targets",
+]
+
+_OWNER = "ownerid"
+COMPLETE = "complete_activity"
+CALL = "phone_call_activity"
+GENERIC = ("create_row", "update_row", "upsert_row")
+# E.164: a plus, at most 15 digits, the first of them no zero. That there are 7 at least is our own
+# guess.
+_PHONE = re.compile(r"\+ ?[1-9](?:[ ().\-/]{0,3}[0-9]){6,14}")
+
+
+def row_write(
+    mapping: TableMapping,
+    operation: KeyedOperation,
+    name: str,
+    given: Mapping[str, RowReference | Scalar],
+    row: str | Mapping[str, Scalar],
+) -> RowWrite:
+    """Translate an operation on any table.
+
+    Args:
+        mapping: What may be written.
+        operation: Whose it is; it becomes the row's marker.
+        name: What the mapping calls the table.
+        given: Columns and lookups.
+        row: The row's GUID, or the columns of an alternate key with their values.
+
+    Raises:
+        InvalidInput: The table is not declared; a column, the target of a lookup or the key is not
+            approved.
+    """
+    table = mapping.declared(name, operation.id)
+    where = f"[tables.{name}]"
+    columns: dict[str, Scalar] = {}
+    for column, value in given.items():
+        if isinstance(value, RowReference):
+            column, value = column + BIND, _target(mapping, operation, value)  # noqa: PLW2901
+        if column in table.marker_columns() or not table.approves(column, value):
+            raise InvalidInput(
+                f"operation {operation.id}: {column} may not be written so: {where} of mapping {mapping.name}"
+                " must have it in columns or lookups"
+            )
+        columns[column] = value
+    columns |= table.mark(operation.session_id, operation.id)
+    if isinstance(row, str):
+        return RowWrite(entity_set=table.entity_set, row_id=row, columns=columns, table=f"tables.{name}")
+    if not table.is_key(row):
+        raise InvalidInput(
+            f"operation {operation.id}: {', '.join(sorted(row))} is no alternate key that {where} of mapping"
+            f" {mapping.name} has in alternate_keys"
+        )
+    repeated = sorted(set(row) & set(columns))
+    if repeated:
+        raise InvalidInput(
+            f"operation {operation.id}: columns repeats {repeated[0]}, which is part of the key: leave it out"
+        )
+    row_path(table.entity_set, row)  # refuses what can't be part of a URL
+    return RowWrite(entity_set=table.entity_set, key=dict(row), columns=columns, table=f"tables.{name}")
+
+
+def with_owner(
+    mapping: TableMapping, operation: KeyedOperation, payload: CreateRow
+) -> Mapping[str, RowReference | Scalar]:
+    """The columns of a new row, with the default owner if none is named and the table may have one."""
+    owner = mapping.default_owner
+    table = mapping.declared(payload.table, operation.id)
+    if owner is None or _OWNER in payload.columns:
+        return payload.columns
+    reference = RowReference(entity_set=owner.entity_set, id=owner.id)
+    if not table.approves(_OWNER + BIND, f"/{owner.entity_set}({owner.id})"):
+        return payload.columns
+    return {**payload.columns, _OWNER: reference}
+
+
+def completion(mapping: TableMapping, operation: KeyedOperation, payload: CompleteActivity) -> RowWrite:
+    """Translate the completion of an activity into the update that it is.
+
+    Raises:
+        InvalidInput: The mapping does not let rows of the table be completed, or does not know a
+            label.
+    """
+    source = payload.table or ""
+    if "." not in source:
+        source = f"kinds.{source}" if source in mapping.kinds else f"tables.{source}"
+    closing = _closing(mapping, source)
+    if closing is None:
+        raise InvalidInput(
+            f"operation {operation.id}: mapping {mapping.name} has no [{source}.completion], which says what"
+            " closes a row: add it"
+        )
+    columns: dict[str, Scalar] = {}
+    for what, value in (("state", payload.state), ("status", payload.status)):
+        if value is None:
+            continue
+        option = closing.options.get(what, OptionSet.model_construct(column="", values={}))
+        number = value if value in option.values.values() else option.values.get(str(value))
+        if number is None:
+            raise InvalidInput(
+                f"operation {operation.id}: {what} is none that mapping {mapping.name} has in"
+                f" [{source}.completion]: {', '.join(sorted(option.values)) or 'there are none'}"
+            )
+        columns[option.column] = number
+    columns |= closing.mark(operation.session_id, operation.id)
+    row_id = payload.row_id or idempotency_key(operation.session_id, payload.operation or "")
+    return RowWrite(entity_set=closing.entity_set, row_id=row_id, columns=columns, table=source)
+
+
+def with_targets(
+    operations: Sequence[KeyedOperation], creates: Mapping[str, str | None]
+) -> list[KeyedOperation]:
+    """Tell operations on rows that the session itself creates where those are.
+
+    Args:
+        operations: Of the session, in order.
+        creates: The kinds that create a row; the value is the payload's field with the table's
+            name, or None where the kind is the name.
+
+    Raises:
+        InvalidInput: No operation before creates the row that one is about, or it is in another
+            table.
+    """
+    tables: dict[str, tuple[str, str]] = {}
+    found = []
+    for operation in operations:
+        if operation.kind in creates:
+            field = creates[operation.kind]
+            name = operation.payload.get(field) if field else operation.kind
+            if isinstance(name, str):
+                tables[operation.id] = name, f"{'tables' if field else 'kinds'}.{name}"
+        target = operation.payload.get("operation")
+        if operation.kind not in {COMPLETE, "update_row"} or target is None:
+            found.append(operation)
+            continue
+        made = tables.get(target) if isinstance(target, str) else None
+        if made is None:
+            raise InvalidInput(
+                f"operation {operation.id}: payload.operation must name one before it that creates a row"
+            )
+        if operation.payload.get("table", made[0]) not in made:
+            raise InvalidInput(f"operation {operation.id}: the row that it names is not in its table")
+        # A kind and a table may have the same name.
+        table = made[operation.kind == COMPLETE]
+        found.append(operation.model_copy(update={"payload": {**operation.payload, "table": table}}))
+    return found
+
+
+def table_of(mapping: TableMapping, kind: str, operation_id: str, write: RowWrite) -> Table | None:
+    """Return the table that a planned write is approved by; None if the mapping has none.
+
+    Raises:
+        InvalidInput: The mapping has none for a named kind.
+    """
+    if kind == COMPLETE:
+        return _closing(mapping, write.table or "")
+    if kind in GENERIC:
+        found = mapping.named(write.table or "")
+        return found if isinstance(found, DeclaredTable) else None
+    return mapping.table(kind, operation_id) if write.table is None else None
+
+
+def has_phone_format(value: object) -> bool:
+    """Whether this is a telephone number in international format: E.164, with the usual separators."""
+    return isinstance(value, str) and _PHONE.fullmatch(value.strip()) is not None
+
+
+def phone_warnings(columns: Mapping[str, object]) -> tuple[str, ...]:
+    """Say which of some telephone numbers are in no international format; they are written as they are."""
+    return tuple(
+        f"{name} is no number in international format (+, country code, 7 to 15 digits)"
+        for name, value in columns.items()
+        if value is not None and not has_phone_format(value)
+    )
+
+
+def missing_numbers(kind: str, table: Table, write: RowWrite) -> tuple[str, ...]:
+    """Say which telephone numbers a write lacks: that of a call, and those that it would empty."""
+    if kind == CALL and isinstance(table, KindTable):
+        column = table.columns.get("phone_number")
+        missing = column is not None and not write.columns.get(column)
+        return ("phone_number is missing: a call needs the number that was dialled",) if missing else ()
+    phones = table.phones if isinstance(table, DeclaredTable) else ()
+    return tuple(
+        f"{name} is a telephone number, and is empty: leave it out, or give one"
+        for name in phones
+        if name in write.columns and not write.columns[name]
+    )
+
+
+def _closing(mapping: TableMapping, source: str) -> KindTable | None:
+    table = mapping.named(source)
+    return table.completing() if table else None
+
+
+def _target(mapping: TableMapping, operation: KeyedOperation, reference: RowReference) -> str:
+    entity_set = reference.entity_set
+    if entity_set is None:
+        entity_set = mapping.declared(reference.table or "", operation.id).entity_set
+    return f"/{entity_set}({reference.id})"

@@ -1,0 +1,229 @@
+"""What an environment says of its tables now: `read_tables`.
+
+Sources, learn.microsoft.com: "Query table definitions using the Web API" (paths, casts, OptionSet),
+"EntityMetadata", "AttributeMetadata", "EntityKeyMetadata" and "OneToManyRelationshipMetadata" in
+the Web API reference.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from writeahead.adapters.dataverse.webapi.client import DataverseClient
+from writeahead.adapters.dataverse.webapi.names import require_name
+from writeahead.errors import InvalidInput
+
+__all__ = ["ColumnInfo", "KeyInfo", "Relation", "TableInfo", "entity_sets", "logical_names", "read_tables"]
+
+_DEFINITIONS = "/EntityDefinitions"
+# What a definition says only under a cast to its type, by AttributeType.
+_DETAILS = {
+    "String": "LogicalName,MaxLength",
+    "Memo": "LogicalName,MaxLength",
+    "Integer": "LogicalName,MinValue,MaxValue",
+    "Decimal": "LogicalName,MinValue,MaxValue",
+    "Double": "LogicalName,MinValue,MaxValue",
+    "Money": "LogicalName,MinValue,MaxValue",
+    "Picklist": "LogicalName,DefaultFormValue",
+    "State": "LogicalName",
+    "Status": "LogicalName",
+    "Boolean": "LogicalName,DefaultValue",
+}
+_CHOICES = {"Picklist", "State", "Status", "Boolean"}
+_SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled"
+_EXPANDED = (
+    "Attributes($select=LogicalName,AttributeType,IsValidForCreate,IsValidForUpdate,RequiredLevel),"
+    "Keys($select=KeyAttributes,EntityKeyIndexStatus),"
+    "ManyToOneRelationships($select=ReferencingAttribute,ReferencedEntity,"
+    "ReferencingEntityNavigationPropertyName)"
+)
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column: its AttributeType, who may write it, what fits into it, and whether it fills itself."""
+
+    type: str
+    creatable: bool
+    updatable: bool
+    required: str
+    max_length: int | None = None
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    has_default: bool = False
+    options: Mapping[int | bool, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """An alternate key, and whether its index is ``Active``."""
+
+    columns: frozenset[str]
+    status: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A lookup: its column, its navigation property, and the logical name of the table it points to."""
+
+    column: str
+    navigation: str
+    target: str
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table's definition."""
+
+    logical_name: str
+    entity_set: str
+    key: str
+    optimistic_concurrency: bool
+    columns: Mapping[str, ColumnInfo]
+    keys: tuple[KeyInfo, ...]
+    relations: tuple[Relation, ...]
+
+
+def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | None]) -> dict[str, TableInfo]:
+    """Read the definitions of tables: one request for all, and at most seven more for each.
+
+    Args:
+        client: Of the environment.
+        wanted: Of which tables, by entity set, and of which of their columns lengths and options
+            are read; None is all columns.
+
+    Returns:
+        The tables that there are, by entity set.
+
+    Raises: as `DataverseClient.get_json`.
+    """
+    found = {}
+    for body in _definitions(client, wanted, expand=_EXPANDED):
+        attributes = _objects(body, "Attributes")
+        names = wanted.get(_text(body, "EntitySetName"))
+        asked = {_text(item, "LogicalName") for item in attributes if _is_asked(item, names)}
+        types = {_text(item, "LogicalName"): _text(item, "AttributeType") for item in attributes}
+        details = _details(
+            client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
+        )
+        found[_text(body, "EntitySetName")] = TableInfo(
+            logical_name=_text(body, "LogicalName"),
+            entity_set=_text(body, "EntitySetName"),
+            key=_text(body, "PrimaryIdAttribute"),
+            optimistic_concurrency=body.get("IsOptimisticConcurrencyEnabled") is True,
+            columns={
+                _text(item, "LogicalName"): _column(item, details.get(_text(item, "LogicalName"), {}))
+                for item in attributes
+            },
+            keys=tuple(
+                KeyInfo(frozenset(item.get("KeyAttributes") or ()), _text(item, "EntityKeyIndexStatus"))
+                for item in _objects(body, "Keys")
+            ),
+            relations=tuple(
+                Relation(
+                    _text(item, "ReferencingAttribute"),
+                    _text(item, "ReferencingEntityNavigationPropertyName"),
+                    _text(item, "ReferencedEntity"),
+                )
+                for item in _objects(body, "ManyToOneRelationships")
+            ),
+        )
+    return found
+
+
+def logical_names(client: DataverseClient, entity_sets: Iterable[str]) -> dict[str, str]:
+    """The logical name of each table that there is, by entity set. Raises: as `read_tables`."""
+    bodies = _definitions(client, entity_sets)
+    return {_text(body, "EntitySetName"): _text(body, "LogicalName") for body in bodies}
+
+
+def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, str]:
+    """The entity set of each table that there is, by logical name. Raises: as `read_tables`."""
+    bodies = _definitions(client, logical, by="LogicalName")
+    return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies}
+
+
+def _definitions(
+    client: DataverseClient, names: Iterable[str], *, by: str = "EntitySetName", expand: str | None = None
+) -> Sequence[Mapping[str, Any]]:
+    conditions = [f"{by} eq '{require_name(name)}'" for name in sorted(names)]
+    if not conditions:
+        return []
+    params = {"$select": _SELECTED, "$filter": " or ".join(conditions)}
+    if expand:
+        params["$expand"] = expand
+    return _objects(client.get_json(_DEFINITIONS, params), "value")
+
+
+def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, Mapping[str, Any]]:
+    """What only columns of some types have: how long a text may be, which options there are."""
+    details: dict[str, Mapping[str, Any]] = {}
+    for kind in sorted(types & set(_DETAILS)):
+        path = (
+            f"{_DEFINITIONS}(LogicalName='{require_name(table)}')/Attributes"
+            f"/Microsoft.Dynamics.CRM.{kind}AttributeMetadata"
+        )
+        params = {"$select": _DETAILS[kind]}
+        if kind in _CHOICES:
+            # A choice of one's own has its options in the one, a global choice in the other.
+            params["$expand"] = "OptionSet,GlobalOptionSet"
+        for item in _objects(client.get_json(path, params), "value"):
+            details[_text(item, "LogicalName")] = item
+    return details
+
+
+def _is_asked(item: Mapping[str, Any], names: Iterable[str] | None) -> bool:
+    # Of a column that must have a value it matters whether it has one by itself.
+    return names is None or item.get("LogicalName") in set(names) or _level(item) == "ApplicationRequired"
+
+
+def _level(item: Mapping[str, Any]) -> str:
+    level = item.get("RequiredLevel")
+    return str(level.get("Value")) if isinstance(level, Mapping) else "None"
+
+
+def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnInfo:
+    length, least, most = (detail.get(name) for name in ("MaxLength", "MinValue", "MaxValue"))
+    # -1 stands for none ("PicklistAttributeMetadata"); a yes/no column always has one.
+    default = detail.get("DefaultFormValue", detail.get("DefaultValue"))
+    return ColumnInfo(
+        type=_text(item, "AttributeType"),
+        creatable=item.get("IsValidForCreate") is True,
+        updatable=item.get("IsValidForUpdate") is True,
+        required=_level(item),
+        max_length=length if isinstance(length, int) else None,
+        minimum=least if isinstance(least, int | float) else -math.inf,
+        maximum=most if isinstance(most, int | float) else math.inf,
+        has_default=isinstance(default, int) and (isinstance(default, bool) or default >= 0),
+        options=_options(detail.get("OptionSet") or detail.get("GlobalOptionSet") or {}),
+    )
+
+
+def _options(option_set: Mapping[str, Any]) -> dict[int | bool, str]:
+    if "TrueOption" in option_set:
+        # In a row these are true and false, not the numbers of the metadata.
+        return {True: _label(option_set["TrueOption"]), False: _label(option_set.get("FalseOption", {}))}
+    return {
+        item["Value"]: _label(item) for item in _objects(option_set, "Options") if type(item["Value"]) is int
+    }
+
+
+def _label(item: Mapping[str, Any]) -> str:
+    label = item.get("Label")
+    shown = label.get("UserLocalizedLabel") if isinstance(label, Mapping) else None
+    return str(shown.get("Label", "")) if isinstance(shown, Mapping) else ""
+
+
+def _objects(content: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    items = content.get(name, [])
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise InvalidInput(f"the table definitions hold no list {name}: is this a Dataverse environment?")
+    return items
+
+
+def _text(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise InvalidInput(f"the table definitions hold no {name}: is this a Dataverse environment?")
+    return value

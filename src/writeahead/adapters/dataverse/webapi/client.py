@@ -1,0 +1,314 @@
+"""A thin client for the Dataverse Web API v9.2: a method for each kind of request, a request for each call.
+
+Sources on learn.microsoft.com: "Compose HTTP requests and handle errors" (URL, headers, statuses),
+"Perform conditional operations using the Web API" (ETags, If-Match, If-None-Match), "Upsert a table
+row" (PATCH with the row's GUID or alternate key), "Query data using the Web API" ($select, $filter,
+$top, @odata.nextLink), "Create a table row using the Web API", "Execute batch operations using the
+Web API".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from writeahead.adapters.dataverse.webapi.batch import Part, PartAnswer, PartResult, answers, encode, in_order
+from writeahead.adapters.dataverse.webapi.credentials import TokenSource
+from writeahead.adapters.dataverse.webapi.errors import (
+    PermanentDataverseError,
+    RowNotFound,
+    TransientDataverseError,
+    refusal,
+)
+from writeahead.adapters.dataverse.webapi.names import ETAG, require_etag
+from writeahead.adapters.dataverse.webapi.paths import (
+    ResourcePath,
+    RowKey,
+    next_page,
+    resource_path,
+    row_path,
+    selected,
+    table_path,
+)
+from writeahead.adapters.dataverse.webapi.protection import Protection
+from writeahead.adapters.dataverse.webapi.transport import DEFAULT_TIMEOUT, Transport, wait_asked
+from writeahead.errors import Applied
+
+__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
+
+_BATCH = ResourcePath("/$batch", "/$batch")
+# A list that goes on for longer is none of ours, or goes in circles.
+_MOST_PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as it was read: its columns, and its version."""
+
+    columns: Mapping[str, Any]
+    etag: str | None
+
+
+class DataverseClient:
+    """Requests to one environment. Safe to share between threads, and to use after a fork.
+
+    Args:
+        url: The environment, ``https://org.crm.dynamics.com``; http is allowed for loopback hosts
+            only.
+        token: Called before each request for a bearer token. If it has a method ``discard(token)``,
+            that is called with a token that was refused, before the next one is asked for. A
+            credential of the Azure SDK, with ``get_token`` or ``get_token_info``, will do as well.
+        timeout: Seconds for connecting, writing and each wait for data, as one number or an
+            `httpx.Timeout`. A whole response is given no longer than the wait for data once more.
+            The time for a connection of the pool is also the time for a place below the service's
+            limits.
+        transport: Replaces the network; for tests.
+        protection: Keeps requests below the service's limits; None for the one that all clients of
+            the environment share in this process, as of `protection_of`.
+
+    Raises:
+        InvalidInput: The URL can't be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: TokenSource,
+        *,
+        timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+        protection: Protection | None = None,
+    ) -> None:
+        self._wire = Transport(url, token, timeout=timeout, transport=transport, protection=protection)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def close(self) -> None:
+        """Close the connections. The client must not be used after that."""
+        self._wire.close()
+
+    def sign_in(self) -> None:
+        """Get a token, so that wrong credentials are found out before anything is sent.
+
+        Raises:
+            NotReady: There is none to be had.
+            TransientDataverseError: The authority did not answer, or asked to come back later.
+        """
+        self._wire.fresh_token()
+
+    def get_row(self, entity_set: str, key: RowKey, select: Sequence[str]) -> Row | None:
+        """Read some columns of one row.
+
+        Args:
+            entity_set: The table's.
+            key: The row's GUID, or the columns of an alternate key with their values.
+            select: The columns to read.
+
+        Returns:
+            None if there is no such row.
+
+        Raises:
+            TransientDataverseError: It could not be read now.
+            PermanentDataverseError: It may not be read.
+            NotReady: The token is refused.
+            InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
+        """
+        place = row_path(entity_set, key)
+        try:
+            response = self._wire.send("GET", place, params={"$select": selected(select)})
+        except RowNotFound:
+            return None
+        content = self._json_object("GET", place, response)
+        if not _holds(content, select):
+            raise self._unreadable("GET", place)
+        return _row(content, response.headers.get("etag"))
+
+    def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
+        """Read the first rows that fulfil an OData ``$filter`` expression.
+
+        Args:
+            entity_set: The table's.
+            select: The columns to read.
+            where: The expression; whoever makes it quotes what it is made of.
+            top: How many rows at most.
+
+        Raises: as `get_row`.
+        """
+        place = table_path(entity_set)
+        params = {"$select": selected(select), "$filter": where, "$top": str(top)}
+        content = self._json_object("GET", place, self._wire.send("GET", place, params=params))
+        rows = content.get("value")
+        if not isinstance(rows, list) or not all(_holds(row, select) for row in rows):
+            raise self._unreadable("GET", place)
+        return [_row(row, None) for row in rows]
+
+    def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        """Read any resource, such as the metadata of a table.
+
+        Args:
+            path: Below the service root: ``/EntityDefinitions(LogicalName='task')``. It can hold no
+                host, query, escape or traversal.
+            params: The query, not encoded.
+
+        Returns:
+            The JSON object. Of a list in pages, ``value`` has the items of all pages.
+
+        Raises:
+            RowNotFound: There is no such resource. TransientDataverseError,
+            PermanentDataverseError, NotReady, InvalidInput: as `get_row`. A link to
+                a next page that leaves the service root counts as a body that can't be read.
+        """
+        place = resource_path(path)
+        content = dict(self._json_object("GET", place, self._wire.send("GET", place, params=params)))
+        link = content.pop("@odata.nextLink", None)
+        for _ in range(_MOST_PAGES):
+            if link is None:
+                return content
+            url = next_page(self._wire.root, link)
+            if url is None:
+                break
+            page = self._json_object("GET", place, self._wire.send("GET", place, url=url))
+            if not isinstance(content.get("value"), list) or not isinstance(page.get("value"), list):
+                break
+            content["value"] = content["value"] + page["value"]
+            link = page.get("@odata.nextLink")
+        raise self._unreadable("GET", place)
+
+    def patch(
+        self,
+        entity_set: str,
+        key: RowKey,
+        columns: Mapping[str, Any],
+        *,
+        if_match: str | None = None,
+        create_only: bool = False,
+    ) -> str | None:
+        """Write columns of one row.
+
+        Args:
+            entity_set: The table's.
+            key: The row's GUID, or the columns of an alternate key with their values. Columns of
+                the key need not be repeated in ``columns``.
+            columns: What to write.
+            if_match: Write only if the row has this version; never create it.
+            create_only: Create the row, or do nothing if it exists (``If-None-Match: *``). With
+                neither, the row is created or updated.
+
+        Returns:
+            The row's new version, if the response names it.
+
+        Raises:
+            PreconditionFailed: The row has another version, or exists already.
+            RowNotFound: There is no such row, or a lookup points to none.
+            TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+            InvalidInput: A name, the key or the version can't be sent. Nothing was sent.
+        """
+        headers = {"If-None-Match": "*"} if create_only else {}
+        if if_match is not None:
+            headers["If-Match"] = require_etag(if_match)
+        return self._write("PATCH", row_path(entity_set, key), columns, headers)
+
+    def post(self, entity_set: str, columns: Mapping[str, Any]) -> str | None:
+        """Create a row, with a key of Dataverse's choosing unless ``columns`` has one.
+
+        Returns and raises: as `patch`.
+        """
+        return self._write("POST", table_path(entity_set), columns, {})
+
+    def change_set(self, parts: Sequence[Part]) -> list[PartResult]:
+        """Write several rows in one transaction, by one ``$batch`` request: all of them, or none.
+
+        Returns:
+            What each part came to, in order.
+
+        Raises:
+            PreconditionFailed, RowNotFound, PermanentDataverseError: One part was refused, so
+                nothing was written. The error's ``part`` is its index, or None where the answer
+                does not tell.
+            TransientDataverseError: It failed in a way that may pass, or the answer is cut or none
+                of Dataverse's; ``applied`` is about all parts.
+            NotReady: The token is refused.
+            InvalidInput: There are no parts or too many, or one can't be sent. Nothing was sent.
+        """
+        content_type, content = encode(self._wire.root, parts)
+        headers = {"Content-Type": content_type, "Accept": "multipart/mixed"}
+        response = self._wire.exchange("POST", _BATCH, headers=headers, content=content)
+        found = answers(response.headers.get("content-type", ""), response.content)
+        refused = next((answer for answer in found or () if not answer.is_success()), None)
+        if refused is None and not response.is_success:
+            # No parts, or none with an error: the status of the whole is what counts.
+            refused = PartAnswer(response.status_code, None, response.headers, response.content)
+        if refused is not None:
+            raise self._refused_part(parts, refused)
+        results = in_order(found or [], len(parts))
+        if results is None:
+            raise self._unreadable("POST", _BATCH, response.status_code)
+        return results
+
+    def _refused_part(
+        self, parts: Sequence[Part], answer: PartAnswer
+    ) -> TransientDataverseError | PermanentDataverseError:
+        self._wire.heed(answer.status, answer.headers, answer.body)
+        number = answer.content_id
+        index = number - 1 if number is not None and 1 <= number <= len(parts) else None
+        sent = parts if index is None else parts[index : index + 1]
+        error = refusal(
+            "POST" if index is None else "PATCH",
+            self._wire.shown(_BATCH if index is None else parts[index].place()),
+            answer.status,
+            answer.body,
+            retry_after=wait_asked(answer.status, answer.headers, answer.body),
+            precondition=next(filter(None, (part.precondition() for part in sent)), None),
+        )
+        error.part = index
+        return error
+
+    def _write(
+        self, method: str, place: ResourcePath, columns: Mapping[str, Any], headers: dict[str, str]
+    ) -> str | None:
+        content = json.dumps(columns, allow_nan=False).encode()
+        headers["Content-Type"] = "application/json"
+        response = self._wire.send(method, place, headers=headers, content=content)
+        if response.status_code != httpx.codes.NO_CONTENT:
+            # Nobody asked for a body, and any proxy says 200: only a row in it is Dataverse's own
+            # word.
+            row = _row(self._json_object(method, place, response), None)
+            if row.etag is None:
+                raise self._unreadable(method, place, response.status_code)
+            return row.etag
+        etag: str | None = response.headers.get("etag")
+        return etag
+
+    def _json_object(self, method: str, place: ResourcePath, response: httpx.Response) -> Mapping[str, Any]:
+        try:
+            content = json.loads(response.content)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, Mapping):
+            raise self._unreadable(method, place, response.status_code)
+        return content
+
+    def _unreadable(
+        self, method: str, place: ResourcePath, status: int | None = None
+    ) -> TransientDataverseError:
+        return TransientDataverseError(
+            method,
+            self._wire.shown(place),
+            status,
+            detail="the body is cut, no JSON or none of Dataverse's",
+            applied=Applied.NO if method == "GET" else Applied.UNKNOWN,
+        )
+
+
+def _holds(row: object, select: Sequence[str]) -> bool:
+    """Whether this is a row with these columns; those without a value are null, not absent."""
+    return isinstance(row, Mapping) and all(name in row for name in select)
+
+
+def _row(content: Mapping[str, Any], etag_header: str | None) -> Row:
+    etag = content.get("@odata.etag") or etag_header
+    columns = {name: value for name, value in content.items() if "@" not in name}
+    return Row(columns, etag if isinstance(etag, str) and ETAG.fullmatch(etag) else None)

@@ -1,6 +1,0 @@
-"""Tryton over JSON-RPC: `adapter` is the worked example of docs/adapters.md, `rpc` sends its requests."""
-
-from writeahead.adapters.tryton.adapter import AddressUpdate, Email, Note, Party, TrytonAdapter
-from writeahead.adapters.tryton.settings import adapter_from_settings
-
-__all__ = ["AddressUpdate", "Email", "Note", "Party", "TrytonAdapter", "adapter_from_settings"]

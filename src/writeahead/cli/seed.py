@@ -1,0 +1,41 @@
+"""The FILE of ``writeahead simulate dataverse --seed``: rows that are there from the beginning."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from writeahead._validation import Invalid, validated
+from writeahead.cli.session_file import read_json
+from writeahead.errors import InvalidInput
+
+__all__ = ["put_in"]
+
+_ROWS = TypeAdapter(dict[str, list[dict[str, Any]]])
+
+
+def put_in(file: str, db: Path) -> None:
+    """Put the rows of a file into a simulator's database, in their order.
+
+    Args:
+        file: JSON: entity set to rows. A row whose primary key is in the table already stays as it
+            is, so that a simulator can be started again.
+        db: The simulator's database, which must exist.
+
+    Raises:
+        InvalidInput: The file can't be read, or a row does not fit its table: those before it are
+            in.
+    """
+    from writeahead.simulators.dataverse import SimulatorDatabase
+
+    document = read_json(file)
+    rows = validated(lambda: _ROWS.validate_python(document, strict=True))
+    if isinstance(rows, Invalid):
+        raise InvalidInput(f'{file}: not rows: write {{"accounts": [{{"name": ...}}]}}')
+    database = SimulatorDatabase(db)
+    for entity_set, columns in rows.items():
+        for number, row in enumerate(columns, start=1):
+            try:
+                database.seed(entity_set, row, keep=True)
+            except InvalidInput as error:
+                raise InvalidInput(f"{file}: {entity_set}, row {number}: {error}") from None

@@ -1,0 +1,183 @@
+"""What the command line works with: flags, then ``WRITEAHEAD_*``, then ``writeahead.toml``.
+
+The file is of this form; every key is optional, and an unknown one is an error::
+
+    store = "./artifacts"
+    adapter = "dataverse"
+
+    [policy]                    # the fields of writeahead.model.RunPolicy
+    attempts = 4
+
+    [adapters.dataverse]        # given to the adapter's factory as keyword arguments
+    mapping = "mapping.toml"
+
+Relative paths are taken from the working directory. Secrets do not belong into the file: adapters
+take them from the environment.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from writeahead._validation import Invalid, Problem, validated
+from writeahead.errors import InvalidInput
+from writeahead.model import RunPolicy
+
+__all__ = ["CONFIG_FILE", "Settings", "load_settings"]
+
+CONFIG_FILE = "writeahead.toml"
+_PREFIX = "WRITEAHEAD_"
+_SECRET = re.compile(r"(^|_)(secret|password|passwd|token|api_?key|access_?key|private_?key)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one command.
+
+    Attributes:
+        policy: How hard to try.
+        store: The store's URL, if any source gave one.
+        adapter: The adapter's name or ``module:factory``, if any source gave one.
+        adapters: From the file: keyword arguments for the factory of each adapter, by the name it
+            is asked for with.
+    """
+
+    policy: RunPolicy
+    store: str | None = None
+    adapter: str | None = None
+    adapters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def require_store(self) -> str:
+        """Return the store's URL.
+
+        Raises:
+            InvalidInput: No source gave one.
+        """
+        return _required("store", "URL", self.store)
+
+    def require_adapter(self) -> str:
+        """Return the adapter's name.
+
+        Raises:
+            InvalidInput: No source gave one.
+        """
+        return _required("adapter", "NAME", self.adapter)
+
+    def adapter_settings(self) -> Mapping[str, Any]:
+        """Return the keyword arguments for the adapter's factory."""
+        return self.adapters.get(self.adapter or "", {})
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    store: str | None = None
+    adapter: str | None = None
+    policy: dict[str, Any] = Field(default_factory=dict)
+    adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def load_settings(
+    *,
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    store: str | None = None,
+    adapter: str | None = None,
+    policy: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Bring together what flags, environment and file say; the first that says anything wins.
+
+    Args:
+        environ: The environment, e.g. ``os.environ``; an empty variable counts as absent.
+        config: The file; by default ``WRITEAHEAD_CONFIG``, or ``writeahead.toml`` if that is there.
+        store: The flag ``--store``.
+        adapter: The flag ``--adapter``.
+        policy: The flags that are fields of `RunPolicy`; None stands for a flag that was not given.
+
+    Raises:
+        InvalidInput: The file can't be read, a key is unknown, or a value is of no use; the message
+            names where it stands.
+    """
+    path, found = _read_file(config, environ)
+    flags = {name: value for name, value in (policy or {}).items() if value is not None}
+    return Settings(
+        policy=_policy(flags, environ, found.policy, path),
+        store=store or environ.get(f"{_PREFIX}STORE") or found.store,
+        adapter=adapter or environ.get(f"{_PREFIX}ADAPTER") or found.adapter,
+        adapters=found.adapters,
+    )
+
+
+def _required(name: str, metavar: str, value: str | None) -> str:
+    if value:
+        return value
+    raise InvalidInput(
+        f"no {name} given: use --{name} {metavar}, {_PREFIX}{name.upper()}, or {name} = ... in {CONFIG_FILE}"
+    )
+
+
+def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, _File]:
+    named = config or (Path(given) if (given := environ.get(f"{_PREFIX}CONFIG")) else None)
+    path = named or Path(CONFIG_FILE)
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        if named is None:
+            return path, _File()
+        raise InvalidInput(f"settings {path}: there is no such file") from None
+    except OSError as error:
+        raise InvalidInput(f"settings {path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"settings {path}: byte {error.start} is not UTF-8") from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"settings {path}: not TOML: {error}") from None
+    found = validated(lambda: _File.model_validate(content))
+    if isinstance(found, Invalid):
+        problems = "; ".join(f"{item.where('it')}: {_said(item, _File)}" for item in found.problems)
+        raise InvalidInput(f"settings {path}: {problems}")
+    _refuse_secrets(found.adapters, f"settings {path}: adapters")
+    return path, found
+
+
+def _refuse_secrets(table: Mapping[str, Any], where: str) -> None:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            _refuse_secrets(value, f"{where}.{name}")
+        elif _SECRET.search(name):
+            raise InvalidInput(
+                f"{where}.{name}: secrets don't belong in this file; use the adapter's environment variables"
+            )
+
+
+def _policy(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], path: Path
+) -> RunPolicy:
+    """Merge by field, and remember where each value came from, so that an error can say it."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in {*RunPolicy.model_fields, *file}:
+        variable = _PREFIX + name.upper()
+        if name in flags:
+            values[name], sources[name] = flags[name], "--" + name.replace("_", "-")
+        elif environ.get(variable):
+            values[name], sources[name] = environ[variable], variable
+        elif name in file:
+            values[name], sources[name] = file[name], f"settings {path}: policy.{name}"
+    policy = validated(lambda: RunPolicy.model_validate(values))
+    if isinstance(policy, Invalid):
+        first = policy.problems[0]
+        raise InvalidInput(f"{sources[str(first.place[0])]}: {_said(first, RunPolicy)}")
+    return policy
+
+
+def _said(problem: Problem, model: type[BaseModel]) -> str:
+    if problem.kind == "extra_forbidden":
+        return f"unknown key; known: {', '.join(model.model_fields)}"
+    return problem.message

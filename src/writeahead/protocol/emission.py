@@ -1,0 +1,253 @@
+"""Sending what is planned: under the retry policy, while the lease holds, and by the replay class."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from writeahead.adapters.base import Adapter, TransactionalAdapter
+from writeahead.errors import (
+    Applied,
+    ConflictError,
+    InvalidInput,
+    NotReady,
+    PermanentError,
+    TransientError,
+)
+from writeahead.model import BlockReason, Event, PlannedOperation, Receipt, ReplayClass, RunPolicy, RunStatus
+from writeahead.protocol.artifacts import encode
+from writeahead.protocol.journal import Journal, after
+from writeahead.protocol.messages import one_line
+from writeahead.protocol.retry import sleep_unless_stopped, with_retries
+
+__all__ = ["Emission", "EndRun"]
+
+# What tells whether a request took effect. Anything else that an adapter raises leaves that open,
+# an `AdapterError` of its own kind, too.
+_CONCLUSIVE = (TransientError, PermanentError, ConflictError, NotReady, InvalidInput)
+
+
+class EndRun(Exception):
+    """The decision to end a turn, on its way to the place that journals it."""
+
+    def __init__(
+        self,
+        status: RunStatus,
+        error: str,
+        *,
+        reason: BlockReason | None = None,
+        not_before: datetime | None = None,
+    ) -> None:
+        self.status = status
+        self.error = error
+        self.reason = reason
+        self.not_before = not_before
+        super().__init__(error)
+
+
+@dataclass
+class Emission:
+    """How one owner sends operations.
+
+    A unit is what takes effect as a whole: one operation, or all of a plan that is atomic.
+    """
+
+    journal: Journal
+    adapter: Adapter
+    policy: RunPolicy
+    stop: threading.Event | None
+    deadline: float
+    attempts: int = 0
+    # From before a request until its receipt or its failure is kept: whatever comes in between.
+    in_flight: bool = False
+    # What the remote asked for last, while the unit is sent.
+    not_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.clock = self.journal.clock
+        # Room for a request between the check of the lease and its end. One that takes longer than
+        # that is no danger: the remote or the announcement settles it.
+        self.margin = min(30.0, self.policy.lease / 10)
+
+    def send(self, unit: Sequence[PlannedOperation]) -> None:
+        """Send a unit until it is confirmed, and keep its receipts in the journal's memory.
+
+        Raises:
+            EndRun: It is not confirmed, and the turn has to end.
+            Fenced: Another owner has the session now.
+            StoreError: An announcement could not be journaled; nothing was sent after that.
+            Exception: What the adapter raises against its contract.
+        """
+        self.attempts, self.not_before = 0, None
+        try:
+            receipts = with_retries(
+                lambda: self._attempt(unit),
+                policy=self.policy,
+                time_left=self._time_left,
+                sleep=lambda seconds: sleep_unless_stopped(seconds, self.clock, self.stop),
+            )
+        except TransientError as error:
+            raise self._exhausted(unit, error) from None
+        except PermanentError as error:
+            self._surely_unsent(unit)
+            raise EndRun(RunStatus.BLOCKED, one_line(error), reason=BlockReason.REJECTED) from None
+        except ConflictError as error:
+            self._surely_unsent(unit)
+            raise EndRun(RunStatus.BLOCKED, one_line(error), reason=BlockReason.CONFLICT_DETECTED) from None
+        except (NotReady, InvalidInput) as error:
+            # Found out before anything was sent: credentials that are missing, a mapping that has
+            # changed.
+            self._surely_unsent(unit)
+            raise EndRun(RunStatus.RESUME_NEEDED, one_line(error)) from None
+        now = self.clock.now()
+        for operation, receipt in zip(unit, receipts, strict=True):
+            self.journal.attempted.pop(operation.id, None)
+            self.journal.receipts[operation.id] = receipt.model_copy(
+                update={"confirmed_at": now, "attempts": self.attempts}
+            )
+        self.in_flight = False
+
+    def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> EndRun:
+        """Say how a turn ends that an adapter's bug, or an interrupt, breaks off."""
+        if not self.in_flight:
+            # Announced perhaps, and not sent.
+            self._surely_unsent(unit)
+        unsure = [item for item in unit if self.in_flight and item.id not in self.journal.receipts]
+        self._suspect(unsure)
+        # The type's name only: nobody vouches for what the message holds.
+        who = "the adapter raised" if isinstance(error, Exception) else "stopped by"
+        message = f"{who} {type(error).__name__}"
+        if any(item.replay is ReplayClass.UNPROVABLE for item in unsure):
+            return EndRun(RunStatus.BLOCKED, message, reason=BlockReason.OUTCOME_UNKNOWN)
+        return self._stop_for_now(message)
+
+    def _attempt(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        for operation in unit:
+            # An atomic plan has none that is looked up.
+            found = self._look_up(operation)
+            if found:
+                return [_storable(found)]
+        self._require_leave_to_send()
+        self._announce(unit)
+        self.attempts += 1
+        self.in_flight = True
+        try:
+            receipts = self._call_adapter(unit)
+        except _CONCLUSIVE as error:
+            if isinstance(error, TransientError):
+                self._note_failure(unit, error)
+            self.in_flight = False
+            raise
+        return [_storable(receipt) for receipt in receipts]
+
+    def _call_adapter(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        if self.journal.plan.atomic:
+            # The runner has checked the adapter's type before it claimed the session.
+            assert isinstance(self.adapter, TransactionalAdapter)
+            receipts = self.adapter.transact(unit)
+        else:
+            receipts = [self.adapter.emit(operation) for operation in unit]
+        if len(receipts) != len(unit) or not all(isinstance(receipt, Receipt) for receipt in receipts):
+            ids = ", ".join(operation.id for operation in unit)
+            raise TypeError(f"adapter {self.adapter.name!r} returned no Receipt for {ids}")
+        return receipts
+
+    def _announce(self, unit: Sequence[PlannedOperation]) -> None:
+        """Journal that an unprovable operation is about to be sent; that also fences out other owners.
+
+        Before each attempt, not only the first: between two, somebody may have taken the session
+        over, a person may have decided, and the operation may have been sent.
+        """
+        journal = self.journal
+        for operation in unit:
+            if operation.replay is not ReplayClass.UNPROVABLE:
+                continue
+            journal.attempted[operation.id] = self.clock.now()
+            journal.append(Event.SENDING, operation=operation.id)
+            try:
+                self._require_leave_to_send()
+            except EndRun:
+                self._surely_unsent(unit)
+                raise
+
+    def _surely_unsent(self, unit: Sequence[PlannedOperation]) -> None:
+        """Take back an announcement: each attempt at this operation surely had no effect.
+
+        An attempt of unknown outcome has ended the turn before it came to this.
+        """
+        for operation in unit:
+            if operation.replay is ReplayClass.UNPROVABLE:
+                self.journal.attempted.pop(operation.id, None)
+
+    def _suspect(self, unit: Sequence[PlannedOperation]) -> None:
+        now = self.clock.now()
+        self.journal.attempted.update({operation.id: now for operation in unit})
+
+    def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
+        """Keep what is known of a failed attempt, for the next one and for the journal."""
+        self._note_wait(error)
+        if error.applied is Applied.NO:
+            self._surely_unsent(unit)
+            return
+        self._suspect(unit)
+        classes = {operation.replay for operation in unit}
+        if ReplayClass.UNPROVABLE in classes:
+            raise EndRun(RunStatus.BLOCKED, one_line(error), reason=BlockReason.OUTCOME_UNKNOWN) from None
+        if ReplayClass.LOOKUP in classes:
+            # It could still land; until then a search proves nothing.
+            error.retry_after = max(error.retry_after or 0.0, self.adapter.request_lifetime)
+            self._note_wait(error)
+
+    def _note_wait(self, error: TransientError) -> None:
+        if error.retry_after:
+            self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
+
+    def _look_up(self, operation: PlannedOperation) -> Receipt | None:
+        attempted_at = self.journal.attempted.get(operation.id)
+        if operation.replay is not ReplayClass.LOOKUP or attempted_at is None:
+            return None
+        lifetime = self.adapter.request_lifetime + self.policy.clock_skew
+        wait = (attempted_at - self.clock.now()).total_seconds() + lifetime
+        if wait >= self._time_left():
+            raise EndRun(
+                RunStatus.RESUME_NEEDED,
+                "an earlier request could still take effect; it is too early to look for it",
+                not_before=after(attempted_at, lifetime),
+            )
+        if wait > 0:
+            sleep_unless_stopped(wait, self.clock, self.stop)
+        self._require_leave_to_send()
+        return self.adapter.find(operation)
+
+    def _require_leave_to_send(self) -> None:
+        if self.stop and self.stop.is_set():
+            raise self._stop_for_now("stopped by a signal or by the caller")
+        if self.journal.lease_left() < self.margin:
+            raise self._stop_for_now("the lease is nearly over")
+        if self.clock.monotonic() >= self.deadline:
+            raise self._stop_for_now("the limit on the whole run is reached")
+
+    def _stop_for_now(self, error: str) -> EndRun:
+        """End the turn; whoever resumes it heeds what the remote asked for."""
+        waits = self.not_before is not None and self.not_before > self.clock.now()
+        return EndRun(RunStatus.RESUME_NEEDED, error, not_before=self.not_before if waits else None)
+
+    def _time_left(self) -> float:
+        lease = self.journal.lease_left() - self.margin
+        return min(lease, self.deadline - self.clock.monotonic())
+
+    def _exhausted(self, unit: Sequence[PlannedOperation], error: TransientError) -> EndRun:
+        not_before = None
+        if error.retry_after:
+            not_before = self.clock.now() + timedelta(seconds=error.retry_after)
+        self._surely_unsent(unit)
+        return EndRun(RunStatus.RESUME_NEEDED, one_line(error), not_before=not_before)
+
+
+def _storable(receipt: Receipt) -> Receipt:
+    """Return the receipt, without an id that JSON can't hold: the effect must not go unrecorded for it."""
+    try:
+        encode(receipt.model_dump(mode="json"))
+    except InvalidInput:
+        return Receipt(outcome=receipt.outcome)
+    return receipt

@@ -1,0 +1,178 @@
+"""One owner's turn at a session, from holding the lease to giving it up. Used by the runner alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
+from writeahead.model import (
+    Event,
+    PlannedOperation,
+    RunPolicy,
+    RunReport,
+    RunStatus,
+    SettledOperation,
+    Writeback,
+)
+from writeahead.protocol.artifacts import blocked_key, decode, final_key, open_key, write_writeback_artifact
+from writeahead.protocol.emission import Emission, EndRun
+from writeahead.protocol.journal import Journal
+from writeahead.protocol.messages import one_line
+from writeahead.stores.base import ArtifactStore
+
+__all__ = ["Execution", "remove_markers"]
+
+
+@dataclass
+class Execution:
+    """One owner's turn at a session: from holding the lease to giving it up."""
+
+    journal: Journal
+    emission: Emission
+    policy: RunPolicy
+    emitted: list[str] = field(default_factory=list)
+
+    def carry_out(self) -> RunReport:
+        """Emit what has no receipt yet, in order, and finish; or end, and say why."""
+        for unit in self._units():
+            if all(operation.id in self.journal.receipts for operation in unit):
+                continue
+            about = unit[0].id if len(unit) == 1 else None
+            try:
+                self.emission.send(unit)
+                self.emitted += [operation.id for operation in unit]
+                self._record(about)
+            except EndRun as stop:
+                return self.end(stop, about)
+            except Fenced as error:
+                return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=about)
+            except StoreError as error:
+                return self._without_store(error, about)
+            except BaseException as error:
+                self.end(self.emission.given_up(unit, error), about)
+                raise
+        try:
+            return self._finish()
+        except StoreError as error:
+            # The journal may take what the final could not: then no receipt is lost with this
+            # process.
+            return self.end(EndRun(RunStatus.RESUME_NEEDED, one_line(error)), None)
+        except BaseException as error:
+            self.end(EndRun(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
+            raise
+
+    def _units(self) -> Sequence[Sequence[PlannedOperation]]:
+        """What takes effect as a whole: see `Emission`."""
+        plan = self.journal.plan
+        return [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
+
+    def end(self, stop: EndRun, operation_id: str | None) -> RunReport:
+        """Journal why the run ends, and set the markers."""
+        try:
+            self._journal_end(stop, operation_id)
+        except Fenced as error:
+            return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=operation_id)
+        except StoreError as error:
+            return self._without_store(error, operation_id)
+        return self.report(
+            stop.status,
+            block_reason=stop.reason,
+            error=stop.error,
+            operation=operation_id,
+            not_before=stop.not_before,
+            warnings=self._mark_blocked() if stop.status is RunStatus.BLOCKED else (),
+        )
+
+    def report(self, status: RunStatus, *, warnings: Sequence[str] = (), **fields: Any) -> RunReport:
+        """Say what the turn came to."""
+        return RunReport(
+            session_id=self.journal.plan.session_id,
+            status=status,
+            operations=self.journal.plan.operations,
+            receipts=self.journal.receipts,
+            emitted=tuple(self.emitted),
+            warnings=(*self.journal.plan.warnings, *warnings),
+            **fields,
+        )
+
+    def _journal_end(self, stop: EndRun, operation_id: str | None) -> None:
+        self.journal.append(
+            Event.ENDED,
+            lease=0,
+            operation=operation_id,
+            status=stop.status,
+            block_reason=stop.reason,
+            error=stop.error,
+            not_before=stop.not_before,
+        )
+
+    def _mark_blocked(self) -> tuple[str, ...]:
+        """Set the markers of a session that is blocked, whatever comes of them; return what went wrong."""
+        session_id = self.journal.plan.session_id
+        try:
+            # In this order: an unfinished session always has at least one of its two markers.
+            self.journal.store.put(blocked_key(session_id), b"")
+            self.journal.store.delete(open_key(session_id))
+        except StoreError as error:
+            return (f"a marker is not as it should be: {one_line(error)}",)
+        return ()
+
+    def _without_store(self, error: StoreError, operation_id: str | None) -> RunReport:
+        """Report a run that can't journal its end. The plan is durable, so the session can be resumed."""
+        lease_ends = self.journal.clock.now() + timedelta(seconds=max(0.0, self.journal.lease_left()))
+        return self.report(
+            RunStatus.RESUME_NEEDED, error=one_line(error), operation=operation_id, not_before=lease_ends
+        )
+
+    def _record(self, operation_id: str | None) -> None:
+        """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
+        if len(self.journal.receipts) == len(self.journal.plan.operations):
+            return
+        half_over = self.journal.lease_left() < self.policy.lease / 2
+        if self.policy.journal == "every" or half_over:
+            self.journal.append(Event.CONFIRMED, operation=operation_id)
+
+    def _finish(self) -> RunReport:
+        plan, receipts = self.journal.plan, self.journal.receipts
+        final = Writeback(
+            session_id=plan.session_id,
+            adapter=plan.adapter,
+            plan_digest=plan.digest,
+            completed_at=self.journal.clock.now(),
+            operations=tuple(
+                SettledOperation(**dict(operation), receipt=receipts[operation.id])
+                for operation in plan.operations
+            ),
+        )
+        try:
+            write_writeback_artifact(self.journal.store, plan.session_id, final)
+        except AlreadyExists:
+            self._accept_final()
+        return self.report(
+            RunStatus.COMPLETED,
+            warnings=remove_markers(
+                self.journal.store, plan.session_id, was_blocked=self.journal.was_blocked
+            ),
+        )
+
+    def _accept_final(self) -> None:
+        """Take another owner's final artifact for ours, if it is for the same plan."""
+        key = final_key(self.journal.plan.session_id)
+        final = decode(self.journal.store.get(key).data, Writeback, key=key)
+        if final.plan_digest != self.journal.plan.digest:
+            raise CorruptArtifact(f"{key}: it is the end of another plan; it was left as it is")
+
+
+def remove_markers(store: ArtifactStore, session_id: str, *, was_blocked: bool) -> tuple[str, ...]:
+    """Remove a completed session's markers; return what went wrong.
+
+    The session is complete whatever happens to a marker: a sweep removes what stays behind.
+    """
+    try:
+        store.delete(open_key(session_id))
+        if was_blocked:
+            store.delete(blocked_key(session_id))
+    except StoreError as error:
+        return (f"a marker stays behind: {one_line(error)}",)
+    return ()

@@ -1,0 +1,28 @@
+"""What is said of an error in artifacts and to people."""
+
+import re
+
+from writeahead.errors import AdapterError, InvalidInput, NotReady
+
+__all__ = ["one_line"]
+
+# What adapters' messages may bring along from a client library, and what stays of it. A query takes
+# the rest of the message with it, since its end can't be told.
+_REDACTIONS = [
+    (re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s'\"?#]*", re.IGNORECASE), ""),
+    (re.compile(r"\?[^\s=?]*=.*"), ""),
+    (re.compile(r"#\S*=\S*"), ""),
+    (re.compile(r"\bhost=(['\"]).*?\1"), "host"),
+    (re.compile(r"\b[\w-]+(\.[\w-]+)+:\d+\b"), "host"),
+]
+_MAX_MESSAGE = 500
+
+
+def one_line(error: BaseException) -> str:
+    """Return a message fit for artifacts and people: one line, without hosts and query strings."""
+    # Half a surrogate pair, which JSON from elsewhere may bring along, can be in no artifact.
+    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+    if isinstance(error, AdapterError | NotReady | InvalidInput):
+        for pattern, kept in _REDACTIONS:
+            text = pattern.sub(kept, text)
+    return text[:_MAX_MESSAGE]

@@ -1,0 +1,98 @@
+"""The bounded retry policy: the only place where a request to a remote is repeated."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from writeahead.errors import TransientError
+from writeahead.model import RunPolicy
+
+__all__ = ["Clock", "sleep_unless_stopped", "with_retries"]
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Where time comes from: one for owners' leases, one for people. Tests give their own."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump, and that pass while the machine is suspended where that's offered.
+
+        Linux stops CLOCK_MONOTONIC during suspend and keeps CLOCK_BOOTTIME going: clock_gettime(2).
+        """
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def with_retries(
+    send: Callable[[], T],
+    *,
+    policy: RunPolicy,
+    time_left: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> T:
+    """Call ``send`` until it succeeds, at most ``policy.attempts`` times.
+
+    A remote's Retry-After is a floor under each wait. A wait that is not shorter than
+    ``time_left()`` (seconds) is not begun.
+
+    Raises:
+        TransientError: The last one, when the budget is gone.
+    """
+    try:
+        return send()
+    except TransientError as error:
+        failed = [error]
+
+    def send_again() -> T:
+        # The failure above is the first attempt.
+        if failed:
+            raise failed.pop()
+        return send()
+
+    # Late, because tenacity loads asyncio, which costs more than the rest of the core together.
+    from tenacity import (
+        RetryCallState,
+        Retrying,
+        retry_if_exception_type,
+        stop_after_attempt,
+        wait_exponential,
+    )
+
+    backoff = wait_exponential(multiplier=policy.wait_initial, max=policy.wait_max)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        floor = error.retry_after if isinstance(error, TransientError) else None
+        return max(backoff(state), floor or 0.0)
+
+    def out_of_time(state: RetryCallState) -> bool:
+        return state.upcoming_sleep >= time_left()
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        wait=wait,
+        stop=lambda state: stop_after_attempt(policy.attempts)(state) or out_of_time(state),
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(send_again)
+
+
+def sleep_unless_stopped(seconds: float, clock: Clock, stop: threading.Event | None) -> None:
+    """Wait, or return at once when asked to stop."""
+    if stop is None:
+        clock.sleep(seconds)
+    else:
+        stop.wait(seconds)

@@ -1,0 +1,241 @@
+"""Find and resume many sessions. The cost grows with the unfinished ones only."""
+
+import heapq
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from itertools import groupby
+
+from writeahead.adapters.base import Adapter
+from writeahead.errors import AlreadyExists, ResumeError, StoreError, WriteaheadError
+from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
+from writeahead.protocol.artifacts import (
+    BLOCKED_PREFIX,
+    FINAL,
+    OPEN_PREFIX,
+    encode_model,
+    is_session_id,
+    open_key,
+    planned_key,
+)
+from writeahead.protocol.execution import remove_markers
+from writeahead.protocol.journal import Session, read_session
+from writeahead.protocol.messages import one_line
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.runner import resume_from
+from writeahead.stores.base import ArtifactStore
+
+__all__ = ["SessionSummary", "State", "SweepResult", "find_sessions", "sweep", "unfinished_sessions"]
+
+_DEFAULT_POLICY = RunPolicy()
+
+
+class State(StrEnum):
+    """What `find_sessions` can be asked for; ``open`` is every session that is not completed."""
+
+    OPEN = "open"
+    RESUME_NEEDED = "resume_needed"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """One session in a list.
+
+    Attributes:
+        session_id: The session.
+        status: Its status; None if it can't be read, or has no plan.
+        block_reason: Why it is blocked, if it is.
+        confirmed: How many of its operations have a receipt.
+        operations: How many it has.
+        note: What the remote or the store said last, or why the session can't be read.
+    """
+
+    session_id: str
+    status: RunStatus | None
+    block_reason: BlockReason | None = None
+    confirmed: int = 0
+    operations: int = 0
+    note: str | None = None
+
+    def matches(self, state: State | None) -> bool:
+        """Tell whether the session belongs into a list of this state; one that can't be read is open."""
+        if state is None:
+            return True
+        if state is State.OPEN:
+            return self.status is not RunStatus.COMPLETED
+        return self.status is not None and self.status.value == state.value
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep did about one session: the report of its resume, or what it found instead."""
+
+    session_id: str
+    report: RunReport | None = None
+    note: str | None = None
+    error: str | None = None
+
+
+def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
+    """Stream the ids of all sessions that have a marker, in order."""
+    markers = (_marked(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
+    for session_id, _ in groupby(heapq.merge(*markers)):
+        yield session_id
+
+
+def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
+    for info in store.list(prefix):
+        name = info.key.removeprefix(prefix)
+        if is_session_id(name):  # others may keep files of their own here
+            yield name
+
+
+def find_sessions(
+    store: ArtifactStore,
+    state: State | None = None,
+    *,
+    clock_skew: float = _DEFAULT_POLICY.clock_skew,
+    clock: Clock | None = None,
+) -> Iterator[SessionSummary]:
+    """Stream sessions with their status.
+
+    Asked for anything but ``completed`` or everything, it starts from the markers; else it lists
+    the store. A session that can't be read is listed with the reason, and never hides the others.
+    One without a marker that has a final artifact is ``completed``; that artifact is not read,
+    since it would cost a request each.
+
+    Raises:
+        StoreError: The store can't be listed.
+    """
+    clock = clock or Clock()
+    everything = state in (None, State.COMPLETED)
+    found = _all_sessions(store) if everything else ((name, False) for name in unfinished_sessions(store))
+    for session_id, is_final in found:
+        if is_final:
+            summary = SessionSummary(session_id, RunStatus.COMPLETED)
+        elif state is State.COMPLETED:
+            continue
+        else:
+            summary = _summary(store, session_id, clock, clock_skew)
+        if summary.matches(state):
+            yield summary
+
+
+def sweep(
+    store: ArtifactStore,
+    adapter: Adapter,
+    *,
+    policy: RunPolicy = _DEFAULT_POLICY,
+    stop: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> Iterator[SweepResult]:
+    """Resume every session that needs it, and tidy up behind those that don't; stream what came of each.
+
+    One bad session never stops the sweep: its error is in its result. A marker without a plan,
+    older than ``policy.lease``, is of a run that died before it emitted anything: a tombstone takes
+    the plan's place.
+
+    Raises:
+        StoreError: The markers can't be listed.
+    """
+    clock = clock or Clock()
+    for session_id in unfinished_sessions(store):
+        if stop and stop.is_set():
+            return
+        try:
+            yield _sweep_one(session_id, store, adapter, policy, stop=stop, clock=clock)
+        except WriteaheadError as error:
+            yield SweepResult(session_id, error=one_line(error))
+        except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
+            message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
+            yield SweepResult(session_id, error=message)
+
+
+def _sweep_one(
+    session_id: str,
+    store: ArtifactStore,
+    adapter: Adapter,
+    policy: RunPolicy,
+    *,
+    stop: threading.Event | None,
+    clock: Clock,
+) -> SweepResult:
+    session = read_session(store, session_id)
+    if session.final or session.abandoned:
+        remove_markers(store, session_id, was_blocked=True)
+        return SweepResult(session_id, note="finished: its marker was removed")
+    if session.plan is None:
+        return _abandon(session_id, store, policy, clock)
+    if session.plan.adapter != adapter.name:
+        return SweepResult(
+            session_id, note=f"planned by adapter {session.plan.adapter!r}: sweep it with that"
+        )
+    if session.status(clock.now(), policy.clock_skew) is RunStatus.BLOCKED:
+        return SweepResult(session_id, note="blocked: it waits for a person")
+    report = resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
+    return SweepResult(session_id, report=report)
+
+
+def _abandon(session_id: str, store: ArtifactStore, policy: RunPolicy, clock: Clock) -> SweepResult:
+    marker = store.head(open_key(session_id))
+    age = timedelta(seconds=policy.lease + policy.clock_skew)
+    if marker is None or marker.last_modified is None or clock.now() - marker.last_modified <= age:
+        return SweepResult(session_id, note="no plan yet: its run may still be at it")
+    tombstone = AbandonedPlan(session_id=session_id, abandoned_at=clock.now())
+    try:
+        # The tombstone first: a slow writer's plan is refused from now on, so the marker can go.
+        store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
+    except AlreadyExists:
+        return SweepResult(session_id, note="its plan has just come")
+    remove_markers(store, session_id, was_blocked=False)
+    return SweepResult(session_id, note="abandoned: its run died before it emitted anything")
+
+
+def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
+    """Stream (session id, whether it is surely completed) from one listing of the whole store.
+
+    Markers come before sessions in it, since ``.`` sorts before letters and digits.
+    """
+    marked: set[str] = set()
+    for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
+        keys = (info.key for info in group)
+        if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX):
+            names = (key.split("/", 1)[1] for key in keys)
+            marked.update(name for name in names if is_session_id(name))
+        elif is_session_id(first):
+            yield first, first not in marked and any(key == f"{first}/{FINAL}" for key in keys)
+            marked.discard(first)
+    for session_id in sorted(marked):
+        yield session_id, False
+
+
+def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: float) -> SessionSummary:
+    try:
+        session = read_session(store, session_id)
+    except (ResumeError, StoreError) as error:
+        return SessionSummary(session_id, None, note=one_line(error))
+    summary = _describe(session)
+    if session.plan is None and session.final is None:
+        return summary
+    return replace(summary, status=session.status(clock.now(), clock_skew))
+
+
+def _describe(session: Session) -> SessionSummary:
+    if session.abandoned:
+        return SessionSummary(session.session_id, None, note="abandoned before it emitted anything")
+    if session.final or session.plan is None:
+        return SessionSummary(session.session_id, None, note=None if session.final else "no plan yet")
+    entry = session.entry
+    return SessionSummary(
+        session.session_id,
+        None,
+        block_reason=entry.block_reason if entry else None,
+        confirmed=len(session.receipts),
+        operations=len(session.plan.operations),
+        note=entry.error if entry else None,
+    )

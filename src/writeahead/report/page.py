@@ -1,0 +1,309 @@
+"""What a person reads of a session: its operations, its history, its artifacts, and what to do next."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from writeahead.errors import CorruptArtifact, NotFound, ResumeError
+from writeahead.model import (
+    BlockReason,
+    JournalEntry,
+    PlannedOperation,
+    PlannedWriteback,
+    Receipt,
+    ReplayClass,
+    RunReport,
+    RunStatus,
+    SettledOperation,
+    Timestamp,
+)
+from writeahead.protocol.artifacts import (
+    blocked_key,
+    decode,
+    dry_run_key,
+    journal_prefix,
+    open_key,
+    planned_key,
+)
+from writeahead.protocol.journal import Session, after, read_session
+from writeahead.stores.base import ArtifactStore, ObjectInfo
+
+__all__ = [
+    "ArtifactLine",
+    "OperationLine",
+    "SessionPage",
+    "next_step",
+    "operation_lines",
+    "read_page",
+    "sweep_step",
+]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class OperationLine(_Line):
+    """One operation of a session.
+
+    Attributes:
+        id: The operation's id.
+        kind: Its kind.
+        replay: How its replay is proved harmless.
+        state: ``confirmed`` by a receipt; ``attempted``: it may have been sent, and nothing
+            confirms it; ``missing``: neither.
+        receipt: The receipt, if it is confirmed.
+        attempted_at: When it was sent at the latest, if it is attempted.
+    """
+
+    id: str
+    kind: str
+    replay: ReplayClass
+    state: Literal["confirmed", "attempted", "missing"]
+    receipt: Receipt | None = None
+    attempted_at: Timestamp | None = None
+
+
+class ArtifactLine(_Line):
+    """One object of a session in the store: its key, its size in bytes, and when it was written."""
+
+    key: str
+    size: int
+    last_modified: Timestamp | None = None
+
+
+class SessionPage(_Line):
+    """Everything that a store tells of one session.
+
+    Attributes:
+        session_id: The session.
+        status: Its status; None if it can't be told.
+        problem: Why it can't be told, or can't be resumed.
+        adapter: The adapter that its plan is for.
+        planned_at: When it was planned, by the owner's clock.
+        atomic: Its operations are issued as one transaction.
+        warnings: What planning found odd.
+        block_reason: Why it is blocked, if it is.
+        error: What the remote or the store said last.
+        not_before: Resuming earlier than this is pointless: the remote or a lease says so.
+        operations: The plan's operations, in order.
+        history: The journal, oldest entry first, without its entries that can't be read.
+        artifacts: The session's objects, markers included.
+    """
+
+    session_id: str
+    status: RunStatus | None = None
+    problem: str | None = None
+    adapter: str | None = None
+    planned_at: Timestamp | None = None
+    atomic: bool = False
+    warnings: tuple[str, ...] = ()
+    block_reason: BlockReason | None = None
+    error: str | None = None
+    not_before: Timestamp | None = None
+    operations: tuple[OperationLine, ...] = ()
+    history: tuple[JournalEntry, ...] = ()
+    artifacts: tuple[ArtifactLine, ...] = ()
+
+
+def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float) -> SessionPage:
+    """Read all that a store holds of a session. What can't be read is named, and hides nothing else.
+
+    Args:
+        store: Where the artifacts are.
+        session_id: The session.
+        now: The wall clock's time.
+        clock_skew: Seconds that two machines' clocks may be apart.
+
+    Raises:
+        ResumeError: The store holds nothing of this session.
+        InvalidInput: The session id can't be used.
+        StoreError: As the store's verbs.
+    """
+    problem: str | None
+    try:
+        session = read_session(store, session_id)
+        problem = _problem_of(session)
+    except CorruptArtifact as error:
+        session, problem = Session(session_id), str(error)
+    artifacts = tuple(_artifacts(store, session_id))
+    if not artifacts:
+        raise ResumeError(
+            f"session {session_id}: {store.name} holds nothing of it{_dry_run_hint(store, session_id)}"
+        )
+    entry = session.entry
+    plan = session.plan or _plan_behind(store, session, artifacts)
+    return SessionPage(
+        session_id=session_id,
+        status=None if problem else session.status(now, clock_skew),
+        problem=problem,
+        adapter=plan.adapter if plan else session.final.adapter if session.final else None,
+        planned_at=plan.created_at if plan else None,
+        atomic=plan is not None and plan.atomic,
+        warnings=plan.warnings if plan else (),
+        block_reason=entry.block_reason if entry else None,
+        error=entry.error if entry else None,
+        not_before=_not_before(session, now, clock_skew),
+        operations=operation_lines(_operations(session), session),
+        history=tuple(_history(store, session_id)),
+        artifacts=artifacts,
+    )
+
+
+def operation_lines(
+    operations: Sequence[PlannedOperation], found: Session | RunReport
+) -> tuple[OperationLine, ...]:
+    """Set operations beside what is known of each."""
+    attempted = found.entry.attempted if isinstance(found, Session) and found.entry else {}
+    return tuple(
+        OperationLine(
+            id=operation.id,
+            kind=operation.kind,
+            replay=operation.replay,
+            state=_state(operation.id, found, attempted),
+            receipt=found.receipts.get(operation.id),
+            attempted_at=attempted.get(operation.id),
+        )
+        for operation in operations
+    )
+
+
+def next_step(
+    session_id: str,
+    status: RunStatus | None,
+    *,
+    block_reason: BlockReason | None = None,
+    operation: str | None = None,
+    not_before: datetime | None = None,
+    planned: bool = True,
+    options: str = "",
+    resume_options: str = "",
+) -> str | None:
+    """Say what a person does next, in one line; None if there is nothing to do.
+
+    Args:
+        session_id: The session.
+        status: How it stands.
+        block_reason: Why it is blocked, if it is.
+        operation: The operation it stopped at, if any.
+        not_before: Resuming earlier than this is pointless.
+        planned: Whether it has a plan, so that there is something to resume.
+        options: The flags that any command needs, e.g. ``--store ./artifacts``.
+        resume_options: The flags that a resume needs.
+    """
+    resume = f"writeahead resume {session_id} {resume_options}".rstrip()
+    when = f"after {not_before:%Y-%m-%d %H:%M:%SZ}: " if not_before else ""
+    match status:
+        case RunStatus.RESUME_NEEDED:
+            return f"{when}{resume if planned else 'run it again; nothing was written'}"
+        case RunStatus.IN_PROGRESS:
+            return f"its owner is at it; if that one is gone, {when}{resume}"
+        case RunStatus.PLANNED:
+            return "nothing was sent; run it again with --write"
+        case RunStatus.BLOCKED if block_reason is BlockReason.NOT_READY:
+            mend = "" if not_before else "mend what is named above, then "
+            return f"{when}{mend}run it again; nothing was sent"
+        case RunStatus.BLOCKED:
+            return _unblock_step(session_id, block_reason, operation, options)
+    return None
+
+
+def sweep_step(session: Session, now: datetime, clock_skew: float) -> str:
+    """Say what a sweep will do about a session that has a marker."""
+    if session.final or session.abandoned:
+        return "remove its marker: it is finished"
+    if session.plan is None:
+        return "leave it while its run may still be at it; later, mark it as abandoned"
+    not_before = _not_before(session, now, clock_skew)
+    match session.status(now, clock_skew):
+        case RunStatus.BLOCKED:
+            return "leave it: it waits for a person"
+        case RunStatus.IN_PROGRESS:
+            return "leave it: its owner is at it"
+        case _ if not_before and not_before > now:
+            return f"leave it: the remote asked to wait until {not_before:%Y-%m-%d %H:%M:%SZ}"
+    missing = len(session.plan.operations) - len(session.receipts)
+    return f"resume it: {missing} of {len(session.plan.operations)} operations are missing"
+
+
+def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
+    unblock = f"writeahead unblock {session_id} {options}".rstrip() + " --reason TEXT"
+    named = shlex.quote(operation) if operation else "OPERATION"
+    if reason is BlockReason.OUTCOME_UNKNOWN:
+        return f"find out whether {named} took effect, then: {unblock} --assume applied|not-applied {named}"
+    found = "settle the conflict" if reason is BlockReason.CONFLICT_DETECTED else "mend what was refused"
+    return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
+
+
+def _problem_of(session: Session) -> str | None:
+    if session.abandoned:
+        return "abandoned before it emitted anything: start it again under a new session id"
+    if session.plan is None and session.final is None:
+        return "it has no plan yet: its run is still at it, or died before it emitted anything"
+    return None
+
+
+def _dry_run_hint(store: ArtifactStore, session_id: str) -> str:
+    if store.head(dry_run_key(session_id)) is None:
+        return "; writeahead list shows what is there"
+    return f" but a dry run's plan, {dry_run_key(session_id)}: run it with --write"
+
+
+def _artifacts(store: ArtifactStore, session_id: str) -> Iterator[ArtifactLine]:
+    for key in (open_key(session_id), blocked_key(session_id)):
+        marker = store.head(key)
+        if marker:
+            yield _artifact(marker)
+    for info in store.list(f"{session_id}/"):
+        yield _artifact(info)
+
+
+def _artifact(info: ObjectInfo) -> ArtifactLine:
+    return ArtifactLine(key=info.key, size=info.size, last_modified=info.last_modified)
+
+
+def _plan_behind(
+    store: ArtifactStore, session: Session, artifacts: Sequence[ArtifactLine]
+) -> PlannedWriteback | None:
+    """The plan of a finished session, which is read for its history's sake only."""
+    key = planned_key(session.session_id)
+    if session.final is None or all(artifact.key != key for artifact in artifacts):
+        return None
+    try:
+        return decode(store.get(key).data, PlannedWriteback, key=key)
+    except (CorruptArtifact, NotFound):
+        return None
+
+
+def _history(store: ArtifactStore, session_id: str) -> Iterator[JournalEntry]:
+    for info in store.list(journal_prefix(session_id)):
+        try:
+            yield decode(store.get(info.key).data, JournalEntry, key=info.key)
+        except CorruptArtifact:
+            continue  # an older entry: the newest one is enough, and `problem` names it if that is the one
+
+
+def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperation]:
+    if session.final:
+        return session.final.operations
+    return session.plan.operations if session.plan else ()
+
+
+def _state(
+    operation_id: str, found: Session | RunReport, attempted: dict[str, datetime] | dict[str, Timestamp]
+) -> Literal["confirmed", "attempted", "missing"]:
+    if operation_id in found.receipts:
+        return "confirmed"
+    return "attempted" if operation_id in attempted else "missing"
+
+
+def _not_before(session: Session, now: datetime, clock_skew: float) -> datetime | None:
+    if session.final or session.plan is None:
+        return None
+    if session.lease_ends:
+        ends = after(session.lease_ends, clock_skew)
+        return ends if ends > now else None
+    return session.entry.not_before if session.entry else None

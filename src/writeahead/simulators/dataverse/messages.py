@@ -1,0 +1,64 @@
+"""Requests to the Web API and its responses, without the connection that they come and go on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from writeahead.simulators.dataverse.odata import ODataError, error_body
+
+__all__ = ["API_ROOT", "HEADERS", "ApiRequest", "ApiResponse", "error_response", "json_response"]
+
+API_ROOT = "/api/data/v9.2/"
+HEADERS = {"OData-Version": "4.0", "Content-Type": "application/json; odata.metadata=minimal"}
+"""Of every response with a JSON body."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiRequest:
+    """A request, or a part of a batch.
+
+    Args:
+        method: In capitals.
+        path: Below the service root: ``phonecalls``, ``tasks(<guid>)``.
+        query: The query string, still encoded.
+        headers: By name in lower case.
+        body: As it came.
+        root: The service root's URL, which responses name rows by.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    root: str = API_ROOT
+
+    def header(self, name: str) -> str | None:
+        """A conditional header; the literal ``null``, which Microsoft has clients send, means none."""
+        value = self.headers.get(name, "").strip()
+        return None if value in ("", "null") else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiResponse:
+    """A response, whether the request changed a row, and the path of the one that it made or changed."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    changed: bool = False
+    row: str | None = None
+
+
+def json_response(
+    status: int, content: Any, headers: Mapping[str, str] | None = None, *, changed: bool = False
+) -> ApiResponse:
+    """A response of the Web API with a JSON body."""
+    body = json.dumps(content).encode()
+    return ApiResponse(status=status, headers={**HEADERS, **(headers or {})}, body=body, changed=changed)
+
+
+def error_response(error: ODataError, *, empty_code: bool = False) -> ApiResponse:
+    """The response to a refused request; real codes are often empty."""
+    return json_response(error.status, error_body("" if empty_code else error.code, error.message))

@@ -1,0 +1,338 @@
+"""Table definitions, read-only: ``EntityDefinitions`` and what hangs below one.
+
+Sources, learn.microsoft.com: "Query table definitions using the Web API" (paths, casts, $expand of
+OptionSet), "Retrieve table definitions by name or MetadataId" (``LogicalName='...'`` as a key),
+"EntityMetadata", "AttributeMetadata", "EntityKeyMetadata" and "OneToManyRelationshipMetadata" in
+the Web API reference (names of the properties).
+"""
+
+import re
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.schema import Column, Kind, Schema, Table
+
+__all__ = ["Metadata"]
+
+_PATH = re.compile(r"EntityDefinitions(?:\(LogicalName='(?P<table>[^']*)'\))?(?:/(?P<rest>.+))?")
+_ATTRIBUTES = re.compile(
+    r"Attributes(?:\(LogicalName='(?P<column>[^']*)'\))?(?:/Microsoft\.Dynamics\.CRM\.(?P<cast>\w+))?"
+)
+_CONDITION = r"(?:LogicalName|EntitySetName)\s+eq\s+'[^']*'"
+_FILTER = re.compile(rf"\s*{_CONDITION}(?:\s+or\s+{_CONDITION})*\s*")
+_OPTION = re.compile(r"(?P<name>\w+)(?:\((?P<options>.*)\))?")
+_NAMESPACE = uuid.UUID("5d0c9a53-52c5-4f0e-9a53-5b0b3a1c7d11")
+_CASTS = {
+    "StringAttributeMetadata": Kind.STRING,
+    "MemoAttributeMetadata": Kind.MEMO,
+    "IntegerAttributeMetadata": Kind.INTEGER,
+    "DecimalAttributeMetadata": Kind.DECIMAL,
+    "PicklistAttributeMetadata": Kind.PICKLIST,
+    "StateAttributeMetadata": Kind.STATE,
+    "StatusAttributeMetadata": Kind.STATUS,
+    "BooleanAttributeMetadata": Kind.BOOLEAN,
+    "LookupAttributeMetadata": Kind.LOOKUP,
+}
+_Json = dict[str, Any]
+
+
+class Metadata:
+    """Answers reads of table definitions.
+
+    Args:
+        schema: The tables there are.
+        context: What ``@odata.context`` begins with.
+    """
+
+    def __init__(self, schema: Schema, context: str) -> None:
+        self._schema = schema
+        self._context = context
+
+    def read(self, path: str, query: str) -> _Json:
+        """The JSON of a definition, or of several.
+
+        Args:
+            path: Below the service root.
+            query: The query string, still encoded.
+
+        Raises:
+            ODataError: 404 for what is not there, 400 or 501 for what is not understood.
+        """
+        match = _PATH.fullmatch(urllib.parse.unquote(path))
+        if match is None:
+            raise not_imitated("this path below EntityDefinitions")
+        options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        if match["table"] is None:
+            if match["rest"]:
+                raise not_imitated("this path below EntityDefinitions")
+            found = [_shaped(_definition(t, self._schema), options) for t in self._filtered(options)]
+            return {"@odata.context": f"{self._context}#EntityDefinitions", "value": found}
+        table = next((table for table in self._schema if table.logical_name == match["table"]), None)
+        if table is None:
+            raise _absent("entity", match["table"])
+        if match["rest"]:
+            return self._below(table, match["rest"], options)
+        body = _shaped(_definition(table, self._schema), options)
+        return {"@odata.context": f"{self._context}#EntityDefinitions/$entity", **body}
+
+    def _filtered(self, options: Mapping[str, str]) -> list[Table]:
+        if "$filter" not in options:
+            return list(self._schema)
+        text = options["$filter"]
+        if not _FILTER.fullmatch(text):
+            raise not_imitated("this $filter on EntityDefinitions")
+        wanted = set(re.findall(r"(LogicalName|EntitySetName)\s+eq\s+'([^']*)'", text))
+        return [
+            table
+            for table in self._schema
+            if wanted & {("LogicalName", table.logical_name), ("EntitySetName", table.entity_set)}
+        ]
+
+    def _below(self, table: Table, rest: str, options: Mapping[str, str]) -> _Json:
+        context = f"{self._context}#EntityDefinitions('{table.logical_name}')/{rest}"
+        if rest in _COLLECTIONS:
+            items = _COLLECTIONS[rest](table, self._schema)
+            return {"@odata.context": context, "value": [_shaped(item, options) for item in items]}
+        match = _ATTRIBUTES.fullmatch(rest)
+        if match is None or (match["cast"] and match["cast"] not in _CASTS):
+            raise not_imitated("this path below a table definition")
+        kind = _CASTS[match["cast"]] if match["cast"] else None
+        found = [
+            _attribute(table, name, self._schema)
+            for name, column in table.columns.items()
+            if kind in (None, column.kind) and match["column"] in (None, name)
+        ]
+        hidden = frozenset() if match["cast"] else _DERIVED
+        if match["column"] is None:
+            return {"@odata.context": context, "value": [_shaped(item, options, hidden) for item in found]}
+        if not found:
+            raise _absent("attribute", match["column"])
+        return {"@odata.context": f"{context}/$entity", **_shaped(found[0], options, hidden)}
+
+
+def _definition(table: Table, schema: Schema) -> _Json:
+    return {
+        "MetadataId": _id(table.logical_name),
+        "LogicalName": table.logical_name,
+        "SchemaName": table.logical_name.capitalize(),
+        "EntitySetName": table.entity_set,
+        "PrimaryIdAttribute": table.primary_key,
+        "PrimaryNameAttribute": table.primary_name,
+        "IsActivity": table.activity,
+        "IsCustomEntity": "_" in table.logical_name,
+        "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
+        "ChangeTrackingEnabled": True,
+        "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
+        "DisplayName": _label(table.logical_name),
+        "Attributes": [_attribute(table, name, schema) for name in table.columns],
+        "Keys": _keys(table, schema),
+        "ManyToOneRelationships": _relationships(table, schema),
+    }
+
+
+_EXPANDABLE = {"Attributes", "Keys", "ManyToOneRelationships", "OptionSet", "GlobalOptionSet"}
+
+
+# Properties of derived types, which a request can name under a cast only.
+_DERIVED = frozenset(
+    {
+        "MaxLength",
+        "MinValue",
+        "MaxValue",
+        "DefaultValue",
+        "DefaultFormValue",
+        "Targets",
+        "OptionSet",
+        "GlobalOptionSet",
+    }
+)
+
+
+def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> _Json:
+    """Apply $select and $expand: MetadataId always comes, navigation properties only when expanded."""
+    if set(options) - {"$select", "$expand", "$filter"}:
+        raise not_imitated("this query option on a definition")
+    wanted = _names(options["$select"]) if options.get("$select") else None
+    expanded = _expanded(options.get("$expand", ""))
+    unknown = {*(wanted or ()), *expanded} - (set(body) - hidden)
+    if unknown:
+        raise ODataError(
+            400,
+            ErrorCode.NONE,
+            f"Could not find a property named '{min(unknown)}' on type 'Microsoft.Dynamics.CRM.Metadata'.",
+        )
+    shaped = {
+        name: value
+        for name, value in body.items()
+        if name not in _EXPANDABLE
+        and (wanted is None or name in wanted or name in ("MetadataId", "@odata.type"))
+    }
+    for name, inner in expanded.items():
+        value = body[name]
+        if isinstance(value, list):
+            shaped[name] = [_shaped(item, inner) for item in value]
+        else:
+            shaped[name] = None if value is None else _shaped(value, inner)
+    return shaped
+
+
+def _expanded(text: str) -> dict[str, dict[str, str]]:
+    """Read ``Attributes($select=LogicalName),Keys``: each name with its own options."""
+    found = {}
+    for part in _split(text, ","):
+        match = _OPTION.fullmatch(part.strip())
+        if match is None:
+            raise not_imitated("this $expand")
+        inner = (option.partition("=") for option in _split(match["options"] or "", ";"))
+        found[match["name"]] = {name.strip(): value for name, _, value in inner}
+    return found
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split where no parenthesis is open."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part for part in parts if part.strip()]
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",")}
+
+
+def _attribute(table: Table, name: str, schema: Schema) -> _Json:
+    column = table.columns[name]
+    writable = column.writable and not name.startswith("@")
+    kind = "Owner" if name == "ownerid" else column.kind.value[0]
+    cast = next((cast for cast, other in _CASTS.items() if other is column.kind), "AttributeMetadata")
+    return {
+        "@odata.type": f"#Microsoft.Dynamics.CRM.{cast}",
+        "MetadataId": _id(f"{table.logical_name}.{name}"),
+        "LogicalName": name,
+        "SchemaName": name.capitalize(),
+        "AttributeType": kind,
+        "IsPrimaryId": name == table.primary_key,
+        "IsPrimaryName": name == table.primary_name,
+        "IsValidForCreate": writable,
+        "IsValidForUpdate": writable and name != table.primary_key,
+        "IsValidForRead": True,
+        "RequiredLevel": {
+            "Value": "SystemRequired" if name == table.primary_key else column.required,
+            "CanBeChanged": name != table.primary_key,
+            "ManagedPropertyLogicalName": "canmodifyrequirementlevelsettings",
+        },
+        "DisplayName": _label(name),
+        **_typed(table, column, schema),
+    }
+
+
+# MinSupportedValue and MaxSupportedValue of DecimalAttributeMetadata, for columns without own
+# limits.
+_DECIMAL_LIMITS = {"MinValue": -1e11, "MaxValue": 1e11}
+
+
+def _typed(table: Table, column: Column, schema: Schema) -> _Json:
+    """What only columns of this kind have."""
+    if column.kind in (Kind.STRING, Kind.MEMO):
+        return {"MaxLength": column.max_length}
+    if column.kind in (Kind.INTEGER, Kind.DECIMAL):
+        own = {"MinValue": column.minimum, "MaxValue": column.maximum}
+        least = _DECIMAL_LIMITS if column.kind is Kind.DECIMAL else {}
+        return {name: least.get(name) if value is None else value for name, value in own.items()}
+    if column.kind is Kind.BOOLEAN:
+        yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
+        option_set = {"TrueOption": yes, "FalseOption": no}
+        return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
+    if column.kind is Kind.LOOKUP:
+        return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
+    if column.kind in (Kind.PICKLIST, Kind.STATE, Kind.STATUS):
+        options = [
+            {
+                "Value": value,
+                "Label": _label(label),
+                **({"State": table.state_of(value)} if column.kind is Kind.STATUS else {}),
+            }
+            for value, label in column.options.items()
+        ]
+        default = -1 if column.default is None else column.default
+        return {"DefaultFormValue": default, "OptionSet": {"Options": options}, "GlobalOptionSet": None}
+    return {}
+
+
+def _keys(table: Table, _schema: Schema) -> list[_Json]:
+    return [
+        {
+            "MetadataId": _id(f"{table.logical_name}.key.{name}"),
+            "LogicalName": name,
+            "SchemaName": name.capitalize(),
+            "EntityLogicalName": table.logical_name,
+            "KeyAttributes": list(key.columns),
+            "EntityKeyIndexStatus": key.status,
+        }
+        for name, key in table.keys.items()
+    ]
+
+
+def _relationships(table: Table, schema: Schema) -> list[_Json]:
+    found = []
+    for name, column in table.columns.items():
+        for target, navigation in _navigations(name, column):
+            referenced = "owner" if name == "ownerid" else _logical(schema, target)
+            found.append(
+                {
+                    "MetadataId": _id(f"{table.logical_name}.{name}.{referenced}"),
+                    "SchemaName": f"{referenced}_{table.logical_name}_{name}",
+                    "ReferencingEntity": table.logical_name,
+                    "ReferencingAttribute": name,
+                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation),
+                    "ReferencedEntity": referenced,
+                    "ReferencedAttribute": _primary_key(schema, target)
+                    if referenced != "owner"
+                    else "ownerid",
+                }
+            )
+    return found
+
+
+def _navigations(name: str, column: Column) -> Sequence[tuple[str, str]]:
+    pairs: Iterable[tuple[str, str]] = column.navigation.items()
+    return list(pairs)[:1] if name == "ownerid" else list(pairs)
+
+
+def _logical(schema: Schema, entity_set: str) -> str:
+    table = schema.get(entity_set)
+    return table.logical_name if table else entity_set
+
+
+def _primary_key(schema: Schema, entity_set: str) -> str:
+    table = schema.get(entity_set)
+    return table.primary_key if table else f"{entity_set}id"
+
+
+def _label(text: str) -> _Json:
+    label = {"Label": text, "LanguageCode": 1033}
+    return {"LocalizedLabels": [label], "UserLocalizedLabel": label}
+
+
+def _id(name: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
+def _absent(what: str, name: str) -> ODataError:
+    # Web service error codes: 0x80060888 is for the syntax; what is not there is DoesNotExist.
+    return ODataError(
+        404, ErrorCode.OBJECT_DOES_NOT_EXIST, f"Could not find an {what} with LogicalName '{name}'."
+    )
+
+
+_COLLECTIONS: dict[str, Callable[[Table, Schema], list[_Json]]] = {
+    "Keys": _keys,
+    "ManyToOneRelationships": _relationships,
+}

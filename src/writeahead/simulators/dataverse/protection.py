@@ -1,0 +1,122 @@
+"""Service protection by counting: too many requests in a window, or at once, are refused with 429.
+
+Source: "Service protection API limits", learn.microsoft.com
+(power-apps/developer/data-platform/api-limits): per user and web server 6,000 requests in a sliding
+window of 300 seconds and 52 at once, the codes and messages, Retry-After in seconds. That page says
+too that the wait "will be extended" for a client that goes on all the same, but not by how much:
+that is a choice here, as is that one web server serves all, that refused requests are not counted,
+and what is told for a request too many at once. A batch is one request.
+"""
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from writeahead.errors import InvalidInput
+from writeahead.simulators.dataverse.messages import ApiResponse, json_response
+from writeahead.simulators.dataverse.odata import ErrorCode, error_body
+
+__all__ = ["Protection", "ServiceLimits"]
+
+_TOO_MANY = 429
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    """What one user may ask for.
+
+    Args:
+        requests: How many requests there may be in a window.
+        window: Seconds.
+        concurrent: How many requests may be carried out at once; those that a fault delays are
+            among them.
+        penalty: Seconds that are added to the wait by each request that comes before its end.
+        concurrent_wait: Seconds of Retry-After for a request too many at once.
+        clock: Tells seconds; for tests.
+
+    Raises:
+        InvalidInput: A number is too small.
+    """
+
+    requests: int = 6000
+    window: float = 300.0
+    concurrent: int = 52
+    penalty: float = 5.0
+    concurrent_wait: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        if self.requests < 1 or self.concurrent < 1:
+            raise InvalidInput("service limits: requests and concurrent must be 1 or more")
+        if self.window <= 0 or self.penalty < 0 or self.concurrent_wait < 0:
+            raise InvalidInput(
+                "service limits: window must be above 0, penalty and concurrent_wait not below"
+            )
+
+
+class Protection:
+    """Counts the requests of one user.
+
+    Args:
+        limits: None for no limits.
+    """
+
+    def __init__(self, limits: ServiceLimits | None) -> None:
+        self._limits = limits
+        self._present = 0
+        self._admitted: deque[float] = deque()
+        # Nothing is let through before that time.
+        self._resting_until = -math.inf
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[ApiResponse | None]:
+        """Let a request in for as long as the context lasts; yields the response if it is refused."""
+        refused = self._refusal(self._limits) if self._limits else None
+        if refused is not None:
+            yield refused
+            return
+        self._present += 1
+        try:
+            yield None
+        finally:
+            self._present -= 1
+
+    def with_remaining(self, reply: ApiResponse) -> ApiResponse:
+        """The reply with the header that says how many requests are left in this window."""
+        if self._limits is None:
+            return reply
+        left = max(0, self._limits.requests - len(self._admitted))
+        return replace(
+            reply, headers={**reply.headers, "x-ms-ratelimit-burst-remaining-xrm-requests": f"{left}"}
+        )
+
+    def _refusal(self, limits: ServiceLimits) -> ApiResponse | None:
+        now = limits.clock()
+        while self._admitted and self._admitted[0] <= now - limits.window:
+            self._admitted.popleft()
+        if now < self._resting_until:
+            self._resting_until += limits.penalty
+        elif len(self._admitted) >= limits.requests:
+            self._resting_until = self._admitted[0] + limits.window
+        elif self._present >= limits.concurrent:
+            return _refused(
+                ErrorCode.NUMBER_OF_CONCURRENT_REQUESTS_EXCEEDED,
+                f"Number of concurrent requests exceeded the limit of {limits.concurrent}.",
+                limits.concurrent_wait,
+            )
+        else:
+            self._admitted.append(now)
+            return None
+        return _refused(
+            ErrorCode.NUMBER_OF_REQUESTS_EXCEEDED,
+            f"Number of requests exceeded the limit of {limits.requests} over time window of "
+            f"{limits.window:g} seconds.",
+            self._resting_until - now,
+        )
+
+
+def _refused(code: ErrorCode, message: str, wait: float) -> ApiResponse:
+    return json_response(_TOO_MANY, error_body(code, message), {"Retry-After": f"{math.ceil(wait)}"})

@@ -1,0 +1,292 @@
+"""Rows: created, changed, deleted and read by the rules of their table, in the caller's transaction."""
+
+import json
+import re
+import sqlite3
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
+from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.query import Query
+from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.storage import APPLICATION_USER
+from writeahead.simulators.dataverse.values import now, stored_value
+
+__all__ = ["Record", "Records"]
+
+_BIND = "@odata.bind"
+# A path below the service root or a whole URL: both are allowed in a bind.
+_REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored row."""
+
+    table: Table
+    id: str
+    version: int
+    columns: Mapping[str, Any]
+
+    @property
+    def etag(self) -> str:
+        """The row's version as the Web API shows it: a weak entity tag."""
+        return f'W/"{self.version}"'
+
+    @property
+    def path(self) -> str:
+        """Where it is, below the service root."""
+        return f"{self.table.entity_set}({self.id})"
+
+    def body(self, select: Iterable[str] | None = None) -> dict[str, Any]:
+        """The row's JSON; the primary key is always in it, columns without a value are null."""
+        own = {**self.columns, self.table.primary_key: self.id, "versionnumber": self.version}
+        if select is None:
+            # Activity parties come back by $expand only.
+            names: Iterable[str] = (
+                name for name, column in self.table.properties.items() if column.kind is not Kind.PARTYLIST
+            )
+        else:
+            names = dict.fromkeys([*select, self.table.primary_key])
+        return {"@odata.etag": self.etag, **{name: own.get(name) for name in names}}
+
+
+class Records:
+    """The rows of all tables.
+
+    Args:
+        connection: Of the database; the caller runs the transaction.
+        schema: The tables there are.
+        user: The system user in whose name rows are written.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, schema: Schema, user: str = APPLICATION_USER) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._user = user
+
+    def find(self, table: Table, row_id: str) -> Record | None:
+        """The row with this id, if there is one."""
+        found = self._connection.execute(
+            "SELECT version, body FROM rows WHERE entity_set = ? AND id = ?", (table.entity_set, row_id)
+        ).fetchone()
+        return None if found is None else Record(table, row_id, found["version"], json.loads(found["body"]))
+
+    def get(self, table: Table, row_id: str) -> Record:
+        """The row with this id.
+
+        Raises:
+            ODataError: 404, where there is none.
+        """
+        record = self.find(table, row_id)
+        if record is None:
+            raise ODataError(
+                404,
+                ErrorCode.OBJECT_DOES_NOT_EXIST,
+                f"{table.logical_name} With Id = {row_id} Does Not Exist",
+            )
+        return record
+
+    def find_by(self, table: Table, key: RowKey) -> Record | None:
+        """The row that a URL means, if there is one."""
+        if key.id is not None:
+            return self.find(table, key.id)
+        return next(iter(self.select(table, key_query(key.values, table))), None)
+
+    def get_by(self, table: Table, key: RowKey) -> Record:
+        """The row that a URL means.
+
+        Raises:
+            ODataError: 404, where there is none.
+        """
+        if key.id is not None:
+            return self.get(table, key.id)
+        record = self.find_by(table, key)
+        if record is None:
+            raise ODataError(
+                404,
+                ErrorCode.RECORD_NOT_FOUND_BY_KEY,
+                f"A record with the specified key values does not exist in {table.logical_name} entity",
+            )
+        return record
+
+    def select(self, table: Table, query: Query) -> list[Record]:
+        """The rows that a query asks for."""
+        # The condition and the order are made of the schema's own names; values are parameters.
+        sql = (
+            f"SELECT id, version, body FROM rows WHERE entity_set = ? AND ({query.where}) "  # noqa: S608
+            f"ORDER BY {query.order_by} LIMIT ?"
+        )
+        limit = -1 if query.top is None else query.top
+        found = self._connection.execute(sql, (table.entity_set, *query.parameters, limit))
+        return [Record(table, row["id"], row["version"], json.loads(row["body"])) for row in found]
+
+    def create(self, table: Table, key: RowKey | None, payload: Mapping[str, Any]) -> Record:
+        """Make a row. Its id is the one of the key, or else the one in the payload, or else a new one.
+
+        The payload's columns go before those of an alternate key, even if they differ: "Use Upsert
+        to create or update a record", learn.microsoft.com.
+
+        Raises:
+            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
+                id or an alternate key that is taken.
+        """
+        row_id = key.id if key else None
+        changes = {**(key.values if key else {}), **self._changes(table, payload)}
+        given = changes.pop(table.primary_key, None)
+        if row_id and given and given != row_id:
+            raise _other_id()
+        row_id = row_id or given or str(uuid.uuid4())
+        self._require_free(table, row_id)
+        columns = {
+            name: column.default for name, column in table.properties.items() if column.default is not None
+        }
+        if "_ownerid_value" in table.properties:
+            columns["_ownerid_value"] = self._user
+        _apply_state(table, columns, changes, new=True)
+        moment = now()
+        columns |= {"createdon": moment, "_createdby_value": self._user} | changes
+        return self._store(table, row_id, columns, moment)
+
+    def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
+        """Change some columns of a row. Its version grows even where no value changes, as in Dataverse.
+
+        Raises:
+            ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
+                alternate key that is taken.
+        """
+        changes = self._changes(record.table, payload)
+        if changes.pop(record.table.primary_key, record.id) != record.id:
+            raise _other_id()
+        columns = dict(record.columns)
+        _require_open(record, changes)
+        _apply_state(record.table, columns, changes, new=False)
+        return self._store(record.table, record.id, columns | changes, now())
+
+    def delete(self, record: Record) -> None:
+        """Remove a row."""
+        self._connection.execute(
+            "DELETE FROM rows WHERE entity_set = ? AND id = ?", (record.table.entity_set, record.id)
+        )
+
+    def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
+        columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        self._require_unique(table, row_id, columns)
+        (version,) = self._connection.execute(
+            "UPDATE version SET latest = latest + 1 RETURNING latest"
+        ).fetchone()
+        self._connection.execute(
+            "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET version = excluded.version, body = excluded.body",
+            (table.entity_set, row_id, version, json.dumps(columns)),
+        )
+        return Record(table, row_id, version, columns)
+
+    def _require_free(self, table: Table, row_id: str) -> None:
+        # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).
+        shares = [other for other in self._schema if other.activity] if table.activity else [table]
+        if any(self.find(other, row_id) for other in shares):
+            raise ODataError(
+                412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists."
+            )
+
+    def _require_unique(self, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
+        for key, query in unique_queries(table, columns):
+            if any(record.id != row_id for record in self.select(table, query)):
+                names = ", ".join(key.columns)
+                raise ODataError(
+                    412,
+                    ErrorCode.DUPLICATE_RECORD_ENTITY_KEY,
+                    f"Entity Key violated. A record with the same value for {names} already exists. A "
+                    "duplicate record cannot be created. Select one or more unique values and try again.",
+                )
+
+    def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns that a payload sets, checked; what a client can't set is dropped, as in Dataverse."""
+        changes = {}
+        for name, value in payload.items():
+            if name.endswith(_BIND):
+                navigation = table.navigations.get(name.removesuffix(_BIND))
+                if navigation is None:
+                    raise _unknown_property(table, name.removesuffix(_BIND))
+                changes[navigation.property_name] = self._referenced(navigation, value)
+            elif name in table.navigations and name not in table.properties:
+                if value is not None:
+                    raise not_imitated(f"deep insert ('{name}')")
+                changes[table.navigations[name].property_name] = None
+            elif "@" not in name:
+                column = table.properties.get(name)
+                if column is None:
+                    raise _unknown_property(table, name)
+                if column.kind is Kind.LOOKUP and column.writable:
+                    raise ODataError(
+                        400,
+                        ErrorCode.ODATA_QUERY_INVALID,
+                        "CRM do not support direct update of Entity Reference properties, Use Navigation "
+                        "properties instead.",
+                    )
+                if column.writable:
+                    changes[name] = stored_value(table, name, column, value)
+        return changes
+
+    def _referenced(self, navigation: Navigation, value: Any) -> str | None:
+        if value is None:
+            return None
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if match is None or (target := self._schema.get(match["set"])) is None:
+            raise ODataError(
+                400,
+                ErrorCode.PAYLOAD_INVALID,
+                f"The value of '{navigation.name}{_BIND}' is no reference to a row, such as "
+                f"/{navigation.targets[0]}(<guid>).",
+            )
+        if target.entity_set not in navigation.targets:
+            raise ODataError(
+                400,
+                ErrorCode.PAYLOAD_INVALID,
+                f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
+                f"{target.entity_set}.",
+            )
+        return self.get_by(target, parse_key(target, match["key"])).id
+
+
+def _other_id() -> ODataError:
+    return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
+
+
+def _unknown_property(table: Table, name: str) -> ODataError:
+    return ODataError(
+        400,
+        ErrorCode.PAYLOAD_INVALID,
+        f"Error identified in Payload provided by the user for Entity :'{table.entity_set}'. The property "
+        f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
+        "defined by the type.",
+    )
+
+
+def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
+    closed = record.table.activity and record.columns.get("statecode") != 0
+    if closed and record.table.closed_read_only and changes.get("statecode") != 0:
+        raise ODataError(400, ErrorCode.NONE, "Cannot update Closed or Cancelled Activity")
+
+
+def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any], *, new: bool) -> None:
+    """Keep state and status together: a status must belong to the state, a state alone brings its default."""
+    if not table.states or not {"statecode", "statuscode"} & set(changes):
+        return
+    state: Any = changes.get("statecode", columns.get("statecode"))
+    if "statuscode" not in changes:
+        changes["statuscode"] = table.states[state][0] if state in table.states else None
+    status = changes["statuscode"]
+    # A new activity is open; completing it is an update of its own.
+    if status not in table.states.get(state, ()) or (new and table.activity and state != 0):
+        shown = table.columns["statecode"].options.get(state, state)
+        raise ODataError(
+            400,
+            ErrorCode.INVALID_STATE_CODE_STATUS_CODE,
+            f"{status} is not a valid status code for state code {table.logical_name}State.{shown} "
+            f"on {table.logical_name}.",
+        )

@@ -1,0 +1,180 @@
+"""How tables and columns are described. The tables themselves are in `tables`.
+
+A column's kind carries the name of Dataverse's AttributeType, its Web API type is the Edm type
+beside it (learn.microsoft.com/power-apps/developer/data-platform/webapi/web-api-properties).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+__all__ = ["AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
+
+
+class Kind(Enum):
+    """What a column holds: Dataverse's attribute type, and its type in the Web API."""
+
+    STRING = ("String", "Edm.String")
+    MEMO = ("Memo", "Edm.String")
+    INTEGER = ("Integer", "Edm.Int32")
+    BIGINT = ("BigInt", "Edm.Int64")
+    DECIMAL = ("Decimal", "Edm.Decimal")
+    BOOLEAN = ("Boolean", "Edm.Boolean")
+    DATETIME = ("DateTime", "Edm.DateTimeOffset")
+    UNIQUEIDENTIFIER = ("Uniqueidentifier", "Edm.Guid")
+    PICKLIST = ("Picklist", "Edm.Int32")
+    STATE = ("State", "Edm.Int32")
+    STATUS = ("Status", "Edm.Int32")
+    LOOKUP = ("Lookup", "Edm.Guid")
+    PARTYLIST = ("PartyList", "Collection(mscrm.activityparty)")
+
+    @property
+    def edm(self) -> str:
+        """The type's name in messages of the Web API."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column.
+
+    Args:
+        kind: What it holds.
+        max_length: Longest text, in characters.
+        minimum: Smallest number.
+        maximum: Largest number.
+        options: For option sets: the values allowed, with their labels.
+        default: What a new row holds if nothing is given.
+        writable: Whether a client may set it. As in Dataverse, what it sends for other columns is
+            dropped.
+        navigation: For lookups: the navigation property of each table that it can point to, by
+            entity set.
+        required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
+    """
+
+    kind: Kind
+    max_length: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    options: Mapping[int, str] = field(default_factory=dict)
+    default: Any = None
+    writable: bool = True
+    navigation: Mapping[str, str] = field(default_factory=dict)
+    required: str = "None"
+
+
+@dataclass(frozen=True)
+class AlternateKey:
+    """Columns that tell a row from all others, once the index on them is there.
+
+    Args:
+        columns: By logical name.
+        status: Of the index: Active, Pending, InProgress or Failed.
+    """
+
+    columns: tuple[str, ...]
+    status: str = "Active"
+
+
+@dataclass(frozen=True)
+class Navigation:
+    """A single-valued navigation property: which lookup it sets, and which tables it can point to."""
+
+    name: str
+    property_name: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table.
+
+    Args:
+        entity_set: Its name in URLs, such as ``phonecalls``.
+        logical_name: Such as ``phonecall``.
+        primary_key: The column that holds the row's GUID.
+        primary_name: The column that a person reads as the row's name.
+        columns: By logical name; the system columns come on top.
+        states: The status values of each state, the default first. Empty for tables without a
+            state.
+        activity: Whether rows are activities: their GUIDs are unique over all activity tables, and
+            a new one is always open.
+        closed_read_only: Whether an activity that is completed or canceled refuses changes, but for
+            those that open it again. Reported of old versions; no page of Microsoft says so.
+        optimistic_concurrency: What its metadata says of it.
+        keys: Alternate keys, by name.
+    """
+
+    entity_set: str
+    logical_name: str
+    primary_key: str
+    primary_name: str
+    columns: Mapping[str, Column]
+    states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    activity: bool = False
+    closed_read_only: bool = False
+    optimistic_concurrency: bool = True
+    keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+
+    @cached_property
+    def properties(self) -> dict[str, Column]:
+        """Every column by its property name in the Web API: ``_name_value`` for a lookup."""
+        return {
+            f"_{name}_value" if column.kind is Kind.LOOKUP else name: column
+            for name, column in self.columns.items()
+        }
+
+    @cached_property
+    def navigations(self) -> dict[str, Navigation]:
+        """Every single-valued navigation property by its name."""
+        return {
+            shown: Navigation(
+                shown,
+                f"_{name}_value",
+                # Owners are of two tables by one property; elsewhere each table has a property of
+                # its own.
+                tuple(target for target, other in column.navigation.items() if other == navigation),
+            )
+            for name, column in self.columns.items()
+            for navigation in column.navigation.values()
+            for shown in (navigation, self.own_navigation(navigation))
+        }
+
+    def own_navigation(self, navigation: str) -> str:
+        """A navigation property as the definitions call it.
+
+        A derived type repeats its base's under names of its own: the Web API reference of phonecall
+        has both ownerid, of activitypointer, and ownerid_phonecall.
+        """
+        return (
+            f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
+        )
+
+    @property
+    def type_name(self) -> str:
+        """As messages of the Web API call it."""
+        return f"Microsoft.Dynamics.CRM.{self.logical_name}"
+
+    def state_of(self, status: int) -> int | None:
+        """The state that a status value belongs to."""
+        return next((state for state, statuses in self.states.items() if status in statuses), None)
+
+
+class Schema:
+    """The tables of one organization, by entity set."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._tables = {table.entity_set: table for table in tables}
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self._tables.values())
+
+    def get(self, entity_set: str) -> Table | None:
+        """The table of an entity set; names are case-sensitive, as in Dataverse."""
+        return self._tables.get(entity_set)
+
+    def with_tables(self, *tables: Table) -> "Schema":
+        """The same schema with tables added or replaced."""
+        return Schema([*self, *tables])

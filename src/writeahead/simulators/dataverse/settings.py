@@ -1,0 +1,44 @@
+"""What a simulator can be told when it is started."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from writeahead.simulators.dataverse.batch import BatchErrors
+from writeahead.simulators.dataverse.protection import ServiceLimits
+from writeahead.simulators.dataverse.schema import Schema
+from writeahead.simulators.dataverse.tables import DEFAULT_SCHEMA
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a simulator can be told when it is started.
+
+    Args:
+        tenant_id: Of the token endpoint, ``/<tenant_id>/oauth2/v2.0/token``.
+        client_id: The application that may get tokens there.
+        client_secret: Its secret.
+        token_lifetime: Seconds that an issued token is good for.
+        static_tokens: Bearer tokens that are accepted although nobody issued them.
+        empty_error_codes: Whether ``error.code`` is always empty, as it often is in reality.
+        batch_errors: How a batch is answered in which a request fails.
+        limits: Of the service's protection, which are counted then; None for none.
+        plugin_tables: Entity sets whose rows a plug-in writes once more after each write of a
+            client.
+        duplicate_rules: By entity set, the properties in which a row must not equal another one
+            where a client sends ``MSCRM.SuppressDuplicateDetection: false``.
+        schema: The tables there are.
+    """
+
+    tenant_id: str = "00000000-0000-4000-8000-00000000000a"
+    client_id: str = "00000000-0000-4000-8000-00000000000b"
+    client_secret: str = field(default="simulator-secret", repr=False)
+    token_lifetime: float = 3600.0
+    static_tokens: Collection[str] = field(default=(), repr=False)
+    empty_error_codes: bool = False
+    batch_errors: BatchErrors = BatchErrors.STATUS
+    limits: ServiceLimits | None = None
+    plugin_tables: Collection[str] = ()
+    duplicate_rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    schema: Schema = DEFAULT_SCHEMA

@@ -1,0 +1,172 @@
+"""The one SQLite file: its tables, how it is opened, how a transaction runs.
+
+Write-ahead logging with ``synchronous=NORMAL``: a commit survives ``kill -9`` of the process,
+though the last ones may be lost when the machine itself goes down
+(sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+import contextlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from writeahead.errors import InvalidInput
+from writeahead.simulators.dataverse.values import now
+
+__all__ = ["APPLICATION_USER", "HUMAN_USER", "create_database", "open_database", "setting", "transaction"]
+
+APPLICATION_USER = "a0000000-0000-4000-8000-000000000001"
+"""The system user that every request over HTTP runs as; it owns what nobody else is said to own."""
+HUMAN_USER = "a0000000-0000-4000-8000-000000000002"
+"""The system user that edits and deletes rows at the same time, by `SimulatorDatabase.edit` and `delete`."""
+
+_FORMAT = "2"
+_TABLES = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE version (latest INTEGER NOT NULL);
+CREATE TABLE rows (
+    entity_set TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (entity_set, id)
+) WITHOUT ROWID;
+CREATE TABLE requests (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    query TEXT NOT NULL,
+    if_match TEXT,
+    if_none_match TEXT,
+    prefer TEXT,
+    body TEXT,
+    fault TEXT,
+    status INTEGER,
+    applied INTEGER NOT NULL DEFAULT 0,
+    received_at REAL NOT NULL,
+    applied_at REAL,
+    answered_at REAL,
+    batch INTEGER
+);
+"""
+_USERS = (
+    (APPLICATION_USER, {"fullname": "writeahead (application)", "applicationid": APPLICATION_USER}),
+    (HUMAN_USER, {"fullname": "Hanna Human", "firstname": "Hanna", "lastname": "Human"}),
+)
+# Row versions of a real organization are large from the start, so nobody takes them for a count.
+_FIRST_VERSION = 1_000_000
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open a simulator's database, which must exist.
+
+    Raises:
+        InvalidInput: It does not, or it is something else.
+    """
+    try:
+        connection = _connect(path, mode="rw")
+    except sqlite3.DatabaseError:
+        raise InvalidInput(f"{path} is no simulator database: start a simulator with it first") from None
+    try:
+        _require_format(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_database(path: Path) -> sqlite3.Connection:
+    """Open a simulator's database, and make it first if the file is not there or empty.
+
+    Raises:
+        InvalidInput: The file can't be made, or holds something else.
+    """
+    try:
+        connection = _connect(path, mode="rwc")
+    except sqlite3.DatabaseError as error:
+        raise InvalidInput(f"the simulator can't use {path} as its database: {error}") from None
+    try:
+        # Another program's database must stay as it is, journal mode and all.
+        if not _is_empty(connection):
+            _require_format(connection, path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        with transaction(connection):
+            if _is_empty(connection):
+                _fill(connection)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise InvalidInput(f"the simulator can't use {path} as its database: {error}") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. The write lock is taken at the start, so what was read stays true until the end."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def setting(connection: sqlite3.Connection, name: str) -> str:
+    """A value that was fixed when the database was made, such as the organization's id."""
+    (value,) = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+    return str(value)
+
+
+def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+
+
+def _require_format(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        found = connection.execute("SELECT value FROM settings WHERE name = 'format'").fetchone()
+    except sqlite3.DatabaseError:
+        found = None
+    if found is None or found[0] != _FORMAT:
+        raise InvalidInput(
+            f"{path} is no simulator database of this version: give a file of its own, which need not exist"
+        )
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.strip().split(";\n"):
+        connection.execute(statement)
+    connection.executemany(
+        "INSERT INTO settings VALUES (?, ?)",
+        [
+            ("format", _FORMAT),
+            # Tokens are signed with it, so they outlive a restart, and no other simulator takes
+            # them.
+            ("token_key", secrets.token_hex(32)),
+            ("organization_id", "a0000000-0000-4000-8000-000000000003"),
+            ("business_unit_id", "a0000000-0000-4000-8000-000000000004"),
+        ],
+    )
+    connection.execute("INSERT INTO version VALUES (?)", (_FIRST_VERSION + len(_USERS),))
+    moment = now()
+    for number, (user, columns) in enumerate(_USERS, start=1):
+        body = json.dumps({**columns, "isdisabled": False, "createdon": moment, "modifiedon": moment})
+        connection.execute(
+            "INSERT INTO rows VALUES ('systemusers', ?, ?, ?)", (user, _FIRST_VERSION + number, body)
+        )

@@ -1,0 +1,113 @@
+"""Entra ID's token endpoint for client credentials, and the check of a request's bearer token.
+
+Source: "Microsoft identity platform and the OAuth 2.0 client credentials flow"
+(learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow) and its page of
+AADSTS codes. Tokens are signed rather than stored, so one that was issued before a restart is good
+after it.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+import urllib.parse
+from collections.abc import Collection
+
+from writeahead.simulators.dataverse.messages import ApiResponse, json_response
+
+__all__ = ["TokenIssuer"]
+
+
+class TokenIssuer:
+    """Issues tokens and knows its own again.
+
+    Args:
+        key: What tokens are signed with.
+        tenant_id: The only tenant there is.
+        client_id: The only client there is.
+        client_secret: Its secret.
+        lifetime: Seconds that a token is good for.
+        static_tokens: Tokens that are good for ever, though nobody issued them.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        tenant_id: str,
+        client_id: str,
+        client_secret: str,
+        lifetime: float,
+        static_tokens: Collection[str],
+    ) -> None:
+        self._key = key.encode()
+        self._tenant_id = tenant_id
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._lifetime = lifetime
+        self._static_tokens = static_tokens
+
+    def issue(self) -> str:
+        """A new token."""
+        text = f"{time.time() + self._lifetime:.3f}~{secrets.token_hex(16)}"
+        return f"{text}~{self._signature(text)}"
+
+    def accepts(self, authorization: str | None) -> bool:
+        """Whether the value of an Authorization header holds a token that is good now."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.isascii():
+            return False
+        if any(hmac.compare_digest(token, static) for static in self._static_tokens):
+            return True
+        text, _, signature = token.rpartition("~")
+        if not hmac.compare_digest(signature, self._signature(text)):
+            return False
+        return time.time() < float(text.partition("~")[0])
+
+    def answer(self, method: str, tenant: str, body: bytes) -> ApiResponse:
+        """Answer a request for a token."""
+        if method != "POST":
+            return _refused(405, "invalid_request", "AADSTS900561: The endpoint only accepts POST requests.")
+        form = dict(urllib.parse.parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        refused = self._refusal(tenant, form)
+        if refused is not None:
+            return refused
+        seconds = int(self._lifetime)
+        return json_response(
+            200,
+            {
+                "token_type": "Bearer",
+                "expires_in": seconds,
+                "ext_expires_in": seconds,
+                "access_token": self.issue(),
+            },
+            _TOKEN_HEADERS,
+        )
+
+    def _refusal(self, tenant: str, form: dict[str, str]) -> ApiResponse | None:
+        if tenant != self._tenant_id:
+            return _refused(400, "invalid_request", "AADSTS90002: Tenant not found.")
+        if form.get("grant_type") != "client_credentials":
+            return _refused(
+                400, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type."
+            )
+        if not form.get("scope", "").endswith("/.default"):
+            return _refused(400, "invalid_scope", "AADSTS1002012: The provided value for scope is not valid.")
+        if form.get("client_id") != self._client_id:
+            return _refused(
+                400, "unauthorized_client", "AADSTS700016: Application was not found in the directory."
+            )
+        # Bytes: compare_digest takes no text beyond ASCII.
+        if not hmac.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
+            return _refused(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
+        return None
+
+    def _signature(self, text: str) -> str:
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+
+_TOKEN_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
+
+
+def _refused(status: int, error: str, description: str) -> ApiResponse:
+    return json_response(status, {"error": error, "error_description": description}, _TOKEN_HEADERS)

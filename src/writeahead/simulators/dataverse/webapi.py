@@ -1,0 +1,255 @@
+"""The Web API itself: one request in, one response out. It knows nothing of sockets, faults or tokens.
+
+Sources, all below learn.microsoft.com/power-apps/developer/data-platform/webapi: "Perform
+conditional operations using the Web API" (the matrix of If-Match and If-None-Match), "Create a
+table row", "Update and delete table rows", "Retrieve a table row", "Compose HTTP requests and
+handle errors".
+"""
+
+import json
+import re
+import sqlite3
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
+from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
+from writeahead.simulators.dataverse.metadata import Metadata
+from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.query import Query, parse_query
+from writeahead.simulators.dataverse.records import Record, Records
+from writeahead.simulators.dataverse.schema import Schema, Table
+from writeahead.simulators.dataverse.storage import APPLICATION_USER, setting
+
+__all__ = ["WebApi"]
+
+_RESOURCE = re.compile(
+    r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?"
+    rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
+)
+_NOT_IMITATED = {
+    "$metadata",
+    "GlobalOptionSetDefinitions",
+    "RelationshipDefinitions",
+}
+_MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
+_EXISTS = "A record with matching key values already exists."
+
+
+_Handler = TypeVar("_Handler", bound=Callable[..., ApiResponse])
+
+
+class WebApi:
+    """Answers requests by the rows of one database.
+
+    Args:
+        connection: Of the database; the caller runs the transaction.
+        schema: The tables there are.
+        duplicate_rules: Properties in which rows must not be equal, by entity set.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        schema: Schema,
+        duplicate_rules: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._records = Records(connection, schema)
+        self._duplicate_rules = duplicate_rules
+        self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
+            "GET": self._list,
+            "POST": self._post,
+        }
+        self._on_row: dict[str, Callable[[ApiRequest, Table, RowKey], ApiResponse]] = {
+            "GET": self._read,
+            "PATCH": self._patch,
+            "DELETE": self._delete,
+        }
+
+    def handle(self, request: ApiRequest) -> ApiResponse:
+        """Answer one request.
+
+        Raises:
+            ODataError: The request is refused; the caller rolls back.
+        """
+        match = _RESOURCE.fullmatch(request.path)
+        if match is None or match["name"] is None:
+            raise _no_resource(request.path)
+        name, key = match["name"], match["key"]
+        if name in _NOT_IMITATED:
+            raise not_imitated(name)
+        if name == "EntityDefinitions":
+            return self._definitions(request)
+        if name == "WhoAmI":
+            return self._who_am_i(request)
+        table = self._schema.get(name)
+        if table is None:
+            raise _no_resource(name)
+        if match["rest"]:
+            raise not_imitated("paths below a row")
+        if key is None:
+            return _chosen(self._on_collection, request)(request, table)
+        return _chosen(self._on_row, request)(request, table, parse_key(table, key))
+
+    def _definitions(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise not_imitated("changes of table definitions")
+        metadata = Metadata(self._schema, f"{request.root}$metadata")
+        return json_response(200, metadata.read(request.path, request.query))
+
+    def _who_am_i(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise ODataError(
+                404, "", f"No HTTP resource was found that matches the request URI '{request.root}WhoAmI'."
+            )
+        return json_response(
+            200,
+            {
+                "@odata.context": f"{request.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
+                "BusinessUnitId": setting(self._connection, "business_unit_id"),
+                "UserId": APPLICATION_USER,
+                "OrganizationId": setting(self._connection, "organization_id"),
+            },
+        )
+
+    def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
+        query = parse_query(table, request.query)
+        records = self._records.select(table, query)
+        rows = [record.body(query.select) for record in records]
+        return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
+
+    def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        query = parse_query(table, request.query)
+        record = self._records.get_by(table, key)
+        if request.header("if-none-match") == record.etag:
+            return ApiResponse(status=304, headers=HEADERS)
+        return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
+
+    def _post(self, request: ApiRequest, table: Table) -> ApiResponse:
+        query = parse_query(table, request.query)
+        record = self._records.create(table, None, _payload(request))
+        return self._written(request, record, query, created=True)
+
+    def _patch(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        query = parse_query(table, request.query)
+        found = self._records.find_by(table, key)
+        if found is not None and request.header("if-none-match") == "*":
+            raise ODataError(412, ErrorCode.DUPLICATE_RECORD, _EXISTS)
+        if request.header("if-match") is not None:
+            # No header at all is an upsert; with one, a missing row is never made.
+            found = self._records.get_by(table, key)
+            _require_version(request, found)
+        payload = _payload(request)
+        if found is None:
+            created = self._records.create(table, key, payload)
+            return self._written(request, created, query, created=True, key=key)
+        # The columns that name the row can't be changed through that name.
+        payload = {name: value for name, value in payload.items() if name not in key.values}
+        return self._written(request, self._records.update(found, payload), query, created=False, key=key)
+
+    def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        record = self._records.get_by(table, key)
+        if request.header("if-match") is not None:
+            _require_version(request, record)
+        self._records.delete(record)
+        return ApiResponse(status=204, headers={"OData-Version": "4.0"}, changed=True)
+
+    def _written(
+        self,
+        request: ApiRequest,
+        record: Record,
+        query: Query,
+        *,
+        created: bool,
+        key: RowKey | None = None,
+    ) -> ApiResponse:
+        self._refuse_duplicate(request, record)
+        if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
+            # As documented, OData-EntityId is not sent beside a representation.
+            headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
+            status = 201 if created else 200
+            reply = self._representation(request, record, query, status, headers, changed=True)
+            return replace(reply, row=record.path)
+        # A row that was named by an alternate key is named so in the answer too.
+        name = urllib.parse.quote(key.text, safe="=,'") if key and key.values else record.id
+        headers = {
+            "OData-Version": "4.0",
+            "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
+        }
+        return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
+
+    def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
+        """Refuse a row like another one, where the client asks: "Detect duplicate data using the Web API"."""
+        names = self._duplicate_rules.get(record.table.entity_set, ())
+        values = {name: record.columns.get(name) for name in names}
+        asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
+        if not asked or not values or None in values.values():
+            return
+        alike = self._records.select(record.table, key_query(values, record.table))
+        if any(other.id != record.id for other in alike):
+            raise ODataError(
+                500,
+                ErrorCode.DUPLICATE_RECORDS_FOUND,
+                "A record was not created or updated because a duplicate of the current record already "
+                "exists.",
+            )
+
+    def _representation(
+        self,
+        request: ApiRequest,
+        record: Record,
+        query: Query,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        changed: bool,
+    ) -> ApiResponse:
+        context = f"{_context(request, record.table, query)}/$entity"
+        content = {"@odata.context": context, **record.body(query.select)}
+        return json_response(status, content, headers, changed=changed)
+
+
+def _chosen(handlers: Mapping[str, _Handler], request: ApiRequest) -> _Handler:
+    handler = handlers.get(request.method)
+    if handler is None:
+        raise ODataError(
+            405, ErrorCode.NONE, f"The requested resource does not support http method '{request.method}'."
+        )
+    return handler
+
+
+def _require_version(request: ApiRequest, record: Record) -> None:
+    if request.header("if-match") not in ("*", record.etag):
+        raise ODataError(412, ErrorCode.CONCURRENCY_VERSION_MISMATCH, _MISMATCH)
+
+
+def _context(request: ApiRequest, table: Table, query: Query) -> str:
+    columns = "" if query.select is None else f"({','.join(query.select)})"
+    return f"{request.root}$metadata#{table.entity_set}{columns}"
+
+
+def _payload(request: ApiRequest) -> dict[str, Any]:
+    try:
+        payload = json.loads(request.body, parse_constant=_no_json)
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise ODataError(
+            400,
+            ErrorCode.PAYLOAD_INVALID,
+            "Error identified in Payload provided by the user: no JSON object.",
+        )
+    return payload
+
+
+def _no_json(constant: str) -> Any:
+    # NaN and the infinities, which Python reads and JSON has not.
+    raise ValueError(constant)
+
+
+def _no_resource(segment: str) -> ODataError:
+    return ODataError(404, ErrorCode.RESOURCE_NOT_FOUND, f"Resource not found for the segment '{segment}'.")

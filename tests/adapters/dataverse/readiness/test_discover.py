@@ -1,0 +1,157 @@
+"""`writeahead dataverse discover`: a mapping from live definitions, which is read back and used."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+
+import pytest
+
+from writeahead.adapters.dataverse import DataverseClient, load_mapping
+from writeahead.adapters.dataverse.readiness.discover import discover
+from writeahead.errors import InvalidInput
+from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
+from writeahead.simulators.dataverse.schema import AlternateKey
+
+TOKEN = "token-of-discover"
+KINDS = {"phone_call_activity": "phonecall", "task": "task", "queue_status_update": "wa_callqueue"}
+
+
+@pytest.fixture
+def environment(tmp_path):
+    opened = []
+
+    def make(*tables):
+        schema = DEFAULT_SCHEMA.with_tables(*tables)
+        sim = Simulator(
+            tmp_path / "crm.sqlite", settings=Settings(static_tokens=[TOKEN], schema=schema)
+        ).start()
+        client = DataverseClient(sim.url, lambda: TOKEN, timeout=5)
+        opened.extend([sim.stop, client.close])
+        return client
+
+    yield make
+    for end in reversed(opened):
+        end()
+
+
+def read_back(tmp_path, text):
+    path = tmp_path / "mapping.toml"
+    path.write_text(text, "utf-8")
+    return load_mapping(path)
+
+
+def test_on_the_tables_of_the_default_mapping_the_same_mapping_comes_out(environment, tmp_path):
+    found = read_back(tmp_path, discover(environment(), KINDS, []))
+    assert found.kinds == load_mapping(None).kinds
+
+
+def test_a_field_without_a_column_is_left_out_and_said_to_be(environment, tmp_path):
+    calls = DEFAULT_SCHEMA.get("phonecalls")
+    columns = {
+        name: column for name, column in calls.columns.items() if name not in ("wa_outcome", "actualend")
+    }
+    text = discover(environment(replace(calls, columns=columns)), {"phone_call_activity": "phonecall"}, [])
+    call = read_back(tmp_path, text).kinds["phone_call_activity"]
+    assert "actual_end" not in call.columns
+    assert "outcome" not in call.options
+    assert "# actual_end: there is no column actualend" in text
+    assert "# outcome: there is no choice column wa_outcome" in text
+
+
+def test_labels_are_those_of_the_live_options_where_the_values_differ(environment, tmp_path):
+    calls = DEFAULT_SCHEMA.get("phonecalls")
+    options = {1: "Interested!", 2: "No answer", 3: "no answer", 4: "3 tries", 5: "日本"}
+    columns = {**calls.columns, "wa_outcome": replace(calls.columns["wa_outcome"], options=options)}
+    text = discover(environment(replace(calls, columns=columns)), {"phone_call_activity": "phonecall"}, [])
+    values = read_back(tmp_path, text).kinds["phone_call_activity"].options["outcome"].values
+    assert values == {"interested": 1, "no_answer": 2, "no_answer_3": 3, "option_3_tries": 4, "option": 5}
+
+
+def test_any_other_table_gets_what_may_be_written_and_nothing_else(environment, tmp_path):
+    accounts = replace(
+        DEFAULT_SCHEMA.get("accounts"),
+        keys={"a": AlternateKey(("accountnumber",)), "b": AlternateKey(("name",), "Pending")},
+    )
+    text = discover(environment(accounts), {}, ["account", "queueitem"])
+    table = tomllib.loads(text)["tables"]["account"]
+    assert table["entity_set"] == "accounts"
+    assert table["key"] == "accountid"
+    assert {"name", "accountnumber", "donotphone"} <= set(table["columns"])
+    assert not {"accountid", "createdon", "modifiedby", "versionnumber", "statecode"} & set(table["columns"])
+    assert table["alternate_keys"] == [["accountnumber"]]
+    contact = {"entity_sets": ["contacts"], "column": "primarycontactid"}
+    assert table["lookups"]["primarycontactid"] == contact
+    assert table["lookups"]["ownerid"] == {"entity_sets": ["systemusers", "teams"], "column": "ownerid"}
+    assert '"name",  # String, at most 160 characters' in text
+    declared = read_back(tmp_path, text).tables["account"]
+    assert declared.alternate_keys == (("accountnumber",),)
+    assert declared.marker is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "tables", "said"),
+    [
+        ({}, [], "name a table"),
+        ({"visit": "task"}, [], "there is no such kind"),
+        ({}, ["tasks", "nothing", "task"], "no table nothing, tasks"),
+    ],
+)
+def test_what_is_not_there_is_named(environment, kinds, tables, said):
+    with pytest.raises(InvalidInput, match=said):
+        discover(environment(), kinds, tables)
+
+
+def run(environ, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "writeahead", "dataverse", "discover", *arguments],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_writes_a_file_once(environ, tmp_path):
+    out = tmp_path / "mapping.toml"
+    first = run(environ, "--kind", "task=task", "--out", str(out))
+    assert (first.returncode, first.stdout) == (0, f"wrote {out}\n")
+    held = out.read_bytes()
+    assert set(load_mapping(out).kinds) == {"task"}
+    second = run(environ, "--kind", "task=task", "--out", str(out))
+    assert second.returncode == 2
+    assert "--force" in second.stderr
+    out.write_text("mine")
+    assert run(environ, "--kind", "task=task", "--out", str(out), "--force").returncode == 0
+    assert out.read_bytes() == held
+
+
+def test_the_command_prints_to_stdout_otherwise(environ):
+    text = run(environ, "--table", "account").stdout
+    assert "accounts" in text
+    document = json.loads(run(environ, "--table", "account", "--json").stdout)
+    assert document["mapping"] == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "task"], "--kind KIND=TABLE"),
+        ([], "name a table"),
+        (["--table", "nothing"], "no table nothing"),
+    ],
+)
+def test_the_command_says_what_is_wrong(environ, arguments, said):
+    done = run(environ, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_the_command_needs_credentials(environ):
+    done = run({**environ, "DATAVERSE_CLIENT_SECRET": ""}, "--table", "account")
+    assert done.returncode in (1, 2, 3)
+    assert "DATAVERSE_CLIENT_SECRET" in done.stderr

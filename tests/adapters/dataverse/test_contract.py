@@ -1,0 +1,21 @@
+"""The Dataverse adapter keeps the contract of adapters on the simulator, whose database is read around it."""
+
+import os
+from typing import ClassVar
+
+import pytest
+
+from tests.support.dataverse_backdoor import running_dataverse
+from writeahead.testing import AdapterContract
+
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with running_dataverse(tmp_path_factory.mktemp("crm")) as running:
+        yield running
+
+
+class TestDataverseOnTheSimulator(AdapterContract):
+    impossible: ClassVar = {} if FULL else {"transaction": "left to WRITEAHEAD_TESTS=full"}

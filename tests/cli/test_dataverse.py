@@ -1,0 +1,112 @@
+"""The Dataverse adapter as the command line opens it: what it lacks is named before anything is sent."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from writeahead.simulators.dataverse import Simulator
+
+EXAMPLES = Path(__file__).parents[2] / "examples/sessions"
+TABLES = ("phonecalls", "wa_callqueues", "tasks")
+
+
+@pytest.fixture
+def simulator(tmp_path):
+    with Simulator(tmp_path / "crm.sqlite") as running:
+        for entity_set, rows in json.loads((EXAMPLES / "seed.json").read_text()).items():
+            for row in rows:
+                running.seed(entity_set, row)
+        yield running
+
+
+@pytest.fixture
+def credentials(monkeypatch, simulator):
+    settings = simulator.settings
+    for name, value in {
+        "URL": simulator.url,
+        "AUTHORITY": simulator.url,
+        "TENANT_ID": settings.tenant_id,
+        "CLIENT_ID": settings.client_id,
+        "CLIENT_SECRET": settings.client_secret,
+    }.items():
+        monkeypatch.setenv(f"DATAVERSE_{name}", value)
+
+
+def truth(cli, simulator):
+    return cli.bytes_in_store(), [simulator.rows(table) for table in TABLES]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*-*.json")))
+def test_every_example_session_is_written(cli, simulator, credentials, name):
+    done = cli("run", EXAMPLES / name, "--adapter", "dataverse", "--write", "--json")
+    assert (done.code, done.err) == (0, "")
+    kinds = [operation["kind"] for operation in json.loads((EXAMPLES / name).read_text())["operations"]]
+    assert simulator.count("tasks") == kinds.count("task")
+    assert simulator.count("phonecalls") == kinds.count("phone_call_activity")
+    assert len(simulator.requests(method="PATCH", applied=True)) == len(kinds)
+
+
+def test_no_credentials_with_write(cli, simulator, monkeypatch):
+    for name in ("URL", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"DATAVERSE_{name}", raising=False)
+    before = truth(cli, simulator)
+    done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--write", "--json")
+    assert (done.code, done.json["status"], done.json["block_reason"]) == (1, "blocked", "not_ready")
+    for name in ("URL", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET"):
+        assert f"DATAVERSE_{name}" in done.json["error"]
+    assert "environment" in done.json["error"]
+    assert truth(cli, simulator) == before
+
+
+def test_wrong_credentials_and_no_secret_in_what_is_said(cli, simulator, credentials, monkeypatch):
+    monkeypatch.setenv("DATAVERSE_CLIENT_SECRET", "planted-secret")
+    before = truth(cli, simulator)
+    done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--write")
+    assert done.code == 1
+    assert "planted-secret" not in done.out + done.err
+    assert truth(cli, simulator) == before
+
+
+def test_a_mapping_without_a_needed_field(cli, simulator, credentials, monkeypatch):
+    text = (files("writeahead.adapters.dataverse") / "default_mapping.toml").read_text()
+    (cli.folder / "mapping.toml").write_text(text.replace('do_not_call = "wa_donotcall"\n', ""))
+    monkeypatch.setenv("DATAVERSE_MAPPING", "mapping.toml")
+    before = truth(cli, simulator)
+    done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--write")
+    assert done.code in (1, 2)
+    assert "do_not_call" in done.out + done.err
+    assert len((done.out + done.err).splitlines()) <= 3
+    assert truth(cli, simulator) == before
+
+
+def test_a_mapping_that_is_not_there(cli, simulator, credentials):
+    with (cli.folder / "writeahead.toml").open("a") as settings:
+        settings.write('[adapters.dataverse]\nmapping = "gone.toml"\n')
+    before = truth(cli, simulator)
+    done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--write")
+    assert done.code == 2
+    assert "gone.toml" in done.err
+    assert truth(cli, simulator) == before
+
+
+def test_a_payload_of_the_wrong_shape(cli, simulator, credentials):
+    session = {"session_id": "s1", "operations": [{"kind": "task", "payload": {"subjekt": "x"}}]}
+    before = truth(cli, simulator)
+    done = cli("run", cli.file(json.dumps(session)), "--adapter", "dataverse", "--write")
+    assert done.code == 2
+    assert "1-task" in done.err
+    assert "subjekt" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert truth(cli, simulator) == before
+
+
+def test_no_secret_is_in_anything_that_is_written_or_printed(cli, simulator, credentials):
+    simulator.faults.add("status", method="PATCH", path="tasks*", times=2)
+    done = cli("run", EXAMPLES / "interested-callback.json", "--adapter", "dataverse", "--write")
+    assert done.code == 75
+    shown = cli("show", "interested-callback-0001", "--json")
+    everything = done.out + done.err + shown.out + "".join(map(str, cli.bytes_in_store().values()))
+    for secret in (simulator.settings.client_secret, simulator.url, "Bearer"):
+        assert secret not in everything

@@ -1,0 +1,66 @@
+"""Flags, then variables, then the file."""
+
+import pytest
+
+from writeahead.cli.settings import load_settings
+from writeahead.errors import InvalidInput
+
+FILE = """
+store = "from-file"
+adapter = "dataverse"
+
+[policy]
+attempts = 2
+lease = 20
+wait_max = 9
+
+[adapters.dataverse]
+mapping = "mapping.toml"
+"""
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "writeahead.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_each_value_comes_from_the_first_that_has_it():
+    environ = {"WRITEAHEAD_STORE": "from-environment", "WRITEAHEAD_ATTEMPTS": "3", "WRITEAHEAD_LEASE": "30"}
+    found = load_settings(environ=environ, store=None, policy={"attempts": 4, "run_limit": None})
+    assert found.store == "from-environment"
+    assert found.adapter == "dataverse"
+    assert found.adapter_settings() == {"mapping": "mapping.toml"}
+    assert (found.policy.attempts, found.policy.lease, found.policy.wait_max) == (4, 30, 9)
+    assert found.policy.run_limit == type(found.policy)().run_limit
+    assert load_settings(environ=environ, store="from-flag").store == "from-flag"
+    assert load_settings(environ={"WRITEAHEAD_STORE": ""}).store == "from-file"
+
+
+def test_an_adapter_gets_the_table_of_its_own_name_only():
+    assert load_settings(environ={"WRITEAHEAD_ADAPTER": "crm:make"}).adapter_settings() == {}
+
+
+def test_another_file_can_be_named(tmp_path, file):
+    other = file.rename(tmp_path / "other.toml")
+    assert load_settings(environ={}).store is None
+    assert load_settings(environ={"WRITEAHEAD_CONFIG": "other.toml"}).store == "from-file"
+    assert load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"}, config=other).store == "from-file"
+    with pytest.raises(InvalidInput, match=r"settings gone\.toml: there is no such file"):
+        load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"})
+
+
+def test_what_is_wrong_is_told_with_its_place(file):
+    with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_ATTEMPTS: .*integer"):
+        load_settings(environ={"WRITEAHEAD_ATTEMPTS": "four"})
+    with pytest.raises(InvalidInput, match=r"^--wait-max: .*greater"):
+        load_settings(environ={}, policy={"wait_max": -1})
+    file.write_bytes(b"\xff")
+    with pytest.raises(InvalidInput, match="byte 0 is not UTF-8"):
+        load_settings(environ={})
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InvalidInput, match="can't be read: Is a directory"):
+        load_settings(environ={})

@@ -1,0 +1,45 @@
+"""What docs/adapters.md shows is what the Tryton adapter and the example have, and the example passes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tryton import TrytonAdapter
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/adapters.md").read_text()
+EXAMPLE = ROOT / "examples/test_tiny_crm.py"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("(")[0].split()[-1])
+def test_each_block_of_code_stands_in_a_file(block):
+    assert any(block in source.read_text() for source in (ROOT / "examples/tryton/adapter.py", EXAMPLE))
+
+
+def test_the_kinds_of_tryton_are_those_in_the_table():
+    shown = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE))
+    assert shown == {kind.name: str(kind.replay) for kind in TrytonAdapter.kinds.values()}
+
+
+def test_the_commands_name_what_is_there():
+    for path in re.findall(r"(?:pytest|--) .*?((?:tests|examples)/[\w/.]+)", PAGE):
+        assert (ROOT / path).exists(), path
+    assert "def peers(" in (ROOT / "noxfile.py").read_text()
+
+
+def test_the_example_keeps_its_contract(tmp_path):
+    # A part of it: the whole takes longer than all other tests of this folder.
+    options = ["-q", "-p", "writeahead.testing.summary", "-p", "no:cacheprovider", "-k", "clean or crash"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, f"--basetemp={tmp_path / 'run'}", EXAMPLE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"TestTinyCrm row \(upsert\) +[1-9]\d* +0 +0 +0 +0\n", done.stdout), done.stdout

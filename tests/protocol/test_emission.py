@@ -1,0 +1,254 @@
+"""What is kept of each attempt: receipts, waits, and what the remote said."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.remotes import Meets
+from tests.support.worlds import World
+from writeahead import Receipt, ResumeError, RunPolicy
+from writeahead.errors import Applied, TransientError
+from writeahead.model import RunStatus
+from writeahead.protocol.artifacts import digest_of
+from writeahead.protocol.journal import read_session
+from writeahead.protocol.sweep import sweep
+from writeahead.stores.base import ArtifactStore
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def receipts_in_final(world):
+    return [operation["receipt"] for operation in world.json("s1/writeback.json")["operations"]]
+
+
+def test_a_receipt_tells_when_it_came_and_after_how_many_requests(world):
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
+    report = world.run("create", "create")
+    first, second = report.receipts.values()
+    assert (first.attempts, second.attempts) == (3, 1)
+    # Waits of one and two seconds.
+    assert first.confirmed_at == second.confirmed_at == world.clock.start + timedelta(seconds=3)
+    assert [receipt["attempts"] for receipt in receipts_in_final(world)] == [3, 1]
+    assert None not in [receipt["confirmed_at"] for receipt in receipts_in_final(world)]
+
+
+def test_a_receipt_that_was_found_by_a_search_cost_no_request_of_this_run(world):
+    world.policy = RunPolicy(attempts=1)
+    world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    world.run("lookup")
+    world.clock.elapsed += 3600
+    assert world.resume().receipts["1-lookup"].attempts == 0
+
+
+def test_what_an_adapter_fills_in_itself_does_not_cost_the_remote_s_id(world):
+    world.adapter.emit_create = lambda payload, operation: Receipt(
+        remote_id="r1", remote_version="v1", confirmed_at=world.clock.start, attempts=9
+    )
+    world.run("create")
+    (receipt,) = receipts_in_final(world)
+    assert (receipt["remote_id"], receipt["remote_version"], receipt["attempts"]) == ("r1", "v1", 1)
+
+
+@pytest.mark.parametrize(
+    ("meets", "said"),
+    [(Meets.REJECTED, "POST /rows: 400"), (Meets.CONFLICT, "PATCH /rows: somebody else wrote it")],
+)
+def test_a_blocked_session_says_what_the_remote_said(world, meets, said):
+    world.remote.script["1-create"] = [meets]
+    assert world.run("create").error == said
+    assert world.json("s1/journal/000001.json")["error"] == said
+
+
+def test_a_wait_between_attempts_ends_when_told_to_stop(world):
+    waits = []
+
+    class Told:
+        def is_set(self):
+            return len(waits) > 1
+
+        def wait(self, seconds):
+            waits.append(seconds)
+
+    world.stop = Told()
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    report = world.run("create")
+    assert (report.status, report.error) == (RunStatus.RESUME_NEEDED, "stopped by a signal or by the caller")
+    assert waits == [1, 2]
+    assert world.clock.slept == []
+    assert world.remote.requests == ["1-create"] * 2
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(None, 60), (10, 60), (90, 90)])
+def test_a_lookup_of_unknown_outcome_is_not_asked_for_before_it_could_have_landed(world, asked, waits):
+    def lost(payload, operation):
+        raise TransientError("POST /rows: reset", applied=Applied.UNKNOWN, retry_after=asked)
+
+    world.policy = RunPolicy(attempts=1)
+    world.adapter.emit_lookup = lost
+    report = world.run("lookup")
+    assert report.status is RunStatus.RESUME_NEEDED
+    assert report.not_before == world.clock.now() + timedelta(seconds=waits)
+
+
+@pytest.mark.parametrize(("takes", "journaled"), [(250, False), (300, False), (301, True)])
+def test_a_batched_run_journals_once_less_than_half_of_its_lease_is_left(world, takes, journaled):
+    world.policy = RunPolicy(journal="batched", lease=600, run_limit=3000)
+    emit = world.adapter.emit_create
+
+    def slow(payload, operation):
+        world.clock.elapsed += takes
+        return emit(payload, operation)
+
+    world.adapter.emit_create = slow
+    world.run("create", "update")
+    assert ("s1/journal/000001.json" in world.names()) is journaled
+
+
+def test_a_request_is_known_again_by_later_versions(world):
+    """What digests are made of is part of the format: `write_back` again must know its own session."""
+    world.run("create")
+    plan = world.json("s1/planned-writeback.json")
+    (operation,) = plan["operations"]
+    asked = {name: operation[name] for name in ("id", "kind", "key", "payload")}
+    assert plan["request_digest"] == digest_of([{"session_id": "s1"} | asked])
+
+
+def test_a_dry_run_tells_what_it_would_issue(world):
+    report = world.run("create", "mail", dry_run=True)
+    assert [operation.id for operation in report.operations] == ["1-create", "2-mail"]
+    assert report.session_id == "s1"
+
+
+def test_an_abandoned_session_is_named(world):
+    world.store.put(".open/s1", b"")
+    world.clock.elapsed += 7200
+    for _ in sweep(store=world.store, adapter=world.adapter, policy=world.policy, clock=world.clock):
+        pass
+    assert read_session(world.store, "s1").session_id == "s1"
+    with pytest.raises(
+        ResumeError, match=r"session s1 was abandoned at \d{4}-.*Z before it emitted anything"
+    ):
+        world.resume()
+
+
+# Between a reply and its receipt.
+
+
+def interrupted_at(world, monkeypatch, place):
+    """A session of one operation of each kind that a person interrupts when the last one's reply is there."""
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("lookup")
+    monkeypatch.undo()
+    return world.json("s1/journal/000001.json")
+
+
+def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world, monkeypatch):
+    entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission._storable")
+    assert (entry["status"], list(entry["attempted"])) == ("resume_needed", ["1-lookup"])
+    world.clock.elapsed += 3600
+    assert world.resume().status is RunStatus.COMPLETED
+    assert (world.remote.searches, world.effects_of("1-lookup")) == (["1-lookup"], 1)
+
+
+def test_an_interrupt_while_a_failure_is_noted_leaves_the_outcome_unknown(world, monkeypatch):
+    world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission.Emission._note_failure")
+    assert list(entry["attempted"]) == ["1-lookup"]
+    world.clock.elapsed += 3600
+    assert world.resume().status is RunStatus.COMPLETED
+    assert world.effects_of("1-lookup") == 1
+
+
+def test_an_interrupt_once_the_receipt_is_kept_asks_nobody(world, monkeypatch):
+    """What is confirmed is not in doubt, whatever comes before it is journaled."""
+    world.store = Interrupting(world.store)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("mail", "create")
+    entry = world.json("s1/journal/000002.json")
+    assert (entry["status"], list(entry["receipts"]), entry["attempted"]) == ("resume_needed", ["1-mail"], {})
+    assert world.resume().status is RunStatus.COMPLETED
+    assert world.effects_of("1-mail") == 1
+
+
+def test_an_interrupt_of_an_announcement_asks_nobody(world):
+    """What was not announced was not sent."""
+    world.store = Interrupting(world.store)
+    with pytest.raises(KeyboardInterrupt):
+        world.run("create", "mail")
+    assert world.remote.requests == ["1-create"]
+    entry = world.json("s1/journal/000002.json")
+    assert (entry["status"], entry["attempted"]) == ("resume_needed", {})
+    assert world.resume().status is RunStatus.COMPLETED
+
+
+class Interrupting(ArtifactStore):
+    """Interrupted while the second entry is on its way, once."""
+
+    def __init__(self, inner):
+        self._inner, self._left = inner, 1
+
+    @property
+    def name(self):
+        return self._inner.name
+
+    def _put(self, key, data, *, if_absent):
+        if key == "s1/journal/000002.json" and self._left:
+            self._left = 0
+            raise KeyboardInterrupt
+        return self._inner.put(key, data, if_absent=if_absent)
+
+    def _get(self, key):
+        return self._inner.get(key)
+
+    def _head(self, key):
+        return self._inner.head(key)
+
+    def _list(self, prefix, start_after):
+        return self._inner.list(prefix, start_after=start_after)
+
+    def _delete(self, key):
+        self._inner.delete(key)
+
+
+# Waits that end early.
+
+
+class Told:
+    """Told to stop while it waits."""
+
+    def __init__(self, clock, after):
+        self._clock, self._after, self._told = clock, after, False
+
+    def is_set(self):
+        return self._told
+
+    def wait(self, seconds):
+        self._clock.elapsed += min(seconds, self._after)
+        self._told = True
+
+
+@pytest.mark.parametrize(("after", "waits"), [(10, True), (3600, False)])
+def test_a_stop_during_a_remotes_wait_keeps_the_rest_of_it(world, after, waits):
+    world.policy = RunPolicy(lease=20000, run_limit=20000)
+    world.remote.script["1-create"] = [Meets.RETRY_AFTER]
+    world.stop = Told(world.clock, after)
+    report = world.run("create")
+    not_before = world.clock.start + timedelta(seconds=3600) if waits else None
+    assert (report.status, report.not_before) == (RunStatus.RESUME_NEEDED, not_before)
+    assert world.json("s1/journal/000001.json")["not_before"] == (
+        not_before.isoformat().replace("+00:00", "Z") if waits else None
+    )
+    world.stop = None
+    if waits:
+        assert world.resume().not_before == not_before
+        assert world.remote.requests == ["1-create"]
+        world.clock.elapsed = 3601
+    assert world.resume().status is RunStatus.COMPLETED

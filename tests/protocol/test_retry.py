@@ -1,0 +1,118 @@
+"""The one retry policy, and where time comes from."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from writeahead import RunPolicy
+from writeahead.errors import Applied, PermanentError, TransientError
+from writeahead.protocol.retry import Clock, sleep_unless_stopped, with_retries
+
+
+class Remote:
+    """Fails as often as it is told, then answers."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.slept = []
+        self.sent = 0
+        self.left = 1e9
+
+    def send(self):
+        self.sent += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+    def ask(self, **policy):
+        return with_retries(
+            self.send, policy=RunPolicy(**policy), time_left=lambda: self.left, sleep=self.slept.append
+        )
+
+
+def busy(number=0, retry_after=None):
+    return TransientError(f"busy {number}", applied=Applied.NO, retry_after=retry_after)
+
+
+def test_waits_double_up_to_the_longest_and_the_last_error_is_raised():
+    remote = Remote(*[busy(number) for number in range(1, 9)])
+    with pytest.raises(TransientError, match="busy 6"):
+        remote.ask(attempts=6, wait_initial=1, wait_max=5)
+    assert (remote.sent, remote.slept) == (6, [1, 2, 4, 5, 5])
+
+
+def test_a_success_ends_it():
+    assert Remote().ask() == "done"
+    remote = Remote(busy(), busy())
+    assert remote.ask(wait_initial=0.5) == "done"
+    assert (remote.sent, remote.slept) == (3, [0.5, 1])
+
+
+def test_one_attempt_is_one():
+    remote = Remote(busy())
+    with pytest.raises(TransientError):
+        remote.ask(attempts=1)
+    assert (remote.sent, remote.slept) == (1, [])
+
+
+def test_what_another_attempt_cannot_mend_is_raised_at_once():
+    for errors in ([PermanentError("no")], [busy(), PermanentError("no")]):
+        remote = Remote(*errors)
+        with pytest.raises(PermanentError, match="no"):
+            remote.ask()
+        assert remote.sent == len(errors)
+
+
+def test_what_the_remote_asks_for_is_a_floor_under_that_wait_alone():
+    remote = Remote(busy(retry_after=3), busy(retry_after=0.5), busy())
+    assert remote.ask(wait_initial=1, wait_max=8) == "done"
+    assert remote.slept == [3, 2, 4]
+
+
+@pytest.mark.parametrize(("left", "slept"), [(2.0, []), (2.001, [2])])
+def test_a_wait_that_is_not_shorter_than_the_time_left_is_not_begun(left, slept):
+    remote = Remote(busy(retry_after=2), busy())
+    remote.left = left
+    with pytest.raises(TransientError):
+        remote.ask(attempts=2)
+    assert remote.slept == slept
+
+
+def test_the_wall_clock_is_utc():
+    before = datetime.now(UTC)
+    now = Clock().now()
+    assert before <= now <= datetime.now(UTC)
+    assert now.tzinfo is UTC
+
+
+def test_leases_are_measured_by_a_clock_that_runs_while_the_machine_sleeps(monkeypatch):
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: {7: 700.0}[clock], raising=False)
+    monkeypatch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
+    assert Clock().monotonic() == 700.0
+
+
+def test_where_there_is_none_they_are_measured_by_one_that_never_jumps(monkeypatch):
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr(time, "monotonic", lambda: 800.0)
+    assert Clock().monotonic() == 800.0
+
+
+def test_a_clock_waits_as_long_as_it_is_told(monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    Clock().sleep(3)
+    sleep_unless_stopped(4, Clock(), None)
+    assert waits == [3, 4]
+
+
+def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
+    class NoClock(Clock):
+        def sleep(self, seconds):
+            raise AssertionError(seconds)
+
+    stop = threading.Event()
+    sleep_unless_stopped(0.001, NoClock(), stop)
+    stop.set()
+    sleep_unless_stopped(3600, NoClock(), stop)

@@ -1,0 +1,128 @@
+from datetime import timedelta
+
+import pytest
+
+from tests.support.remotes import FakeClock, Meets, operations
+from writeahead import ResumeError, write_back
+from writeahead.model import AbandonedPlan, RunStatus
+from writeahead.protocol.artifacts import decode
+from writeahead.protocol.sweep import State, find_sessions, sweep, unfinished_sessions
+from writeahead.protocol.unblocking import unblock_session
+from writeahead.stores.memory import MemoryStore
+
+
+def run(store, adapter, clock, session_id, kind="create", *meets):
+    adapter.remote.script[f"1-{kind}"] = list(meets)
+    return write_back(operations(kind), session_id=session_id, store=store, adapter=adapter, clock=clock)
+
+
+@pytest.fixture
+def mixed(store, adapter, clock):
+    """One session of each state, and what does not belong."""
+    run(store, adapter, clock, "done")
+    run(store, adapter, clock, "parked", "create", *[Meets.UNAVAILABLE] * 4)
+    run(store, adapter, clock, "stuck", "mail", Meets.LOST_REPLY)
+    store.put("broken/planned-writeback.json", b"{")
+    store.put(".open/broken", b"")
+    store.put(".open/empty", b"")
+    run(store, adapter, clock, "dry", "create")
+    store.put("notes/readme.txt", b"not a session")
+    return store
+
+
+def test_each_session_is_listed_under_its_state(mixed, clock):
+    def ids(state):
+        return [summary.session_id for summary in find_sessions(mixed, state, clock=clock)]
+
+    assert ids(State.COMPLETED) == ["done", "dry"]
+    assert ids(State.RESUME_NEEDED) == ["parked"]
+    assert ids(State.BLOCKED) == ["stuck"]
+    assert ids(State.OPEN) == ["broken", "empty", "parked", "stuck"]
+    assert set(ids(None)) == {"broken", "done", "dry", "empty", "notes", "parked", "stuck"}
+
+
+def test_a_broken_session_is_listed_with_its_reason(mixed, clock):
+    summaries = {summary.session_id: summary for summary in find_sessions(mixed, State.OPEN, clock=clock)}
+    assert "planned-writeback.json" in summaries["broken"].note
+    assert summaries["broken"].status is None
+    assert summaries["parked"].note == "POST /rows: 503"
+
+
+def test_finding_unfinished_sessions_touches_only_markers(mixed):
+    class Spy(MemoryStore):
+        def _list(self, prefix, start_after):
+            assert prefix in (".open/", ".blocked/")
+            return mixed._list(prefix, start_after)
+
+    assert list(unfinished_sessions(Spy())) == ["broken", "empty", "parked", "stuck"]
+
+
+def test_a_sweep_resumes_what_needs_it_and_one_bad_session_stops_nothing(mixed, adapter, remote, clock):
+    remote.requests.clear()
+    results = {result.session_id: result for result in sweep(mixed, adapter, clock=clock)}
+    assert results["parked"].report.status is RunStatus.COMPLETED
+    assert remote.requests == ["1-create"]
+    assert "planned-writeback.json" in results["broken"].error
+    assert "waits for a person" in results["stuck"].note
+    assert "no plan yet" in results["empty"].note
+    assert mixed.get("broken/planned-writeback.json").data == b"{"
+
+
+def test_an_adapter_bug_in_one_session_does_not_starve_the_others(store, adapter, remote, clock):
+    for name in ("a", "b"):
+        run(store, adapter, clock, name, "create", *[Meets.UNAVAILABLE] * 4)
+    remote.script["1-create"] = [Meets.BUG]
+    first, second = sweep(store, adapter, clock=clock)
+    assert first.error == "unexpected RuntimeError: a bug in writeahead or in the adapter"
+    assert second.report.status is RunStatus.COMPLETED
+
+
+def test_the_marker_of_a_finished_session_is_removed(store, adapter, remote, clock):
+    run(store, adapter, clock, "done")
+    store.put(".open/done", b"")
+    store.put(".blocked/done", b"")
+    remote.requests.clear()
+    assert [result.session_id for result in sweep(store, adapter, clock=clock)] == ["done"]
+    assert list(unfinished_sessions(store)) == []
+    assert remote.requests == []
+
+
+def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store, adapter, clock):
+    store.put(".open/dead", b"")
+    list(sweep(store, adapter, clock=clock))
+    assert [info.key for info in store.list()] == [".open/dead"]
+    clock.elapsed += 606
+    list(sweep(store, adapter, clock=clock))
+    assert [info.key for info in store.list()] == ["dead/planned-writeback.json"]
+    tombstone = store.get("dead/planned-writeback.json")
+    decode(tombstone.data, AbandonedPlan, key=tombstone.info.key)
+
+
+def test_a_slow_writer_is_refused_after_its_session_was_abandoned(store, adapter, remote, clock):
+    store.put(".open/slow", b"")
+    late = FakeClock()
+    late.elapsed += 606
+    list(sweep(store, adapter, clock=late))
+    with pytest.raises(ResumeError, match="abandoned"):
+        run(store, adapter, clock, "slow")
+    assert remote.requests == []
+    list(sweep(store, adapter, clock=clock))
+    assert list(unfinished_sessions(store)) == []
+
+
+def test_an_unblocked_session_is_swept(store, adapter, clock):
+    run(store, adapter, clock, "stuck", "mail", Meets.LOST_REQUEST)
+    unblock_session("stuck", store=store, reason="asked", assume={"1-mail": False}, clock=clock)
+    (result,) = sweep(store, adapter, clock=clock)
+    assert result.report.status is RunStatus.COMPLETED
+    assert list(unfinished_sessions(store)) == []
+
+
+def test_a_session_in_progress_is_left_alone(store, adapter, remote, clock):
+    run(store, adapter, clock, "s1", "create", *[Meets.UNAVAILABLE] * 4)
+    store.delete("s1/journal/000001.json")  # as if its owner had been killed
+    remote.requests.clear()
+    (result,) = sweep(store, adapter, clock=clock)
+    assert result.report.status is RunStatus.IN_PROGRESS
+    assert result.report.not_before - clock.now() <= timedelta(seconds=606)
+    assert remote.requests == []

@@ -1,0 +1,150 @@
+"""Table definitions, as a client reads them."""
+
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.simulators.dataverse.conftest import TOKEN
+from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
+
+PICKLIST = "Microsoft.Dynamics.CRM.PicklistAttributeMetadata"
+
+
+def get(http, path, status=200, **options):
+    answer = http.get(path, params={f"${name}": value for name, value in options.items()})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_a_definition_is_found_by_its_logical_name(http):
+    task = get(
+        http,
+        "EntityDefinitions(LogicalName='task')",
+        select="LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled",
+    )
+    assert {name: value for name, value in task.items() if not name.startswith("@")} == {
+        "MetadataId": task["MetadataId"],
+        "LogicalName": "task",
+        "EntitySetName": "tasks",
+        "PrimaryIdAttribute": "activityid",
+        "IsOptimisticConcurrencyEnabled": True,
+    }
+
+
+@pytest.mark.parametrize("by", ["LogicalName eq 'wa_callqueue'", "EntitySetName eq 'wa_callqueues'"])
+def test_a_definition_is_found_by_a_filter_with_what_hangs_below_it(http, by):
+    found = get(
+        http,
+        "EntityDefinitions",
+        filter=by,
+        select="LogicalName",
+        expand="Attributes($select=LogicalName,AttributeType,IsValidForUpdate),ManyToOneRelationships,Keys",
+    )
+    (queue,) = found["value"]
+    columns = {item["LogicalName"]: item for item in queue["Attributes"]}
+    assert columns["wa_status"]["AttributeType"] == "Picklist"
+    assert columns["ownerid"]["AttributeType"] == "Owner"
+    assert columns["wa_callqueueid"]["IsValidForUpdate"] is False
+    assert columns["createdon"]["IsValidForUpdate"] is False
+    assert "RequiredLevel" not in columns["wa_status"]
+    assert {
+        (
+            item["ReferencingAttribute"],
+            item["ReferencedEntity"],
+            item["ReferencingEntityNavigationPropertyName"],
+        )
+        for item in queue["ManyToOneRelationships"]
+    } >= {("wa_contact", "contact", "wa_Contact"), ("ownerid", "owner", "ownerid")}
+    assert get(http, "EntityDefinitions", filter="EntitySetName eq 'nothing'")["value"] == []
+
+
+def test_columns_are_cast_to_their_type(http):
+    lengths = get(
+        http,
+        "EntityDefinitions(LogicalName='task')/Attributes/Microsoft.Dynamics.CRM.StringAttributeMetadata",
+        select="LogicalName,MaxLength",
+    )
+    assert {item["LogicalName"]: item["MaxLength"] for item in lengths["value"]}["subject"] == 200
+    status = get(
+        http,
+        f"EntityDefinitions(LogicalName='wa_callqueue')/Attributes(LogicalName='wa_status')/{PICKLIST}",
+        select="LogicalName",
+        expand="OptionSet($select=Options),GlobalOptionSet",
+    )
+    options = status["OptionSet"]["Options"]
+    assert [item["Value"] for item in options][:2] == [100000000, 100000001]
+    assert options[0]["Label"]["UserLocalizedLabel"]["Label"] == "pending"
+    assert status["GlobalOptionSet"] is None
+    states = get(
+        http,
+        "EntityDefinitions(LogicalName='task')/Attributes/Microsoft.Dynamics.CRM.StatusAttributeMetadata",
+        expand="OptionSet",
+    )
+    by_value = {item["Value"]: item["State"] for item in states["value"][0]["OptionSet"]["Options"]}
+    assert by_value == {2: 0, 3: 0, 4: 0, 5: 1, 6: 2, 7: 0}
+    direction = get(
+        http,
+        "EntityDefinitions(LogicalName='phonecall')/Attributes(LogicalName='directioncode')"
+        "/Microsoft.Dynamics.CRM.BooleanAttributeMetadata",
+        expand="OptionSet",
+    )
+    assert direction["OptionSet"]["TrueOption"]["Value"] == 1
+
+
+def test_an_activity_calls_its_owner_by_a_name_of_its_own(http):
+    found = get(http, "EntityDefinitions(LogicalName='phonecall')/ManyToOneRelationships")
+    owner = [item for item in found["value"] if item["ReferencingAttribute"] == "ownerid"]
+    assert [item["ReferencingEntityNavigationPropertyName"] for item in owner] == ["ownerid_phonecall"]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("EntityDefinitions(LogicalName='nothing')", {}, 404),
+        ("EntityDefinitions(LogicalName='task')/Attributes(LogicalName='nothing')", {}, 404),
+        ("EntityDefinitions(LogicalName='task')", {"select": "Nothing"}, 400),
+        ("EntityDefinitions(LogicalName='task')/Attributes", {"select": "MaxLength"}, 400),
+        (
+            "EntityDefinitions(LogicalName='task')/Attributes(LogicalName='prioritycode')",
+            {"expand": "OptionSet"},
+            400,
+        ),
+        ("EntityDefinitions", {"top": "1"}, 501),
+        ("EntityDefinitions", {"filter": "startswith(LogicalName,'t')"}, 501),
+        ("EntityDefinitions(LogicalName='task')/Privileges", {}, 501),
+    ],
+)
+def test_what_is_not_there_or_not_imitated_is_refused(http, path, options, status):
+    assert get(http, path, status, **options)["error"]["message"]
+
+
+def test_definitions_are_those_of_the_schema_that_the_simulator_was_given(tmp_path):
+    task = DEFAULT_SCHEMA.get("tasks")
+    columns = {name: column for name, column in task.columns.items() if name != "wa_email"}
+    schema = DEFAULT_SCHEMA.with_tables(replace(task, columns=columns, optimistic_concurrency=False))
+    with (
+        Simulator(tmp_path / "crm.sqlite", settings=Settings(static_tokens=[TOKEN], schema=schema)) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+    ):
+        found = get(http, "EntityDefinitions(LogicalName='task')", expand="Attributes")
+    assert found["IsOptimisticConcurrencyEnabled"] is False
+    assert "wa_email" not in {item["LogicalName"] for item in found["Attributes"]}
+
+
+def test_every_navigation_property_that_the_definitions_name_can_be_bound(http, sim):
+    rows = {}
+    for table in DEFAULT_SCHEMA:
+        rows[table.logical_name] = (table.entity_set, sim.seed(table.entity_set, {}))
+    rows["owner"] = rows["systemuser"]
+    bound = 0
+    for table in DEFAULT_SCHEMA:
+        path = f"EntityDefinitions(LogicalName='{table.logical_name}')/ManyToOneRelationships"
+        for relation in get(http, path)["value"]:
+            entity_set, row_id = rows[relation["ReferencedEntity"]]
+            name = f"{relation['ReferencingEntityNavigationPropertyName']}@odata.bind"
+            answer = http.post(table.entity_set, json={name: f"/{entity_set}({row_id})"})
+            assert answer.status_code == 204, (table.entity_set, name, answer.text)
+            assert relation["ReferencedAttribute"] in ("ownerid", DEFAULT_SCHEMA.get(entity_set).primary_key)
+            bound += 1
+    assert bound > 20

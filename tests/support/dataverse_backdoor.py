@@ -1,0 +1,201 @@
+"""A simulator of Dataverse as the adapter contract needs it: read and edited around the adapter."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from writeahead import Operation
+from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
+from writeahead.adapters.dataverse.webapi.protection import Protection
+from writeahead.simulators.dataverse import Settings, Simulator
+from writeahead.testing import RemoteRow
+
+SECRET, TENANT = "planted-client-secret", "0f3a6b52-7d0e-4a57-9a53-1d2c3b4a5f60"
+# Kind to table, and the columns of its marker.
+TABLES = {
+    "phone_call_activity": ("phonecalls", "activityid", "wa_sessionid", "wa_operationid"),
+    "task": ("tasks", "activityid", "wa_sessionid", "wa_operationid"),
+    "queue_status_update": ("wa_callqueues", "wa_callqueueid", "wa_lastsession", "wa_lastoperation"),
+}
+CONTENT = {
+    "phonecalls": ("subject", "description", "phonenumber", "actualdurationminutes", "wa_outcome"),
+    "tasks": ("subject", "description", "scheduledend", "prioritycode"),
+    "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
+}
+# What a person edits: guarded, or content of what was created; and what no operation writes.
+EDITS = {
+    True: {
+        "phonecalls": {"description": "a person's"},
+        "tasks": {"description": "a person's"},
+        "wa_callqueues": {"wa_attempts": 77},
+    },
+    False: {"wa_callqueues": {"wa_phonenumber": "+49 30 777"}},
+}
+
+
+class Dataverse:
+    """A simulator's database."""
+
+    secrets = (SECRET, TENANT)
+
+    def __init__(self, sim: Simulator) -> None:
+        self.sim, self.url = sim, sim.url
+        self.operations = {
+            "phone_call_activity": lambda: Operation(
+                kind="phone_call_activity",
+                payload={
+                    "subject": "A call",
+                    "description": "Said \u00fcber things",
+                    "phone_number": "+49 30 1",
+                    "outcome": "interested_callback",
+                    "duration_minutes": 6,
+                },
+            ),
+            "queue_status_update": self._update,
+        }
+
+        if os.environ.get("WRITEAHEAD_TESTS") == "full":
+            # Made by the same code as a phone call.
+            self.operations["task"] = lambda: Operation(
+                kind="task",
+                payload={"subject": "Call back", "due": "2026-03-05T09:00:00Z", "priority": "high"},
+            )
+
+    def _update(self) -> Operation:
+        row_id = self.sim.seed("wa_callqueues", {"wa_name": "Ada", "wa_phonenumber": "+49", "wa_attempts": 1})
+        payload = {"row_id": row_id, "status": "callback_requested", "attempts": 2, "notes": "again"}
+        return Operation(kind="queue_status_update", payload=payload)
+
+    # The default one.
+    mapping = None
+
+    def adapter(self, url, clock):
+        token = ClientCredentials(
+            url=url,
+            tenant_id=TENANT,
+            client_id=self.sim.settings.client_id,
+            client_secret=SECRET,
+            authority=url,
+            timeout=5,
+        )
+        return DataverseAdapter(
+            url,
+            token,
+            mapping=self.mapping,
+            timeout=5,
+            # One of its own, and by the kit's clock: what one trial was told must not hold up the
+            # next.
+            protection=Protection(monotonic=clock.monotonic),
+            # Its reads would make each of hundreds of trials slower; tests of its own hold the
+            # gate.
+            readiness="off",
+        )
+
+    def rows(self, operation):
+        table, key, session, name = TABLES[operation.kind]
+        ours = (operation.session_id, operation.id)
+        return [
+            RemoteRow(row[key], {column: row[column] for column in CONTENT[table]})
+            for row in self.sim.rows(table)
+            if (row[session], row[name]) == ours or row[key] == operation.key
+        ]
+
+    def snapshot(self):
+        return {table: self.sim.rows(table) for table, *_ in TABLES.values()}
+
+    def edit(self, operation, *, guarded):
+        table, row_id = TABLES[operation.kind][0], operation.payload.get("row_id", operation.key)
+        edit = EDITS[guarded][table]
+        self.sim.edit(table, row_id, edit)
+        return lambda: edit.items() <= self.sim.row(table, row_id).items()
+
+    def remove(self, operation):
+        self.sim.delete("wa_callqueues", operation.payload["row_id"])
+
+    def take_key(self, operation):
+        table, key, *_ = TABLES[operation.kind]
+        self.sim.seed(table, {key: operation.key, "subject": "Somebody else's"})
+        before = self.sim.row(table, operation.key)
+        return lambda: self.sim.row(table, operation.key) == before
+
+
+# The operations on any table, on one that is declared here.
+ANY_TABLE = """
+[tables.row]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", operation = "wa_lastoperation" }
+columns = ["wa_name", "wa_notes", "wa_attempts"]
+alternate_keys = [["wa_externalid"]]
+guarded = ["wa_donotcall"]
+"""
+WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
+
+
+class AnyTable(Dataverse):
+    """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
+
+    def __init__(self, sim: Simulator, mapping: Path) -> None:
+        super().__init__(sim)
+        default = resources.files("writeahead.adapters.dataverse") / "default_mapping.toml"
+        mapping.write_text(default.read_text() + ANY_TABLE)
+        self.mapping = mapping
+        self.operations = {
+            "create_row": lambda: self._operation("create_row"),
+            "update_row": lambda: self._operation("update_row", row_id=sim.seed("wa_callqueues", {})),
+            "upsert_row": lambda: self._operation("upsert_row", key={"wa_externalid": uuid.uuid4().hex}),
+        }
+
+    def _operation(self, kind: str, **where) -> Operation:
+        return Operation(kind=kind, payload={"table": "row", "columns": WRITTEN, **where})
+
+    def rows(self, operation):
+        ours = (operation.session_id, operation.id)
+        return [
+            RemoteRow(row["wa_callqueueid"], {column: row[column] for column in WRITTEN})
+            for row in self.sim.rows("wa_callqueues")
+            if (row["wa_lastsession"], row["wa_lastoperation"]) == ours or self._is_of(operation, row)
+        ]
+
+    def _is_of(self, operation, row) -> bool:
+        key = operation.payload.get("key")
+        return row["wa_externalid"] == key["wa_externalid"] if key else row["wa_callqueueid"] == operation.key
+
+    def edit(self, operation, *, guarded):
+        (row_id,) = {
+            row["wa_callqueueid"]
+            for row in self.sim.rows("wa_callqueues")
+            if row["wa_callqueueid"] == operation.payload.get("row_id") or self._is_of(operation, row)
+        }
+        edit = {"wa_donotcall": True} if guarded else {"wa_phonenumber": "+49 30 777"}
+        self.sim.edit("wa_callqueues", row_id, edit)
+        return lambda: edit.items() <= self.sim.row("wa_callqueues", row_id).items()
+
+    def take_key(self, operation):
+        self.sim.seed("wa_callqueues", {"wa_callqueueid": operation.key, "wa_name": "Somebody else's"})
+        before = self.sim.row("wa_callqueues", operation.key)
+        return lambda: self.sim.row("wa_callqueues", operation.key) == before
+
+
+@contextmanager
+def _running_simulator(folder: Path) -> Iterator[Simulator]:
+    settings = Settings(client_secret=SECRET, tenant_id=TENANT)
+    with Simulator(folder / "crm.sqlite", settings=settings) as running:
+        yield running
+
+
+@contextmanager
+def running_dataverse(folder: Path) -> Iterator[Dataverse]:
+    """Serve an empty environment."""
+    with _running_simulator(folder) as running:
+        yield Dataverse(running)
+
+
+@contextmanager
+def running_any_table(folder: Path) -> Iterator[AnyTable]:
+    """Serve an empty environment, and map operations on any table."""
+    with _running_simulator(folder) as running:
+        yield AnyTable(running, folder / "any_table.toml")

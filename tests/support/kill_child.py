@@ -1,0 +1,81 @@
+"""Runs or resumes a session in this process, which kills itself with SIGKILL at its n-th step.
+
+Arguments: run|resume, store URL, remote URL, n (0: never). Prints the steps it passed, one a line.
+"""
+
+import os
+import signal
+import sys
+
+from tests.support.loopback import LoopbackAdapter
+from tests.support.remotes import operations
+from writeahead import ArtifactStore, RunPolicy, open_store, resume_session, write_back
+
+
+class Steps:
+    """Counts the points between two steps, and dies at the chosen one."""
+
+    def __init__(self, deadly):
+        self.deadly = deadly
+        self.count = 0
+
+    def __call__(self, point):
+        self.count += 1
+        print(point, flush=True)
+        if self.count == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SteppingStore(ArtifactStore):
+    """Calls ``step`` before and after each write."""
+
+    def __init__(self, inner, step):
+        self.inner, self.step = inner, step
+
+    @property
+    def name(self):
+        return self.inner.name
+
+    def _put(self, key, data, *, if_absent):
+        self.step(f"before put {key}")
+        info = self.inner.put(key, data, if_absent=if_absent)
+        self.step(f"after put {key}")
+        return info
+
+    def _delete(self, key):
+        self.step(f"before delete {key}")
+        self.inner.delete(key)
+        self.step(f"after delete {key}")
+
+    def _get(self, key):
+        return self.inner.get(key)
+
+    def _head(self, key):
+        return self.inner.head(key)
+
+    def _list(self, prefix, start_after):
+        return self.inner.list(prefix, start_after=start_after)
+
+
+def main():
+    verb, store_url, remote_url, deadly = sys.argv[1:]
+    step = Steps(int(deadly))
+    store = SteppingStore(open_store(store_url), step)
+    adapter = LoopbackAdapter(remote_url, step)
+    # Nothing waits for a killed owner here: its lease is over as soon as somebody looks.
+    policy = RunPolicy(lease=0.5, clock_skew=0, run_limit=5)
+    if verb == "run":
+        report = write_back(
+            operations("create", "create", "mail"),
+            session_id="s1",
+            store=store,
+            adapter=adapter,
+            policy=policy,
+        )
+    else:
+        report = resume_session("s1", store=store, adapter=adapter, policy=policy)
+    print(f"status {report.status}")
+
+
+if __name__ == "__main__":
+    main()

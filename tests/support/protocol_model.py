@@ -1,0 +1,601 @@
+"""An explicit-state model of the protocol in design section 4: every reachable state is looked at.
+
+One session with one operation of each replay class, in any order. What is modelled: the original
+run, any number of resumes (some of them alive at once), a person who unblocks, the store with its
+write-once keys and its two markers, the remote per replay class, any number of crashes and of lost
+or delayed requests and replies, leases that run out, and zombies: an owner may be slow at any point
+and carry on after it was taken over.
+
+What keeps it small, and is exact:
+
+- an entry's number is not kept. An owner is *current* while nobody has appended since it read or
+  wrote; an append by an owner that is not current is refused;
+- receipts are a count, since operations are emitted in order;
+- owners are interchangeable, so they are kept sorted;
+- `merged`: an owner that can do nothing visible any more (its next step is an append that will be
+  refused, or a lease check that will fail and lead to one) is taken out at once. A test holds this
+  against a run without it.
+
+Two limits of any such protocol are part of the default world, and can be lifted to see what they
+are worth: a request leaves the machine within the lease's margin after the lease check
+(`unbounded_pause` lifts it), and a person who decides an unknown outcome does so when no request
+can still land (`hasty_person`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+CREATE, UPSERT, CONDITIONAL, LOOKUP, UNPROVABLE = ALL_CLASSES = (
+    "create_with_key",
+    "upsert",
+    "conditional_update",
+    "lookup",
+    "unprovable",
+)
+KEYED = frozenset((CREATE, UPSERT, CONDITIONAL))
+
+
+class Bug(StrEnum):
+    """A protocol that is wrong in one point."""
+
+    NO_FENCING = "an append overwrites what is at its number"
+    PLAN_AFTER_FIRST_EMIT = "the plan is written after the first request"
+    FINAL_BEFORE_LAST_RECEIPT = "the final artifact is written before the last operation is sent"
+    MARKER_BEFORE_FINAL = "the .open/ marker goes before the final artifact is there"
+    NO_READ_BACK = "a 412 on our own create, whose reply was lost, is taken for another owner's"
+    ANY_412_IS_OURS = "a 412 is taken for our own create, without comparing"
+    NO_LEASE = "a session may be taken over at any time, and an owner does not look at its lease"
+    NO_OWN_CHECK = "a takeover waits for the lease, but its owner does not look at it before it sends"
+    NO_ANNOUNCEMENT = "no `sending` entry before an unprovable operation"
+    ANNOUNCES_ONCE = "only the first of several attempts at an unprovable operation is announced"
+    HASTY_SEARCH = "a lookup searches at once, while an earlier request can still land"
+    NO_SUSPICION = "after a silent owner, a lookup is sent without a search"
+    OPEN_GOES_FIRST = "on blocking, .open/ is deleted before .blocked/ is put"
+    UNBLOCK_DELETES = "on unblocking, .blocked/ is deleted after .open/ was put"
+    BLOCKS_WITHOUT_REASON = "a refused operation blocks the session without a reason"
+    NO_TAKEOVER = "a silent owner's session is never taken over"
+    NO_KEY = "requests carry no key, version or content that the remote could know them by"
+
+
+class Broken(StrEnum):
+    """An invariant, named by what a violation of it is."""
+
+    DOUBLED_KEYED = "a create_with_key, upsert or conditional_update took effect twice"
+    DOUBLED_LOOKUP = "a lookup operation took effect twice"
+    DOUBLED_UNPROVABLE = "an unprovable operation took effect twice"
+    FINAL_TOO_EARLY = "the final artifact is there, and not everything is applied"
+    UNPLANNED_EFFECT = "something took effect, and there is no plan"
+    HIDDEN = "a planned session is not final, and has no marker"
+    REWRITTEN = "something that was written has changed"
+    SILENT_BLOCK = "a blocked session does not say why"
+    FALSE_FENCE = "an owner was told that another has taken over, and there is no other"
+    DEAD_END = "no continuation completes or blocks the session"
+
+
+class Entry(NamedTuple):
+    """The newest journal entry; the plan itself counts as the entry before the first."""
+
+    kind: str  # held, ended, blocked, unblocked
+    done: int = 0
+    suspect: bool = False  # the lookup operation may have been sent
+    announced: bool = False  # the unprovable operation may have been sent
+    reason: str = ""
+
+
+class Owner(NamedTuple):
+    """A run at one point of its code; ``at`` names the visible step that it takes next."""
+
+    at: str
+    done: int = 0
+    current: bool = False
+    suspect: bool = False
+    announced: bool = False
+    was_blocked: bool = False
+    reason: str = ""
+
+
+class State(NamedTuple):
+    plan: str  # absent, present, abandoned
+    entry: Entry
+    lease_over: bool
+    final: bool
+    open: bool
+    blocked: bool
+    effects: tuple[int, ...]  # how often each operation took effect
+    late_lookup: bool  # a request is on its way, and its sender does not know
+    late_unprovable: bool
+    quiet: bool  # no lookup request that was sent so far can still land
+    owners: tuple[Owner, ...]
+
+
+Step = tuple[str, State, Broken | None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The protocol and its world.
+
+    Attributes:
+        operations: Replay classes, each at most once, in the order of emission.
+        resumers: How many runs other than the first may be alive at once; any number may follow
+            each other.
+        bug: What is wrong with this protocol, if anything.
+        batched: No entry after each confirmed operation.
+        clock_jumps: Others may take a lease for over while its owner, on its monotonic clock, does
+            not.
+        unbounded_pause: An owner may sleep for ever between its lease check and its request.
+        hasty_person: A person may say "not applied" while a request can still land.
+        merged: Take out at once who can do nothing visible any more.
+    """
+
+    operations: tuple[str, ...] = ALL_CLASSES
+    resumers: int = 3
+    bug: Bug | None = None
+    batched: bool = False
+    clock_jumps: bool = False
+    unbounded_pause: bool = False
+    hasty_person: bool = False
+    merged: bool = True
+
+    def initial(self) -> State:
+        nothing = (0,) * len(self.operations)
+        return State(
+            plan="absent",
+            entry=Entry("held"),
+            lease_over=False,
+            final=False,
+            open=False,
+            blocked=False,
+            effects=nothing,
+            late_lookup=False,
+            late_unprovable=False,
+            quiet=False,
+            owners=(Owner("mark"),),
+        )
+
+    # -- what is true of a state
+    # ------------------------------------------------------------------------
+
+    def broken(self, state: State) -> Iterator[Broken]:
+        """Yield the invariants that a state breaks."""
+        for replay, count in zip(self.operations, state.effects, strict=True):
+            if count > 1:
+                yield _DOUBLED[replay]
+        if state.final and 0 in state.effects:
+            yield Broken.FINAL_TOO_EARLY
+        if state.plan != "present" and any(state.effects):
+            yield Broken.UNPLANNED_EFFECT
+        if state.plan == "present" and not (state.final or state.open or state.blocked):
+            yield Broken.HIDDEN
+        if state.entry.kind == "blocked" and not state.entry.reason:
+            yield Broken.SILENT_BLOCK
+
+    @staticmethod
+    def settled(state: State) -> bool:
+        """Tell whether a session is at an end that a person would accept, or nothing was ever promised."""
+        return state.final or state.entry.kind == "blocked" or state.plan != "present"
+
+    # -- steps
+    # --------------------------------------------------------------------------------------------
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Yield each step that somebody, or the world, can take next."""
+        for index, owner in enumerate(state.owners):
+            if index and owner == state.owners[index - 1]:
+                continue
+            yield from getattr(self, f"_{owner.at}")(state, index, owner)
+            yield f"crash at {owner.at}", self._moved(state, index, None), None
+        if len(state.owners) <= self.resumers:
+            yield from self._start(state)
+            yield from self._unblock(state)
+        yield from self._time(state)
+
+    def _start(self, state: State) -> Iterator[Step]:
+        """A resume, or a sweep, reads the session: one listing, so one moment."""
+        entry = state.entry
+        if state.final or state.plan == "abandoned":
+            if state.open or state.blocked:
+                yield "sweep finds it finished", self._joined(state, Owner("unmark", was_blocked=True)), None
+        elif state.plan == "absent":
+            if state.open:
+                yield "sweep finds no plan", self._joined(state, Owner("abandon")), None
+        elif entry.kind == "held":
+            may_take = state.lease_over or self.clock_jumps or self.bug is Bug.NO_LEASE
+            if may_take and self.bug is not Bug.NO_TAKEOVER:
+                silent = self.bug is not Bug.NO_SUSPICION
+                claimant = Owner("claim", entry.done, True, silent or entry.suspect, entry.announced)
+                yield "resume finds a silent owner", self._joined(state, claimant), None
+        elif entry.kind != "blocked":
+            claimant = Owner(
+                "claim",
+                entry.done,
+                True,
+                entry.suspect,
+                entry.announced,
+                was_blocked=entry.kind == "unblocked",
+            )
+            yield f"resume finds it {entry.kind}", self._joined(state, claimant), None
+
+    def _unblock(self, state: State) -> Iterator[Step]:
+        """A person looks at the remote, decides, and appends."""
+        entry = state.entry
+        if entry.kind != "blocked" or state.final:
+            return
+        done = entry.done
+        if entry.announced:
+            unsettled = state.late_unprovable or self._somebody_is_sending(state, UNPROVABLE)
+            if unsettled and not self.hasty_person:
+                return
+            done += state.effects[self.operations.index(UNPROVABLE)] > 0
+        new = entry._replace(kind="unblocked", done=done, announced=False, reason="")
+        after = self._appended(state, None, new)
+        yield "a person unblocks", self._joined(after, Owner("mark_unblocked")), None
+
+    def _time(self, state: State) -> Iterator[Step]:
+        held = state.plan == "present" and state.entry.kind == "held" and not state.final
+        if held and not state.lease_over:
+            yield "the lease runs out", self._tidy(state._replace(lease_over=True)), None
+        if state.late_lookup:
+            landed = state._replace(late_lookup=False, effects=self._effect(state, LOOKUP))
+            yield "a late lookup request lands", landed, None
+        if state.late_unprovable:
+            landed = state._replace(late_unprovable=False, effects=self._effect(state, UNPROVABLE))
+            yield "a late unprovable request lands", landed, None
+            yield "a late unprovable request is lost", state._replace(late_unprovable=False), None
+        searching = any(
+            owner.at == "ready" and owner.suspect and self.operations[owner.done] == LOOKUP
+            for owner in state.owners
+        )
+        on_its_way = not self.unbounded_pause and self._somebody_is_sending(state, LOOKUP)
+        if searching and not state.quiet and not on_its_way:
+            yield "the request lifetime passes", state._replace(quiet=True, late_lookup=False), None
+
+    # Each of these is one visible step of an owner.
+
+    def _mark(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        early = self.bug is Bug.PLAN_AFTER_FIRST_EMIT
+        after = self._moved(state, index, owner._replace(at="emit_early" if early else "plan"), open=True)
+        yield "put .open/", after, None
+
+    def _emit_early(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        effects = self._effect(state, self.operations[0])
+        yield "send 0", self._moved(state, index, owner._replace(at="plan", done=1), effects=effects), None
+
+    def _plan(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if state.plan != "absent":
+            yield "the plan is refused", self._moved(state, index, None), None
+            return
+        planned = state._replace(plan="present")
+        ready = self._go_on(owner._replace(current=True))
+        yield "put the plan", self._moved(planned, index, ready), None
+        yield "put the plan, and don't know", self._moved(planned, index, None), None
+        if self.bug is Bug.NO_READ_BACK:
+            yield self._fenced(planned, index, "put the plan again", is_current=True)
+
+    def _abandon(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if state.plan != "absent":
+            yield "the tombstone is refused", self._moved(state, index, None), None
+        else:
+            after = self._moved(state, index, owner._replace(at="unmark"), plan="abandoned")
+            yield "put a tombstone", after, None
+
+    def _claim(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if owner.announced:
+            steps = self._block(state, index, owner._replace(reason="outcome_unknown"))
+        else:
+            steps = self._append(state, index, "claimed", self._go_on(owner), kind="held", by=owner)
+        # What a silent owner sent may have left at its lease's last moment: the wait begins there.
+        was_silent = state.entry.kind == "held"
+        for label, after, told in steps:
+            yield label, after._replace(quiet=after.quiet and not was_silent), told
+
+    def _ready(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        """Check the lease, right before the send; or stop: signal, budget, lease."""
+        replay = self.operations[owner.done]
+        yield from self._append(state, index, "ended", None, kind="ended", by=owner._replace(announced=False))
+        if not self._has_lease(state, owner):
+            return
+        if replay == UNPROVABLE and self._must_announce(owner):
+            sending = owner._replace(at="send", announced=True)
+            yield from self._append(state, index, "sending", sending, kind="held", by=sending)
+        elif replay == LOOKUP and owner.suspect:
+            yield from self._search(state, index, owner)
+        else:
+            yield "check the lease", self._moved(state, index, owner._replace(at="send")), None
+
+    def _search(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if not state.quiet and self.bug is not Bug.HASTY_SEARCH:
+            return
+        if self._effects_of(state, LOOKUP):
+            yield "search: found", self._moved(state, index, self._confirmed(owner)), None
+        else:
+            yield "search: not there", self._moved(state, index, owner._replace(at="send")), None
+
+    def _send(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        """One request. Whoever sent it gets a receipt, a refusal, a "not applied", or nothing at all."""
+        replay = self.operations[owner.done]
+        if replay == LOOKUP:
+            state = state._replace(quiet=False)
+        applied = self._effect(state, replay)
+        retry = owner._replace(at="ready")
+        yield f"send {replay}", self._moved(state, index, self._confirmed(owner), effects=applied), None
+        yield f"send {replay}: not applied", self._moved(state, index, retry), None
+        refused = owner._replace(announced=False, reason=self._refusal(replay))
+        yield from self._block(state, index, refused)
+        unsure = {
+            LOOKUP: owner._replace(at="ready", suspect=True),
+            UNPROVABLE: owner._replace(at="end", reason="outcome_unknown"),
+        }.get(replay, retry)
+        yield f"send {replay}: no reply", self._moved(state, index, unsure), None
+        yield f"send {replay}: reply lost", self._moved(state, index, unsure, effects=applied), None
+        if replay not in KEYED:
+            # The remote knows what to do with a keyed request, however late it comes.
+            late = {LOOKUP: {"late_lookup": True}, UNPROVABLE: {"late_unprovable": True}}[replay]
+            state = state._replace(**late)
+            yield f"send {replay}: delayed", self._moved(state, index, unsure), None
+            yield f"crash with {replay} on its way", self._moved(state, index, None), None
+
+    def _record(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield from self._append(state, index, "confirmed", owner._replace(at="ready"), kind="held", by=owner)
+
+    def _end(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield from self._block(state, index, owner)
+
+    def _block(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        after = Owner("unmark_blocking" if self.bug is Bug.OPEN_GOES_FIRST else "mark_blocked")
+        if self.bug is Bug.BLOCKS_WITHOUT_REASON:
+            owner = owner._replace(reason="")
+        yield from self._append(state, index, f"blocked: {owner.reason}", after, kind="blocked", by=owner)
+
+    def _mark_blocked(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        last = self.bug is Bug.OPEN_GOES_FIRST
+        after = None if last else Owner("unmark_blocking")
+        yield "put .blocked/", self._moved(state, index, after, blocked=True), None
+
+    def _unmark_blocking(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        after = Owner("mark_blocked") if self.bug is Bug.OPEN_GOES_FIRST else None
+        yield "delete .open/", self._moved(state, index, after, open=False), None
+
+    def _mark_unblocked(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        after = Owner("unmark_unblocked") if self.bug is Bug.UNBLOCK_DELETES else None
+        yield "put .open/", self._moved(state, index, after, open=True), None
+
+    def _unmark_unblocked(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield "delete .blocked/", self._moved(state, index, None, blocked=False), None
+
+    def _finish(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        # There already, by another owner with the same plan or by our own lost reply: success as
+        # well.
+        after = None if self.bug is Bug.MARKER_BEFORE_FINAL else self._at_the_end(owner)
+        yield "put the final", self._moved(state, index, after, final=True), None
+
+    def _unmark(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        finished = state.final or state.plan == "abandoned"
+        after = Owner("unmark_more") if owner.was_blocked else None
+        if not finished:
+            after = owner._replace(at="finish")
+        yield "delete .open/", self._moved(state, index, after, open=False), None
+
+    def _unmark_more(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield "delete .blocked/", self._moved(state, index, None, blocked=False), None
+
+    # -- what the steps are made of
+    # -----------------------------------------------------------------------
+
+    def _append(
+        self, state: State, index: int, what: str, after: Owner | None, *, kind: str, by: Owner
+    ) -> Iterator[Step]:
+        """Create the next journal entry, with what ``by`` knows; refused if the number is taken."""
+        is_current = by.current
+        if not is_current and self.bug is Bug.ANY_412_IS_OURS:
+            yield f"{what}: refused, unnoticed", self._moved(state, index, self._now_current(after)), None
+            return
+        if not is_current and self.bug is not Bug.NO_FENCING:
+            yield self._fenced(state, index, what, is_current=is_current)
+            return
+        entry = Entry(kind, by.done, by.suspect, by.announced, by.reason)
+        written = self._appended(state, index, entry)
+        told = None if is_current else Broken.REWRITTEN
+        yield what, self._moved(written, index, self._now_current(after)), told
+        # The reply is lost. With a read-back that finds our own bytes, it is as if it had come.
+        # Here the read-back fails as well, and the owner stops: it can't know.
+        yield f"{what}, and don't know", self._moved(written, index, None), told
+        if self.bug is Bug.NO_READ_BACK:
+            # It tries again, and finds its number taken, by itself.
+            yield self._fenced(written, index, f"{what}, again", is_current=True)
+
+    def _fenced(self, state: State, index: int, what: str, *, is_current: bool) -> Step:
+        """An owner is told that another one is at its number, and stops."""
+        told = Broken.FALSE_FENCE if is_current else None
+        return f"{what}: fenced", self._moved(state, index, None), told
+
+    def _appended(self, state: State, index: int | None, entry: Entry) -> State:
+        owners = tuple(
+            owner if position == index else owner._replace(current=False)
+            for position, owner in enumerate(state.owners)
+        )
+        return state._replace(entry=entry, lease_over=False, owners=owners)
+
+    @staticmethod
+    def _now_current(owner: Owner | None) -> Owner | None:
+        return owner and owner._replace(current=True)
+
+    def _go_on(self, owner: Owner) -> Owner:
+        """Where an owner is that has nothing to record: before the next operation, or the end."""
+        last = len(self.operations) - (self.bug is Bug.FINAL_BEFORE_LAST_RECEIPT)
+        if owner.done < last:
+            return owner._replace(at="ready")
+        return owner._replace(at="unmark" if self.bug is Bug.MARKER_BEFORE_FINAL else "finish")
+
+    def _confirmed(self, owner: Owner) -> Owner:
+        """A receipt more: record it, unless the final artifact or a later entry will carry it."""
+        passed = self.operations[owner.done]
+        after = owner._replace(
+            done=owner.done + 1,
+            suspect=owner.suspect and passed != LOOKUP,
+            announced=owner.announced and passed != UNPROVABLE,
+        )
+        after = self._go_on(after)
+        if after.at == "ready" and not self.batched:
+            return after._replace(at="record")
+        return after
+
+    @staticmethod
+    def _at_the_end(owner: Owner) -> Owner:
+        return Owner("unmark", was_blocked=owner.was_blocked)
+
+    def _has_lease(self, state: State, owner: Owner) -> bool:
+        return not self._passes_checks_only_when_current or (owner.current and not state.lease_over)
+
+    def _must_announce(self, owner: Owner) -> bool:
+        if self.bug is Bug.ANNOUNCES_ONCE:
+            return not owner.announced
+        return self.bug is not Bug.NO_ANNOUNCEMENT
+
+    def _somebody_is_sending(self, state: State, replay: str) -> bool:
+        return any(owner.at == "send" and self.operations[owner.done] == replay for owner in state.owners)
+
+    @staticmethod
+    def _refusal(replay: str) -> str:
+        return "conflict_detected" if replay == CONDITIONAL else "rejected"
+
+    def _effects_of(self, state: State, replay: str) -> int:
+        return state.effects[self.operations.index(replay)]
+
+    def _effect(self, state: State, replay: str) -> tuple[int, ...]:
+        """What the remote holds after a request: it refuses, or converges, where it can tell."""
+        position = self.operations.index(replay)
+        count = state.effects[position]
+        known = replay in KEYED and self.bug is not Bug.NO_KEY
+        count = 1 if known else min(2, count + 1)
+        return (*state.effects[:position], count, *state.effects[position + 1 :])
+
+    @staticmethod
+    def _joined(state: State, owner: Owner) -> State:
+        return state._replace(owners=tuple(sorted((*state.owners, owner))))
+
+    def _moved(self, state: State, index: int, owner: Owner | None, **changes: object) -> State:
+        """Put an owner to its next step, or take it out."""
+        owners = list(state.owners)
+        del owners[index]
+        if owner is not None:
+            owners.append(owner)
+        return self._tidy(state._replace(owners=owners, **changes))
+
+    def _tidy(self, state: State) -> State:
+        """Put the owners in order, and take out who can do nothing visible any more."""
+        owners = state.owners
+        if self.merged:
+            owners = [owner for owner in owners if owner.current or not self._is_done_for(state, owner)]
+        return state._replace(owners=tuple(sorted(owners)))
+
+    def _is_done_for(self, state: State, owner: Owner) -> bool:
+        """Tell whether nothing that this owner can still do is visible to anybody."""
+        if owner.at == "abandon":
+            return state.plan != "absent"
+        if self.bug in (Bug.NO_FENCING, Bug.ANY_412_IS_OURS):
+            return False
+        if owner.at == "ready":
+            return not self._has_lease(state, owner)
+        if owner.at == "send":
+            is_last = owner.done == len(self.operations) - 1
+            replay = self.operations[owner.done]
+            converged = replay in KEYED and self._effects_of(state, replay) == 1
+            converged = converged and self.bug is not Bug.NO_KEY
+            return converged and not is_last and self._passes_checks_only_when_current
+        return owner.at in ("claim", "record", "end")
+
+    @property
+    def _passes_checks_only_when_current(self) -> bool:
+        return not (self.clock_jumps or self.bug in (Bug.NO_LEASE, Bug.NO_OWN_CHECK))
+
+
+_DOUBLED = {
+    CREATE: Broken.DOUBLED_KEYED,
+    UPSERT: Broken.DOUBLED_KEYED,
+    CONDITIONAL: Broken.DOUBLED_KEYED,
+    LOOKUP: Broken.DOUBLED_LOOKUP,
+    UNPROVABLE: Broken.DOUBLED_UNPROVABLE,
+}
+
+
+@dataclass
+class Exploration:
+    """What was seen: each state with its number, and for each broken invariant the shortest way to it."""
+
+    model: Model
+    numbers: dict[State, int] = field(default_factory=dict)
+    steps: int = 0
+    found: dict[Broken, list[str]] = field(default_factory=dict)
+    came_from: list[int] = field(default_factory=list)
+    came_by: list[str] = field(default_factory=list)
+    edges_back: list[list[int]] = field(default_factory=list)
+
+    @property
+    def states(self) -> int:
+        return len(self.numbers)
+
+    def trace(self, number: int) -> list[str]:
+        """Return the labels of a shortest way to a state."""
+        way: list[str] = []
+        while number > 0:
+            way.append(self.came_by[number])
+            number = self.came_from[number]
+        return way[::-1]
+
+    def dead_end(self, goal: Callable[[State], bool]) -> list[str] | None:
+        """Return the way to a state from which no goal can be reached; None if there is no such state."""
+        alive = bytearray(self.states)
+        queue = deque(number for state, number in self.numbers.items() if goal(state))
+        for number in queue:
+            alive[number] = 1
+        while queue:
+            for before in self.edges_back[queue.popleft()]:
+                if not alive[before]:
+                    alive[before] = 1
+                    queue.append(before)
+        dead = alive.find(0)
+        return None if dead < 0 else self.trace(dead)
+
+    def _number(self, state: State, before: int, label: str) -> tuple[int, bool]:
+        known = self.numbers.get(state)
+        if known is not None:
+            return known, False
+        number = self.numbers[state] = len(self.numbers)
+        self.came_from.append(before)
+        self.came_by.append(label)
+        self.edges_back.append([])
+        return number, True
+
+
+def explore(model: Model, *, until: Broken | None = None) -> Exploration:
+    """Visit every reachable state, breadth first; stop early once ``until`` is found.
+
+    A broken invariant does not end the search: what lies behind it is looked at as well, so that a
+    bug is known by everything that it breaks.
+    """
+    start = model.initial()
+    seen = Exploration(model)
+    seen._number(start, -1, "")
+    queue = deque([start])
+    while queue:
+        state = queue.popleft()
+        number = seen.numbers[state]
+        for label, after, told in model.steps(state):
+            seen.steps += 1
+            known, is_new = seen._number(after, number, label)
+            seen.edges_back[known].append(number)
+            if is_new:
+                queue.append(after)
+                for broken in model.broken(after):
+                    seen.found.setdefault(broken, seen.trace(known))
+            if told:
+                seen.found.setdefault(told, [*seen.trace(number), label])
+        if until in seen.found:
+            return seen
+    if way := seen.dead_end(model.settled):
+        seen.found[Broken.DEAD_END] = way
+    return seen
