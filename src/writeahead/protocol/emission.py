@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from writeahead.adapters.base import Adapter, TransactionalAdapter
+from writeahead.adapters.limits import call_limits
 from writeahead.errors import (
     Applied,
     ConflictError,
@@ -141,12 +143,13 @@ class Emission:
         return [_storable(receipt) for receipt in receipts]
 
     def _call_adapter(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
-        if self.journal.plan.atomic:
-            # The runner has checked the adapter's type before it claimed the session.
-            assert isinstance(self.adapter, TransactionalAdapter)
-            receipts = self.adapter.transact(unit)
-        else:
-            receipts = [self.adapter.emit(operation) for operation in unit]
+        with self._call_limits():
+            if self.journal.plan.atomic:
+                # The runner has checked the adapter's type before it claimed the session.
+                assert isinstance(self.adapter, TransactionalAdapter)
+                receipts = self.adapter.transact(unit)
+            else:
+                receipts = [self.adapter.emit(operation) for operation in unit]
         if len(receipts) != len(unit) or not all(isinstance(receipt, Receipt) for receipt in receipts):
             ids = ", ".join(operation.id for operation in unit)
             raise TypeError(f"adapter {self.adapter.name!r} returned no Receipt for {ids}")
@@ -217,7 +220,12 @@ class Emission:
         if wait > 0:
             sleep_unless_stopped(wait, self.clock, self.stop)
         self._require_leave_to_send()
-        return self.adapter.find(operation)
+        with self._call_limits():
+            return self.adapter.find(operation)
+
+    def _call_limits(self) -> AbstractContextManager[None]:
+        """What ends a request that is under way."""
+        return call_limits(lambda: self.deadline - self.clock.monotonic(), self.stop)
 
     def _require_leave_to_send(self) -> None:
         if self.stop and self.stop.is_set():

@@ -6,6 +6,7 @@ from typing import Any
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
+from writeahead.adapters.limits import call_limits
 from writeahead.errors import InvalidInput
 from writeahead.model import (
     KeyedOperation,
@@ -72,8 +73,13 @@ def plan_operations(
         InvalidInput: The operations can't be used, or the adapter planned others than it was asked
         to. NotReady, AdapterError: As `Adapter.plan`.
     """
+
+    def plan() -> list[PlannedOperation]:
+        with call_limits(lambda: deadline - clock.monotonic(), stop):
+            return adapter.plan(keyed)
+
     planned = with_retries(
-        lambda: adapter.plan(keyed),
+        plan,
         policy=policy,
         time_left=lambda: 0.0 if stop and stop.is_set() else deadline - clock.monotonic(),
         sleep=lambda seconds: sleep_unless_stopped(seconds, clock, stop),
