@@ -13,8 +13,8 @@ from writeahead.adapters.dataverse.adapter import DataverseAdapter
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.webapi.auth import DEFAULT_AUTHORITY, ClientCredentials
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
+from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.webapi.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
-from writeahead.adapters.dataverse.webapi.transport import DEFAULT_TIMEOUT
 from writeahead.errors import InvalidInput
 
 __all__ = ["adapter_from_settings"]
