@@ -73,7 +73,7 @@ def test_without_a_connection_nothing_was_applied(error):
         httpx.DecodingError,
     ],
 )
-def test_after_a_connection_nobody_knows(error):
+def test_after_a_connection_the_outcome_is_unknown(error):
     assert applied_despite(error("x")) is Applied.UNKNOWN
 
 

@@ -47,7 +47,7 @@ def emits(replay: ReplayClass | str) -> Callable[[_F], _F]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of operation: its replay class, and the model that its emitted payload is made of."""
+    """One kind of operation: its replay class, and the model of its emitted payload."""
 
     name: str
     replay: ReplayClass
@@ -67,8 +67,8 @@ class Adapter(ABC):
       optional: turns what the caller asked for into what will be issued, reading baselines if there
       are any. Without it, the caller's payload, validated against the emit method's model, is what
       will be issued.
-    - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for kinds of class
-      ``lookup`` only, and required there: searches the remote by ``operation.key``.
+    - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for
+      kinds of class ``lookup`` only, and required there: searches the remote by ``operation.key``.
 
     The class is checked where it is defined: a missing name, a kind without a replay class, or a
     ``plan_`` or ``find_`` method of no kind is a TypeError.

@@ -1,4 +1,4 @@
-"""Every outcome of a create and of an update, judged by the simulator's rows and its log of requests."""
+"""Every outcome of a create and an update, judged by the simulator's rows and request log."""
 
 import uuid
 
@@ -103,7 +103,7 @@ def test_throttled(sim, adapter, task, form):
     assert sim.count("tasks") == 0
 
 
-def test_create_where_somebody_else_has_the_key(sim, adapter, task):
+def test_a_create_whose_key_is_taken(sim, adapter, task):
     sim.seed("tasks", {"activityid": task.key, "subject": "theirs", "description": "planted-other"})
     with pytest.raises(ConflictError) as caught:
         adapter.emit(task)
@@ -113,7 +113,7 @@ def test_create_where_somebody_else_has_the_key(sim, adapter, task):
 
 
 @pytest.mark.parametrize("session", [SESSION, "another"])
-def test_a_create_is_known_by_its_guid_whoever_wrote_the_row_since(sim, adapter, task, session):
+def test_a_create_is_known_by_its_guid_after_later_writes(sim, adapter, task, session):
     """A later session completes a call; a resume of the first one meets its marker."""
     sim.faults.add("reset", method="PATCH", apply=True)
     with pytest.raises(TransientDataverseError):
@@ -310,7 +310,7 @@ def test_a_refused_update(sim, adapter, update):
     assert sim.row("wa_callqueues", QUEUE)["wa_status"] != CALLBACK
 
 
-def test_an_update_planned_anew_after_its_artifacts_were_lost(sim, adapter, update):
+def test_an_update_planned_again_after_its_artifacts_were_lost(sim, adapter, update):
     adapter.emit(update)
     [planned] = adapter.plan([update_of(attempts=ATTEMPTS, notes="planted-notes")])
     assert adapter.emit(planned).outcome == "already_applied"
@@ -325,7 +325,7 @@ def test_a_second_update_of_one_row_builds_on_the_first(sim, adapter):
     assert (row["wa_status"], row["wa_attempts"]) == (REVIEW, ATTEMPTS)
 
 
-def test_the_first_of_two_updates_is_not_repeated_over_the_second(sim, adapter):
+def test_the_first_of_two_updates_is_not_repeated_later(sim, adapter):
     first, second = adapter.plan([update_of(attempts=ATTEMPTS), update_of("needs_review", number=2)])
     adapter.emit(first)
     adapter.emit(second)
@@ -392,7 +392,7 @@ def test_a_baseline_that_may_not_be_read(sim, adapter):
         ),
     ],
 )
-def test_a_payload_of_the_wrong_shape_is_found_before_any_request(sim, adapter, payload, words):
+def test_a_payload_of_the_wrong_shape_sends_nothing(sim, adapter, payload, words):
     with pytest.raises(InvalidInput) as caught:
         adapter.plan([keyed("queue_status_update", payload)])
     assert all(word in str(caught.value) for word in ["1-queue_status_update", *words])
@@ -464,7 +464,7 @@ EVIL = [
 
 
 @pytest.mark.parametrize("change", EVIL, ids=str)
-def test_a_malicious_plan_of_an_update_is_refused_without_a_request(sim, adapter, update, change):
+def test_a_malicious_plan_of_an_update_is_not_sent(sim, adapter, update, change):
     _assert_refused(sim, adapter, update, change)
 
 
@@ -483,7 +483,7 @@ def test_a_malicious_plan_of_an_update_is_refused_without_a_request(sim, adapter
     ],
     ids=str,
 )
-def test_a_malicious_plan_of_a_create_is_refused_without_a_request(sim, adapter, task, change):
+def test_a_malicious_plan_of_a_create_is_not_sent(sim, adapter, task, change):
     _assert_refused(sim, adapter, task, change)
 
 

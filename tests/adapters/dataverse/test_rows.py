@@ -1,4 +1,4 @@
-"""Operations on any table that the mapping declares, judged by the simulator's rows and request log."""
+"""Operations on declared tables, judged by the simulator's rows and request log."""
 
 import json
 from importlib import resources
@@ -106,7 +106,7 @@ def test_create_under_the_key_of_the_operation(sim, adapter):
     assert sent(sim) == [(204, None, "*")]
 
 
-@pytest.mark.parametrize("edit", [{}, {"lastname": "edited by a person"}])
+@pytest.mark.parametrize("edit", [{}, {"lastname": "edited by a user"}])
 def test_without_a_marker_the_guid_alone_proves_a_create(sim, adapter, edit):
     operation = plan(adapter, "create_row", table="contact", columns={"lastname": "Okafor"})
     sim.faults.add("drop", method="PATCH", apply=True)
@@ -243,7 +243,7 @@ def test_with_a_marker_two_updates_of_a_row_follow_each_other(sim, adapter):
     assert {adapter.emit(operation).outcome for operation in planned} == {"already_applied"}
 
 
-def test_an_update_by_an_alternate_key_is_one_of_the_row_that_had_it(sim, adapter):
+def test_an_update_by_an_alternate_key_keeps_to_its_row(sim, adapter):
     operation = plan(
         adapter, "update_row", table="account", key={"accountnumber": "A-1"}, columns={"name": "x"}
     )
@@ -310,8 +310,8 @@ def test_where_everything_is_preserved_nothing_is_sent(sim, adapter):
 def test_a_row_last_written_by_this_session_counts_as_applied(sim, adapter):
     payload = {"table": "row", "row_id": ROW, "columns": {"wa_notes": "ours", "wa_email": "a@example.com"}}
     adapter.emit(plan(adapter, "update_row", **payload))
-    anew = plan(adapter, "update_row", **payload)
-    assert adapter.emit(anew).outcome == "already_applied"
+    again = plan(adapter, "update_row", **payload)
+    assert adapter.emit(again).outcome == "already_applied"
     assert len(sent(sim)) == 1
 
 
@@ -329,7 +329,7 @@ def test_an_upsert_creates_by_an_alternate_key_and_then_updates(sim, adapter):
     assert "A-2" not in repr(adapter)
 
 
-def test_an_upsert_that_watches_nothing_overwrites_what_it_writes_and_no_more(sim, adapter):
+def test_an_upsert_that_watches_nothing_overwrites_its_columns(sim, adapter):
     operation = plan(adapter, "upsert_row", table="account", row_id=ACCOUNT, columns={"name": "ours"})
     assert operation.precondition is None
     sim.edit("accounts", ACCOUNT, {"name": "theirs", "description": "theirs"})
@@ -362,7 +362,7 @@ def test_an_upsert_of_a_row_that_was_not_there(sim, adapter, table, is_ours):
     else:
         key = {"row": "wa_callqueueid", "contact": "contactid"}[table]
         sim.seed(entity_set, {key: USER, column: "theirs"})
-        with pytest.raises(ConflictError, match="somebody else has made"):
+        with pytest.raises(ConflictError, match="another user created"):
             adapter.emit(operation)
     assert sim.row(entity_set, USER)[column] == ("ours" if is_ours else "theirs")
 

@@ -1,4 +1,4 @@
-"""All operations of a session in one transaction: what is sent, and what a refusal turns out to be."""
+"""All operations of a session in one transaction: what is sent, and what a refusal means."""
 
 import itertools
 import json
@@ -146,7 +146,7 @@ def test_a_refusal_for_any_reason_may_have_met_what_is_ours(server, adapter, ope
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
 
 
-def test_other_rows_are_looked_at_where_the_first_is_nobodys(server, adapter, operations):
+def test_other_rows_are_looked_at_where_the_first_is_unmarked(server, adapter, operations):
     """The call was deleted and the queue row taken by another session since."""
     foreign = {"wa_lastsession": "another", "wa_lastoperation": "1-x"}
     server.script = [refusal(1), MISSING, queue_row(foreign, 'W/"99"'), TASK_IS_OURS]
@@ -155,7 +155,7 @@ def test_other_rows_are_looked_at_where_the_first_is_nobodys(server, adapter, op
     assert receipts[2].remote_version == 'W/"7"'
 
 
-def test_a_row_under_our_guid_proves_it_whichever_session_wrote_it_last(server, adapter, operations):
+def test_a_row_under_our_guid_is_proof_after_later_sessions(server, adapter, operations):
     server.script = [refusal(1), activity(CALL, "another", "1-x")]
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
 
@@ -167,7 +167,7 @@ def test_a_later_update_of_the_same_row_proves_it_too(server, adapter):
     assert [receipt.outcome for receipt in receipts] == ["already_applied"] * 4
 
 
-def test_a_new_version_without_a_guarded_change_is_gone_on_from_as_a_whole(server, adapter, operations):
+def test_a_new_version_without_a_guarded_change_is_rebased_on(server, adapter, operations):
     server.script = [refusal(2), MISSING, queue_row(etag='W/"42"'), MISSING, written()]
     assert [receipt.outcome for receipt in adapter.transact(operations)] == ["applied"] * 3
     first, second = batches(server)
@@ -176,7 +176,7 @@ def test_a_new_version_without_a_guarded_change_is_gone_on_from_as_a_whole(serve
     assert (first[0], first[2]) == (second[0], second[2])
 
 
-def test_somebody_who_keeps_changing_the_row(server, adapter, operations):
+def test_a_row_that_keeps_changing(server, adapter, operations):
     server.script = [refusal(2), MISSING, queue_row(etag='W/"42"'), MISSING]
     server.script += [refusal(2), MISSING, queue_row(etag='W/"43"'), MISSING]
     with pytest.raises(ConflictError, match="keeps changing"):
@@ -193,15 +193,15 @@ def test_somebody_who_keeps_changing_the_row(server, adapter, operations):
             ["wa_donotcall, wa_email"],
         ),
         ([MISSING, MISSING, MISSING], ["2-queue_status_update", "gone"]),
-        ([activity(CALL, None), queue_row(), MISSING], ["1-phone_call", "somebody else"]),
-        ([MISSING, queue_row(), activity(TASK, None)], ["3-task", "somebody else"]),
+        ([activity(CALL, None), queue_row(), MISSING], ["1-phone_call", "not written by this operation"]),
+        ([MISSING, queue_row(), activity(TASK, None)], ["3-task", "not written by this operation"]),
         (
             [activity(CALL, None), queue_row(etag='W/"42"', wa_attempts=7), activity(TASK, None)],
             ["1-phone_call", "2-queue", "3-task"],
         ),
     ],
 )
-def test_a_conflict_names_every_operation_and_column_and_no_value(server, adapter, operations, rows, words):
+def test_a_conflict_names_operations_and_columns_only(server, adapter, operations, rows, words):
     server.script = [refusal(2), *rows]
     with pytest.raises(ConflictError) as caught:
         adapter.transact(operations)
@@ -225,7 +225,7 @@ def test_a_key_that_is_taken_is_a_conflict_however_it_is_refused(server, adapter
         adapter.transact(operations)
 
 
-def test_what_stood_in_the_way_and_is_gone_is_worth_another_attempt(server, adapter, operations):
+def test_an_obstacle_that_is_gone_is_transient(server, adapter, operations):
     server.script = [refusal(1), MISSING, queue_row(), MISSING]
     with pytest.raises(TransientDataverseError) as caught:
         adapter.transact(operations)
@@ -295,14 +295,14 @@ def test_a_read_back_that_is_forbidden_leaves_the_refusal(server, adapter, opera
 
 
 @pytest.mark.parametrize("marker", [OURS, LATER])
-def test_planned_anew_after_its_artifacts_were_lost_nothing_is_sent(server, adapter, marker):
+def test_planned_again_after_lost_artifacts_nothing_is_sent(server, adapter, marker):
     baseline = queue_row(marker, wa_status=100000003, wa_attempts=2)
     operations = planned(server, adapter, baseline, again=marker is LATER)
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
     assert server.requests == []
 
 
-def test_planned_anew_with_other_content_is_a_conflict(server, adapter):
+def test_planned_again_with_other_content_is_a_conflict(server, adapter):
     operations = planned(server, adapter, queue_row(OURS, wa_status=100000003, wa_attempts=5))
     with pytest.raises(ConflictError, match="wa_attempts"):
         adapter.transact(operations)

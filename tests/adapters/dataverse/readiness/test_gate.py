@@ -12,7 +12,7 @@ from writeahead.model import BlockReason, RunStatus
 from writeahead.stores.memory import MemoryStore
 
 DEFAULT = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
-NOBODY = "00000000-0000-4000-8000-0000000000ff"
+UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
 
 
 @pytest.fixture
@@ -50,7 +50,11 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
         {"kind": "task", "payload": {"subject": "Call back"}},
         {
             "kind": "task",
-            "payload": {"subject": "y" * 200, "category": "z" * 200, "owner": {"type": "team", "id": NOBODY}},
+            "payload": {
+                "subject": "y" * 200,
+                "category": "z" * 200,
+                "owner": {"type": "team", "id": UNKNOWN},
+            },
         },
     ]
     sim.faults.add("status", path="EntityDefinitions*", status=403)
@@ -66,7 +70,7 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
     assert {request.method for request in sim.requests() if "token" not in request.path} == {"GET"}
 
 
-def test_a_call_without_a_number_is_a_gap_and_a_task_without_one_is_none(sim, gated, store):
+def test_a_call_without_a_number_is_a_gap_unlike_a_task(sim, gated, store):
     operations = [
         {"kind": "phone_call_activity", "payload": {"subject": "A call"}},
         {"kind": "phone_call_activity", "payload": {"subject": "A call", "phone_number": "call me"}},
@@ -97,7 +101,7 @@ def test_a_number_that_a_write_would_empty_is_a_gap(environ, store, tmp_path):
         assert (report.status is RunStatus.PLANNED) is not gap
 
 
-def test_a_disabled_owner_is_replaced_by_the_default_one_with_a_warning(sim, environ, store, tmp_path):
+def test_a_disabled_owner_is_replaced_by_the_default_one(sim, environ, store, tmp_path):
     default = sim.seed("teams", {"name": "Everybody"})
     gone = sim.seed("systemusers", {"fullname": "planted-name", "isdisabled": True})
     mapping = tmp_path / "mapping.toml"
@@ -119,11 +123,11 @@ def test_a_disabled_owner_is_replaced_by_the_default_one_with_a_warning(sim, env
     assert "planted-name" not in plan
 
 
-def test_a_default_owner_that_can_own_nothing_helps_nobody(sim, environ, store, tmp_path):
+def test_a_default_owner_that_can_own_nothing_is_a_gap(sim, environ, store, tmp_path):
     gone = sim.seed("systemusers", {"fullname": "Gone", "isdisabled": True})
     mapping = tmp_path / "mapping.toml"
     text = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
-    mapping.write_text(f'default_owner = {{ type = "team", id = "{NOBODY}" }}\n{text}')
+    mapping.write_text(f'default_owner = {{ type = "team", id = "{UNKNOWN}" }}\n{text}')
     with adapter_from_settings(environ=environ, timeout=5, readiness="full", mapping=mapping) as adapter:
         report = write_back(
             [

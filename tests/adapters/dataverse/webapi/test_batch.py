@@ -85,7 +85,7 @@ def test_a_change_set_as_it_goes_over_the_wire(server, client):
     ]
 
 
-def test_results_are_in_the_order_of_the_parts_with_and_without_their_numbers(server, client):
+def test_results_are_in_the_order_of_the_parts(server, client):
     shuffled = [WRITTEN[2], WRITTEN[0], WRITTEN[3], WRITTEN[1]]
     bare = [part(204, ETag=f'W/"{n}"') for n in range(1, 5)]
     mixed = [
@@ -136,7 +136,7 @@ def test_a_refused_part_is_found_in_every_shape(server, client, row, shape):
 
 
 @pytest.mark.parametrize("number", [None, 0, 5, "planted", 10**9])
-def test_a_refusal_of_nobody_knows_which_part(server, client, number):
+def test_a_refusal_of_an_unknown_part(server, client, number):
     caught = failure(server, client, batch([part(412, error(), number=number)]))
     assert (type(caught), caught.part, caught.path) == (PreconditionFailed, None, BATCH)
 

@@ -50,7 +50,7 @@ _EXPANDED = (
 
 @dataclass(frozen=True)
 class ColumnDefinition:
-    """A column: its AttributeType, when it can be written, which values fit, whether it has a default."""
+    """A column: its AttributeType, when it can be written, what fits, and if it has a default."""
 
     type: str
     creatable: bool
@@ -73,7 +73,7 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A lookup: its column, its navigation property, and the logical name of the table it points to."""
+    """A lookup: its column, its navigation property, and the logical name of its target."""
 
     column: str
     navigation: str
