@@ -145,7 +145,7 @@ class Server:
         raise failure
 
     def _result(self, what: str, reply: httpx.Response, applied: Applied, fits: Callable[[Any], bool]) -> Any:
-        """Return a reply's result. Only the kind of an error is kept: its text may be a record's."""
+        """Return a reply's result. Only an error's kind is kept: its text may be a record's."""
         status = reply.status_code
         if status != HTTPStatus.OK:
             raise _refusal(f"{what}: HTTP {status}", status, reply.headers, applied)

@@ -232,9 +232,11 @@ class _Pool:
     inherited: "_Pool | None"
 
     def close_in_owner(self) -> None:
+        # A finalizer: the garbage collector may run it while a context variable is being set, and
+        # CPython up to 3.11 crashes if it sets one itself. So logs are not kept quiet here; they
+        # say "close" and nothing else.
         if os.getpid() == self.pid:
-            with quiet_logs():
-                self.http.close()
+            self.http.close()
 
 
 def _http_date(value: str) -> datetime | None:

@@ -93,11 +93,7 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
     if any(_was_written(item, items) for item in items):
         # Planned again, after the artifacts of a finished run were lost.
         return _already(items, {})
-    etags = {
-        item.write.row_address: item.baseline.etag
-        for item in reversed(items)
-        if item.baseline is not None and item.baseline.etag is not None
-    }
+    etags = _planned_versions(items)
     for _ in ("as planned", "rebased"):
         try:
             results = client.change_set(_parts(items, etags))
@@ -110,20 +106,37 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
             ]
         if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
             raise refused
-        rows: dict[RowAddress, Row | None] = {}
-        found = []
-        for item in items:
-            row = read_back(client, item.table, item.write, refused, item.baseline)
-            rows.setdefault(item.write.row_address, row)
-            found.append(row is not None and item.is_found_in(row, _later(item, items)))
-            if found[-1] and item.proves_commit:
-                return _already(items, rows)
-        # Values that are as ours would be are no proof, for they may have been so before: unless
-        # there is nothing else to go by, and all are.
-        if all(found) and not any(item.proves_commit for item in items):
+        rows, was_written = _read_back(client, items, refused)
+        if was_written:
             return _already(items, rows)
         etags = _versions_to_rebase_on(items, etags, rows, refused)
     raise ConflictError("another user keeps changing the rows of this transaction")
+
+
+def _planned_versions(items: Sequence[ChangeSetItem]) -> dict[RowAddress, str]:
+    """The version of each row that is there; of several operations on a row, the first one's."""
+    return {
+        item.write.row_address: item.baseline.etag
+        for item in reversed(items)
+        if item.baseline is not None and item.baseline.etag is not None
+    }
+
+
+def _read_back(
+    client: DataverseClient, items: Sequence[ChangeSetItem], refused: _Refusal
+) -> tuple[dict[RowAddress, Row | None], bool]:
+    """Read the rows of a refused transaction, and say whether it was written all the same."""
+    rows: dict[RowAddress, Row | None] = {}
+    found = []
+    for item in items:
+        row = read_back(client, item.table, item.write, refused, item.baseline)
+        rows.setdefault(item.write.row_address, row)
+        found.append(row is not None and item.is_found_in(row, _later(item, items)))
+        if found[-1] and item.proves_commit:
+            return rows, True
+    # Values like ours are no proof, since they may have been there before: unless there is nothing
+    # else to go by, and all are like ours.
+    return rows, all(found) and not any(item.proves_commit for item in items)
 
 
 def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:
@@ -152,15 +165,15 @@ def _versions_to_rebase_on(
     rows: Mapping[RowAddress, Row | None],
     refused: _Refusal,
 ) -> dict[RowAddress, str]:
-    """The versions that the updates may go on from, or the reason why they may not."""
+    """The versions that the updates may go on from.
+
+    Raises:
+        ConflictError: Another user changed the rows.
+        PermanentDataverseError, TransientDataverseError: ``refused``, or one that the row in the
+            way is gone.
+    """
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
-    # A key that is taken is refused in many ways; an update whose row has changed in these two
-    # only.
-    first = {item.write.row_address: item for item in reversed(items)}
-    suspects = {address: item for address, item in first.items() if of_precondition or item.baseline is None}
-    problems = [problem for address, item in suspects.items() if (problem := _conflict(item, rows[address]))]
-    if problems:
-        raise ConflictError("; ".join(sorted(problems)))
+    _require_no_conflict(items, rows, of_precondition=of_precondition)
     if not of_precondition:
         raise refused
     found = {address: row.etag for address, row in rows.items() if address in etags and row and row.etag}
@@ -182,6 +195,18 @@ def _versions_to_rebase_on(
         detail="what was in the way is gone",
         applied=Applied.NO,
     )
+
+
+def _require_no_conflict(
+    items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None], *, of_precondition: bool
+) -> None:
+    first = {item.write.row_address: item for item in reversed(items)}
+    # A key that is taken is refused in many ways; a row that has changed only by a precondition.
+    suspects = [item for item in first.values() if of_precondition or item.baseline is None]
+    problems = [_conflict(item, rows[item.write.row_address]) for item in suspects]
+    found = sorted(problem for problem in problems if problem)
+    if found:
+        raise ConflictError("; ".join(found))
 
 
 def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
