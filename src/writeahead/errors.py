@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 __all__ = [
+    "LONGEST_WAIT",
     "AccessDenied",
     "AdapterError",
     "AlreadyExists",
@@ -156,12 +157,13 @@ class Applied(StrEnum):
     UNKNOWN = "unknown"
 
 
-_LONGEST_WAIT = 30 * 86_400.0
+# Seconds. Longer waits, leases and run limits than this are refused or cut: they overflow dates.
+LONGEST_WAIT = 30 * 86_400.0
 
 
 def _bounded(seconds: float) -> float:
     # What is no number compares false, and is no wait.
-    return min(seconds, _LONGEST_WAIT) if seconds > 0 else 0.0
+    return min(seconds, LONGEST_WAIT) if seconds > 0 else 0.0
 
 
 class AdapterError(WriteaheadError):

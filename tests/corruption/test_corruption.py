@@ -13,8 +13,9 @@ from tests.support.invariants import POLICY, Ahead
 from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, ResumeError, WriteaheadError
-from writeahead.model import AbandonedPlan, Event, JournalEntry, PlannedWriteback, RunStatus, Writeback
-from writeahead.protocol.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
+from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore

@@ -13,16 +13,9 @@ from tests.support.invariants import Ahead
 from tests.support.remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import ResumeError, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput
-from writeahead.model import (
-    AbandonedPlan,
-    BlockReason,
-    JournalEntry,
-    PlannedWriteback,
-    RunStatus,
-    Writeback,
-    idempotency_key,
-)
-from writeahead.protocol.artifacts import decode, encode_model, is_abandoned
+from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
+from writeahead.model import BlockReason, RunStatus, idempotency_key
+from writeahead.protocol.encoding import decode, encode_model, is_abandoned
 from writeahead.protocol.sweep import find_sessions, sweep, unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore

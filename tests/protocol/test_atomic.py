@@ -16,7 +16,7 @@ from tests.support.remotes import (
 from writeahead import Receipt, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.artifacts import digest_of
+from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import read_page
 from writeahead.stores.memory import MemoryStore

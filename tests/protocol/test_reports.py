@@ -17,8 +17,10 @@ from writeahead.errors import (
     PlanConflict,
     TransientError,
 )
-from writeahead.model import BlockReason, Event, JournalEntry, RunStatus
-from writeahead.protocol.artifacts import encode_model, journal_key
+from writeahead.model import BlockReason, RunStatus
+from writeahead.protocol.schema import Event, JournalEntry
+from writeahead.protocol.encoding import encode_model
+from writeahead.protocol.keys import journal_key
 from writeahead.protocol.journal import Journal, Session, read_session
 from writeahead.protocol.runner import resume_from
 from writeahead.protocol.unblocking import unblock_session

@@ -13,7 +13,7 @@ from writeahead.errors import (
     ResumeError,
 )
 from writeahead.model import BlockReason, RunStatus
-from writeahead.protocol.artifacts import digest_of
+from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.journal import read_session
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore

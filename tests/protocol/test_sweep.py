@@ -4,8 +4,9 @@ import pytest
 
 from tests.support.remotes import FakeClock, Meets, operations
 from writeahead import ResumeError, write_back
-from writeahead.model import AbandonedPlan, RunStatus
-from writeahead.protocol.artifacts import decode
+from writeahead.protocol.schema import AbandonedPlan
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import decode
 from writeahead.protocol.sweep import State, find_sessions, sweep, unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore

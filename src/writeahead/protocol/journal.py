@@ -1,7 +1,7 @@
 """One session's append-only, fenced history on a store.
 
 An entry's number is the fencing token: an owner appends only at its next number, and each number is
-created once. Whoever finds its number taken has been taken over, and stops.
+created once. An owner that finds its number taken has been taken over, and stops.
 """
 
 import os
@@ -9,36 +9,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Literal, Self
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced
-from writeahead.model import (
-    AbandonedPlan,
-    Event,
-    JournalEntry,
-    PlannedWriteback,
-    Receipt,
-    ReplayClass,
-    RunStatus,
-    Writeback,
-)
-from writeahead.protocol.artifacts import (
-    decode,
-    encode_model,
-    final_key,
-    is_abandoned,
-    journal_key,
-    journal_prefix,
-    planned_key,
-    require_session_id,
-)
+from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
+from writeahead.protocol.encoding import decode, encode_model, is_abandoned, require_size
+from writeahead.protocol.keys import final_key, journal_key, journal_prefix, planned_key, require_session_id
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
-__all__ = ["Journal", "Session", "after", "new_owner", "read_session"]
+__all__ = ["Ending", "Journal", "Session", "after", "new_owner", "read_session"]
 
-_ENTRY = re.compile(r"(\d{6})\.json\Z", re.ASCII)
-_LAST_NUMBER = 999_999
+# At least six digits, so that names sort as numbers up to a million entries; numbers count, not names.
+_ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
 
 
 def new_owner() -> str:
@@ -52,6 +36,23 @@ def after(moment: datetime, seconds: float) -> datetime:
         return moment + timedelta(seconds=seconds)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why and how a run stops short of the final artifact.
+
+    Attributes:
+        status: ``resume_needed`` or ``blocked``.
+        error: Why, in one line.
+        block_reason: Why it is blocked, if it is.
+        not_before: Resuming earlier than this is pointless.
+    """
+
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED]
+    error: str
+    block_reason: BlockReason | None = None
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,23 @@ class Session:
 
     @property
     def lease_ends(self) -> datetime | None:
-        """When the last owner's lease runs out; None if nobody can hold one."""
+        """When the last owner's lease runs out; None if there is no owner."""
         lease = self.entry.lease_seconds if self.entry else self.plan.lease_seconds if self.plan else 0
         if self.final or self.was_ended or self.written_at is None:
             return None
         return after(self.written_at, lease)
+
+    def waits_until(self, now: datetime, clock_skew: float) -> datetime | None:
+        """Before when resuming is pointless: another owner's lease, or the remote, says so."""
+        if self.final or self.plan is None:
+            return None
+        if self.lease_ends:
+            moment = after(self.lease_ends, clock_skew)
+        elif self.entry and self.entry.not_before:
+            moment = self.entry.not_before
+        else:
+            return None
+        return moment if moment > now else None
 
     def status(self, now: datetime, clock_skew: float) -> RunStatus:
         """Tell the session's status: completed, blocked, in progress, or needing a resume."""
@@ -125,30 +138,46 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
     found = {info.key: info for info in store.list(f"{session_id}/")}
     final = found.get(final_key(session_id))
     if final:
-        stored = store.get(final.key)
-        return Session(session_id, final=decode(stored.data, Writeback, key=final.key))
+        return Session(session_id, final=decode(_read(store, final), Writeback, key=final.key))
     planned = found.get(planned_key(session_id))
     if planned is None:
         _require_no_entry(session_id, found)
         return Session(session_id)
-    data = store.get(planned.key).data
+    data = _read(store, planned)
     if is_abandoned(data, key=planned.key):
         return Session(session_id, abandoned=decode(data, AbandonedPlan, key=planned.key))
     plan = decode(data, PlannedWriteback, key=planned.key)
     newest = _newest_entry(store, session_id, found)
     if newest is None:
-        return Session(session_id, plan=plan, written_at=planned.last_modified or plan.created_at)
-    entry = decode(store.get(newest.key).data, JournalEntry, key=newest.key)
+        return Session(session_id, plan=plan, written_at=_latest(planned.last_modified) or plan.created_at)
+    entry = decode(_read(store, newest), JournalEntry, key=newest.key)
     if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
         raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
-    return Session(session_id, plan=plan, entry=entry, written_at=newest.last_modified or entry.at)
+    return Session(session_id, plan=plan, entry=entry, written_at=_latest(newest.last_modified) or entry.at)
+
+
+def _read(store: ArtifactStore, info: ObjectInfo) -> bytes:
+    """Read an object whose size, from the listing, can be that of an artifact."""
+    require_size(info.size, info.key)
+    return store.get(info.key).data
+
+
+def _latest(last_modified: datetime | None) -> datetime | None:
+    """The latest moment that a store's time stands for.
+
+    Some stores keep whole seconds only (S3's Last-Modified is an HTTP date: RFC 9110, section 5.6.7),
+    and a lease that was counted from the second's beginning would end early.
+    """
+    if last_modified is not None and last_modified.microsecond == 0:
+        return after(last_modified, 1.0)
+    return last_modified
 
 
 def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
     """Refuse a journal without a plan: taken for a run that died early, its effects would be forgotten."""
     if any(key.startswith(journal_prefix(session_id)) for key in found):
         raise CorruptArtifact(
-            f"{planned_key(session_id)}: missing, and the session has a journal: somebody has removed it"
+            f"{planned_key(session_id)}: missing, though the session has a journal: it was removed"
         )
 
 
@@ -162,7 +191,7 @@ def _newest_entry(
     if not numbers:
         return None
     for number in sorted(set(range(1, numbers[-1])) - set(numbers)):
-        # A listing that ran while entries were added may lack one; only the store's word counts.
+        # A listing that ran while entries were added may lack one; ask for each before believing it.
         if store.head(journal_key(session_id, number)) is None:
             raise CorruptArtifact(f"{journal_key(session_id, number)}: missing from the journal")
     return found[journal_key(session_id, numbers[-1])]
@@ -193,6 +222,8 @@ class Journal:
     receipts: dict[str, Receipt] = field(default_factory=dict)
     attempted: dict[str, datetime] = field(default_factory=dict)
     was_blocked: bool = False
+    # The entry whose put an interrupt or the store left open.
+    _unsettled: bytes | None = None
 
     @classmethod
     def of(
@@ -220,37 +251,60 @@ class Journal:
                 return operation.id
         return None
 
-    def append(self, event: Event, *, lease: float | None = None, **fields: Any) -> JournalEntry:
-        """Append an entry with all receipts so far; it renews the lease, by ``lease`` if given.
+    def append(
+        self,
+        event: Event,
+        *,
+        operation: str | None = None,
+        ending: Ending | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Append an entry with all receipts so far; it renews the lease, or gives it up at an ending.
 
         Raises:
             Fenced: The number is taken: another owner has the session now.
             StoreError: As `ArtifactStore.put`.
         """
-        if self.number >= _LAST_NUMBER:
-            raise Fenced(f"session {self.plan.session_id}: its journal is full")
-        before = self.clock.monotonic()
-        entry = JournalEntry(
+        earlier, self._unsettled = self._unsettled, None
+        while True:
+            before = self.clock.monotonic()
+            entry = self._entry(event, operation, ending, reason)
+            key, data = journal_key(entry.session_id, entry.number), encode_model(entry)
+            self._unsettled = data
+            try:
+                self.store.put(key, data, if_absent=True)
+            except AlreadyExists:
+                self._unsettled = None
+                if earlier is None or self.store.get(key).data != earlier:
+                    message = f"session {entry.session_id}: another owner has taken it over ({key})"
+                    raise Fenced(message) from None
+                # Ours: an interrupt, or the store, left open whether it had landed.
+                self.number, earlier = entry.number, None
+            else:
+                break
+        self.number, self.renewed_at, self._unsettled = entry.number, before, None
+
+    def _entry(
+        self, event: Event, operation: str | None, ending: Ending | None, reason: str | None
+    ) -> JournalEntry:
+        return JournalEntry(
             session_id=self.plan.session_id,
             number=self.number + 1,
             event=event,
             owner=self.owner,
             at=self.clock.now(),
-            lease_seconds=self.lease if lease is None else lease,
+            lease_seconds=0 if ending else self.lease,
             plan_digest=self.plan.digest,
             receipts=self.receipts,
             attempted=self.attempted,
+            operation=operation,
+            status=ending.status if ending else None,
+            block_reason=ending.block_reason if ending else None,
+            error=ending.error if ending else None,
+            not_before=ending.not_before if ending else None,
+            reason=reason,
             was_blocked=self.was_blocked,
-            **fields,
         )
-        key = journal_key(entry.session_id, entry.number)
-        try:
-            self.store.put(key, encode_model(entry), if_absent=True)
-        except AlreadyExists:
-            raise Fenced(f"session {entry.session_id}: another owner has taken it over ({key})") from None
-        self.number = entry.number
-        self.renewed_at = before
-        return entry
 
     def lease_left(self) -> float:
         """Seconds until this owner's lease runs out, by the monotonic clock."""

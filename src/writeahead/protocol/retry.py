@@ -1,6 +1,5 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,13 +8,13 @@ from typing import TypeVar
 from writeahead.errors import TransientError
 from writeahead.model import RunPolicy
 
-__all__ = ["Clock", "sleep_unless_stopped", "with_retries"]
+__all__ = ["Clock", "with_retries"]
 
 T = TypeVar("T")
 
 
 class Clock:
-    """Where time comes from: one for owners' leases, one for people. Tests give their own."""
+    """The wall clock, a monotonic clock for leases, and waiting. Tests give their own."""
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
@@ -48,20 +47,9 @@ def with_retries(
     ``time_left()`` (seconds) is not begun.
 
     Raises:
-        TransientError: The last one, when the budget is gone.
+        TransientError: The last one, when the attempts or the time are used up.
     """
-    try:
-        return send()
-    except TransientError as error:
-        failed = [error]
-
-    def send_again() -> T:
-        # The failure above is the first attempt.
-        if failed:
-            raise failed.pop()
-        return send()
-
-    # Late, because tenacity loads asyncio, which costs more than the rest of the core together.
+    # Here, because tenacity loads asyncio, which costs more than the rest of the core together.
     from tenacity import (
         RetryCallState,
         Retrying,
@@ -87,12 +75,4 @@ def with_retries(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(send_again)
-
-
-def sleep_unless_stopped(seconds: float, clock: Clock, stop: threading.Event | None) -> None:
-    """Wait, or return at once when asked to stop."""
-    if stop is None:
-        clock.sleep(seconds)
-    else:
-        stop.wait(seconds)
+    return retrying(send)

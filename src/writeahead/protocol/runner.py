@@ -1,9 +1,7 @@
-"""write_back() and resume_session(): from operations to a final artifact, through a store and an adapter."""
+"""write_back() and resume_session(): from operations to a final artifact."""
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from writeahead.adapters.base import Adapter
@@ -17,69 +15,24 @@ from writeahead.errors import (
     ResumeError,
     TransientError,
 )
-from writeahead.model import (
-    BlockReason,
-    Event,
-    Operation,
-    PlannedWriteback,
-    ReplayClass,
-    RunPolicy,
-    RunReport,
-    RunStatus,
-)
-from writeahead.protocol.artifacts import (
-    decode,
-    digest_of,
-    digest_of_operations,
-    dry_run_key,
-    encode_model,
-    no_session,
-    open_key,
-    planned_key,
-)
-from writeahead.protocol.emission import Emission, EndRun
+from writeahead.model import BlockReason, Operation, ReplayClass, RunPolicy, RunReport, RunStatus
+from writeahead.protocol.artifacts import no_session
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.encoding import decode, digest_of, digest_of_operations, encode_model
 from writeahead.protocol.execution import Execution, remove_markers
-from writeahead.protocol.journal import Journal, Session, after, new_owner, read_session
+from writeahead.protocol.journal import Ending, Journal, Session, after, new_owner, read_session
+from writeahead.protocol.keys import dry_run_key, open_key, planned_key
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.planning import keyed_operations, plan_operations, require_atomic
+from writeahead.protocol.planning import keyed_operations, plan_operations, require_atomic, require_finishable
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.schema import Event, PlannedWriteback
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["resume_from", "resume_session", "write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
-# What a plan that was made anew does no harm to, though it was carried out before: see
-# docs/protocol.md.
+# A second plan of a session that was carried out before does no harm to these: see docs/protocol.md.
 _HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
-
-
-@dataclass(frozen=True)
-class _Means:
-    """What a run works with."""
-
-    store: ArtifactStore
-    adapter: Adapter
-    policy: RunPolicy
-    stop: threading.Event | None
-    clock: Clock
-    deadline: float
-
-    @classmethod
-    def of(
-        cls,
-        store: ArtifactStore,
-        adapter: Adapter,
-        policy: RunPolicy,
-        stop: threading.Event | None,
-        clock: Clock | None,
-    ) -> "_Means":
-        clock = clock or Clock()
-        # One limit on the whole run, planning included.
-        return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
-
-    def turn(self, journal: Journal) -> Execution:
-        emission = Emission(journal, self.adapter, self.policy, self.stop, self.deadline)
-        return Execution(journal, emission, self.policy)
 
 
 def write_back(
@@ -112,7 +65,7 @@ def write_back(
 
     Returns:
         How it ended: ``completed``, ``resume_needed``, ``blocked``, ``no_resume_needed``,
-        ``in_progress`` (another owner is at it) or ``planned`` (a dry run).
+        ``in_progress`` (another run is active) or ``planned`` (a dry run).
 
     Raises:
         InvalidInput: The operations or the session id can't be used. Nothing was written.
@@ -122,23 +75,21 @@ def write_back(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``.
     """
-    means = _Means.of(store, adapter, policy, stop, clock)
+    context = RunContext.begin(store, adapter, policy, stop, clock)
     keyed = keyed_operations(session_id, operations)
     # First of all, since it finds out what could not be kept in an artifact.
     request = [item.model_dump(mode="json") for item in keyed]
     digest = digest_of({"atomic": request} if atomic else request)
     try:
-        planned = plan_operations(
-            keyed, adapter=adapter, policy=policy, clock=means.clock, stop=stop, deadline=means.deadline
-        )
+        planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(means, session_id, error)
+        return _not_planned(context, session_id, error)
     if atomic:
         require_atomic(adapter, planned)
     plan = PlannedWriteback(
         session_id=session_id,
         adapter=adapter.name,
-        created_at=means.clock.now(),
+        created_at=context.clock.now(),
         owner=new_owner(),
         lease_seconds=policy.lease,
         request_digest=digest,
@@ -146,6 +97,7 @@ def write_back(
         operations=tuple(planned),
         atomic=atomic,
     )
+    require_finishable(plan)
     if dry_run:
         store.put(dry_run_key(session_id), encode_model(plan))
         return RunReport(
@@ -155,16 +107,16 @@ def write_back(
             warnings=plan.warnings,
         )
     data = encode_model(plan)
-    renewed_at = means.clock.monotonic()
+    renewed_at = context.clock.monotonic()
     store.put(open_key(session_id), b"")
     try:
-        _create_plan(store, plan, data)
+        store.put(planned_key(session_id), data, if_absent=True)
     except AlreadyExists:
-        return _repeat(means, session_id, digest)
+        return _repeat(context, plan)
     if _has_a_past(store, plan):
-        return _repeat(means, session_id, digest)
-    journal = Journal(store, means.clock, plan, plan.owner, policy.lease, 0, renewed_at)
-    return means.turn(journal).carry_out()
+        return _repeat(context, plan)
+    journal = Journal(store, context.clock, plan, plan.owner, policy.lease, 0, renewed_at)
+    return Execution(journal, context).carry_out()
 
 
 def resume_session(
@@ -193,29 +145,12 @@ def resume_session(
             ``resume_needed``.
     """
     session = read_session(store, session_id)
-    return resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
+    return resume_from(session, RunContext.begin(store, adapter, policy, stop, clock))
 
 
-def resume_from(
-    session: Session,
-    *,
-    store: ArtifactStore,
-    adapter: Adapter,
-    policy: RunPolicy = _DEFAULT_POLICY,
-    stop: threading.Event | None = None,
-    clock: Clock | None = None,
-) -> RunReport:
-    """Do the same as `resume_session` with a session that has just been read."""
-    return _resume(_Means.of(store, adapter, policy, stop, clock), session)
-
-
-def _create_plan(store: ArtifactStore, plan: PlannedWriteback, data: bytes) -> None:
-    store.put(planned_key(plan.session_id), data, if_absent=True)
-
-
-def _not_planned(means: _Means, session_id: str, error: NotReady | AdapterError) -> RunReport:
+def _not_planned(context: RunContext, session_id: str, error: NotReady | AdapterError) -> RunReport:
     """Report a run that found no plan to persist; there is nothing that could be resumed."""
-    if isinstance(error, TransientError) and means.stop and means.stop.is_set():
+    if isinstance(error, TransientError) and context.stopped:
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
     wait = error.retry_after if isinstance(error, TransientError) else None
@@ -224,12 +159,12 @@ def _not_planned(means: _Means, session_id: str, error: NotReady | AdapterError)
         status=RunStatus.BLOCKED,
         block_reason=BlockReason.NOT_READY,
         error=one_line(error),
-        not_before=after(means.clock.now(), wait) if wait else None,
+        not_before=after(context.clock.now(), wait) if wait else None,
     )
 
 
 def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether there is more of a session than the plan that was just created, which somebody removed, then.
+    """Whether there is more of a session than the plan that was just created: an earlier plan was removed.
 
     Asked only where a second run would have a second effect: for the other classes the request buys
         nothing.
@@ -239,27 +174,44 @@ def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
     return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
 
 
-def _repeat(means: _Means, session_id: str, request_digest: str) -> RunReport:
+def _repeat(context: RunContext, asked: PlannedWriteback) -> RunReport:
     """Go on with a session that was there already, if it is for the same operations."""
-    store = means.store
+    store, session_id = context.store, asked.session_id
     session = read_session(store, session_id)
     plan = session.plan
     if session.final:
         stored = store.get(planned_key(session_id))
         plan = decode(stored.data, PlannedWriteback, key=stored.info.key)
-    if plan and plan.request_digest != request_digest:
+    if plan and plan.request_digest != asked.request_digest and not _is_same_plan(context, plan, asked):
         if session.final:
             # We have just put a marker, and a completed session needs none, whatever its operations
             # were.
             remove_markers(store, session_id, was_blocked=False)
+            raise PlanConflict(
+                f"session {session_id} was completed with other operations: a session id names one unit of"
+                " work, so give this one its own"
+            )
         raise PlanConflict(
-            f"session {session_id} already has a plan for other operations: use a new session id, or resume"
-            " it as it is"
+            f"session {session_id} already has a plan for other operations, which is not finished: resume it"
+            " as it is"
         )
-    return _resume(means, session)
+    return resume_from(session, context)
 
 
-def _resume(means: _Means, session: Session) -> RunReport:
+def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWriteback) -> bool:
+    """Whether two plans differ in nothing but the order of sets, which version 1 did not fix."""
+    if plan.atomic != asked.atomic or len(plan.operations) != len(asked.operations):
+        return False
+    pairs = zip(plan.operations, asked.operations, strict=True)
+    return all(
+        (one.id, one.kind, one.key, one.replay) == (other.id, other.kind, other.key, other.replay)
+        and context.adapter.payload_of(one) == context.adapter.payload_of(other)
+        for one, other in pairs
+    )
+
+
+def resume_from(session: Session, context: RunContext) -> RunReport:
+    """Do the same as `resume_session` with a session that has just been read."""
     if session.abandoned:
         when = session.abandoned.abandoned_at
         raise ResumeError(
@@ -267,20 +219,20 @@ def _resume(means: _Means, session: Session) -> RunReport:
             " anything: start it again under a new session id"
         )
     if session.final:
-        return _nothing_to_do(session, remove_markers(means.store, session.session_id, was_blocked=True))
+        return _nothing_to_do(session, remove_markers(context.store, session.session_id, was_blocked=True))
     plan = session.plan
     if plan is None:
-        raise no_session(means.store, session.session_id)
-    if plan.adapter != means.adapter.name:
+        raise no_session(context.store, session.session_id)
+    if plan.adapter != context.adapter.name:
         raise InvalidInput(
             f"session {session.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"
-            f" not with {means.adapter.name!r}"
+            f" not with {context.adapter.name!r}"
         )
-    _require_same_classes(means.adapter, plan)
+    _require_same_classes(context.adapter, plan)
     if plan.atomic:
-        require_atomic(means.adapter, plan.operations)
-    refusal = _refusal(session, plan, means.clock.now(), means.policy)
-    return refusal or _claim(means, session, plan)
+        require_atomic(context.adapter, plan.operations)
+    refusal = _refusal(session, plan, context)
+    return refusal or _claim(context, session, plan)
 
 
 def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
@@ -294,20 +246,20 @@ def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
             )
 
 
-def _claim(means: _Means, session: Session, plan: PlannedWriteback) -> RunReport:
-    """Take a session over and carry on with it, unless somebody else is faster."""
-    journal = Journal.of(session, plan, means.store, means.clock, lease=means.policy.lease)
+def _claim(context: RunContext, session: Session, plan: PlannedWriteback) -> RunReport:
+    """Take a session over and carry on with it, unless another run is faster."""
+    journal = Journal.of(session, plan, context.store, context.clock, lease=context.policy.lease)
     _suspect_lookups(session, journal)
-    turn = means.turn(journal)
+    execution = Execution(journal, context)
     undecided = journal.undecided()
     if undecided:
-        error = "it was sent, and nobody knows whether it took effect"
-        return turn.end(EndRun(RunStatus.BLOCKED, error, reason=BlockReason.OUTCOME_UNKNOWN), undecided)
+        error = "it may have been sent, and no one can tell whether it took effect"
+        return execution.end(Ending(RunStatus.BLOCKED, error, BlockReason.OUTCOME_UNKNOWN), undecided)
     try:
         journal.append(Event.CLAIMED)
     except Fenced as error:
-        return turn.report(RunStatus.IN_PROGRESS, error=str(error))
-    return turn.carry_out()
+        return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+    return execution.carry_out()
 
 
 def _nothing_to_do(session: Session, warnings: tuple[str, ...]) -> RunReport:
@@ -321,15 +273,13 @@ def _nothing_to_do(session: Session, warnings: tuple[str, ...]) -> RunReport:
     )
 
 
-def _refusal(session: Session, plan: PlannedWriteback, now: datetime, policy: RunPolicy) -> RunReport | None:
+def _refusal(session: Session, plan: PlannedWriteback, context: RunContext) -> RunReport | None:
     """Say why a session can't be claimed now; None if it can."""
-    status = session.status(now, policy.clock_skew)
-    entry = session.entry
-    not_before = entry.not_before if entry else None
-    if status is RunStatus.IN_PROGRESS and session.lease_ends:
-        not_before = after(session.lease_ends, policy.clock_skew)
-    elif status is RunStatus.RESUME_NEEDED and (not_before is None or not_before <= now):
+    now, clock_skew = context.clock.now(), context.policy.clock_skew
+    status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
+    if status is RunStatus.RESUME_NEEDED and not_before is None:
         return None
+    entry = session.entry
     return RunReport(
         session_id=session.session_id,
         status=status,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from writeahead.protocol.artifacts import planned_key
+from writeahead.protocol.keys import planned_key
 from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
 from writeahead.testing.decorators import TracingStore

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from writeahead.errors import WriteaheadError
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunPolicy, RunReport, RunStatus
-from writeahead.protocol.artifacts import planned_key
+from writeahead.protocol.keys import planned_key
 from writeahead.protocol.planning import keyed_operations
 from writeahead.protocol.runner import resume_session, write_back
 from writeahead.stores.base import ArtifactStore
