@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         write_planned_writeback_artifact,
         write_writeback_artifact,
     )
-    from writeahead.protocol.runner import resume_session, write_back
+    from writeahead.protocol.resuming import resume_session
+    from writeahead.protocol.runner import write_back
     from writeahead.protocol.sweep import find_sessions, sweep
     from writeahead.protocol.unblocking import unblock_session
     from writeahead.stores.base import ArtifactStore
@@ -64,7 +65,7 @@ _HOMES = {
     "find_sessions": "protocol.sweep",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
-    "resume_session": "protocol.runner",
+    "resume_session": "protocol.resuming",
     "sweep": "protocol.sweep",
     "unblock_session": "protocol.unblocking",
     "write_back": "protocol.runner",

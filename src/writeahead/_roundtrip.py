@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from writeahead._validation import Invalid, validated
 from writeahead.errors import InvalidInput
 
-__all__ = ["json_of"]
+__all__ = ["difference_of", "json_of"]
 
 _SECRETS = (SecretStr, SecretBytes)
 _DUMP: Mapping[str, Any] = {"by_alias": True, "round_trip": True}
@@ -43,6 +43,22 @@ def json_of(model: BaseModel) -> dict[str, Any]:
     for place, why in _differences(model, read_back, ""):
         raise InvalidInput(f"{name}{place}: {why}; nothing was written")
     return dict(document)
+
+
+def difference_of(planned: Mapping[str, Any], model: BaseModel) -> str | None:
+    """Where a model's JSON differs from the JSON that it was read from; None if it does not.
+
+    The order of sets does not count.
+    """
+    value = model.model_dump(mode="python", **_DUMP)
+    document = _in_order(model.model_dump(mode="json", **_DUMP), value)
+    if document == planned or document == _in_order(dict(planned), value):
+        return None
+    lost = [name for name in planned if name not in document]
+    added = [name for name in document if name not in planned]
+    changed = [name for name in planned if name in document and planned[name] != document[name]]
+    told = (("would be lost", lost), ("would be added", added), ("would change", changed))
+    return "; ".join(f"{', '.join(map(repr, names))} {what}" for what, names in told if names)
 
 
 def _in_order(document: Any, value: Any) -> Any:

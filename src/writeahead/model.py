@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,10 +17,10 @@ from pydantic import (
 )
 
 from writeahead._roundtrip import json_of
-from writeahead._validation import Invalid, validated
-from writeahead.errors import LONGEST_WAIT, InvalidInput
+from writeahead.errors import LONGEST_WAIT, NotCompleted
 
 __all__ = [
+    "REFERENCE",
     "Assume",
     "BlockReason",
     "KeyedOperation",
@@ -32,10 +32,14 @@ __all__ = [
     "RunReport",
     "RunStatus",
     "idempotency_key",
+    "ref",
 ]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 KIND_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+# What marks a reference to a receipt in a payload: see `ref`.
+REFERENCE = "$receipt"
 
 _DAY = 86_400.0
 LONGEST_LEASE = LONGEST_WAIT
@@ -53,6 +57,10 @@ Timestamp = Annotated[
 def is_unset(value: Any) -> bool:
     """Leave a field out of artifacts that do not need it: those of earlier versions stay as they are."""
     return not value
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
 
 
 class Frozen(BaseModel):
@@ -88,6 +96,7 @@ class RunStatus(StrEnum):
     BLOCKED = "blocked"
     IN_PROGRESS = "in_progress"
     PLANNED = "planned"
+    ABANDONED = "abandoned"
 
 
 class BlockReason(StrEnum):
@@ -97,6 +106,8 @@ class BlockReason(StrEnum):
     CONFLICT_DETECTED = "conflict_detected"
     REJECTED = "rejected"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    UNKNOWN_KIND = "unknown_kind"
+    GAVE_UP = "gave_up"
 
 
 class Assume(StrEnum):
@@ -106,9 +117,26 @@ class Assume(StrEnum):
     NOT_APPLIED = "not-applied"
 
 
-def idempotency_key(session_id: str, operation_id: str) -> str:
-    """The key that the remote knows an operation by: a UUID (version 5, RFC 9562) of the two ids."""
-    return str(uuid.uuid5(_KEY_NAMESPACE, f"{session_id}/{operation_id}"))
+def idempotency_key(session_id: str, operation_id: str, *, namespace: str = "") -> str:
+    """The key that the remote knows an operation by: a UUID (version 5, RFC 9562) of the ids.
+
+    Args:
+        session_id: The session.
+        operation_id: The operation.
+        namespace: Tells apart sessions of the same id, for callers whose ids are unique only within it.
+    """
+    root = uuid.uuid5(_KEY_NAMESPACE, namespace) if namespace else _KEY_NAMESPACE
+    return str(uuid.uuid5(root, f"{session_id}/{operation_id}"))
+
+
+def ref(operation_id: str, field: str = "remote_id") -> dict[str, JsonValue]:
+    """A place in a payload that takes a field of an earlier operation's receipt, right before the send.
+
+    Args:
+        operation_id: An operation before this one in the session.
+        field: ``remote_id``, ``remote_version`` or ``value``.
+    """
+    return {REFERENCE: operation_id, "field": field}
 
 
 class Operation(Frozen):
@@ -120,7 +148,8 @@ class Operation(Frozen):
         id: Names the operation within its session; by default its position and kind, ``2-task``.
 
     Raises:
-        InvalidInput: A field can't be used, or the payload would read back different from its JSON.
+        pydantic.ValidationError: A field can't be used.
+        InvalidInput: The payload is a model that would read back different from its JSON.
     """
 
     kind: str = Field(pattern=KIND_PATTERN)
@@ -138,10 +167,7 @@ class Operation(Frozen):
             payload = fields.get("payload")
             if isinstance(payload, BaseModel):
                 fields["payload"] = json_of(payload)
-            # pydantic's own error holds the payload, and so would each traceback.
-            found = validated(lambda: super(Operation, self).__init__(**fields))
-            if isinstance(found, Invalid):
-                raise InvalidInput(found.line("the operation"))
+            super().__init__(**fields)
 
 
 class KeyedOperation(Frozen):
@@ -180,22 +206,30 @@ class PlannedOperation(Frozen):
 class Receipt(Frozen):
     """The proof that one operation took effect.
 
-    An adapter's ``emit`` fills the first three; the runner adds the rest.
+    An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left out,
+    and a number becomes text: an error would come after the effect.
 
     Attributes:
         remote_id: The remote's id of the row or message.
         remote_version: Its version after the write, e.g. an ETag.
         outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found
             out by asking the remote; ``assumed`` by an operator's decision.
+        value: Small JSON that the remote gave back, e.g. a number or a URL. It is kept and shown, and
+            never compared. With the ids it has at most 3.5 KiB.
         confirmed_at: When the runner got the receipt.
         attempts: Requests that this run made for it, the last one included.
+        generation: How often an operator gave the operation a new key before it was applied.
     """
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
     remote_id: str | None = None
     remote_version: str | None = None
     outcome: Literal["applied", "already_applied", "assumed"] = "applied"
+    value: JsonValue = Field(default=None, exclude_if=_is_none)
     confirmed_at: Timestamp | None = None
     attempts: int | None = None
+    generation: int = Field(default=0, exclude_if=is_unset)
 
 
 class RunPolicy(Frozen):
@@ -211,6 +245,10 @@ class RunPolicy(Frozen):
             the next entry; fewer requests, the same guarantee for provable operations.
         clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
             over.
+        max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;
+            None for no limit, since a long outage is no reason for manual work.
+        max_age: Seconds after its plan, from which on a resume blocks it as ``gave_up``; None for no
+            limit.
     """
 
     attempts: int = Field(default=4, ge=1)
@@ -220,6 +258,8 @@ class RunPolicy(Frozen):
     lease: float = Field(default=600.0, gt=0, le=LONGEST_LEASE)
     journal: Literal["every", "batched"] = "every"
     clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
+    max_turns: int | None = Field(default=None, ge=1)
+    max_age: float | None = Field(default=None, gt=0)
 
 
 class RunReport(Frozen):
@@ -248,3 +288,18 @@ class RunReport(Frozen):
     emitted: tuple[str, ...] = ()
     not_before: Timestamp | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every operation of the session is confirmed."""
+        return self.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED)
+
+    def raise_for_status(self) -> Self:
+        """Return the report if it is `ok`.
+
+        Raises:
+            NotCompleted: It is not; the error carries the report.
+        """
+        if not self.ok:
+            raise NotCompleted(self)
+        return self

@@ -10,7 +10,7 @@ from writeahead import Receipt, ResumeError, RunPolicy
 from writeahead.errors import Applied, TransientError
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import digest_of
-from writeahead.protocol.journal import read_session
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import sweep
 from writeahead.stores.base import ArtifactStore
 

@@ -21,8 +21,9 @@ from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.schema import Event, JournalEntry
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.keys import journal_key
-from writeahead.protocol.journal import Journal, Session, read_session
-from writeahead.protocol.runner import resume_from
+from writeahead.protocol.journal import Journal
+from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step
 from writeahead.testing import FaultyStore, StoreFault, TracingStore

@@ -14,7 +14,7 @@ from writeahead.errors import (
 )
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.encoding import digest_of
-from writeahead.protocol.journal import read_session
+from writeahead.protocol.session import read_session
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, StoreFault

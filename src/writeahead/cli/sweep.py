@@ -12,8 +12,8 @@ from writeahead.cli.failures import ExitCode, exit_code_of_status
 from writeahead.cli.output import Answer, printable, report_document
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import ResumeError, StoreError
-from writeahead.protocol.journal import read_session
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import SweepAction, SweepResult, sweep, sweep_step, unfinished_sessions
 from writeahead.stores.base import ArtifactStore
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from writeahead.adapters.base import TransactionalAdapter
+from writeahead.adapters.base import Kind, TransactionalAdapter
 from writeahead.errors import (
     Applied,
     ConflictError,
@@ -17,10 +17,12 @@ from writeahead.errors import (
 from writeahead.model import BlockReason, PlannedOperation, Receipt, ReplayClass, RunStatus
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
-from writeahead.protocol.journal import Ending, Journal, after
+from writeahead.protocol.journal import Ending, Journal, renewed_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.references import resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
+from writeahead.protocol.session import after
 
 __all__ = ["Emission", "EndRun"]
 
@@ -28,6 +30,8 @@ __all__ = ["Emission", "EndRun"]
 _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
 # What says that nothing was sent. A class below these is the adapter's own, and leaves that open.
 _UNSENT = (NotReady, InvalidInput)
+# Seconds from which on a wait is worth an entry.
+_LONG_WAIT = 1.0
 # Bytes of what an adapter returns; the rest of a receipt is the runner's.
 _LARGEST_ANSWER = MAX_RECEIPT_BYTES - 512
 
@@ -72,11 +76,13 @@ class Emission:
         """
         self.attempts, self.not_before = 0, None
         try:
+            issued = [self._issued(operation) for operation in unit]
             receipts = with_retries(
-                lambda: self._attempt(unit),
+                lambda: self._attempt(issued),
                 policy=self.context.policy,
+                clock=self.clock,
                 time_left=self._time_left,
-                sleep=self.context.sleep,
+                sleep=lambda seconds: self._wait(seconds, unit),
             )
         except TransientError as error:
             raise self._exhausted(unit, error) from None
@@ -95,10 +101,7 @@ class Emission:
             raise _for_now(one_line(error)) from None
         now = self.clock.now()
         for operation, receipt in zip(unit, receipts, strict=True):
-            self.journal.attempted.pop(operation.id, None)
-            self.journal.receipts[operation.id] = receipt.model_copy(
-                update={"confirmed_at": now, "attempts": self.attempts}
-            )
+            self.journal.confirm(operation.id, receipt, now, self.attempts)
         self.in_flight = False
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
@@ -115,12 +118,22 @@ class Emission:
             return _blocked(message, BlockReason.OUTCOME_UNKNOWN).ending
         return self._stop_for_now(message).ending
 
+    def _issued(self, operation: PlannedOperation) -> PlannedOperation:
+        """The operation as it will be sent; what differs from the plan is found out here."""
+        operation = resolved(operation, self.journal.receipts)
+        self.context.adapter.payload_of(operation)
+        generation = self.journal.generations.get(operation.id)
+        if generation:
+            operation = operation.model_copy(update={"key": renewed_key(operation.key, generation)})
+        return operation
+
     def _attempt(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
         for operation in unit:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
             if found:
                 return [_storable(found)]
+        self._wait_for_late_requests(unit)
         self._require_leave_to_send()
         self._announce(unit)
         self.attempts += 1
@@ -155,28 +168,72 @@ class Emission:
         """
         journal = self.journal
         for operation in unit:
+            if self._kind(operation).key_valid_for:
+                journal.attempted_since.setdefault(operation.id, self.clock.now())
             if operation.replay is not ReplayClass.UNPROVABLE:
                 continue
             journal.attempted[operation.id] = self.clock.now()
-            journal.append(Event.SENDING, operation=operation.id)
+            refers = operation.payload != self._planned(operation).payload
+            journal.append(
+                Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
+            )
             try:
                 self._require_leave_to_send()
             except EndRun:
                 self._surely_unsent(unit)
                 raise
 
+    def _planned(self, operation: PlannedOperation) -> PlannedOperation:
+        return next(item for item in self.journal.plan.operations if item.id == operation.id)
+
+    def _kind(self, operation: PlannedOperation) -> Kind:
+        return self.context.adapter.kinds[operation.kind]
+
     def _surely_unsent(self, unit: Sequence[PlannedOperation]) -> None:
         """Take back an announcement: each attempt at this operation surely had no effect.
 
-        An attempt of unknown outcome has ended the run before this.
+        An attempt of unknown outcome has ended the run before this, for an unprovable operation; for
+        one whose key expires it is on record.
         """
         for operation in unit:
             if operation.replay is ReplayClass.UNPROVABLE:
                 self.journal.attempted.pop(operation.id, None)
+            elif operation.id not in self.journal.attempted:
+                self.journal.attempted_since.pop(operation.id, None)
 
     def _suspect(self, unit: Sequence[PlannedOperation]) -> None:
         now = self.clock.now()
-        self.journal.attempted.update({operation.id: now for operation in unit})
+        for operation in unit:
+            self.journal.attempted[operation.id] = now
+            settles_after = self._kind(operation).settles_after
+            if settles_after:
+                self.journal.unsettled[operation.id] = now + settles_after
+
+    def _wait(self, seconds: float, unit: Sequence[PlannedOperation]) -> None:
+        """Wait for the next attempt; a long wait after a sure failure is journaled before it.
+
+        Else a process that is killed while it waits leaves an announcement behind, and an operator
+        would be asked about a request that surely had no effect.
+        """
+        announced = any(operation.replay is ReplayClass.UNPROVABLE for operation in unit)
+        if announced and seconds >= _LONG_WAIT:
+            self.journal.append(Event.WAITING, operation=unit[0].id)
+        self.context.sleep(seconds)
+
+    def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
+        """Wait until no earlier upsert of the session can land after this one, and undo it."""
+        if not any(self._kind(operation).settles_after for operation in unit):
+            return
+        ids = {operation.id for operation in unit}
+        moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]
+        self._wait_until(max(moments, default=self.clock.now()), "an earlier request could still take effect")
+
+    def _wait_until(self, moment: datetime, why: str) -> None:
+        wait = (moment - self.clock.now()).total_seconds()
+        if wait >= self._time_left():
+            raise _for_now(f"{why}; it is too early to go on", moment)
+        if wait > 0:
+            self.context.sleep(wait)
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
@@ -198,20 +255,35 @@ class Emission:
             self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
+        """Search the remote for an operation that may have been sent, where the key can't settle it."""
         attempted_at = self.journal.attempted.get(operation.id)
-        if operation.replay is not ReplayClass.LOOKUP or attempted_at is None:
+        has_expired = self._has_expired(operation)
+        if has_expired and (self.journal.plan.atomic or not self.context.adapter.can_find(operation)):
+            error = "it may have been sent, and the remote may have forgotten its key since"
+            raise _blocked(error, BlockReason.OUTCOME_UNKNOWN)
+        if not has_expired and (operation.replay is not ReplayClass.LOOKUP or attempted_at is None):
             return None
         lifetime = self.context.adapter.request_lifetime + self.context.policy.clock_skew
-        wait = (attempted_at - self.clock.now()).total_seconds() + lifetime
-        if wait >= self._time_left():
-            raise _for_now(
-                "an earlier request could still take effect; it is too early to look for it",
-                after(attempted_at, lifetime),
-            )
-        if wait > 0:
-            self.context.sleep(wait)
+        self._wait_until(
+            after(attempted_at or self.clock.now(), lifetime if attempted_at else 0),
+            "an earlier request could still take effect",
+        )
         self._require_leave_to_send()
-        return self.context.adapter.find(operation)
+        found = self.context.adapter.find(operation)
+        if found is None and has_expired:
+            # It is not there, so what is sent now is the first that can be.
+            self.journal.attempted_since.pop(operation.id, None)
+            self.journal.attempted.pop(operation.id, None)
+        return found
+
+    def _has_expired(self, operation: PlannedOperation) -> bool:
+        valid_for = self._kind(operation).key_valid_for
+        since = self.journal.attempted_since.get(operation.id)
+        if valid_for is None or since is None:
+            return False
+        # What is sent now arrives up to a margin later, and the remote's clock may be ahead.
+        late = timedelta(seconds=self.context.policy.clock_skew + self.margin)
+        return self.clock.now() + late >= after(since, valid_for.total_seconds())
 
     def _require_leave_to_send(self) -> None:
         if self.context.stopped:

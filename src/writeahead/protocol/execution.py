@@ -1,7 +1,7 @@
 """One owner's work on a session, from holding the lease to giving it up. Used by the runner alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
@@ -14,9 +14,14 @@ from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import blocked_key, final_key, open_key
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
+from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["Execution", "remove_markers"]
+
+# Turns without progress after which the next one has to wait; and the longest wait, in seconds.
+_PROMPT_TURNS = 2
+_LONGEST_SPACE = 3600.0
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Execution:
 
     def end(self, ending: Ending, operation: str | None) -> RunReport:
         """Journal why the run ends, and set the markers."""
+        ending = self._spaced(ending)
         try:
             self.journal.append(Event.ENDED, operation=operation, ending=ending)
         except Fenced as error:
@@ -73,6 +79,19 @@ class Execution:
         return self.report(
             ending.status, error=ending.error, operation=operation, ending=ending, warnings=warnings
         )
+
+    def _spaced(self, ending: Ending) -> Ending:
+        """Let a session that makes no progress wait longer after each turn, up to an hour."""
+        turns = self.journal.idle - _PROMPT_TURNS
+        if (
+            ending.status is not RunStatus.RESUME_NEEDED
+            or ending.not_before
+            or turns < 0
+            or self.context.stopped
+        ):
+            return ending
+        wait = min(self.context.policy.wait_max * 2 ** min(turns, 20), _LONGEST_SPACE)
+        return replace(ending, not_before=after(self.context.clock.now(), wait))
 
     def report(
         self,

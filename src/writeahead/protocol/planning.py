@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import InvalidInput
 from writeahead.model import (
@@ -15,6 +16,7 @@ from writeahead.model import (
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
 from writeahead.protocol.keys import require_session_id
+from writeahead.protocol.references import planned_with_references, reads_receipts
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
 
@@ -22,7 +24,7 @@ __all__ = ["keyed_operations", "plan_operations", "require_atomic", "require_fin
 
 
 def keyed_operations(
-    session_id: str, operations: Iterable[Operation | Mapping[str, Any]]
+    session_id: str, operations: Iterable[Operation | Mapping[str, Any]], *, namespace: str = ""
 ) -> list[KeyedOperation]:
     """Give each operation its id and its idempotency key.
 
@@ -40,7 +42,7 @@ def keyed_operations(
             session_id=session_id,
             id=operation_id,
             kind=operation.kind,
-            key=idempotency_key(session_id, operation_id),
+            key=idempotency_key(session_id, operation_id, namespace=namespace),
             payload=operation.payload,
         )
     if not keyed:
@@ -51,14 +53,13 @@ def keyed_operations(
 def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operation:
     if isinstance(given, Operation):
         return given
-    if not isinstance(given, Mapping):
-        raise InvalidInput(
-            f"operation {position}: give an Operation or a mapping, not {type(given).__name__}"
-        )
     try:
-        return Operation(**{str(name): value for name, value in given.items()})
+        operation = validated(lambda: Operation.model_validate(given))
     except InvalidInput as error:
         raise InvalidInput(f"operation {position}: {error}") from None
+    if isinstance(operation, Invalid):
+        raise InvalidInput(f"operation {position}: {operation.line()}")
+    return operation
 
 
 def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> list[PlannedOperation]:
@@ -68,12 +69,17 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
         InvalidInput: The operations can't be used, or the adapter planned others than it was asked to.
         NotReady, AdapterError: As `Adapter.plan`.
     """
-    planned = with_retries(
-        lambda: context.adapter.plan(keyed),
-        policy=context.policy,
-        time_left=context.time_left,
-        sleep=context.sleep,
-    )
+
+    def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        return with_retries(
+            lambda: context.adapter.plan(asked),
+            policy=context.policy,
+            clock=context.clock,
+            time_left=context.time_left,
+            sleep=context.sleep,
+        )
+
+    planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
         raise InvalidInput(f"adapter {context.adapter.name!r} planned other operations than it was asked to")
     return planned
@@ -95,6 +101,11 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
             raise InvalidInput(
                 f"operation {operation.id} is of class {operation.replay}, which can be in no transaction:"
                 " plan the session without atomic, or make this one a session of its own"
+            )
+        if reads_receipts(operation.payload):
+            raise InvalidInput(
+                f"operation {operation.id} refers to a receipt, which one transaction does not have yet: plan"
+                " the session without atomic"
             )
 
 

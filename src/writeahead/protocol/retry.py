@@ -1,5 +1,6 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,6 +30,10 @@ class Clock:
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
 
+    def random(self) -> float:
+        """Return a number from 0 up to, but not, 1: by how much a wait is shortened or prolonged."""
+        return random.random()  # noqa: S311 - spreads waits, and protects nothing
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
@@ -38,6 +43,7 @@ def with_retries(
     send: Callable[[], T],
     *,
     policy: RunPolicy,
+    clock: Clock,
     time_left: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> T:
@@ -63,7 +69,8 @@ def with_retries(
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         floor = error.retry_after if isinstance(error, TransientError) else None
-        return max(backoff(state), floor or 0.0)
+        chance = clock.random()
+        return max(backoff(state) * (1 - chance / 2), floor + chance * policy.wait_initial if floor else 0.0)
 
     def out_of_time(state: RetryCallState) -> bool:
         return state.upcoming_sleep >= time_left()

@@ -6,7 +6,7 @@ A field or an event that is added here is an artifact field: see docs/decisions/
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from writeahead.model import (
     ID_PATTERN,
@@ -23,17 +23,43 @@ from writeahead.model import (
 __all__ = [
     "AbandonedPlan",
     "Event",
+    "Holder",
     "JournalEntry",
     "PlannedWriteback",
     "SettledOperation",
+    "StoredReceipt",
     "Writeback",
 ]
+
+
+class StoredReceipt(Receipt):
+    """A receipt in an artifact: there, an unknown field is one of a newer version."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=False)
 
 
 class SettledOperation(PlannedOperation):
     """A planned operation with its receipt; an element of the final artifact."""
 
-    receipt: Receipt
+    receipt: StoredReceipt
+
+
+class Holder(Frozen):
+    """The process that holds a session's lease, so that another one on its machine can tell its death.
+
+    Attributes:
+        host: The machine's name, for people.
+        boot_id: Of the running kernel: /proc/sys/kernel/random/boot_id, random(4).
+        pid_namespace: In which ``pid`` counts: /proc/self/ns/pid, pid_namespaces(7).
+        pid: The process.
+        started: When it started, in clock ticks since the boot: /proc/[pid]/stat, proc(5).
+    """
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: str
 
 
 class _Artifact(Frozen):
@@ -53,6 +79,8 @@ class PlannedWriteback(_Artifact):
         digest: sha256 of ``operations``.
         operations: What will be issued, in this order.
         atomic: They are issued as one transaction: all of them take effect, or none.
+        target: What identifies the remote, hashed: see `Adapter.target`.
+        holder: The process that made the plan and holds its first lease.
     """
 
     adapter: str
@@ -63,6 +91,8 @@ class PlannedWriteback(_Artifact):
     digest: str
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
     atomic: bool = Field(default=False, exclude_if=is_unset)
+    target: str | None = Field(default=None, exclude_if=is_unset)
+    holder: Holder | None = Field(default=None, exclude_if=is_unset)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -84,6 +114,8 @@ class Event(StrEnum):
     CLAIMED = "claimed"
     ENDED = "ended"
     UNBLOCKED = "unblocked"
+    WAITING = "waiting"
+    ABANDONED = "abandoned"
 
 
 class JournalEntry(_Artifact):
@@ -99,12 +131,19 @@ class JournalEntry(_Artifact):
         receipts: Every receipt so far, by operation id.
         attempted: Operations without a receipt that may have been sent, and when at the latest.
         operation: The operation it is about, if any.
-        status: How the run ended: ``resume_needed`` or ``blocked``.
+        status: How the run ended: ``resume_needed``, ``blocked`` or ``abandoned``.
         block_reason: Why it is blocked.
         error: What the remote or the store said, in one line.
         not_before: The remote asked to send nothing earlier than this.
-        reason: Why a person unblocked the session.
+        reason: Why an operator unblocked, took over, or abandoned the session.
         was_blocked: The session has had a ``.blocked/`` marker, which goes when it is final.
+        attempted_since: Of operations whose key expires: when they may have been sent at the earliest.
+        unsettled: Of upserts that may land late: when that is over, by operation id.
+        generations: How often an operator gave an operation a new key.
+        issued: The payload about to be sent, with its references resolved, where it can't be proved.
+        turn: How often the session was claimed; 0 for the run that made the plan.
+        idle: Turns since the last new receipt.
+        holder: The process that holds the lease.
     """
 
     number: int = Field(ge=1)
@@ -113,15 +152,22 @@ class JournalEntry(_Artifact):
     at: Timestamp
     lease_seconds: float = Field(ge=0, le=LONGEST_LEASE)
     plan_digest: str
-    receipts: dict[str, Receipt] = Field(default_factory=dict)
+    receipts: dict[str, StoredReceipt] = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
     operation: str | None = None
-    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED] | None = None
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = None
     block_reason: BlockReason | None = None
     error: str | None = None
     not_before: Timestamp | None = None
     reason: str | None = None
     was_blocked: bool = False
+    attempted_since: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
+    unsettled: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
+    generations: dict[str, int] = Field(default_factory=dict, exclude_if=is_unset)
+    issued: dict[str, JsonValue] | None = Field(default=None, exclude_if=is_unset)
+    turn: int = Field(default=0, ge=0, exclude_if=is_unset)
+    idle: int = Field(default=0, ge=0, exclude_if=is_unset)
+    holder: Holder | None = Field(default=None, exclude_if=is_unset)
 
 
 class Writeback(_Artifact):

@@ -14,12 +14,12 @@ from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.execution import remove_markers
-from writeahead.protocol.journal import Session, read_session
 from writeahead.protocol.keys import BLOCKED_PREFIX, FINAL, OPEN_PREFIX, is_session_id, open_key, planned_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_from
 from writeahead.protocol.schema import AbandonedPlan
+from writeahead.protocol.session import Session, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = [
@@ -189,8 +189,12 @@ def sweep_step(
         clock_skew: Seconds that two machines' clocks may be apart.
         adapter: The name of the adapter that sweeps; None to leave it out of the decision.
     """
-    if session.final or session.abandoned:
+    if session.final:
         return SweepAction.TIDY, "finished: remove its marker"
+    if session.abandoned:
+        return SweepAction.TIDY, "abandoned before it emitted anything: remove its marker"
+    if session.entry and session.entry.status is RunStatus.ABANDONED:
+        return SweepAction.TIDY, "abandoned by an operator: remove its marker"
     plan = session.plan
     if plan is None:
         return (
@@ -220,7 +224,7 @@ def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
     )
     match action:
         case SweepAction.TIDY:
-            return _tidied(session_id, store, "finished: its marker was removed")
+            return _tidied(session, store)
         case SweepAction.ABANDON:
             return _abandon(session_id, context)
         case SweepAction.SKIP:
@@ -229,9 +233,16 @@ def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
     return SweepResult(session_id, report=resume_from(session, context))
 
 
-def _tidied(session_id: str, store: ArtifactStore, note: str) -> SweepResult:
-    problems = remove_markers(store, session_id, was_blocked=True)
-    return SweepResult(session_id, error=problems[0]) if problems else SweepResult(session_id, note=note)
+def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
+    """Remove the markers of a session that nothing is left to do about.
+
+    A tombstone can be replaced by a new run, whose marker is ``.blocked/``: that one stays.
+    """
+    session_id = session.session_id
+    problems = remove_markers(store, session_id, was_blocked=session.abandoned is None)
+    if problems:
+        return SweepResult(session_id, error=problems[0])
+    return SweepResult(session_id, note="finished: its marker was removed")
 
 
 def _abandon(session_id: str, context: RunContext) -> SweepResult:
@@ -246,7 +257,9 @@ def _abandon(session_id: str, context: RunContext) -> SweepResult:
         store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
     except AlreadyExists:
         return SweepResult(session_id, note="its plan has just been created")
-    return _tidied(session_id, store, "abandoned: its run died before it emitted anything")
+    problems = remove_markers(store, session_id, was_blocked=False)
+    note = "abandoned: its run died before it emitted anything"
+    return SweepResult(session_id, note=None if problems else note, error=problems[0] if problems else None)
 
 
 def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:

@@ -18,9 +18,9 @@ from writeahead.model import (
     Timestamp,
 )
 from writeahead.protocol.encoding import decode
-from writeahead.protocol.journal import Session, read_session
 from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
+from writeahead.protocol.session import Session, read_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [

@@ -10,7 +10,8 @@ from writeahead.errors import WriteaheadError
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.keys import planned_key
 from writeahead.protocol.planning import keyed_operations
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.resuming import resume_session
+from writeahead.protocol.runner import write_back
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor, RemoteRow
