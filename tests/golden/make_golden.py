@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.invariants import Ahead
+from tests.support.invariants import hours_later
 from tests.support.remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.protocol.sweep import sweep
@@ -60,7 +60,7 @@ class Maker:
         write_back(operations(*KINDS), session_id=self.id, store=self.store, adapter=adapter, policy=policy)
 
     def _resume(self, adapter: RemoteAdapter, hours: float) -> None:
-        resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=Ahead(hours))
+        resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=hours_later(hours))
 
     def _maybe_in_a_child(self, dies_at: str, work) -> None:
         if not dies_at:
@@ -125,7 +125,7 @@ def make(root: Path) -> dict[str, list[str]]:
         it.resume(dies_at="3-update")
     with session("abandoned") as it:
         it.store.put(".open/abandoned", b"")
-        list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=Ahead(1)))
+        list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=hours_later(1)))
     with session("marker-only") as it:
         it.store.put(".open/marker-only", b"")
     with session("dry-run") as it:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.invariants import Ahead
+from tests.support.invariants import hours_later
 from tests.support.remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
 from writeahead import ResumeError, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput
@@ -70,7 +70,7 @@ def golden(tmp_path):
 
 def resume(name, store, remote, hours=2):
     adapter = RemoteAdapter(remote)
-    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=Ahead(hours))
+    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=hours_later(hours))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_is_blocked_says_why_and_goes_on_when_unblocked(golden, name):
     assume = {}
     if reason is BlockReason.OUTCOME_UNKNOWN:
         assume = {"5-mail": remote.count(idempotency_key(name, "5-mail")) == 1}
-    unblock_session(name, store=store, reason="looked it up", assume=assume, clock=Ahead(2))
+    unblock_session(name, store=store, reason="looked it up", assume=assume, clock=hours_later(2))
     _complete(name, store, remote, sent)
 
 
@@ -162,7 +162,7 @@ def test_what_was_abandoned_stays_so(golden):
 
 def test_a_marker_without_a_plan_is_swept(golden):
     store, remote = golden("marker-only")
-    [result] = sweep(store, RemoteAdapter(remote), policy=POLICY, clock=Ahead(2))
+    [result] = sweep(store, RemoteAdapter(remote), policy=POLICY, clock=hours_later(2))
     assert "abandoned" in result.note
     assert list(unfinished_sessions(store)) == []
 
@@ -182,7 +182,7 @@ WARNING = ("1-create: an odd number",)
 
 def resume_atomic(name, store, remote):
     adapter = TransactionalRemoteAdapter(remote)
-    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=Ahead(2))
+    return resume_session(name, store=store, adapter=adapter, policy=POLICY, clock=hours_later(2))
 
 
 @pytest.mark.parametrize("name", ["atomic-unknown", "atomic-parked", "atomic-blocked"])
@@ -192,7 +192,7 @@ def test_a_transaction_is_resumed_as_one(golden, name):
         resume(name, store, remote)
     if name == "atomic-blocked":
         assert resume_atomic(name, store, remote).block_reason is BlockReason.CONFLICT_DETECTED
-        unblock_session(name, store=store, reason="looked it up", clock=Ahead(2))
+        unblock_session(name, store=store, reason="looked it up", clock=hours_later(2))
     report = resume_atomic(name, store, remote)
     assert (report.status, report.warnings) == (RunStatus.COMPLETED, WARNING)
     assert remote.requests == [ALL]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import FakeClock, Meets
+from tests.support.remotes import Meets
 from tests.support.worlds import World
 from writeahead import RunPolicy
 from writeahead.errors import (
@@ -23,7 +23,7 @@ from writeahead.protocol.journal import Journal, Session, read_session
 from writeahead.protocol.runner import resume_from
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step
-from writeahead.testing import FaultyStore, StoreFault, TracingStore
+from writeahead.testing import FaultyStore, ManualClock, StoreFault, TracingStore
 
 DOWN = StoreFault.unavailable()
 
@@ -465,7 +465,7 @@ def test_a_journal_has_an_end(world):
 
 
 def test_the_lease_of_a_session_counts_from_when_the_store_has_its_newest_artifact(world):
-    world.clock = FakeClock(skew=-86_400)
+    world.clock = ManualClock(skew=-86_400)
     held_by_another(world)
     session = read_session(world.store, "s1")
     assert session.entry.at < session.written_at

@@ -1,5 +1,6 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,10 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Where time comes from: one for owners' leases, one for people. Tests give their own."""
+    """Where time and chance come from; tests give their own.
+
+    `now` is for people and for artifacts, `monotonic` for the leases of owners.
+    """
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
@@ -33,6 +37,14 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
+
+    def random(self) -> float:
+        """Return a number of at least 0 and less than 1, all equally likely.
+
+        It is for the jitter of waits and for the ids of owners, so that no two processes fall into
+        step. It is no secret.
+        """
+        return random.random()  # noqa: S311 - see above
 
 
 def with_retries(

@@ -5,16 +5,15 @@ import signal
 import urllib.parse
 import warnings
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import TypeVar
 
 from writeahead.protocol.artifacts import planned_key
-from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.clock import ManualClock
 from writeahead.testing.decorators import TracingStore
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest
 
-__all__ = ["FaultProxy", "KillableStore", "Killed", "SkippingClock", "forked"]
+__all__ = ["FaultProxy", "KillableClock", "KillableStore", "Killed", "forked"]
 
 _T = TypeVar("_T")
 
@@ -78,28 +77,24 @@ class KillableStore(TracingStore):
         return super()._around(verb, key, call)
 
 
-class SkippingClock(Clock):
-    """Waits are over at once."""
+class KillableClock(ManualClock):
+    """Its process's clock: no sleep begins once that is dead.
 
-    def __init__(self, wire: FaultProxy, ahead: float = 0.0) -> None:
-        self.ahead = ahead
-        self.slept: list[float] = []
-        self._wire = wire
+    Args:
+        proxy: Says whether the process is dead.
+        ahead: Seconds by which it is ahead of the real time at first.
+    """
 
-    def now(self) -> datetime:
-        """The time, had all waits been real."""
-        return super().now() + timedelta(seconds=self.ahead)
-
-    def monotonic(self) -> float:
-        """The same, on a clock that is never set."""
-        return super().monotonic() + self.ahead
+    def __init__(self, proxy: FaultProxy, ahead: float = 0.0) -> None:
+        super().__init__()
+        self.advance(ahead)
+        self._proxy = proxy
 
     def sleep(self, seconds: float) -> None:
-        """Be there at once."""
-        if self._wire.dead:
+        """Let the time pass at once, or die."""
+        if self._proxy.dead:
             raise Killed
-        self.slept.append(seconds)
-        self.ahead += seconds
+        super().sleep(seconds)
 
 
 def forked(work: Callable[[], object], begin: Callable[[int], None]) -> int:

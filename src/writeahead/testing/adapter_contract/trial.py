@@ -14,7 +14,7 @@ from writeahead.protocol.runner import resume_session, write_back
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor, RemoteRow
-from writeahead.testing.adapter_contract.process import FaultProxy, KillableStore, Killed, SkippingClock
+from writeahead.testing.adapter_contract.process import FaultProxy, KillableClock, KillableStore, Killed
 from writeahead.testing.adapter_contract.recording import RecordingAdapter
 
 __all__ = ["DONE", "Clean", "Trial", "told"]
@@ -76,7 +76,7 @@ class Trial:
         self.given = [self.place.operations[kind]() for kind in self.kinds]
         self.operations = keyed_operations(self.session_id, self.given)
         self.store = KillableStore(self.inner_store, self.wire)
-        self.clock = SkippingClock(self.wire)
+        self.clock = KillableClock(self.wire)
         self.watched: list[RecordingAdapter] = []
 
     @property
@@ -92,7 +92,7 @@ class Trial:
         *,
         detours: int = 0,
         plan: bool = False,
-        clock: SkippingClock | None = None,
+        clock: KillableClock | None = None,
     ) -> RecordingAdapter:
         """A new adapter on the wire, which keeps what it says."""
         clock = clock or self.clock
@@ -121,7 +121,7 @@ class Trial:
     def resume(self) -> RunReport | None:
         """Come back when all leases and waits are over, with nothing but the store."""
         # One of its own: several may come at once.
-        clock = SkippingClock(self.wire, self.clock.ahead + LATER)
+        clock = KillableClock(self.wire, self.clock.elapsed + LATER)
         self.clock = clock
         adapter = self.adapter(clock=clock)
         return self._report(
