@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.remotes import (
     ALL,
-    FakeClock,
     Meets,
     Remote,
     RemoteAdapter,
@@ -20,6 +19,7 @@ from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import read_page
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 class World:
@@ -27,7 +27,7 @@ class World:
         self.store = MemoryStore()
         self.remote = Remote(script={ALL: list(meets)})
         self.adapter = TransactionalRemoteAdapter(self.remote)
-        self.clock = FakeClock()
+        self.clock = ManualClock()
 
     def run(self, *kinds, atomic=True, **more):
         means = {

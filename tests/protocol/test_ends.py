@@ -11,8 +11,8 @@ from tests.support.worlds import World
 from writeahead import RunPolicy
 from writeahead.errors import CorruptArtifact, Unavailable
 from writeahead.model import BlockReason, RunStatus
-from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
 from writeahead.protocol.encoding import decode, digest_of, encode, encode_model
+from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
 
 
 @pytest.fixture

@@ -6,13 +6,7 @@ from typing import Any
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import InvalidInput
-from writeahead.model import (
-    KeyedOperation,
-    Operation,
-    PlannedOperation,
-    ReplayClass,
-    idempotency_key,
-)
+from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
 from writeahead.protocol.keys import require_session_id

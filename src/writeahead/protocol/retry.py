@@ -15,14 +15,17 @@ T = TypeVar("T")
 
 
 class Clock:
-    """The wall clock, a monotonic clock for leases, and waiting. Tests give their own."""
+    """Where time and chance come from; tests give their own.
+
+    `now` is for people and for artifacts, `monotonic` for the leases of owners.
+    """
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never jump, and that pass while the machine is suspended where that's offered.
+        """Return seconds that never jump, and that pass during suspend where the system offers it.
 
         Linux stops CLOCK_MONOTONIC during suspend and keeps CLOCK_BOOTTIME going: clock_gettime(2).
         """
