@@ -15,6 +15,7 @@ from writeahead.testing.decorators import (  # noqa: E402 - see above
     StoreCall,
     StoreFault,
     TracingStore,
+    WrapperStore,
 )
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
 from writeahead.testing.store_contract import StoreBackdoor, StoreContract  # noqa: E402 - see above
@@ -32,4 +33,5 @@ __all__ = [
     "StoreContract",
     "StoreFault",
     "TracingStore",
+    "WrapperStore",
 ]
