@@ -39,7 +39,8 @@ class Wrapped:
 class TestWrappedStore(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "wire": "no HTTP is spoken",
-        "files": "there is no file system",
+        "links": "there is no file system",
+        "durability": "a memory store ends with its process",
         "processes": "a memory store is its process's own",
         "fork": "a fork copies a memory store; from then on there are two",
     }

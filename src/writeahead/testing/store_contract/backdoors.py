@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["FolderBackdoor", "ServedBackdoor", "StoreBackdoor"]
+__all__ = ["FilesBackdoor", "FolderBackdoor", "ServedBackdoor", "StoreBackdoor"]
 
 
 class StoreBackdoor(Protocol):
@@ -46,8 +46,20 @@ class ServedBackdoor(Protocol):
 
 @runtime_checkable
 class FolderBackdoor(Protocol):
-    """A place in a file system: what the part ``files`` needs besides."""
+    """A place with a file for each object: what the parts ``links`` and ``durability`` need besides."""
 
     @property
     def folder(self) -> Path:
         """The folder that holds the objects, each at the path that is its key. It need not be there yet."""
+
+
+@runtime_checkable
+class FilesBackdoor(Protocol):
+    """A place in files that hold many objects, as a database does: what ``durability`` needs besides."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files whose system calls are traced: all that a power cut must not take or bring back.
+
+        For example an SQLite database and its write-ahead log. A file need not be there yet.
+        """

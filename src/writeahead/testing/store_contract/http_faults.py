@@ -227,11 +227,8 @@ class HttpFaults(ContractPart):
             assert not [word for word in ("127.0.0.1", "anted", "http:") if word in str(error)]
 
     def _served(self, place: StoreBackdoor) -> ServedBackdoor:
-        self._need("wire")
-        assert isinstance(place, ServedBackdoor), (
-            "give the place server and open_at, or declare 'wire' impossible"
-        )
-        return place
+        served: ServedBackdoor = self._backdoor(place, "wire", ServedBackdoor)
+        return served
 
     def _outlasts(self, times: int) -> bool:
         return times == 1 and "retries" not in self.impossible
