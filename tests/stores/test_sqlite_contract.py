@@ -76,8 +76,9 @@ class TestSqliteStore(StoreContract):
         return Database(tmp_path, journal_mode="wal", synchronous="full")
 
 
-# https://www.sqlite.org/pragma.html#pragma_synchronous: OFF hands the bytes to the operating system;
-# NORMAL may lose a transaction in WAL mode; only EXTRA syncs the folder of a journal that it removed.
+# https://www.sqlite.org/pragma.html#pragma_synchronous: OFF only hands the bytes to the operating
+# system; NORMAL may lose a transaction in WAL mode; EXTRA alone syncs the folder of a journal that
+# it removed.
 @pytest.mark.usefixtures("_installed")
 @pytest.mark.skipif(why_untraceable() is not None, reason=f"{why_untraceable()}")
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every store keeps the contract. The places look at the bytes with other means than the stores do."""
+"""Every store keeps the contract. The backdoors read the bytes by other code than the stores'."""
 
 import secrets
 from collections.abc import Mapping

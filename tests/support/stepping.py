@@ -240,7 +240,7 @@ class TimedStore(WrapperStore):
 
 
 class SteppingStore(WholeListStore):
-    """One actor's way to the store: it holds still before each call that others can see or influence."""
+    """One actor's store: it holds still before each call that others can see or influence."""
 
     def __init__(self, inner: TimedStore, actor: "Actor") -> None:
         super().__init__(inner)

@@ -9,7 +9,7 @@ __all__ = ["WholeListStore"]
 
 
 class WholeListStore(WrapperStore):
-    """A store whose listing is one call like the others, over when it returns: a step, not a stream."""
+    """A store whose listing is one call like the others, complete when it returns."""
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
         return iter(

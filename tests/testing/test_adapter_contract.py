@@ -407,7 +407,7 @@ def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
 def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
     place = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
     with (
-        pytest.raises(AssertionError, match="give Half adapter and rows$"),
+        pytest.raises(AssertionError, match=r"give Half adapter and rows$"),
         AdapterContract().on(place, tmp_path),
     ):
         pass

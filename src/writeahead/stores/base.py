@@ -71,7 +71,7 @@ class ArtifactStore(ABC):
 
         - ``if_absent=False``: replaces what was there.
         - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly
-          ``data``, whoever wrote it.
+          ``data``, also if another client wrote it.
 
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.

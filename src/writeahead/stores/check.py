@@ -113,7 +113,7 @@ def check_store(store: StoreVerbs, prefix: str | None = None) -> StoreCheck:
 
 
 class _Trial:
-    """The steps of one check. Each has its own keys; it says whether the promise held, and what it saw."""
+    """The steps of one check, each with its own keys."""
 
     def __init__(self, store: StoreVerbs, prefix: str) -> None:
         self._store = store

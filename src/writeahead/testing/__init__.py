@@ -1,4 +1,8 @@
-"""Contract kits for stores and adapters of others, which need pytest, and stores that trace and fail."""
+"""Contract kits for stores and adapters, and wrappers and proxies that trace and fail on demand.
+
+The kits are tests that a backend or an adapter inherits; they need pytest. They know the public
+interfaces only: no backend, no adapter of this package.
+"""
 
 import pytest
 

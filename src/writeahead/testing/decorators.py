@@ -84,7 +84,7 @@ class WrapperStore(ArtifactStore):
 
 @dataclass(frozen=True, slots=True)
 class StoreCall:
-    """One call of a store: the verb, the key or prefix, and the name of the error it raised, if it did."""
+    """One call of a store: its verb, key or prefix, and the name of the error it raised."""
 
     verb: str
     key: str
@@ -92,7 +92,7 @@ class StoreCall:
 
 
 class TracingStore(WrapperStore):
-    """Passes every verb on, and keeps what was asked: for request budgets, and to see what a run did.
+    """Passes every verb on, and keeps what was asked of the store: for request budgets.
 
     Each call is also logged, at level DEBUG, by the logger ``writeahead.testing.decorators``.
 
@@ -145,7 +145,7 @@ class StoreFault:
 
     @classmethod
     def lost_reply(cls) -> Self:
-        """The call is applied and its reply lost: `OutcomeUnknown` from a write, else `Unavailable`."""
+        """Applied, and its reply lost: `OutcomeUnknown` from a write, else `Unavailable`."""
 
         def error(store: str, operation: str, key: str) -> StoreError:
             kind = OutcomeUnknown if operation in _WRITES else Unavailable
@@ -155,7 +155,7 @@ class StoreFault:
 
     @classmethod
     def unsent(cls) -> Self:
-        """The call is not applied, though the caller can't know it: `OutcomeUnknown` from a write."""
+        """The call is not applied, but the caller can't know: `OutcomeUnknown` from a write."""
         return cls(applied=False, error=cls.lost_reply().error)
 
     @classmethod
@@ -180,7 +180,7 @@ class StoreFault:
 
     @classmethod
     def crash(cls, when: Literal["before", "after"], error: BaseException) -> Self:
-        """``error`` is raised before or after the call is applied: a process's end, seen from the inside.
+        """``error`` is raised before or after the call is applied, as when a process ends.
 
         Give a `BaseException` that nothing catches on its way, for example ``KeyboardInterrupt()``.
         """
@@ -244,7 +244,7 @@ class FaultyStore(WrapperStore):
 
     @property
     def pending(self) -> int:
-        """How many faults are still to come, not counting those for ever: a test may look that it is 0."""
+        """How many faults are still to come; those for ever do not count. A test can expect 0."""
         with self._lock:
             return sum(plan.left or 0 for plan in self._plans)
 

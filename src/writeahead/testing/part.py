@@ -1,4 +1,4 @@
-"""What the contract kits share: parts that can be declared impossible, and what a backdoor must have."""
+"""What the contract kits share: impossible parts, and what a backdoor must have."""
 
 from collections.abc import Mapping
 from typing import ClassVar

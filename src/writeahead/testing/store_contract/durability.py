@@ -55,7 +55,7 @@ class Durability(ContractPart):
 
 
 def _second_turn(trace: Path) -> list[str]:
-    """The lines between a traced process's first answer and its second: by then all has to be durable."""
+    """The lines between a process's first and second answer, when all has to be durable."""
     lines = trace.read_text().splitlines()
     answers = [number for number, line in enumerate(lines) if "write(1<" in line]
     return lines[answers[0] + 1 : answers[1]]

@@ -31,7 +31,7 @@ class ContractPart(Part):
         return place.open()
 
     def _backdoor(self, place: StoreBackdoor, part: str, protocol: type[Any]) -> Any:
-        """The place, as the protocol that a part needs; the test is skipped if the part is impossible."""
+        """The place, with what a part needs of it; skips the test if the part is impossible."""
         self._need(part)
         require_members(place, *members(protocol), part=part)
         return place
