@@ -1,5 +1,7 @@
 """What callers and adapters exchange: operations, receipts, policies, reports. Frozen, plain JSON."""
 
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC
@@ -192,6 +194,7 @@ class PlannedOperation(Frozen):
             must.
         replay: How a replay is proved harmless.
         warnings: What planning found odd and went on with; for people.
+        identity: What makes two requests for this operation the same, hashed, where the caller said.
     """
 
     id: str
@@ -201,6 +204,16 @@ class PlannedOperation(Frozen):
     precondition: dict[str, JsonValue] | None = None
     replay: ReplayClass
     warnings: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
+    identity: str | None = Field(default=None, exclude_if=is_unset)
+
+    @property
+    def content_digest(self) -> str:
+        """What a marker at the remote keeps beside the key, to tell "ours" from "another of this id".
+
+        The sha256, in hex, of the caller's identity if there is one, and else of kind and payload.
+        """
+        content = self.identity or json.dumps([self.kind, self.payload], sort_keys=True)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Receipt(Frozen):

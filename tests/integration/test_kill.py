@@ -65,7 +65,7 @@ def _resume_and_judge(store, remote, killed_at):
         assert applied[:2] == [1, 1]
         assert applied[2] <= 1
         assert killed_at.startswith(
-            ("after put s1/journal/000003", "before request", "after reply", "before put s1/wri")
+            ("after create s1/journal/000003", "before request", "after reply", "before create s1/wri")
         )
     else:
         assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), killed_at

@@ -12,7 +12,7 @@ from writeahead.model import RunStatus
 from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import sweep
-from writeahead.stores.base import ArtifactStore
+from writeahead.testing import WrapperStore
 
 
 @pytest.fixture
@@ -189,33 +189,16 @@ def test_an_interrupt_of_an_announcement_asks_nobody(world):
     assert world.resume().status is RunStatus.COMPLETED
 
 
-class Interrupting(ArtifactStore):
+class Interrupting(WrapperStore):
     """Interrupted while the second entry is on its way, once."""
 
-    def __init__(self, inner):
-        self._inner, self._left = inner, 1
-
-    @property
-    def name(self):
-        return self._inner.name
+    left = 1
 
     def _put(self, key, data, *, if_absent):
-        if key == "s1/journal/000002.json" and self._left:
-            self._left = 0
+        if key == "s1/journal/000002.json" and self.left:
+            self.left = 0
             raise KeyboardInterrupt
-        return self._inner.put(key, data, if_absent=if_absent)
-
-    def _get(self, key):
-        return self._inner.get(key)
-
-    def _head(self, key):
-        return self._inner.head(key)
-
-    def _list(self, prefix, start_after):
-        return self._inner.list(prefix, start_after=start_after)
-
-    def _delete(self, key):
-        self._inner.delete(key)
+        return super()._put(key, data, if_absent=if_absent)
 
 
 # Waits that end early.

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from tests.support.stepping import (
     TimedStore,
 )
 from tests.support.stepping import check_promises as hold_promises
+from tests.support.wrappers import WholeListStore
 from writeahead.errors import (
     AdapterError,
     InvalidInput,
@@ -44,7 +45,7 @@ from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
-from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.base import ArtifactStore
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
@@ -87,21 +88,17 @@ class OwnError(AdapterError):
     """An error of an adapter's own, which says nothing of what took effect."""
 
 
-class FaultyStore(ArtifactStore):
+class FaultyStore(WholeListStore):
     """A real store that fails once, at its n-th call: before or after the call took effect."""
 
     def __init__(self, inner: TimedStore) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.heal()
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     def heal(self) -> None:
         self.countdown, self.fault, self.is_dead = -1, "", False
 
-    def _call(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
+    def _around(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
         if self.is_dead:
             raise Crash
         is_due = self.countdown == 0
@@ -115,22 +112,6 @@ class FaultyStore(ArtifactStore):
             raise Crash
         kind = Unavailable if self.fault.startswith("down") else OutcomeUnknown
         raise kind(self.name, verb, key, "planted")
-
-    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
-        return self._call("put", key, lambda: self.inner.put(key, data, if_absent=if_absent))
-
-    def _get(self, key: str) -> StoredObject:
-        return self._call("get", key, lambda: self.inner.get(key))
-
-    def _head(self, key: str) -> ObjectInfo | None:
-        return self._call("head", key, lambda: self.inner.head(key))
-
-    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        found = self._call("list", prefix, lambda: list(self.inner.list(prefix, start_after=start_after)))
-        return iter(found)
-
-    def _delete(self, key: str) -> None:
-        self._call("delete", key, lambda: self.inner.delete(key))
 
 
 class ManyRemotes(SteppingAdapter):

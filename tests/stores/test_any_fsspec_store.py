@@ -60,7 +60,8 @@ class TestFsspecS3(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "streaming": "fsspec has no listing that streams and is ordered",
         "retries": "how often an fsspec filesystem tries again is its own affair",
-        "files": "there is no file system",
+        "links": "there is no file system",
+        "durability": "its server keeps the files",
     }
     # s3fs looks for itself why a create was refused, and how large an object is before it gets it.
     requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}

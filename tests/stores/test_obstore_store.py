@@ -29,7 +29,7 @@ from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
 
 FORK = {"fork": "obstore's threads do not outlive a fork; a child is told so at once"}
-NO_FILES = {"files": "there is no file system"}
+NO_FILES = {"links": "there is no file system", "durability": "its server keeps the files"}
 
 
 class Bucket(RawBucket):
@@ -89,6 +89,7 @@ class TestObstoreMemory(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         **FORK,
         **NO_FILES,
+        "durability": "a memory store ends with its process",
         "wire": "no HTTP is spoken",
         "processes": "a memory store is its process's own",
     }

@@ -1,4 +1,4 @@
-"""Servers that are S3 in their own way: the kit that people run on theirs, and `writeahead check`."""
+"""Servers that are S3 in their own way, under the server kit and `writeahead check`."""
 
 import os
 import subprocess

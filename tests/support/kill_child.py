@@ -9,7 +9,8 @@ import sys
 
 from tests.support.loopback import LoopbackAdapter
 from tests.support.remotes import operations
-from writeahead import ArtifactStore, open_store, write_back
+from writeahead import open_store, write_back
+from writeahead.testing import WrapperStore
 
 
 class Steps:
@@ -26,35 +27,20 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class SteppingStore(ArtifactStore):
+class SteppingStore(WrapperStore):
     """Calls ``step`` before and after each write."""
 
     def __init__(self, inner, step):
-        self.inner, self.step = inner, step
+        super().__init__(inner)
+        self.step = step
 
-    @property
-    def name(self):
-        return self.inner.name
-
-    def _put(self, key, data, *, if_absent):
-        self.step(f"before put {key}")
-        info = self.inner.put(key, data, if_absent=if_absent)
-        self.step(f"after put {key}")
-        return info
-
-    def _delete(self, key):
-        self.step(f"before delete {key}")
-        self.inner.delete(key)
-        self.step(f"after delete {key}")
-
-    def _get(self, key):
-        return self.inner.get(key)
-
-    def _head(self, key):
-        return self.inner.head(key)
-
-    def _list(self, prefix, start_after):
-        return self.inner.list(prefix, start_after=start_after)
+    def _around(self, verb, key, call):
+        if verb not in ("put", "create", "delete"):
+            return call()
+        self.step(f"before {verb} {key}")
+        result = call()
+        self.step(f"after {verb} {key}")
+        return result
 
 
 def main():

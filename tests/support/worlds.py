@@ -21,8 +21,11 @@ class World:
         self.stop = None
 
     def run(self, *kinds, session_id="s1", **more):
+        return self.run_operations(operations(*kinds), session_id=session_id, **more)
+
+    def run_operations(self, asked, session_id="s1", **more):
         return write_back(
-            operations(*kinds),
+            asked,
             session_id=session_id,
             store=self.store,
             adapter=self.adapter,
@@ -32,7 +35,7 @@ class World:
             **more,
         )
 
-    def resume(self, session_id="s1"):
+    def resume(self, session_id="s1", **more):
         return resume_session(
             session_id,
             store=self.store,
@@ -40,6 +43,7 @@ class World:
             policy=self.policy,
             clock=self.clock,
             stop=self.stop,
+            **more,
         )
 
     def names(self):

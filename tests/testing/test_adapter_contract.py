@@ -439,6 +439,31 @@ def test_what_is_impossible_is_skipped_with_its_reason(remote, tmp_path):
         contract.test_a_key_that_is_taken()
 
 
+@pytest.mark.parametrize("part", ["take_key", "remove", "edit", "snapshot"])
+def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
+    test = {
+        "take_key": AdapterContract.test_a_key_that_is_taken,
+        "remove": AdapterContract.test_a_row_that_is_gone,
+        "edit": AdapterContract.test_an_edit_between_two_runs,
+        "snapshot": AdapterContract.test_planning_has_no_side_effect,
+    }[part]
+    methods = {name: value for name, value in vars(ReferenceBackdoor).items() if name != part}
+    place = type("Half", (), methods)(remote)
+    contract = type("Contract", (AdapterContract,), {})()
+    line = f"give Half {part}, or declare '{part}' impossible, with the reason"
+    with contract.on(place, tmp_path), pytest.raises(AssertionError, match=line):
+        test(contract)
+
+
+def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
+    place = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
+    with (
+        pytest.raises(AssertionError, match=r"give Half adapter and rows$"),
+        AdapterContract().on(place, tmp_path),
+    ):
+        pass
+
+
 def test_cases_are_counted(five):
     with five(ReferenceAdapter, "create", "mail") as contract:
         contract.test_each_fault_at_each_exchange("503", 1)

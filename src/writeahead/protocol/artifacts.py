@@ -1,10 +1,12 @@
 """The three functions for an orchestrator of your own: planned, then final, then loaded for a replay."""
 
+import json
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from writeahead._roundtrip import difference_of
 from writeahead.errors import AlreadyExists, CorruptArtifact, NotFound, PlanConflict, ResumeError
 from writeahead.protocol.encoding import decode, encode_model
 from writeahead.protocol.keys import FINAL, PLANNED, final_key, planned_key, require_session_id
@@ -72,8 +74,8 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
     """Load what a session can be replayed from: the plan, or the final artifact where there is no plan.
 
     Raises:
-        ResumeError: There is neither; or, as `CorruptArtifact`, the one found can't be read and
-            stays as is.
+        ResumeError: There is neither; or the model's JSON differs from what was written, since the
+            model has changed; or, as `CorruptArtifact`, the one found can't be read and stays as is.
         InvalidInput: The session id can't be used.
         StoreError: As `ArtifactStore.get`.
     """
@@ -84,7 +86,14 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
             found = store.get(key)
         except NotFound:
             continue
-        return ReplayArtifact(name, decode(found.data, model_type, key=key))
+        model = decode(found.data, model_type, key=key)
+        difference = difference_of(json.loads(found.data), model)
+        if difference:
+            raise ResumeError(
+                f"{key}: this version of {model_type.__name__} would not replay what was planned:"
+                f" {difference}; resume it with the version that wrote it"
+            )
+        return ReplayArtifact(name, model)
     raise no_session(store, session_id)
 
 

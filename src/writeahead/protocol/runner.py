@@ -19,6 +19,7 @@ from writeahead.model import (
     BlockReason,
     KeyedOperation,
     Operation,
+    PlannedOperation,
     ReplayClass,
     RunPolicy,
     RunReport,
@@ -108,6 +109,8 @@ def write_back(
         return _not_planned(context, session_id, digest, error)
     if atomic:
         require_atomic(adapter, planned)
+    if identity is not None:
+        planned = [_identified(operation, identity) for operation in planned]
     plan = PlannedWriteback(
         session_id=session_id,
         adapter=adapter.name,
@@ -138,6 +141,10 @@ def _request_digest(keyed: Sequence[KeyedOperation], *, atomic: bool, identity: 
         return digest_of({"identity": identity, "atomic": atomic})
     request = [item.model_dump(mode="json") for item in keyed]
     return digest_of({"atomic": request} if atomic else request)
+
+
+def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOperation:
+    return operation.model_copy(update={"identity": digest_of([identity, operation.id])})
 
 
 def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
@@ -262,7 +269,10 @@ def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWri
         return False
     pairs = zip(plan.operations, asked.operations, strict=True)
     return all(
-        (one.id, one.kind, one.key, one.replay) == (other.id, other.kind, other.key, other.replay)
-        and context.adapter.payload_of(one) == context.adapter.payload_of(other)
+        _named(one) == _named(other) and context.adapter.payload_of(one) == context.adapter.payload_of(other)
         for one, other in pairs
     )
+
+
+def _named(operation: PlannedOperation) -> tuple[object, ...]:
+    return operation.id, operation.kind, operation.key, operation.replay, operation.identity

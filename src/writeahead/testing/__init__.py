@@ -1,4 +1,8 @@
-"""Contract kits for stores and adapters of others, which need pytest, and stores that trace and fail."""
+"""Contract kits for stores and adapters, and wrappers and proxies that trace and fail on demand.
+
+The kits are tests that a backend or an adapter inherits; they need pytest. They know the public
+interfaces only: no backend, no adapter of this package.
+"""
 
 import pytest
 
@@ -16,6 +20,7 @@ from writeahead.testing.decorators import (  # noqa: E402 - see above
     StoreCall,
     StoreFault,
     TracingStore,
+    WrapperStore,
 )
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
 from writeahead.testing.store_contract import StoreBackdoor, StoreContract  # noqa: E402 - see above
@@ -34,4 +39,5 @@ __all__ = [
     "StoreContract",
     "StoreFault",
     "TracingStore",
+    "WrapperStore",
 ]

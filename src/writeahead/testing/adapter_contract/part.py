@@ -15,6 +15,7 @@ from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor
 from writeahead.testing.adapter_contract.process import FaultProxy
 from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, outcome_of
 from writeahead.testing.http_proxy import lost_reply
+from writeahead.testing.part import Part, require_members
 from writeahead.testing.summary import ADAPTER_PROPERTY
 
 __all__ = [
@@ -46,10 +47,9 @@ class Tally:
     leaks: int = 0
 
 
-class ContractPart:
+class ContractPart(Part):
     """Some of the tests of `AdapterContract`."""
 
-    impossible: ClassVar[Mapping[str, str]] = {}
     _known: ClassVar[tuple[RemoteBackdoor, Mapping[str, Clean]] | None] = None
 
     @pytest.fixture(autouse=True)
@@ -74,6 +74,7 @@ class ContractPart:
         """
         self._tallies: dict[str, dict[str, Any]] = {}
         self._folder = folder
+        require_members(backdoor, "url", "secrets", "operations", "adapter", "rows")
         self._backdoor = backdoor
         self._echo = " ".join(backdoor.secrets).encode()
         with FaultProxy(backdoor.url) as proxy:
@@ -82,10 +83,10 @@ class ContractPart:
             yield self._tallies
 
     def _need(self, *parts: str) -> None:
-        """Skip a test that needs a part which was declared impossible, with the reason."""
+        super()._need(*parts)
         for part in parts:
-            if part in self.impossible:
-                pytest.skip(f"{part} declared impossible: {self.impossible[part]}")
+            if part in vars(RemoteBackdoor):
+                require_members(self._backdoor, part, part=part)
 
     def _kinds_of(self, *classes: ReplayClass) -> list[str]:
         return [kind for kind, clean in self._cleans.items() if clean.replay in classes]
