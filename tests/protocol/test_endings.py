@@ -7,10 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import Meets, RemoteAdapter
+from tests.support.remotes import Meets, RemoteAdapter, Text
 from tests.support.worlds import World
-from writeahead import Receipt, RunPolicy, unblock_session
-from writeahead.errors import InvalidInput, ResumeError, Unavailable
+from writeahead import (
+    PlannedOperation,
+    Receipt,
+    RunPolicy,
+    emits,
+    open_store,
+    resume_session,
+    unblock_session,
+)
+from writeahead.errors import InvalidInput, PermanentError, ResumeError, Unavailable
 from writeahead.model import Assume, BlockReason, RunStatus
 from writeahead.protocol.liveness import is_dead, this_process
 from writeahead.protocol.sweep import State, find_sessions, sweep
@@ -45,7 +53,7 @@ def died_before_its_plan(world):
 def test_an_id_whose_run_died_before_its_plan_works_again():
     world = World()
     died_before_its_plan(world)
-    assert world.run("create", "mail").ok
+    assert world.run("create").ok
     assert world.names() == ["s1/planned-writeback.json", "s1/writeback.json"]
     assert world.json("s1/planned-writeback.json")["format"] == "writeahead/planned-writeback"
 
@@ -110,7 +118,7 @@ def test_a_session_that_makes_no_progress_costs_less_and_less():
         world.clock.advance(60)
         world.resume()
     assert len(world.remote.requests) < 40
-    assert world.json("s1/journal/000010.json")["not_before"]
+    assert len([name for name in world.names() if "/journal/" in name]) < 80
 
 
 def test_progress_lets_the_next_turn_begin_at_once():
@@ -310,8 +318,6 @@ write_back(operations("create", "create"), session_id="s1", store=open_store(sys
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert done.returncode == -9
-    from writeahead import open_store, resume_session
-
     world = World()
     report = resume_session("s1", store=open_store(str(tmp_path)), adapter=world.adapter)
     assert report.ok
@@ -405,18 +411,13 @@ def test_an_operator_gives_an_operation_a_new_key():
     """For a remote that answers a key for ever as it did first."""
 
     class Replays(RemoteAdapter):
-        def emit_create(self, payload, operation):
-            from writeahead.errors import PermanentError
-
+        @emits("create_with_key")
+        def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
             self.keys.append(operation.key)
             if operation.key == self.keys[0]:
                 raise PermanentError("POST: 500, replayed")
             return Receipt(remote_id=operation.key)
 
-    from writeahead import emits
-
-    Replays.emit_create.__annotations__ = RemoteAdapter.emit_create.__annotations__
-    Replays.emit_create = emits("create_with_key")(Replays.emit_create)
     world = World(ONCE)
     world.adapter = Replays(world.remote)
     world.adapter.keys = []
