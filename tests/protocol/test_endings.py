@@ -377,7 +377,8 @@ def test_an_assumption_is_a_word():
         with pytest.raises(InvalidInput, match="assume applied or not-applied, not"):
             unblock_session("s1", store=world.store, reason="x", assume={"2-mail": wrong})
     with pytest.warns(DeprecationWarning, match="in place of True or False"):
-        unblock_session("s1", store=world.store, reason="x", assume={"2-mail": False}, clock=world.clock)
+        decisions = {"2-mail": False}
+        unblock_session("s1", store=world.store, reason="x", assume=decisions, clock=world.clock)
     assert world.resume().ok
     assert world.effects_of("2-mail") == 2
 

@@ -40,7 +40,15 @@ VERSION_1 = {
     Writeback: {"session_id", "adapter", "plan_digest", "completed_at", "operations"},
 }
 # What version 2 added. Each is left out of an artifact while it is unset.
-ADDED = {}
+ADDED = {
+    PlannedOperation: {"identity"},
+    SettledOperation: {"identity"},
+    Receipt: {"value", "generation"},
+    PlannedWriteback: {"target", "holder"},
+    JournalEntry: {
+        *("attempted_since", "unsettled", "generations", "issued", "turn", "idle", "holder"),
+    },
+}
 
 
 @pytest.mark.parametrize("model", VERSION_1, ids=lambda model: model.__name__)
@@ -49,7 +57,10 @@ def test_the_fields_of_an_artifact_are_these(model):
 
 
 def test_the_events_and_the_version_are_these():
-    assert [event.value for event in Event] == ["confirmed", "sending", "claimed", "ended", "unblocked"]
+    assert [event.value for event in Event] == [
+        *("confirmed", "sending", "claimed", "ended", "unblocked"),
+        *("waiting", "abandoned"),
+    ]
     assert VERSION == 2
 
 

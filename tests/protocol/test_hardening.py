@@ -203,7 +203,7 @@ def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, ada
         clock.elapsed += 3600
     assert resume().block_reason is BlockReason.OUTCOME_UNKNOWN
     assert remote.requests == ["1-lookup", "2-mail"]
-    unblock_session("s1", store=store, reason="found", assume={"2-mail": True})
+    unblock_session("s1", store=store, reason="found", assume={"2-mail": "applied"})
     assert resume().status is RunStatus.COMPLETED
     assert remote.requests == ["1-lookup", "2-mail"]
 

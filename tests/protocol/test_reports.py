@@ -399,7 +399,7 @@ def test_an_unblock_is_on_record(world):
     with pytest.raises(InvalidInput, match="2-mail took effect"):
         unblock_session("s1", store=world.store, reason="", clock=world.clock)
     report = unblock_session(
-        "s1", store=world.store, reason="asked them", assume={"2-mail": True}, clock=world.clock
+        "s1", store=world.store, reason="asked them", assume={"2-mail": "applied"}, clock=world.clock
     )
     assert (report.session_id, report.status) == ("s1", RunStatus.RESUME_NEEDED)
     assert sorted(report.receipts) == ["1-create", "2-mail"]

@@ -8,7 +8,9 @@ import pytest
 
 from writeahead import RunPolicy
 from writeahead.errors import Applied, PermanentError, TransientError
-from writeahead.protocol.retry import Clock, sleep_unless_stopped, with_retries
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.retry import Clock, with_retries
+from writeahead.testing import ManualClock
 
 
 class Remote:
@@ -28,7 +30,11 @@ class Remote:
 
     def ask(self, **policy):
         return with_retries(
-            self.send, policy=RunPolicy(**policy), time_left=lambda: self.left, sleep=self.slept.append
+            self.send,
+            policy=RunPolicy(**policy),
+            clock=ManualClock(),
+            time_left=lambda: self.left,
+            sleep=self.slept.append,
         )
 
 
@@ -103,8 +109,12 @@ def test_a_clock_waits_as_long_as_it_is_told(monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     Clock().sleep(3)
-    sleep_unless_stopped(4, Clock(), None)
+    context(Clock(), None).sleep(4)
     assert waits == [3, 4]
+
+
+def context(clock, stop):
+    return RunContext.begin(None, None, RunPolicy(), stop, clock)
 
 
 def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
@@ -113,6 +123,6 @@ def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
             raise AssertionError(seconds)
 
     stop = threading.Event()
-    sleep_unless_stopped(0.001, NoClock(), stop)
+    context(NoClock(), stop).sleep(0.001)
     stop.set()
-    sleep_unless_stopped(3600, NoClock(), stop)
+    context(NoClock(), stop).sleep(3600)

@@ -186,7 +186,7 @@ def test_a_person_decides_that_it_was_applied(world):
     world.run("mail", "create")
     with pytest.raises(InvalidInput, match="--assume applied"):
         unblock_session("s1", store=world.store, reason="asked", clock=world.clock)
-    unblock_session("s1", store=world.store, reason="asked", assume={"1-mail": True}, clock=world.clock)
+    unblock_session("s1", store=world.store, reason="asked", assume={"1-mail": "applied"}, clock=world.clock)
     report = world.resume()
     assert report.status is RunStatus.COMPLETED
     assert report.receipts["1-mail"].outcome == "assumed"
@@ -197,7 +197,7 @@ def test_a_person_decides_that_it_was_applied(world):
 def test_a_person_decides_that_it_was_not_applied(world):
     world.remote.script["1-mail"] = [Meets.LOST_REQUEST]
     world.run("mail")
-    unblock_session("s1", store=world.store, reason="asked", assume={"1-mail": False}, clock=world.clock)
+    unblock_session("s1", store=world.store, reason="asked", assume={"1-mail": "not-applied"}, clock=world.clock)
     assert world.resume().status is RunStatus.COMPLETED
     assert world.effects_of("1-mail") == 1
 

@@ -29,6 +29,7 @@ __all__ = [
     "encode",
     "encode_model",
     "is_abandoned",
+    "is_ours",
     "require_size",
 ]
 
@@ -66,6 +67,11 @@ def artifact_type(key: str) -> type[BaseModel] | None:
         return JournalEntry
     types: dict[str, type[BaseModel]] = {PLANNED: PlannedWriteback, FINAL: Writeback}
     return types.get(name)
+
+
+def is_ours(model_type: type[BaseModel]) -> bool:
+    """Whether artifacts of this model are sealed ones of ours, rather than a caller's own JSON."""
+    return model_type in _FORMATS
 
 
 def encode(document: Any) -> bytes:
