@@ -4,7 +4,8 @@ import re
 import pytest
 from pydantic import BaseModel, ConfigDict, create_model, field_serializer, model_validator
 
-from tests.support.remotes import Remote, RemoteAdapter, operations
+from tests.support.remotes import STRICT, Remote, RemoteAdapter, Strict, operations
+from tests.support.worlds import names
 from writeahead import (
     ResumeError,
     load_replay_artifact,
@@ -15,7 +16,7 @@ from writeahead import (
 from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
 from writeahead.model import PlannedWriteback, Writeback
 from writeahead.protocol import artifacts
-from writeahead.protocol.artifacts import decode, encode, encode_model, is_abandoned
+from writeahead.protocol.artifacts import decode, digest_of, encode, encode_model, is_abandoned
 
 PLANNED, FINAL = "s1/planned-writeback.json", "s1/writeback.json"
 
@@ -308,3 +309,61 @@ def test_what_lies_at_a_plan_s_key_is_named_if_it_is_no_json(data):
 )
 def test_a_tombstone_is_known_by_its_format(data, told):
     assert is_abandoned(data, key=PLANNED) is told
+
+
+def test_own_models_with_aliases_strict_dates_and_computed_fields_read_back(store):
+    write_planned_writeback_artifact(store, "s1", STRICT)
+    assert load_replay_artifact(store, "s1", Strict).model == STRICT
+
+
+class LengthOfName(BaseModel):
+    name: str
+
+    @field_serializer("name")
+    def _length(self, name: str) -> int:
+        return len(name)
+
+
+def test_a_model_that_does_not_read_back_is_refused_before_it_is_written(store):
+    with pytest.raises(InvalidInput, match="name"):
+        write_planned_writeback_artifact(store, "s1", LengthOfName(name="a"))
+    assert names(store) == []
+
+
+def test_a_damaged_plan_is_named_with_its_key(world):
+    world.run("create")
+    key = "s1/planned-writeback.json"
+    plan = decode(world.store.get(key).data, PlannedWriteback, key=key)
+    with pytest.raises(CorruptArtifact, match=f"{key}: its operations do not match its digest"):
+        decode(encode_model(plan.model_copy(update={"digest": "0" * 64})), PlannedWriteback, key=key)
+    with pytest.raises(CorruptArtifact, match=f"{key}: does not fit PlannedWriteback: lease_seconds"):
+        decode(encode_model(plan.model_copy(update={"lease_seconds": -7.0})), PlannedWriteback, key=key)
+    with pytest.raises(CorruptArtifact, match=f"{key}: not a writeahead/planned-writeback artifact"):
+        decode(encode({"a": 1}), PlannedWriteback, key=key)
+    older = {**world.json(key), "version": 0}
+    older["checksum"] = digest_of({name: value for name, value in older.items() if name != "checksum"})
+    with pytest.raises(CorruptArtifact, match=f"{key}: its format version is none that there ever was"):
+        decode(encode(older), PlannedWriteback, key=key)
+
+
+def test_a_final_whose_operations_are_not_the_plan_s_says_so(world):
+    world.run("create")
+    key = "s1/writeback.json"
+    final = decode(world.store.get(key).data, Writeback, key=key)
+    with pytest.raises(CorruptArtifact, match=f"{key}: its operations do not match its digest"):
+        decode(encode_model(final.model_copy(update={"plan_digest": "0" * 64})), Writeback, key=key)
+
+
+def test_an_own_model_that_is_nested_too_deeply_is_named():
+    class Tree(BaseModel):
+        inner: "Tree | None" = None
+
+        @model_validator(mode="before")
+        @classmethod
+        def climb(cls, value: object) -> object:
+            raise RecursionError
+
+    with pytest.raises(
+        CorruptArtifact, match=r"s1/planned-writeback.json: does not fit Tree: nested too deeply"
+    ):
+        decode(b"{}", Tree, key="s1/planned-writeback.json")

@@ -5,19 +5,14 @@ from datetime import timedelta
 import pytest
 
 from tests.support.remotes import Meets
-from tests.support.worlds import World
 from writeahead import Receipt, ResumeError, RunPolicy
-from writeahead.errors import Applied, TransientError
-from writeahead.model import RunStatus
+from writeahead.errors import AdapterError, Applied, TransientError
+from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.artifacts import digest_of
 from writeahead.protocol.journal import read_session
 from writeahead.protocol.sweep import sweep
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def receipts_in_final(world):
@@ -252,3 +247,52 @@ def test_a_stop_during_a_remotes_wait_keeps_the_rest_of_it(world, after, waits):
         assert world.remote.requests == ["1-create"]
         world.clock.elapsed = 3601
     assert world.resume().status is RunStatus.COMPLETED
+
+
+def test_a_receipt_that_json_cannot_hold_still_counts(run, adapter):
+    adapter.emit_mail = lambda payload, operation: Receipt(remote_id="\ud800")
+    report = run("mail")
+    assert report.status is RunStatus.COMPLETED
+    assert report.receipts["1-mail"].remote_id is None
+
+
+class CrmError(AdapterError):
+    """An adapter's author may well think that this is what one is for."""
+
+
+@pytest.mark.parametrize("kind", [AdapterError, CrmError, RuntimeError])
+def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, adapter, store, kind):
+    remote, clock = adapter.remote, run.clock
+    for name in ("lookup", "mail"):
+        emit = getattr(adapter, f"emit_{name}")
+
+        def lose(payload, operation, emit=emit):
+            emit(payload, operation)
+            raise kind("the reply was lost")
+
+        setattr(adapter, f"emit_{name}", lose)
+        with pytest.raises(kind):
+            run("lookup", "mail") if name == "lookup" else resume()
+        setattr(adapter, f"emit_{name}", emit)
+        clock.elapsed += 3600
+    assert resume().block_reason is BlockReason.OUTCOME_UNKNOWN
+    assert remote.requests == ["1-lookup", "2-mail"]
+    unblock_session("s1", store=store, reason="found", assume={"2-mail": True})
+    assert resume().status is RunStatus.COMPLETED
+    assert remote.requests == ["1-lookup", "2-mail"]
+
+
+def test_what_a_search_finds_may_have_an_id_that_json_cannot_hold(run, adapter, remote):
+    remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    adapter.find_lookup = lambda payload, operation: Receipt(remote_id="\ud800")
+    report = run("lookup", "create")
+    assert (report.status, report.receipts["1-lookup"].remote_id) == (RunStatus.COMPLETED, None)
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf"), float("nan"), -5.0])
+def test_an_absurd_retry_after_is_no_crash(run, adapter, seconds):
+    def fail(payload, operation):
+        raise TransientError("PUT /rows: 503", applied=Applied.NO, retry_after=seconds)
+
+    adapter.emit_mail = fail
+    assert run("mail").status is RunStatus.RESUME_NEEDED

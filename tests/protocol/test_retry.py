@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from writeahead import RunPolicy
 from writeahead.errors import Applied, PermanentError, TransientError
@@ -116,3 +117,10 @@ def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
     sleep_unless_stopped(0.001, NoClock(), stop)
     stop.set()
     sleep_unless_stopped(3600, NoClock(), stop)
+
+
+@pytest.mark.parametrize("field", ["lease", "run_limit", "wait_initial", "wait_max", "clock_skew"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, -1.0])
+def test_a_policy_takes_no_times_beyond_reason(field, value):
+    with pytest.raises(ValidationError, match=field):
+        RunPolicy(**{field: value})

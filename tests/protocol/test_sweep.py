@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import Meets, operations
+from tests.support.remotes import Meets, RemoteAdapter, operations
 from writeahead import ResumeError, write_back
 from writeahead.model import AbandonedPlan, RunStatus
 from writeahead.protocol.artifacts import decode
@@ -127,3 +127,24 @@ def test_a_session_in_progress_is_left_alone(store, adapter, remote, clock):
     assert result.report.status is RunStatus.IN_PROGRESS
     assert result.report.not_before - clock.now() <= timedelta(seconds=606)
     assert remote.requests == []
+
+
+def test_files_of_others_among_the_sessions_hide_nothing(run, store, remote, clock):
+    remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    run("create")
+    store.put(".open/.DS_Store", b"")
+    store.put("_tmp/planned-writeback.json", b"")
+    for state in (State.OPEN, None):
+        assert [summary.session_id for summary in find_sessions(store, state, clock=clock)] == ["s1"]
+
+
+def test_a_sweep_names_and_leaves_alone_what_another_adapter_planned(run, store, remote, clock):
+    remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    run("create")
+
+    class Other(RemoteAdapter):
+        name = "other"
+
+    (result,) = sweep(store, Other(remote), clock=clock)
+    assert "'remote'" in result.note
+    assert result.error is None

@@ -6,9 +6,10 @@ What an operation meets is programmed beforehand: `Remote.script["1-create"] = [
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum, auto
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
@@ -134,3 +135,18 @@ def _fail_before(meets: Meets | None) -> None:
 def operations(*kinds: str) -> list[dict[str, object]]:
     """Operations of these kinds, with payloads that differ."""
     return [{"kind": kind, "payload": {"text": f"{n} {kind}"}} for n, kind in enumerate(kinds, start=1)]
+
+
+class Strict(BaseModel):
+    row_id: str = Field(alias="rowId")
+    at: datetime
+    places: tuple[str, ...] = ()
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @computed_field
+    def loud(self) -> str:
+        return self.row_id.upper()
+
+
+STRICT = Strict(rowId="r1", at=datetime(2026, 1, 1, tzinfo=UTC), places=("a",))
