@@ -19,7 +19,7 @@ def receipts_in_final(world):
     return [operation["receipt"] for operation in world.json("s1/writeback.json")["operations"]]
 
 
-def test_a_receipt_tells_when_it_came_and_after_how_many_requests(world):
+def test_a_receipt_has_its_time_and_number_of_attempts(world):
     world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
     report = world.run("create", "create")
     first, second = report.receipts.values()
@@ -30,7 +30,7 @@ def test_a_receipt_tells_when_it_came_and_after_how_many_requests(world):
     assert None not in [receipt["confirmed_at"] for receipt in receipts_in_final(world)]
 
 
-def test_a_receipt_that_was_found_by_a_search_cost_no_request_of_this_run(world):
+def test_a_receipt_found_by_a_search_has_no_attempts(world):
     world.policy = RunPolicy(attempts=1)
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
     world.run("lookup")
@@ -38,7 +38,7 @@ def test_a_receipt_that_was_found_by_a_search_cost_no_request_of_this_run(world)
     assert world.resume().receipts["1-lookup"].attempts == 0
 
 
-def test_what_an_adapter_fills_in_itself_does_not_cost_the_remote_s_id(world):
+def test_fields_that_an_adapter_sets_keep_the_remote_id(world):
     world.adapter.emit_create = lambda payload, operation: Receipt(
         remote_id="r1", remote_version="v1", confirmed_at=world.clock.start, attempts=9
     )
@@ -77,7 +77,7 @@ def test_a_wait_between_attempts_ends_when_told_to_stop(world):
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(None, 60), (10, 60), (90, 90)])
-def test_a_lookup_of_unknown_outcome_is_not_asked_for_before_it_could_have_landed(world, asked, waits):
+def test_a_lookup_is_not_searched_before_it_could_have_landed(world, asked, waits):
     def lost(payload, operation):
         raise TransientError("POST /rows: reset", applied=Applied.UNKNOWN, retry_after=asked)
 
@@ -89,7 +89,7 @@ def test_a_lookup_of_unknown_outcome_is_not_asked_for_before_it_could_have_lande
 
 
 @pytest.mark.parametrize(("takes", "journaled"), [(250, False), (300, False), (301, True)])
-def test_a_batched_run_journals_once_less_than_half_of_its_lease_is_left(world, takes, journaled):
+def test_a_batched_run_journals_before_half_its_lease_is_over(world, takes, journaled):
     world.policy = RunPolicy(journal="batched", lease=600, run_limit=3000)
     emit = world.adapter.emit_create
 
@@ -145,7 +145,7 @@ def interrupted_at(world, monkeypatch, place):
     return world.json("s1/journal/000001.json")
 
 
-def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world, monkeypatch):
+def test_an_interrupt_before_the_receipt_is_an_unknown_outcome(world, monkeypatch):
     entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission._storable")
     assert (entry["status"], list(entry["attempted"])) == ("resume_needed", ["1-lookup"])
     world.clock.elapsed += 3600
@@ -153,7 +153,7 @@ def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world
     assert (world.remote.searches, world.effects_of("1-lookup")) == (["1-lookup"], 1)
 
 
-def test_an_interrupt_while_a_failure_is_noted_leaves_the_outcome_unknown(world, monkeypatch):
+def test_an_interrupt_during_a_failure_is_an_unknown_outcome(world, monkeypatch):
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
     entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission.Emission._note_failure")
     assert list(entry["attempted"]) == ["1-lookup"]
@@ -282,7 +282,7 @@ def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, ada
     assert remote.requests == ["1-lookup", "2-mail"]
 
 
-def test_what_a_search_finds_may_have_an_id_that_json_cannot_hold(run, adapter, remote):
+def test_a_found_id_that_json_cannot_hold_still_counts(run, adapter, remote):
     remote.script["1-lookup"] = [Meets.LOST_REPLY]
     adapter.find_lookup = lambda payload, operation: Receipt(remote_id="\ud800")
     report = run("lookup", "create")

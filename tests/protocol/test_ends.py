@@ -73,7 +73,7 @@ def test_nothing_is_sent_beyond_the_limit_of_the_run(world, limit, sends):
 # Unprovable operations.
 
 
-def test_a_stop_between_announcement_and_request_leaves_nothing_unknown(world):
+def test_a_stop_after_the_announcement_leaves_nothing_unknown(world):
     world.stop = threading.Event()
     put = world.store._put
 
@@ -91,7 +91,7 @@ def test_a_stop_between_announcement_and_request_leaves_nothing_unknown(world):
     assert world.resume().status is RunStatus.COMPLETED
 
 
-def test_an_interrupt_while_waiting_after_a_sure_failure_leaves_nothing_unknown(world):
+def test_an_interrupted_wait_leaves_nothing_unknown(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
 
     def interrupt(seconds):
@@ -191,7 +191,7 @@ def test_a_receipt_outlives_a_final_that_could_not_be_put(run, resume, store, re
     assert remote.requests == ["1-mail"]
 
 
-def test_a_blocked_run_says_so_even_if_its_marker_could_not_be_set(run, store, remote):
+def test_a_blocked_run_without_its_marker_still_says_blocked(run, store, remote):
     refuse_puts(store, ".blocked/", Unavailable)
     remote.script["1-create"] = [Meets.REJECTED]
     report = run("create")
@@ -212,9 +212,7 @@ def test_words_that_json_cannot_hold_still_end_a_session(run, adapter, store, sa
     assert b"planted" in store.get("s1/journal/000001.json").data
 
 
-def test_both_markers_go_also_when_the_unblocked_session_needs_a_second_resume(
-    run, resume, store, remote, clock
-):
+def test_both_markers_go_after_a_second_resume(run, resume, store, remote, clock):
     remote.script["1-create"] = [Meets.REJECTED, *[Meets.UNAVAILABLE] * 4]
     run("create")
     unblock_session("s1", store=store, reason="mended", clock=clock)
@@ -223,7 +221,7 @@ def test_both_markers_go_also_when_the_unblocked_session_needs_a_second_resume(
     assert not [name for name in names(store) if name.startswith(".")]
 
 
-def test_what_the_adapter_refuses_before_sending_is_journaled_and_resumable(run, resume, adapter):
+def test_a_refusal_before_sending_is_journaled_and_resumable(run, resume, adapter):
     def refuse_payload(payload, operation):
         raise InvalidInput("operation 1-mail: the mapping does not approve column x")
 

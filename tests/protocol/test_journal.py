@@ -21,7 +21,7 @@ def test_batched_runs_leave_receipts_to_the_final(world):
     assert world.names() == ["s1/planned-writeback.json", "s1/writeback.json"]
 
 
-def test_batched_runs_still_journal_before_half_the_lease_is_over(world):
+def test_batched_runs_journal_before_half_the_lease_is_over(world):
     world.policy = RunPolicy(journal="batched", lease=10, wait_initial=4, clock_skew=0)
     world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
     assert world.run("create", "create").status is RunStatus.COMPLETED
@@ -79,7 +79,7 @@ def test_a_journal_has_an_end(world):
     assert world.store.head(journal_key("s1", 999_999))
 
 
-def test_the_lease_of_a_session_counts_from_when_the_store_has_its_newest_artifact(world):
+def test_a_lease_counts_from_the_newest_artifact_in_the_store(world):
     world.clock = ManualClock(skew=-86_400)
     held_by_another(world)
     session = read_session(world.store, "s1")
@@ -103,7 +103,7 @@ def test_a_lease_ends_after_the_skew_of_clocks_and_not_earlier(world):
     assert held.status(ends, 5) is RunStatus.RESUME_NEEDED
 
 
-def test_an_end_is_journaled_without_a_lease_and_names_its_operation(world):
+def test_an_end_is_journaled_without_a_lease(world):
     world.remote.script["2-update"] = [Meets.UNAVAILABLE] * 4
     report = world.run("create", "update")
     ended = entry_of(world, 2)
@@ -112,7 +112,7 @@ def test_an_end_is_journaled_without_a_lease_and_names_its_operation(world):
     assert entry_of(world, 1)["lease_seconds"] == world.policy.lease
 
 
-def test_an_end_that_finds_another_owner_says_that_it_goes_on_elsewhere(world):
+def test_an_end_that_finds_another_owner_is_in_progress(world):
     emit = world.adapter.emit
 
     def taken_over(operation):
@@ -135,7 +135,7 @@ def test_an_end_that_finds_another_owner_says_that_it_goes_on_elsewhere(world):
     ],
 )
 @pytest.mark.parametrize("kind", ["create", "mail"])
-def test_what_breaks_a_turn_off_is_journaled_by_the_name_of_its_type(world, meets, error, said, kind):
+def test_an_adapter_bug_is_journaled_by_its_type(world, meets, error, said, kind):
     world.remote.script[f"1-{kind}"] = [meets]
     with pytest.raises(error):
         world.run(kind)

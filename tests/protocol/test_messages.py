@@ -28,7 +28,7 @@ from writeahead.protocol.messages import one_line
         ("row #4 is locked at 10:30", "row #4 is locked at 10:30"),
     ],
 )
-def test_an_adapter_s_message_loses_hosts_and_queries_and_keeps_the_rest(kind, said, kept):
+def test_an_adapter_s_message_loses_hosts_and_queries(kind, said, kept):
     assert one_line(kind(said)) == kept
 
 

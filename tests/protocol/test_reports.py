@@ -48,7 +48,7 @@ def test_a_completed_session_loses_both_markers_whoever_finds_it(world):
     assert [name for name in world.names() if name.startswith(".")] == []
 
 
-def test_a_conflicting_repeat_of_a_completed_session_takes_its_own_marker_away_and_no_more(world):
+def test_a_conflicting_repeat_removes_its_own_marker_only(world):
     world.run("create")
     world.store = TracingStore(world.store)
     with pytest.raises(PlanConflict, match=r"s1 already has a plan .*resume it as it is"):
@@ -56,7 +56,7 @@ def test_a_conflicting_repeat_of_a_completed_session_takes_its_own_marker_away_a
     assert [call.key for call in world.store.calls if call.verb == "delete"] == [".open/s1"]
 
 
-def test_what_goes_wrong_with_a_marker_is_a_warning_with_its_cause(world):
+def test_a_marker_failure_is_a_warning_with_its_cause(world):
     world.store = FaultyStore(world.store)
     world.store.fail("delete", ".open/*", DOWN)
     (warning,) = world.run("create").warnings
@@ -72,7 +72,7 @@ def test_what_goes_wrong_with_a_marker_is_a_warning_with_its_cause(world):
 # Ends.
 
 
-def test_a_run_that_can_t_journal_its_end_says_from_when_it_can_be_resumed(world):
+def test_an_end_that_can_t_be_journaled_says_when_to_resume(world):
     world.policy = RunPolicy(lease=600, attempts=2, wait_initial=7)
     world.store = FaultyStore(world.store)
     world.store.fail("create", "s1/journal/*", DOWN, times=None)
@@ -101,7 +101,7 @@ def test_a_lease_that_is_long_over_is_no_reason_to_wait(world):
     assert report.not_before == world.clock.now()
 
 
-def test_an_unknown_outcome_of_an_unprovable_operation_says_what_the_remote_said(world):
+def test_an_unknown_outcome_has_the_remote_s_words(world):
     world.remote.script["1-mail"] = [Meets.LOST_REPLY]
     report = world.run("mail")
     assert (report.block_reason, report.error) == (
@@ -114,7 +114,7 @@ def test_an_unknown_outcome_of_an_unprovable_operation_says_what_the_remote_said
 # Leases and waits.
 
 
-def test_a_wait_that_would_eat_the_margin_of_the_lease_is_not_begun(world):
+def test_a_wait_into_the_margin_of_the_lease_is_not_begun(world):
     world.policy = RunPolicy(lease=10, wait_initial=9.5, wait_max=9.5)
     world.remote.script["1-create"] = [Meets.UNAVAILABLE]
     assert world.run("create").status is RunStatus.RESUME_NEEDED
@@ -125,7 +125,7 @@ def test_a_wait_that_would_eat_the_margin_of_the_lease_is_not_begun(world):
     assert world.clock.slept == [8.5]
 
 
-def test_a_session_that_is_held_says_until_when_and_what_is_known(world):
+def test_a_held_session_says_until_when(world):
     held_by_another(world)
     session = read_session(world.store, "s1")
     report = world.resume()
@@ -136,7 +136,7 @@ def test_a_session_that_is_held_says_until_when_and_what_is_known(world):
     assert report.operation == "1-create"
 
 
-def test_a_remote_that_asked_to_wait_is_asked_again_at_that_very_moment(world):
+def test_a_wait_of_the_remote_ends_at_its_very_moment(world):
     world.remote.script["1-create"] = [Meets.RETRY_AFTER]
     report = world.run("create")
     assert world.resume().status is RunStatus.RESUME_NEEDED
@@ -147,7 +147,7 @@ def test_a_remote_that_asked_to_wait_is_asked_again_at_that_very_moment(world):
     assert world.resume().status is RunStatus.COMPLETED
 
 
-def test_of_two_that_read_the_same_session_the_slower_one_is_told(world):
+def test_the_slower_of_two_claimers_is_refused(world):
     session = planned_session(world)
     take_over(world)
     report = resume_from(session, store=world.store, adapter=world.adapter, clock=world.clock)
@@ -156,7 +156,7 @@ def test_of_two_that_read_the_same_session_the_slower_one_is_told(world):
     assert world.remote.requests == ["1-create"] * 4
 
 
-def test_an_announced_operation_without_a_receipt_blocks_whoever_takes_over(world):
+def test_an_announced_operation_without_a_receipt_blocks(world):
     store = world.store = FaultyStore(world.store)
     store.fail("create", "s1/journal/000002.json", DOWN, times=None)
     store.fail("create", "s1/writeback.json", DOWN, times=None)
@@ -171,7 +171,7 @@ def test_an_announced_operation_without_a_receipt_blocks_whoever_takes_over(worl
     assert entry_of(world, 2)["operation"] == "1-mail"
 
 
-def test_what_a_silent_owner_may_have_sent_is_searched_before_it_is_sent(world):
+def test_a_silent_owner_s_lookup_is_searched_before_it_is_sent(world):
     store = world.store = FaultyStore(world.store)
     store.fail("create", "s1/*", DOWN, times=None, skip=1)
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]

@@ -98,7 +98,7 @@ def test_a_lookup_waits_for_the_request_lifetime_then_searches(world, meets):
     assert world.effects_of("1-lookup") == 1
 
 
-def test_a_lookup_that_cannot_wait_is_parked_and_searched_by_the_resume(world):
+def test_a_lookup_that_cannot_wait_is_parked(world):
     world.policy = RunPolicy(run_limit=30)
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
     report = world.run("lookup")
@@ -121,7 +121,7 @@ def test_an_unprovable_operation_is_never_sent_twice(world, meets):
     assert ".open/s1" not in world.names()
 
 
-def test_an_unprovable_operation_is_sent_again_after_a_sure_failure(world):
+def test_an_unprovable_one_is_sent_again_after_a_sure_failure(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
     assert world.run("mail").status is RunStatus.COMPLETED
     assert world.effects_of("1-mail") == 1
@@ -129,7 +129,7 @@ def test_an_unprovable_operation_is_sent_again_after_a_sure_failure(world):
     assert events == ["sending", "sending"]
 
 
-def test_another_attempt_at_an_unprovable_operation_is_fenced_too(world):
+def test_each_attempt_at_an_unprovable_operation_is_fenced(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
     clock_sleep = world.clock.sleep
 
@@ -143,14 +143,14 @@ def test_another_attempt_at_an_unprovable_operation_is_fenced_too(world):
     assert world.effects_of("1-mail") == 0
 
 
-def test_sure_failures_until_the_budget_is_gone_leave_an_unprovable_operation_resumable(world):
+def test_sure_failures_leave_an_unprovable_operation_resumable(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE] * 4
     assert world.run("mail").status is RunStatus.RESUME_NEEDED
     assert world.resume().status is RunStatus.COMPLETED
     assert world.effects_of("1-mail") == 1
 
 
-def test_the_announcement_of_an_unprovable_operation_precedes_its_request(world):
+def test_the_announcement_precedes_the_unprovable_request(world):
     seen = []
     emit = world.adapter.emit_mail
     world.adapter.emit_mail = lambda payload, operation: (
@@ -209,7 +209,7 @@ def test_who_is_not_there_can_not_be_unblocked(world):
         unblock_session("s1", store=world.store, reason="?", clock=world.clock)
 
 
-def test_an_adapter_bug_is_journaled_and_raised_without_its_message(world):
+def test_an_adapter_bug_is_journaled_without_its_message(world):
     world.remote.script["2-create"] = [Meets.BUG]
     with pytest.raises(RuntimeError):
         world.run("create", "create")
@@ -219,7 +219,7 @@ def test_an_adapter_bug_is_journaled_and_raised_without_its_message(world):
 
 
 @pytest.mark.parametrize("meets", [Meets.BUG, Meets.INTERRUPT])
-def test_an_unprovable_operation_that_was_interrupted_in_flight_blocks(world, meets):
+def test_an_interrupted_unprovable_request_blocks(world, meets):
     world.remote.script["1-mail"] = [meets]
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
         world.run("mail")
@@ -365,7 +365,7 @@ def test_a_plan_is_carried_out_only_by_the_adapter_that_made_it(world):
         resume_session("s1", store=world.store, adapter=Other(world.remote))
 
 
-def test_a_store_that_fails_after_the_plan_leaves_the_session_resumable(world):
+def test_a_store_failure_after_the_plan_is_resumable(world):
     world.store = FaultyStore(world.store)
     world.store.fail("create", "*journal*", StoreFault.disk_full(), times=None)
     report = world.run("create", "create")
@@ -469,7 +469,7 @@ def test_a_session_that_is_complete_tells_what_it_came_to(world):
     assert "a marker stays behind" in report.warnings[0]
 
 
-def test_an_operation_that_is_malformed_is_named_by_its_place_without_its_values(world):
+def test_a_malformed_operation_is_named_without_its_values(world):
     given = [*operations("create"), {"kind": "create", "payload": "planted", "extra": "planted"}]
     with pytest.raises(InvalidInput, match=r"^operation 2: payload: .*; extra: ") as caught:
         write_back(given, session_id="s1", store=world.store, adapter=world.adapter)
@@ -488,7 +488,7 @@ def test_an_adapter_that_plans_something_else_is_named(world):
     assert world.names() == []
 
 
-def test_an_undecided_session_whose_end_can_t_be_journaled_is_left_to_the_next(world):
+def test_an_undecided_end_that_can_t_be_journaled_is_left(world):
     store = world.store = FaultyStore(world.store)
     store.fail("create", "s1/journal/000002.json", StoreFault.unavailable(), times=None)
     world.remote.script["1-mail"] = [Meets.LOST_REPLY]
@@ -514,7 +514,7 @@ class Relaxed(RemoteAdapter):
         raise AssertionError(operation.id)
 
 
-def test_a_plan_is_not_carried_out_under_other_rules_than_it_was_made_for(run, store, remote, clock):
+def test_a_plan_of_another_replay_class_is_not_carried_out(run, store, remote, clock):
     remote.script["1-mail"] = [Meets.UNAVAILABLE] * 4
     run("mail")
     with pytest.raises(InvalidInput, match="unprovable"):

@@ -58,7 +58,7 @@ def test_finding_unfinished_sessions_touches_only_markers(mixed):
     assert list(unfinished_sessions(Spy())) == ["broken", "empty", "parked", "stuck"]
 
 
-def test_a_sweep_resumes_what_needs_it_and_one_bad_session_stops_nothing(mixed, adapter, remote, clock):
+def test_one_bad_session_does_not_stop_a_sweep(mixed, adapter, remote, clock):
     remote.requests.clear()
     results = {result.session_id: result for result in sweep(mixed, adapter, clock=clock)}
     assert results["parked"].report.status is RunStatus.COMPLETED
@@ -69,7 +69,7 @@ def test_a_sweep_resumes_what_needs_it_and_one_bad_session_stops_nothing(mixed, 
     assert mixed.get("broken/planned-writeback.json").data == b"{"
 
 
-def test_an_adapter_bug_in_one_session_does_not_starve_the_others(store, adapter, remote, clock):
+def test_an_adapter_bug_in_one_session_starves_no_others(store, adapter, remote, clock):
     for name in ("a", "b"):
         run(store, adapter, clock, name, "create", *[Meets.UNAVAILABLE] * 4)
     remote.script["1-create"] = [Meets.BUG]
@@ -88,7 +88,7 @@ def test_the_marker_of_a_finished_session_is_removed(store, adapter, remote, clo
     assert remote.requests == []
 
 
-def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store, adapter, clock):
+def test_a_marker_without_a_plan_is_abandoned_after_a_lease(store, adapter, clock):
     store.put(".open/dead", b"")
     list(sweep(store, adapter, clock=clock))
     assert [info.key for info in store.list()] == [".open/dead"]
@@ -99,7 +99,7 @@ def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store
     decode(tombstone.data, AbandonedPlan, key=tombstone.info.key)
 
 
-def test_a_slow_writer_is_refused_after_its_session_was_abandoned(store, adapter, remote, clock):
+def test_a_slow_writer_of_an_abandoned_session_is_refused(store, adapter, remote, clock):
     store.put(".open/slow", b"")
     late = ManualClock()
     late.elapsed += 606
@@ -138,7 +138,7 @@ def test_files_of_others_among_the_sessions_hide_nothing(run, store, remote, clo
         assert [summary.session_id for summary in find_sessions(store, state, clock=clock)] == ["s1"]
 
 
-def test_a_sweep_names_and_leaves_alone_what_another_adapter_planned(run, store, remote, clock):
+def test_a_sweep_leaves_alone_what_another_adapter_planned(run, store, remote, clock):
     remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
     run("create")
 
