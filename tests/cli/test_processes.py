@@ -294,7 +294,7 @@ def test_the_simulator_runs_alone_until_it_is_told_to_end(start, folder):
     assert finished(process) == (0, "", "")
 
 
-def test_a_simulator_can_be_seeded_and_started_again_with_what_was_changed(start, folder):
+def test_a_simulator_is_seeded_and_keeps_changes(start, folder):
     database = SimulatorDatabase(folder / "crm.sqlite")
     for turn in range(2):
         process = start("simulate", "dataverse", "--db", database.path, "--seed", SEED)
@@ -322,7 +322,7 @@ def test_a_simulator_can_be_seeded_and_started_again_with_what_was_changed(start
         (None, "seed.json: there is no such file"),
     ],
 )
-def test_a_seed_that_can_not_be_used_is_named_and_ends_the_simulator(start, folder, text, said):
+def test_an_unusable_seed_is_named_and_ends_the_simulator(start, folder, text, said):
     if text is not None:
         (folder / "seed.json").write_text(text)
     code, out, err = finished(

@@ -102,7 +102,7 @@ def test_every_truncation_and_every_bit_flip_of_each_artifact(artifact):
 
 
 @pytest.mark.timeout(600)
-def test_a_resume_of_a_damaged_session_sends_nothing_and_changes_nothing(artifact):
+def test_a_resume_of_a_damaged_session_changes_nothing(artifact):
     store, key, model = artifact
     data = store.get(key).data
     intact = decode(data, model, key=key)
@@ -194,7 +194,7 @@ def test_foreign_bytes_at_each_artifact(artifact):
 
 def test_a_newer_version_is_left_alone_and_says_so(artifact):
     store, key, model = artifact
-    document = json.loads(store.get(key).data) | {"version": 2, "unheard_of": {"a": 1}}
+    document = json.loads(store.get(key).data) | {"version": 3, "unheard_of": {"a": 1}}
     store.put(key, encode(document))
     before = objects(store)
     with pytest.raises(NewerArtifact, match="upgrade"):
@@ -214,7 +214,7 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
     before, requests = objects(store), list(remote.requests)
     means = {"store": store, "adapter": RemoteAdapter(remote), "clock": hours_later(1)}
     with pytest.raises(
-        CorruptArtifact, match=r"^s1/planned-writeback\.json: missing, and the session has a journal"
+        CorruptArtifact, match=r"^s1/planned-writeback\.json: missing, though the session has a journal"
     ):
         resume_session("s1", **means)
     with pytest.raises(CorruptArtifact, match="missing"):
@@ -228,7 +228,7 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
 
 @pytest.mark.parametrize("kinds", [["lookup"], ["mail"], ["create", "mail"]])
 @pytest.mark.parametrize("left", ["final", "journal"])
-def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
+def test_a_repeat_after_a_removed_plan_has_no_second_effect(kinds, left):
     """A final, or a journal, still tells that the session has been at it."""
     store, remote = MemoryStore(), Remote()
     asked = operations(*kinds, "create")
@@ -248,7 +248,7 @@ def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
 @pytest.mark.parametrize(
     ("kinds", "lists"), [(["mail"], 1), (["lookup", "mail"], 1), (["create", "update", "upsert"], 0)]
 )
-def test_a_run_looks_for_its_past_just_where_a_second_effect_would_do_harm(kinds, lists):
+def test_a_run_looks_for_its_past_only_where_it_matters(kinds, lists):
     inner, remote = MemoryStore(), Remote()
     asked = operations(*kinds)
     means = {"adapter": RemoteAdapter(remote), "session_id": "s1"}
@@ -267,7 +267,7 @@ def test_a_run_looks_for_its_past_just_where_a_second_effect_would_do_harm(kinds
 
 
 @pytest.mark.parametrize("marker", [True, False])
-def test_a_spoilt_final_is_listed_with_the_reason_where_a_marker_leads_to_it(marker):
+def test_a_damaged_final_with_a_marker_is_listed_with_reason(marker):
     """Without one it is listed unread: a request for each completed session would be dear."""
     store = MemoryStore()
     finished(store)

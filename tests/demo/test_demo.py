@@ -68,7 +68,7 @@ def test_the_main_job(demo, store):
     assert f"{facts['session_id']}/writeback.json" in facts["artifacts"]["after_resume"]
 
 
-def test_what_a_person_sees_fits_the_screen_and_a_store_of_ones_own_is_kept(demo, tmp_path):
+def test_output_fits_the_screen_and_a_given_store_is_kept(demo, tmp_path):
     store = tmp_path / "kept"
     done = demo("--store", store)
     assert (done.returncode, done.stderr) == (0, "")

@@ -17,7 +17,15 @@ import sys
 from pathlib import Path
 
 from tests.support.invariants import hours_later
-from tests.support.remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
+from tests.support.remotes import (
+    ALL,
+    Meets,
+    Remote,
+    RemoteAdapter,
+    TransactionalRemoteAdapter,
+    found_out,
+    operations,
+)
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
@@ -81,7 +89,9 @@ class Maker:
             self.id,
             store=self.store,
             reason="looked it up",
-            assume={next(name for name in IDS if kind in name): was for kind, was in assume.items()},
+            assume={
+                next(name for name in IDS if kind in name): found_out(was) for kind, was in assume.items()
+            },
         )
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.support.remotes import found_out
 from tests.support.s3_server import RawBucket
 from tests.support.stepping import (
     LIFETIME,
@@ -40,9 +41,10 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
-from writeahead.protocol import emission, journal, runner
+from writeahead.protocol import emission, resuming
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore
@@ -316,10 +318,10 @@ class Histories(RuleBasedStateMachine):
 
     def unblock_truly(self, session_id: str, store: ArtifactStore) -> RunReport:
         assume = {}
-        if (entry := journal.read_session(self.inner, session_id).entry) and (
+        if (entry := read_session(self.inner, session_id).entry) and (
             entry.block_reason is BlockReason.OUTCOME_UNKNOWN
         ):
-            assume = {entry.operation: bool(self.remotes[session_id].effects.get(entry.operation))}
+            assume = {entry.operation: found_out(bool(self.remotes[session_id].effects.get(entry.operation)))}
         return unblock_session(session_id, store=store, reason="looked", assume=assume, clock=self.clock)
 
     # -- what must hold
@@ -429,7 +431,7 @@ def test_no_history_breaks_a_promise_on_s3(s3_bucket, monkeypatch):
 
 
 def without_suspicion(monkeypatch):
-    monkeypatch.setattr(runner, "_suspect_lookups", lambda session, journal: None)
+    monkeypatch.setattr(resuming, "_suspect_silent_owner", lambda *_: None)
 
 
 def with_an_unknown_outcome_taken_for_a_no(monkeypatch):

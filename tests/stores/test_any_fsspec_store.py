@@ -134,7 +134,7 @@ def _registered():
 
 
 @pytest.mark.parametrize("scheme", ["zip", "ftp", "data", "github", "dir", "simplecache", "swallows"])
-def test_a_filesystem_without_a_create_of_its_own_is_refused_at_open(scheme):
+def test_a_filesystem_without_an_atomic_create_is_refused(scheme):
     with pytest.raises(Unsupported) as caught:
         open_store(f"fsspec+{scheme}://a/b")
     assert str(caught.value) == (

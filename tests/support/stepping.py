@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from tests.support.remotes import found_out
 from tests.support.wrappers import WholeListStore
 from writeahead.adapters.base import Adapter, TransactionalAdapter, emits
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
@@ -168,6 +169,9 @@ class SteppedClock(Clock):
 
     def monotonic(self) -> float:
         return self.time.seconds
+
+    def random(self) -> float:
+        return 0.0
 
     def sleep(self, seconds: float) -> None:
         if self._sleep:
@@ -575,7 +579,7 @@ def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -
         require(bool(report.block_reason and report.error), "SILENT_BLOCK: in the report")
         assume = {}
         if report.block_reason == "outcome_unknown":
-            assume = {report.operation: bool(remote.effects.get(report.operation))}
+            assume = {report.operation: found_out(bool(remote.effects.get(report.operation)))}
         unblock_session(SESSION, store=store, reason="looked", assume=assume, clock=tools.clock)
         check_promises(store.content, remote)
     require(f"{SESSION}/writeback.json" in store.content, "DEAD_END: it never came to its end")

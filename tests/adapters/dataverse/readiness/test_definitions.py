@@ -184,7 +184,7 @@ def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
         Readiness(client).require([upsert])
 
 
-def test_a_column_that_an_administrator_requires_needs_a_value_on_create_only(environment):
+def test_a_required_column_needs_a_value_on_create_only(environment):
     calls = table("phonecalls")
     required = {
         **calls.columns,
@@ -314,7 +314,7 @@ def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
     Readiness(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
 
 
-def test_a_required_column_with_a_default_needs_no_value_and_none_is_none(environment):
+def test_a_required_column_with_a_default_needs_no_value(environment):
     flag = Column(kind=Kind.BOOLEAN, default=False, required="ApplicationRequired")
     text = Column(kind=Kind.STRING, max_length=9, required="ApplicationRequired")
     _, client = environment(with_columns("phonecalls", wa_flag=flag, wa_need=text))

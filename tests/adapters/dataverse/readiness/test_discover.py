@@ -43,7 +43,7 @@ def read_back(tmp_path, text):
     return load_mapping(path)
 
 
-def test_on_the_tables_of_the_default_mapping_the_same_mapping_comes_out(environment, tmp_path):
+def test_the_default_tables_give_the_default_mapping(environment, tmp_path):
     found = read_back(tmp_path, discover(environment(), KINDS, []))
     assert found.kinds == load_mapping(None).kinds
 
@@ -61,7 +61,7 @@ def test_a_field_without_a_column_is_left_out_and_said_to_be(environment, tmp_pa
     assert "# outcome: there is no choice column wa_outcome" in text
 
 
-def test_labels_are_those_of_the_live_options_where_the_values_differ(environment, tmp_path):
+def test_labels_come_from_the_live_options(environment, tmp_path):
     calls = DEFAULT_SCHEMA.get("phonecalls")
     options = {1: "Interested!", 2: "No answer", 3: "no answer", 4: "3 tries", 5: "日本"}
     columns = {**calls.columns, "wa_outcome": replace(calls.columns["wa_outcome"], options=options)}
@@ -70,7 +70,7 @@ def test_labels_are_those_of_the_live_options_where_the_values_differ(environmen
     assert values == {"interested": 1, "no_answer": 2, "no_answer_3": 3, "option_3_tries": 4, "option": 5}
 
 
-def test_any_other_table_gets_what_may_be_written_and_nothing_else(environment, tmp_path):
+def test_any_other_table_gets_its_writable_columns_only(environment, tmp_path):
     accounts = replace(
         DEFAULT_SCHEMA.get("accounts"),
         keys={"a": AlternateKey(("accountnumber",)), "b": AlternateKey(("name",), "Pending")},

@@ -66,7 +66,7 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
     assert {request.method for request in sim.requests() if "token" not in request.path} == {"GET"}
 
 
-def test_a_call_without_a_number_is_a_gap_and_a_task_without_one_is_none(sim, gated, store):
+def test_only_a_call_needs_a_phone_number(sim, gated, store):
     operations = [
         {"kind": "phone_call_activity", "payload": {"subject": "A call"}},
         {"kind": "phone_call_activity", "payload": {"subject": "A call", "phone_number": "call me"}},
@@ -97,7 +97,7 @@ def test_a_number_that_a_write_would_empty_is_a_gap(environ, store, tmp_path):
         assert (report.status is RunStatus.PLANNED) is not gap
 
 
-def test_a_disabled_owner_is_replaced_by_the_default_one_with_a_warning(sim, environ, store, tmp_path):
+def test_a_disabled_owner_is_replaced_by_the_default_one(sim, environ, store, tmp_path):
     default = sim.seed("teams", {"name": "Everybody"})
     gone = sim.seed("systemusers", {"fullname": "planted-name", "isdisabled": True})
     mapping = tmp_path / "mapping.toml"

@@ -85,7 +85,7 @@ def test_a_change_set_as_it_goes_over_the_wire(server, client):
     ]
 
 
-def test_results_are_in_the_order_of_the_parts_with_and_without_their_numbers(server, client):
+def test_results_are_in_the_order_of_the_parts(server, client):
     shuffled = [WRITTEN[2], WRITTEN[0], WRITTEN[3], WRITTEN[1]]
     bare = [part(204, ETag=f'W/"{n}"') for n in range(1, 5)]
     mixed = [

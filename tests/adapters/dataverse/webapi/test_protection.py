@@ -57,7 +57,7 @@ def client_of(server, clock=None, **kwargs):
     return client
 
 
-def test_429_pauses_every_client_of_the_environment_until_its_time_is_over(server, clock):
+def test_429_pauses_every_client_of_the_environment(server, clock):
     first, second = client_of(server, clock), client_of(server)
     server.script = [refused(429, "0x80072322", Retry_After="120"), reply(204), reply(204)]
     with pytest.raises(TransientDataverseError) as caught:
@@ -186,7 +186,7 @@ def test_no_five_minutes_see_more_requests_than_the_limit(clock, requests):
     assert len(sent) >= requests
 
 
-def test_without_a_token_in_time_a_request_learns_when_to_come_back(clock):
+def test_a_request_without_a_free_slot_learns_when_to_retry(clock):
     protection = Protection(ServiceLimits(requests=60), monotonic=clock.monotonic)
     assert sends(protection) == 5
     with pytest.raises(MustWait) as caught, protection.turn(1.0):
