@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.invariants import POLICY, Ahead
+from tests.support.invariants import POLICY, hours_later
 from tests.support.powerloss_environment import Environment
 from writeahead.protocol import runner
 from writeahead.protocol.sweep import sweep
@@ -120,7 +120,7 @@ def _swept_after(stage, kill):
         with again.recorder.killed_after(kill):
             again.run()
         means = {"store": LocalStore(again.recorder.root), "adapter": again.adapter, "policy": POLICY}
-        for found in sweep(clock=Ahead(1), **means):
+        for found in sweep(clock=hours_later(1), **means):
             again.recorder.note(("returned", str(found.report and found.report.status)))
         return len(again.recorder.events), again.cut_everywhere(first=kill)
 

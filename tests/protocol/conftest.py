@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.support.remotes import FakeClock, Remote, RemoteAdapter
+from tests.support.remotes import Remote, RemoteAdapter
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 @pytest.fixture
@@ -23,4 +24,4 @@ def adapter(remote):
 
 @pytest.fixture
 def clock():
-    return FakeClock()
+    return ManualClock()

@@ -13,9 +13,9 @@ from writeahead import (
     write_writeback_artifact,
 )
 from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
-from writeahead.model import PlannedWriteback, Writeback
 from writeahead.protocol import artifacts
-from writeahead.protocol.artifacts import decode, encode, encode_model, is_abandoned
+from writeahead.protocol.encoding import decode, encode, encode_model, is_abandoned
+from writeahead.protocol.schema import PlannedWriteback, Writeback
 
 PLANNED, FINAL = "s1/planned-writeback.json", "s1/writeback.json"
 

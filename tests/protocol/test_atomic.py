@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.remotes import (
     ALL,
-    FakeClock,
     Meets,
     Remote,
     RemoteAdapter,
@@ -16,10 +15,11 @@ from tests.support.remotes import (
 from writeahead import Receipt, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.artifacts import digest_of
+from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import read_page
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 class World:
@@ -27,7 +27,7 @@ class World:
         self.store = MemoryStore()
         self.remote = Remote(script={ALL: list(meets)})
         self.adapter = TransactionalRemoteAdapter(self.remote)
-        self.clock = FakeClock()
+        self.clock = ManualClock()
 
     def run(self, *kinds, atomic=True, **more):
         means = {

@@ -9,8 +9,8 @@ from tests.support.worlds import World
 from writeahead import Receipt, ResumeError, RunPolicy
 from writeahead.errors import Applied, TransientError
 from writeahead.model import RunStatus
-from writeahead.protocol.artifacts import digest_of
-from writeahead.protocol.journal import read_session
+from writeahead.protocol.encoding import digest_of
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import sweep
 from writeahead.stores.base import ArtifactStore
 

@@ -10,8 +10,9 @@ from tests.support.remotes import Meets
 from tests.support.worlds import World
 from writeahead import RunPolicy
 from writeahead.errors import CorruptArtifact, Unavailable
-from writeahead.model import BlockReason, JournalEntry, PlannedWriteback, RunStatus, Writeback
-from writeahead.protocol.artifacts import decode, digest_of, encode, encode_model
+from writeahead.model import BlockReason, RunStatus
+from writeahead.protocol.encoding import decode, digest_of, encode, encode_model
+from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
 
 
 @pytest.fixture

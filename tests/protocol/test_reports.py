@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import FakeClock, Meets
+from tests.support.remotes import Meets
 from tests.support.worlds import World
 from writeahead import RunPolicy
 from writeahead.errors import (
@@ -17,13 +17,16 @@ from writeahead.errors import (
     PlanConflict,
     TransientError,
 )
-from writeahead.model import BlockReason, Event, JournalEntry, RunStatus
-from writeahead.protocol.artifacts import encode_model, journal_key
-from writeahead.protocol.journal import Journal, Session, read_session
-from writeahead.protocol.runner import resume_from
+from writeahead.model import BlockReason, RunStatus
+from writeahead.protocol.encoding import encode_model
+from writeahead.protocol.journal import Journal
+from writeahead.protocol.keys import journal_key
+from writeahead.protocol.resuming import resume_from
+from writeahead.protocol.schema import Event, JournalEntry
+from writeahead.protocol.session import Session, read_session
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step
-from writeahead.testing import FaultyStore, StoreFault, TracingStore
+from writeahead.testing import FaultyStore, ManualClock, StoreFault, TracingStore
 
 DOWN = StoreFault.unavailable()
 
@@ -465,7 +468,7 @@ def test_a_journal_has_an_end(world):
 
 
 def test_the_lease_of_a_session_counts_from_when_the_store_has_its_newest_artifact(world):
-    world.clock = FakeClock(skew=-86_400)
+    world.clock = ManualClock(skew=-86_400)
     held_by_another(world)
     session = read_session(world.store, "s1")
     assert session.entry.at < session.written_at

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from tests.support.remotes import FakeClock, Meets, RemoteAdapter, operations
+from tests.support.remotes import Meets, RemoteAdapter, operations
 from tests.support.worlds import World
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.errors import (
@@ -13,11 +13,11 @@ from writeahead.errors import (
     ResumeError,
 )
 from writeahead.model import BlockReason, RunStatus
-from writeahead.protocol.artifacts import digest_of
-from writeahead.protocol.journal import read_session
+from writeahead.protocol.encoding import digest_of
+from writeahead.protocol.session import read_session
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing import FaultyStore, StoreFault
+from writeahead.testing import FaultyStore, ManualClock, StoreFault
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_live_owner_keeps_others_out_and_a_silent_one_does_not(world):
     def die(seconds):
         raise Killed
 
-    dying = FakeClock()
+    dying = ManualClock()
     dying.sleep = die
     store = world.store
     put = store._put

@@ -40,7 +40,8 @@ from writeahead.errors import (
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
 from writeahead.protocol import emission, journal, runner
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.resuming import resume_session
+from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject

@@ -2,13 +2,15 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import FakeClock, Meets, operations
+from tests.support.remotes import Meets, operations
 from writeahead import ResumeError, write_back
-from writeahead.model import AbandonedPlan, RunStatus
-from writeahead.protocol.artifacts import decode
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import decode
+from writeahead.protocol.schema import AbandonedPlan
 from writeahead.protocol.sweep import State, find_sessions, sweep, unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 def run(store, adapter, clock, session_id, kind="create", *meets):
@@ -100,7 +102,7 @@ def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store
 
 def test_a_slow_writer_is_refused_after_its_session_was_abandoned(store, adapter, remote, clock):
     store.put(".open/slow", b"")
-    late = FakeClock()
+    late = ManualClock()
     late.elapsed += 606
     list(sweep(store, adapter, clock=late))
     with pytest.raises(ResumeError, match="abandoned"):

@@ -19,7 +19,7 @@ import sys
 
 import httpx
 
-from tests.support.invariants import Ahead
+from tests.support.invariants import hours_later
 from tests.support.reference_remote import OPERATIONS, ReferenceAdapter, Remote, transport_to
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session, write_back
 from writeahead.stores.memory import MemoryStore
@@ -105,7 +105,7 @@ def work(job: dict) -> None:
     else:
         store = SteppingStore(store, step)
     policy = RunPolicy(clock_skew=0, journal=job["journal"])
-    means = {"store": store, "adapter": adapter, "policy": policy, "clock": Ahead(job["hours"])}
+    means = {"store": store, "adapter": adapter, "policy": policy, "clock": hours_later(job["hours"])}
     if job["verb"] == "run":
         report = write_back(OPERATIONS, session_id="s1", **means)
     else:

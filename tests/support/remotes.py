@@ -6,7 +6,6 @@ What an operation meets is programmed beforehand: `Remote.script["1-create"] = [
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from pydantic import BaseModel
@@ -14,7 +13,6 @@ from pydantic import BaseModel
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
-from writeahead.protocol.retry import Clock
 
 # What a transaction is called in scripts and requests.
 ALL = "all"
@@ -136,26 +134,3 @@ def _fail_before(meets: Meets | None) -> None:
 def operations(*kinds: str) -> list[dict[str, object]]:
     """Operations of these kinds, with payloads that differ."""
     return [{"kind": kind, "payload": {"text": f"{n} {kind}"}} for n, kind in enumerate(kinds, start=1)]
-
-
-class FakeClock(Clock):
-    """Time that passes only when somebody sleeps or the test says so; the wall clock may be skewed.
-
-    It begins now, since stores stamp what they hold with the real time.
-    """
-
-    def __init__(self, skew: float = 0.0) -> None:
-        self.start = datetime.now(UTC)
-        self.elapsed = 0.0
-        self.skew = skew
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return self.start + timedelta(seconds=self.elapsed + self.skew)
-
-    def monotonic(self) -> float:
-        return self.elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.elapsed += seconds

@@ -24,8 +24,8 @@ from pydantic import BaseModel
 from writeahead.adapters.base import Adapter, TransactionalAdapter, emits
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.model import PlannedOperation, Receipt, RunPolicy, RunReport
+from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_session
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject

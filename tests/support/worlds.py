@@ -2,10 +2,11 @@
 
 import json
 
-from tests.support.remotes import FakeClock, Remote, RemoteAdapter, operations
+from tests.support.remotes import Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.model import idempotency_key
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 class World:
@@ -15,7 +16,7 @@ class World:
         self.store = MemoryStore()
         self.remote = Remote()
         self.adapter = RemoteAdapter(self.remote)
-        self.clock = FakeClock()
+        self.clock = ManualClock()
         self.policy = policy or RunPolicy()
         self.stop = None
 

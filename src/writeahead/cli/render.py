@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from writeahead.cli.output import printable
-from writeahead.model import JournalEntry, RunReport, RunStatus
+from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SessionSummary, SweepResult
 from writeahead.report.page import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck

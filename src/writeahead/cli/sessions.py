@@ -14,8 +14,9 @@ from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import InvalidInput
 from writeahead.model import RunReport
+from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import State, find_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step, read_page

@@ -12,10 +12,9 @@ from writeahead.cli.failures import ExitCode, exit_code_of_status
 from writeahead.cli.output import Answer, printable, report_document
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import ResumeError, StoreError
-from writeahead.protocol.journal import read_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.sweep import SweepResult, sweep, unfinished_sessions
-from writeahead.report.page import sweep_step
+from writeahead.protocol.session import read_session
+from writeahead.protocol.sweep import SweepAction, SweepResult, sweep, sweep_step, unfinished_sessions
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
@@ -74,7 +73,10 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
         for session_id in unfinished_sessions(store):
             try:
                 session = read_session(store, session_id)
-                yield session_id, sweep_step(session, Clock().now(), context.settings.policy.clock_skew)
+                skew = context.settings.policy.clock_skew
+                action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
+                left = action in (SweepAction.SKIP, SweepAction.WAIT)
+                yield session_id, f"leave it: {note}" if left else note
             except (ResumeError, StoreError) as error:
                 yield session_id, f"leave it: {error}"
 

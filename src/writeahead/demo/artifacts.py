@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 
-from writeahead.protocol.artifacts import blocked_key, open_key
+from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from writeahead.demo.environment import SESSION_FILE, Act, Artifact, DemoFailed, Environment, set_stage
 from writeahead.model import RunPolicy
-from writeahead.protocol.artifacts import FINAL, PLANNED
+from writeahead.protocol.keys import FINAL, PLANNED
 
 __all__ = ["run_demo"]
 

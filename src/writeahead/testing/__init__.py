@@ -10,6 +10,7 @@ from writeahead.testing.adapter_contract import (  # noqa: E402 - see above
     RemoteBackdoor,
     RemoteRow,
 )
+from writeahead.testing.clock import ManualClock  # noqa: E402 - see above
 from writeahead.testing.decorators import (  # noqa: E402 - see above
     FaultyStore,
     StoreCall,
@@ -24,6 +25,7 @@ __all__ = [
     "Fault",
     "FaultyStore",
     "HttpProxy",
+    "ManualClock",
     "RemoteBackdoor",
     "RemoteRow",
     "SeenRequest",
