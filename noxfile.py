@@ -182,7 +182,7 @@ def peers(session: nox.Session) -> None:
     shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
     with session.chdir(cap):
         session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
-        # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
+        # Its binary is downloaded, or else built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
     peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/adapters/dataverse").glob("*_contract.py")]

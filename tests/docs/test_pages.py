@@ -63,3 +63,17 @@ def test_the_drawing_of_the_rooms_names_each_of_them():
     modules = {path.stem for path in (package / "protocol").glob("[!_]*.py")}
     named = set(re.findall(r"\w+", drawing))
     assert sorted((rooms | modules) - named) == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / ".github/workflows/checks.yml"], ids=lambda page: page.stem)
+def test_the_nox_sessions_that_a_page_names_exist(page):
+    sessions = re.findall(
+        r"^def (\w+)\(session: nox\.Session\)", (ROOT / "noxfile.py").read_text(), re.MULTILINE
+    )
+    named = re.findall(r"nox -s (\w+)", page.read_text())
+    assert [name for name in named if name not in sessions] == []
+
+
+def test_the_workflow_runs_every_python_that_nox_knows():
+    pythons = re.search(r"PYTHONS = (\[.*\])", (ROOT / "noxfile.py").read_text())[1]
+    assert f"python: {pythons}" in (ROOT / ".github/workflows/checks.yml").read_text()
