@@ -2,53 +2,49 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from tryton.adapter import TrytonAdapter
+from writeahead.adapters.settings import AdapterSettings, Text
 from writeahead.errors import InvalidInput
 
-__all__ = ["adapter_from_settings"]
+__all__ = ["TrytonSettings", "adapter_from_settings"]
 
 
-def adapter_from_settings(
-    *,
-    url: str | None = None,
-    database: str | None = None,
-    user: str | None = None,
-    password: SecretStr | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> TrytonAdapter:
-    """Make a `TrytonAdapter`; this is the entry point ``tryton``.
+class TrytonSettings(AdapterSettings):
+    """The settings of a `TrytonAdapter`, each with an environment variable, such as ``TRYTON_URL``.
+
+    The password comes from ``TRYTON_PASSWORD`` or from code, and not as text from a settings file.
+    """
+
+    prefix: ClassVar[str] = "TRYTON_"
+
+    url: Text = Field(default="", description="text")
+    database: Text = Field(default="", description="text")
+    user: Text = Field(default="", description="text")
+    password: SecretStr = Field(default=SecretStr(""), description="a secret")
+
+    @field_validator("password", mode="before")
+    @classmethod
+    def _no_plain_text(cls, value: object) -> object:
+        if not isinstance(value, SecretStr):
+            raise ValueError("plain text")  # noqa: TRY004 - what pydantic expects
+        return value
+
+
+def adapter_from_settings(*, environ: Mapping[str, str] = os.environ, **settings: Any) -> TrytonAdapter:
+    """Make a `TrytonAdapter` by ``tryton:adapter_from_settings``.
 
     Args:
-        url: The server; else ``TRYTON_URL``.
-        database: Its name; else ``TRYTON_DATABASE``.
-        user: The login; else ``TRYTON_USER``.
-        password: Else ``TRYTON_PASSWORD``, where it is better off.
         environ: Where to look for what is not given.
+        settings: As the attributes of `TrytonSettings`.
 
     Raises:
-        InvalidInput: A setting is missing or can't be used.
+        InvalidInput: A setting is missing, unknown or can't be used.
     """
-    for name, value in {"url": url, "database": database, "user": user}.items():
-        if not isinstance(value, str | None):
-            raise InvalidInput(f"setting {name} must be text, not {type(value).__name__}")
-    if not isinstance(password, SecretStr | None):
-        raise InvalidInput("password is not for a settings file: put TRYTON_PASSWORD in the environment")
-    given = {
-        "TRYTON_URL": url,
-        "TRYTON_DATABASE": database,
-        "TRYTON_USER": user,
-        "TRYTON_PASSWORD": password.get_secret_value() if password else None,
-    }
-    found = {name: value or environ.get(name, "") for name, value in given.items()}
-    missing = [name for name, value in found.items() if not value]
-    if missing:
-        raise InvalidInput(f"{', '.join(missing)} not set: put them in the environment")
-    return TrytonAdapter(
-        found["TRYTON_URL"],
-        found["TRYTON_DATABASE"],
-        found["TRYTON_USER"],
-        SecretStr(found["TRYTON_PASSWORD"]),
-    )
+    found = TrytonSettings.read(settings, environ)
+    for problem in found.require("url", "database", "user", "password"):
+        raise InvalidInput(problem)
+    return TrytonAdapter(found.url, found.database, found.user, found.password)

@@ -4,6 +4,7 @@ Subclass `Adapter`, give each kind of operation a typed method ``emit_<kind>(sel
 operation)`` and say with `emits` how its replay is proved harmless. The base class does the rest.
 """
 
+import difflib
 import hashlib
 import inspect
 import json
@@ -23,8 +24,7 @@ from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayCl
 
 __all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits", "target_of"]
 
-_EMIT = "emit_"
-_FIND = "find_"
+_EMIT, _PLAN, _FIND = "emit_", "plan_", "find_"
 _F = TypeVar("_F", bound=Callable[..., Receipt])
 
 
@@ -34,7 +34,7 @@ def emits(
     key_valid_for: timedelta | None = None,
     settles_after: timedelta | None = None,
 ) -> Callable[[_F], _F]:
-    """Declare the replay class of an ``emit_<kind>`` method. There is no default: it must be thought of.
+    """Declare the replay class of an ``emit_<kind>`` method. There is no default.
 
     Args:
         replay: One of the five classes.
@@ -47,7 +47,12 @@ def emits(
     Raises:
         ValueError: ``replay`` is none of the five classes, or a time does not belong to it.
     """
-    declared = ReplayClass(replay)
+    try:
+        declared = ReplayClass(replay)
+    except ValueError:
+        given = repr(replay) if isinstance(replay, str) else f"a {type(replay).__name__}"
+        known = ", ".join(ReplayClass)
+        raise ValueError(f"@emits takes a replay class, not {given}; there are: {known}") from None
     for name, value, needed in (
         ("key_valid_for", key_valid_for, ReplayClass.CREATE_WITH_KEY),
         ("settles_after", settles_after, ReplayClass.UPSERT),
@@ -98,9 +103,12 @@ class Adapter(ABC):
       the remote by ``operation.key``. Required for kinds of class ``lookup``; for a kind with
       ``key_valid_for`` it is asked once the key may have been forgotten.
 
-    What an adapter says in an error goes into journals and to people. URLs, queries and
-    ``host:port`` are cut out of it; leaving out the rest (tokens, payloads) is the
-    adapter's duty.
+    The class is checked where it is defined: a missing name, a kind without a replay class, or a
+    ``plan_`` or ``find_`` method of no kind is a TypeError.
+
+    The message of an adapter's error goes into journals and reports. URLs, queries and
+    ``host:port`` are cut out of it. The adapter must leave out all else that is secret or personal,
+    such as tokens and payloads.
 
     Attributes:
         name: Stored in each plan; a plan is carried out only by an adapter of the same name.
@@ -115,7 +123,7 @@ class Adapter(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.kinds = {kind.name: kind for kind in _kinds_of(cls)}
+        cls.kinds = _kinds_of(cls)
 
     def target(self) -> str | None:
         """What identifies the remote that this adapter writes to; None if it can't be told.
@@ -130,7 +138,7 @@ class Adapter(ABC):
         return hasattr(self, f"{_FIND}{operation.kind}")
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
-        """Validate everything that can be validated before a side effect, and return what will be issued.
+        """Validate all that can be validated before a side effect, and return what will be issued.
 
         Override it to check what is common to all operations, such as credentials, and call this.
 
@@ -192,7 +200,7 @@ class Adapter(ABC):
 
     def _plan_one(self, operation: KeyedOperation) -> PlannedOperation:
         kind = self._kind(operation)
-        planner = getattr(self, f"plan_{kind.name}", None)
+        planner = getattr(self, _PLAN + kind.name, None)
         if planner is not None:
             model = _payload_model(planner)
             planned: PlannedOperation = planner(_validated(model, operation), operation)
@@ -219,7 +227,7 @@ class Adapter(ABC):
 
 
 def target_of(*parts: str) -> str:
-    """Return what stands for a remote in a plan: a hash of what identifies it, with no secret among it."""
+    """Return what stands for a remote in a plan: a hash of what identifies it, and of no secret."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -230,21 +238,41 @@ def _json_of(payload: BaseModel, operation: KeyedOperation | PlannedOperation) -
         raise InvalidInput(f"operation {operation.id} ({operation.kind}): {error}") from None
 
 
-def _kinds_of(cls: type[Adapter]) -> list[Kind]:
-    kinds = []
-    for attribute in dir(cls):
-        if not attribute.startswith(_EMIT):
-            continue
+def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:
+    """Read the kinds off a class, and refuse what the base class would never call."""
+    kinds: dict[str, Kind] = {}
+    for attribute in _methods(cls, _EMIT):
+        name = attribute.removeprefix(_EMIT)
         method = inspect.getattr_static(cls, attribute)
         declared = getattr(method, "__writeahead_emits__", None)
         if declared is None:
             raise TypeError(f"{cls.__name__}.{attribute} has no replay class: decorate it with @emits(...)")
-        name = attribute.removeprefix(_EMIT)
         replay, key_valid_for, settles_after = declared
         if replay is ReplayClass.LOOKUP and not hasattr(cls, f"{_FIND}{name}"):
             raise TypeError(f"{cls.__name__}.{attribute} is of class lookup, so it needs a find_{name}")
-        kinds.append(Kind(name, replay, _payload_model(method), key_valid_for, settles_after))
+        kinds[name] = Kind(name, replay, _payload_model(method), key_valid_for, settles_after)
+    for prefix in (_PLAN, _FIND):
+        for attribute in _methods(cls, prefix):
+            if attribute.removeprefix(prefix) not in kinds:
+                raise TypeError(_without_kind(cls, attribute, prefix, kinds))
+            if prefix == _PLAN:
+                _payload_model(inspect.getattr_static(cls, attribute))
+    if kinds and not (isinstance(getattr(cls, "name", None), str) and cls.name):
+        raise TypeError(f'{cls.__name__} has no name: set name = "...", which each plan stores')
     return kinds
+
+
+def _methods(cls: type[Adapter], prefix: str) -> list[str]:
+    return [attribute for attribute in dir(cls) if attribute.startswith(prefix)]
+
+
+def _without_kind(cls: type[Adapter], attribute: str, prefix: str, kinds: Mapping[str, Kind]) -> str:
+    name = attribute.removeprefix(prefix)
+    nearest = difflib.get_close_matches(name, kinds, n=1)
+    advice = (
+        f"do you mean {prefix}{nearest[0]}?" if nearest else f"begin other names than kinds with _{prefix}"
+    )
+    return f"{cls.__name__}.{attribute} is never called, since there is no {_EMIT}{name}: {advice}"
 
 
 def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
@@ -255,8 +283,7 @@ def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperation) -> BaseModel:
-    # As JSON, which is what it comes as from an artifact: a strict model takes its dates from
-    # there.
+    # As JSON, the form in which it comes from an artifact: a strict model takes dates from there.
     payload = validated(lambda: model.model_validate_json(json.dumps(operation.payload)))
     if isinstance(payload, Invalid):
         raise InvalidInput(

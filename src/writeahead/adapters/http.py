@@ -6,17 +6,27 @@ import email.utils
 import logging
 import os
 import re
-import time
+import urllib.request
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
 
+from writeahead.adapters.bounded import BoundedTransport, network_transport
 from writeahead.errors import Applied, InvalidInput
 
-__all__ = ["Connections", "applied_despite", "is_loopback", "quiet_logs", "retry_after_seconds", "secure_url"]
+__all__ = [
+    "BoundedTransport",
+    "Connections",
+    "applied_despite",
+    "is_loopback",
+    "network_transport",
+    "quiet_logs",
+    "retry_after_seconds",
+    "secure_url",
+]
 
 # A wait beyond this is no wait but a mistake, and it would overflow a date.
 _LONGEST_WAIT = 366 * 24 * 3600.0
@@ -62,8 +72,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 def applied_despite(error: httpx.HTTPError | httpx.StreamError) -> Applied:
     """Whether a request may have been applied although it ended in this error.
 
-    It surely was not where no connection was had to send it on. Anything later may have come too
-    late.
+    It surely was not if no connection was made. After that, no one can tell.
     """
     return Applied.NO if isinstance(error, _NEVER_SENT) else Applied.UNKNOWN
 
@@ -111,16 +120,20 @@ def quiet_logs() -> Iterator[None]:
 
 
 class Connections:
-    """Connections to one host: safe to share between threads, and made anew after a fork.
+    """Connections to one host. Safe to share between threads, and opened again after a fork.
 
-    No redirect is followed, nothing is sent twice, and nothing is logged.
+    No redirect is followed, nothing is retried, and nothing is logged. Every request ends at a
+    deadline and every response at a size: see `BoundedTransport`.
 
     Args:
         root: The URL that all requests are below.
-        timeout: For connecting, for writing and for each wait for data. A whole response is given
-            no longer than the wait for data once more.
+        timeout: For connecting, for writing, for each wait for data and for a free connection. A
+            request takes no longer than the four together.
         most: How many connections there may be at once.
+        auth: Signs the requests.
         transport: Replaces the network; for tests.
+        wrap: Puts a transport of the adapter's own around the bounded one. It sees each request as
+            it is sent, and each response whole.
     """
 
     def __init__(
@@ -129,12 +142,16 @@ class Connections:
         timeout: httpx.Timeout,
         *,
         most: int = 100,
+        auth: httpx.Auth | None = None,
         transport: httpx.BaseTransport | None = None,
+        wrap: Callable[[httpx.BaseTransport], httpx.BaseTransport] = lambda bounded: bounded,
     ) -> None:
         self._root = root
         self._timeout = timeout
-        self._limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+        self._most = most
+        self._auth = auth
         self._transport = transport
+        self._wrap = wrap
         self._pool = self._open()
 
     def __repr__(self) -> str:
@@ -142,7 +159,8 @@ class Connections:
 
     def close(self) -> None:
         """Close the connections. They must not be used after that."""
-        self._pool.http.close()
+        with quiet_logs():
+            self._pool.http.close()
 
     def exchange(
         self,
@@ -157,33 +175,12 @@ class Connections:
 
         Raises:
             httpx.HTTPError, httpx.StreamError: No whole response came. They hold the request with
-            its
-                secrets, so turn them into an error of your own outside of the except block.
+                its secrets, so turn them into an error of your own outside of the except block.
+            Exception: What ``auth`` and the transport of ``wrap`` raise.
         """
         http = self._in_this_process().http
         with quiet_logs():
-            request = http.build_request(method, url, params=params, content=content, headers=headers)
-            return self._read(http.send(request, stream=True), request)
-
-    def _read(self, response: httpx.Response, request: httpx.Request) -> httpx.Response:
-        limit = self._timeout.read
-        deadline = None if limit is None else time.monotonic() + limit
-        try:
-            content = bytearray()
-            for chunk in response.iter_bytes():
-                content += chunk
-                if deadline is not None and time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the response took too long", request=request)
-        finally:
-            response.close()
-        headers = httpx.Headers(
-            [
-                (name, value)
-                for name, value in response.headers.multi_items()
-                if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
-            ]
-        )
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+            return http.request(method, url, params=params, content=content, headers=headers)
 
     def _in_this_process(self) -> "_Pool":
         if self._pool.pid != os.getpid():
@@ -193,26 +190,41 @@ class Connections:
     def _open(self, inherited: "_Pool | None" = None) -> "_Pool":
         http = httpx.Client(
             timeout=self._timeout,
-            limits=self._limits,
-            transport=self._transport,
+            auth=self._auth,
+            transport=self._wrap(BoundedTransport(self._transport or self._network())),
             follow_redirects=False,
-            # Reading the certificates takes longer than anything else here, and without TLS they
-            # have no use.
-            verify=self._root.scheme == "https" and self._transport is None,
-            # Nobody means a proxy between a machine and itself.
-            trust_env=not is_loopback(self._root.host),
+            trust_env=False,
         )
         pool = _Pool(os.getpid(), http, inherited)
         weakref.finalize(self, pool.close_in_owner)
         return pool
+
+    def _network(self) -> httpx.BaseTransport:
+        return network_transport(
+            # Reading the certificates takes longer than anything else here, and without TLS they
+            # have no use.
+            verify=self._root.scheme == "https",
+            proxy=_proxy_of(self._root),
+            most=self._most,
+        )
+
+
+def _proxy_of(root: httpx.URL) -> str | None:
+    """The proxy that the environment names for a URL: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY."""
+    # A proxy between a machine and itself is never what was meant.
+    if is_loopback(root.host) or urllib.request.proxy_bypass(root.host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(root.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
     """A pool of connections, and the process that they belong to.
 
-    What was inherited through a fork is kept, unused: closing it would speak on the parent's
-        connections.
+    A pool inherited through a fork is kept, unused: closing it would write to the parent's
+    connections.
     """
 
     pid: int
@@ -221,7 +233,8 @@ class _Pool:
 
     def close_in_owner(self) -> None:
         if os.getpid() == self.pid:
-            self.http.close()
+            with quiet_logs():
+                self.http.close()
 
 
 def _http_date(value: str) -> datetime | None:

@@ -1,10 +1,12 @@
 """What one run works with, from its first check to its last: the same for planning, sending and ending."""
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
 
 from writeahead.adapters.base import Adapter
+from writeahead.adapters.limits import call_limits
 from writeahead.model import RunPolicy
 from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
@@ -53,6 +55,10 @@ class RunContext:
     def time_left(self) -> float:
         """Seconds until the run's limit; none once it was asked to stop."""
         return 0.0 if self.stopped else self.deadline - self.clock.monotonic()
+
+    def call_limits(self) -> AbstractContextManager[None]:
+        """What ends a request of the adapter that is under way: the run's limit, and a stop."""
+        return call_limits(lambda: self.deadline - self.clock.monotonic(), self.stop)
 
     def sleep(self, seconds: float) -> None:
         """Wait, or return at once when asked to stop."""

@@ -149,12 +149,14 @@ class Emission:
         return [_storable(receipt) for receipt in receipts]
 
     def _call_adapter(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
-        if self.journal.plan.atomic:
-            # The runner has checked the adapter's type before it claimed the session.
-            assert isinstance(self.context.adapter, TransactionalAdapter)
-            receipts = self.context.adapter.transact(unit)
-        else:
-            receipts = [self.context.adapter.emit(operation) for operation in unit]
+        adapter = self.context.adapter
+        with self.context.call_limits():
+            if self.journal.plan.atomic:
+                # The runner has checked the adapter's type before it claimed the session.
+                assert isinstance(adapter, TransactionalAdapter)
+                receipts = adapter.transact(unit)
+            else:
+                receipts = [adapter.emit(operation) for operation in unit]
         if len(receipts) != len(unit) or not all(isinstance(receipt, Receipt) for receipt in receipts):
             ids = ", ".join(operation.id for operation in unit)
             raise TypeError(f"adapter {self.context.adapter.name!r} returned no Receipt for {ids}")
@@ -269,7 +271,8 @@ class Emission:
             "an earlier request could still take effect",
         )
         self._require_leave_to_send()
-        found = self.context.adapter.find(operation)
+        with self.context.call_limits():
+            found = self.context.adapter.find(operation)
         if found is None and has_expired:
             # It is not there, so what is sent now is the first that can be.
             self.journal.attempted_since.pop(operation.id, None)

@@ -64,9 +64,13 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
         NotReady, AdapterError: As `Adapter.plan`.
     """
 
+    def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        with context.call_limits():
+            return context.adapter.plan(asked)
+
     def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         return with_retries(
-            lambda: context.adapter.plan(asked),
+            lambda: attempt(asked),
             policy=context.policy,
             clock=context.clock,
             time_left=context.time_left,

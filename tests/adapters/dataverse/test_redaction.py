@@ -222,7 +222,7 @@ def test_planning(answer, readiness, caplog):
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_signing_in(answer, caplog, monkeypatch):
     adapter = adapter_from_settings(environ=ENVIRON)
-    adapter._client._wire._token._transport = httpx.MockTransport(ANSWERS[answer])
+    adapter._client._endpoint.auth._source._transport = httpx.MockTransport(ANSWERS[answer])
     operation = KeyedOperation(session_id="s", id="1-task", kind="task", key=KEY, payload=TASK)
     with pytest.raises(WriteaheadError) as caught:
         adapter.plan([operation])
@@ -425,7 +425,9 @@ def test_a_caller_that_notes_and_chains(answer, caplog):
 
 def test_representations():
     adapter = adapter_from_settings(environ=ENVIRON)
-    shown = repr([adapter, adapter._client, adapter._client._wire._token, SecretStr("planted-token")])
+    shown = repr(
+        [adapter, adapter._client, adapter._client._endpoint.auth._source, SecretStr("planted-token")]
+    )
     assert not [secret for secret in SECRETS if secret in shown]
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from writeahead.adapters.dataverse.mapping.payloads import Baseline
 from writeahead.adapters.dataverse.mapping.plans import Draft, RowAddress
-from writeahead.adapters.dataverse.mapping.tables import BIND
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
-from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, guid_or_none
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import ReplayClass
 
@@ -69,7 +68,9 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
 def _by_guid(draft: Draft, row: Row | None) -> Draft:
     if draft.write.row_id is not None or row is None:
         return draft
-    row_id = str(row.columns[draft.table.key]).lower()
+    row_id = guid_or_none(row.columns[draft.table.key])
+    if row_id is None:
+        return draft
     return replace(draft, write=draft.write.model_copy(update={"row_id": row_id, "key": None}))
 
 

@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
+from writeahead.adapters.dataverse.webapi.names import guid_or_none
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt
 
@@ -79,7 +80,7 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         return created
     if is_written(created.columns, table, write, baseline):
         return Receipt(
-            remote_id=_guid(created.columns.get(table.key)),
+            remote_id=guid_or_none(created.columns.get(table.key)),
             remote_version=created.etag,
             outcome="already_applied",
         )
@@ -186,8 +187,12 @@ def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
     since. A row without a marker, in a table that has one, is of somebody who chose this GUID by
     other means.
     """
-    is_same = _guid(row.columns.get(table.key)) == write.row_id
-    return is_same and (table.marker is None or bool(row.columns.get(table.marker.session)))
+    row_id = guid_or_none(row.columns.get(table.key))
+    return (
+        row_id is not None
+        and row_id == write.row_id
+        and (table.marker is None or bool(row.columns.get(table.marker.session)))
+    )
 
 
 def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, baseline: Baseline) -> bool:
@@ -246,7 +251,9 @@ def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: st
         raise
     except PermanentDataverseError:
         row = None  # it was written, and may not be read
-    return Receipt(remote_id=_guid(row.columns.get(table.key)) if row else None, remote_version=version)
+    return Receipt(
+        remote_id=guid_or_none(row.columns.get(table.key)) if row else None, remote_version=version
+    )
 
 
 def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> str:
@@ -284,10 +291,6 @@ def _read(table: Table, write: RowWrite, baseline: Baseline | None) -> list[str]
 
 def _already(write: RowWrite, row: Row) -> Receipt:
     return Receipt(remote_id=write.row_id, remote_version=row.etag, outcome="already_applied")
-
-
-def _guid(value: object) -> str:
-    return value.lower() if isinstance(value, str) else ""
 
 
 def _same(one: object, other: object) -> bool:

@@ -5,15 +5,17 @@ from dataclasses import replace
 import pytest
 
 from writeahead.adapters.dataverse import DataverseClient
-from writeahead.adapters.dataverse.readiness.definitions import Demand, Readiness
-from writeahead.adapters.dataverse.readiness.metadata import KeyInfo, entity_sets, read_tables
+from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
+from writeahead.adapters.dataverse.readiness.definitions import Definitions
+from writeahead.adapters.dataverse.readiness.metadata import AlternateKey as KeyDefinition
+from writeahead.adapters.dataverse.readiness.metadata import entity_sets, read_tables
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.errors import NotReady
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
 
 TOKEN = "token-of-readiness"
-CALL = Demand(
+CALL = WriteRequirements(
     operation="1-call",
     entity_set="phonecalls",
     key="activityid",
@@ -29,7 +31,7 @@ CALL = Demand(
     read=("wa_sessionid", "wa_operationid"),
     creates=True,
 )
-UPDATE = Demand(
+UPDATE = WriteRequirements(
     operation="2-update",
     entity_set="wa_callqueues",
     key="wa_callqueueid",
@@ -60,7 +62,7 @@ def environment(tmp_path):
 
 def gaps(client, *demands):
     with pytest.raises(NotReady) as caught:
-        Readiness(client).require(demands)
+        Definitions(client).require(demands)
     return str(caught.value)
 
 
@@ -75,7 +77,7 @@ def without(entity_set, *columns):
 
 def test_what_the_environment_can_take_is_ready_in_few_requests(environment):
     sim, client = environment()
-    Readiness(client).require([CALL, UPDATE])
+    Definitions(client).require([CALL, UPDATE])
     paths = [request.path for request in sim.requests()]
     # One for all definitions, one for the tables that lookups point to, and one for each type of
     # column used.
@@ -87,23 +89,23 @@ def test_what_the_environment_can_take_is_ready_in_few_requests(environment):
 def test_definitions_are_kept_for_a_while_and_no_longer(environment):
     sim, client = environment()
     now = [0.0]
-    readiness = Readiness(client, max_age=300, monotonic=lambda: now[0])
-    readiness.require([CALL])
+    definitions = Definitions(client, max_age=300, monotonic=lambda: now[0])
+    definitions.require([CALL])
     first = len(sim.requests())
     now[0] = 299.0
-    readiness.require([CALL])
+    definitions.require([CALL])
     assert len(sim.requests()) == first
     now[0] = 300.0
-    readiness.require([CALL])
+    definitions.require([CALL])
     assert len(sim.requests()) == 2 * first
 
 
 def test_a_column_that_was_not_asked_for_before_is_read(environment):
     _, client = environment()
-    readiness = Readiness(client)
-    readiness.require([replace(CALL, columns={"subject": "Call"})])
+    definitions = Definitions(client)
+    definitions.require([replace(CALL, columns={"subject": "Call"})])
     with pytest.raises(NotReady, match="column description holds 2000 characters, and 2001 are planned"):
-        readiness.require([replace(CALL, columns={"description": "x" * 2001})])
+        definitions.require([replace(CALL, columns={"description": "x" * 2001})])
 
 
 def test_every_gap_of_every_operation_is_named_at_once(environment):
@@ -155,7 +157,7 @@ def test_a_lookup_must_be_there_and_point_to_its_table(environment, bind, value,
 def test_an_activitys_owner_goes_by_two_names(environment, navigation):
     _, client = environment()
     owner = {f"{navigation}@odata.bind": "/teams(00000000-0000-4000-8000-000000000001)"}
-    Readiness(client).require([replace(CALL, columns=owner)])
+    Definitions(client).require([replace(CALL, columns=owner)])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_an_activitys_owner_goes_by_two_names(environment, navigation):
 )
 def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
     _, client = environment(replace(table("accounts"), keys=keys))
-    upsert = Demand(
+    upsert = WriteRequirements(
         operation="1-upsert",
         entity_set="accounts",
         key="accountid",
@@ -181,7 +183,7 @@ def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
     if gap:
         assert gap in gaps(client, upsert)
     else:
-        Readiness(client).require([upsert])
+        Definitions(client).require([upsert])
 
 
 def test_a_required_column_needs_a_value_on_create_only(environment):
@@ -197,7 +199,7 @@ def test_a_required_column_needs_a_value_on_create_only(environment):
         client, CALL, UPDATE
     )
     with_number = replace(CALL, columns={**CALL.columns, "phonenumber": "+49301234"})
-    Readiness(client).require([with_number, UPDATE])
+    Definitions(client).require([with_number, UPDATE])
 
 
 def test_definitions_that_may_not_be_read_are_said_to_be_so(environment):
@@ -210,10 +212,10 @@ def test_definitions_that_may_not_be_read_are_said_to_be_so(environment):
 def test_definitions_that_can_t_be_read_now_may_be_later(environment, action):
     sim, client = environment()
     sim.faults.add(action, path="EntityDefinitions*")
-    readiness = Readiness(client)
+    definitions = Definitions(client)
     with pytest.raises(TransientDataverseError):
-        readiness.require([CALL])
-    readiness.require([CALL])
+        definitions.require([CALL])
+    definitions.require([CALL])
 
 
 def test_the_metadata_of_a_table_is_read_as_it_is(environment):
@@ -221,7 +223,7 @@ def test_the_metadata_of_a_table_is_read_as_it_is(environment):
     _, client = environment(replace(table("accounts"), keys=keys))
     found = read_tables(client, {"accounts": None, "tasks": ["prioritycode"], "nothings": None})
     assert set(found) == {"accounts", "tasks"}
-    assert found["accounts"].keys == (KeyInfo(frozenset({"accountnumber", "name"}), "Failed"),)
+    assert found["accounts"].keys == (KeyDefinition(frozenset({"accountnumber", "name"}), "Failed"),)
     assert found["accounts"].columns["donotphone"].options == {True: "Yes", False: "No"}
     assert found["accounts"].columns["name"].max_length == 160
     assert found["tasks"].columns["prioritycode"].options == {0: "Low", 1: "Normal", 2: "High"}
@@ -242,26 +244,26 @@ def test_a_value_that_is_no_option_is_not_repeated(environment):
 
 def test_a_gap_that_is_mended_blocks_no_longer(environment):
     sim, client = environment()
-    readiness = Readiness(client, monotonic=lambda: 0.0)
+    definitions = Definitions(client, monotonic=lambda: 0.0)
     sim.faults.add("wrong_schema", path="EntityDefinitions", times=1)
     with pytest.raises(NotReady):
-        readiness.require([CALL])
-    readiness.require([CALL])
+        definitions.require([CALL])
+    definitions.require([CALL])
     before = len(sim.requests())
     with pytest.raises(NotReady):
-        readiness.require([replace(CALL, columns={"subject": "x" * 201})])
-    assert len(sim.requests()) > before, "a gap was told from what was read long ago"
+        definitions.require([replace(CALL, columns={"subject": "x" * 201})])
+    assert len(sim.requests()) > before, "a gap was reported from an old definition"
 
 
 def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
     sim, client = environment()
-    readiness = Readiness(client, monotonic=lambda: 0.0)
+    definitions = Definitions(client, monotonic=lambda: 0.0)
     both = [replace(CALL, columns={"subject": "Call"}), replace(CALL, columns={"description": "x"})]
     for demand in both:
-        readiness.require([demand])
+        definitions.require([demand])
     warm = len(sim.requests())
     for demand in both * 2:
-        readiness.require([demand])
+        definitions.require([demand])
     assert len(sim.requests()) == warm
 
 
@@ -288,21 +290,22 @@ def test_a_value_must_be_one_that_its_column_takes(environment, column, value):
 @pytest.mark.parametrize("moment", ["2026-01-01", "2026-01-01T10:00Z", "2026-01-01T10:00:00.5+01:00"])
 def test_a_moment_as_odata_writes_it(environment, moment):
     _, client = environment()
-    Readiness(client).require([replace(CALL, columns={"actualstart": moment})])
+    Definitions(client).require([replace(CALL, columns={"actualstart": moment})])
 
 
 def test_one_thread_may_forget_what_another_one_is_looking_at(environment, monkeypatch):
-    """It met a gap in what was kept, and reads anew."""
+    """It met a gap in what was kept, and reads again."""
     _, client = environment()
-    readiness = Readiness(client)
-    readiness.require([UPDATE])
+    definitions = Definitions(client)
+    definitions.require([UPDATE])
 
     def forget(client, tables):
-        readiness._tables, readiness._names = {}, {}
+        definitions._tables.clear()
+        definitions._names.clear()
         return read_tables(client, tables)
 
     monkeypatch.setattr("writeahead.adapters.dataverse.readiness.definitions.read_tables", forget)
-    readiness.require([CALL, UPDATE])
+    definitions.require([CALL, UPDATE])
 
 
 def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
@@ -311,7 +314,7 @@ def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
     guid = "00000000-0000-4000-8000-000000000001"
     said = gaps(client, replace(CALL, columns={"wa_Reviewer@odata.bind": f"/teams({guid})"}))
     assert "wa_Reviewer does not point to teams" in said
-    Readiness(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
+    Definitions(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
 
 
 def test_a_required_column_with_a_default_needs_no_value(environment):

@@ -311,7 +311,7 @@ def test_tokens_and_secrets_show_nowhere(clock):
             with pytest.raises(TypeError, match="secrets") as caught:
                 action(holder)
             assert "planted" not in str(caught.value)
-    for holder in (adapter, adapter._client, adapter._client._wire):
+    for holder in (adapter, adapter._client, adapter._client._endpoint):
         with pytest.raises(TypeError) as caught:
             pickle.dumps(holder)
         assert "planted" not in str(caught.value)

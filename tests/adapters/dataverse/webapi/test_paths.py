@@ -184,3 +184,12 @@ def test_pages_in_a_circle_end(monkeypatch):
             client.get_json("/teams")
         assert len(server.requests) == 4
         client.close()
+
+
+def test_all_pages_together_have_a_limit(server, client, monkeypatch):
+    monkeypatch.setattr("writeahead.adapters.dataverse.webapi.client._MOST_BYTES", 3000)
+    page = {"value": [{"name": "x" * 1000}], "@odata.nextLink": "teams"}
+    server.script = [reply(200, page)] * 9
+    with pytest.raises(TransientDataverseError):
+        client.get_json("/teams")
+    assert len(server.requests) == 3

@@ -14,7 +14,12 @@ import pytest
 from tests.support.scripted_server import TOKEN, refused, reply
 from writeahead.adapters.dataverse import DataverseClient, TransientDataverseError, adapter_from_settings
 from writeahead.adapters.dataverse.webapi import protection as protection_module
-from writeahead.adapters.dataverse.webapi.protection import MustWait, Protection, ServiceLimits, protection_of
+from writeahead.adapters.dataverse.webapi.protection import (
+    Protection,
+    RateLimited,
+    ServiceLimits,
+    protection_of,
+)
 from writeahead.errors import Applied, InvalidInput, WriteaheadError
 from writeahead.testing import ManualClock
 
@@ -43,17 +48,17 @@ def sends(protection, at_most=10_000):
     """How many requests may be sent right now."""
     for count in range(at_most):
         try:
-            with protection.turn(0):
+            with protection.slot(0):
                 pass
-        except MustWait:
+        except RateLimited:
             return count
     return at_most
 
 
 def client_of(server, clock=None, **kwargs):
-    client = DataverseClient(server.url, lambda: TOKEN, timeout=5, **kwargs)
+    client = DataverseClient(server.url, lambda: TOKEN, **{"timeout": 5, **kwargs})
     if clock is not None:
-        client._wire._protection._monotonic = clock.monotonic
+        client._endpoint.protection._monotonic = clock.monotonic
     return client
 
 
@@ -105,7 +110,7 @@ def test_a_shorter_wait_does_not_end_a_longer_one(clock):
     protection.pause(100)
     protection.pause(5)
     clock.advance(50)
-    with pytest.raises(MustWait) as caught, protection.turn(None):
+    with pytest.raises(RateLimited) as caught, protection.slot(None):
         pass
     assert caught.value.seconds == 50
 
@@ -116,12 +121,12 @@ def test_a_pause_reaches_those_who_wait_for_a_place():
 
     def wait_for_a_place():
         try:
-            with protection.turn(None):
+            with protection.slot(None):
                 told.append("sent")
-        except MustWait as waiting:
+        except RateLimited as waiting:
             told.append(waiting.seconds)
 
-    with protection.turn(0):
+    with protection.slot(0):
         waiting = threading.Thread(target=wait_for_a_place)
         waiting.start()
         protection.pause(1000)
@@ -134,7 +139,7 @@ def test_another_environment_is_not_concerned(clock):
     one = protection_of("https://one.example")
     other = protection_of("https://two.example")
     one.pause(100)
-    with other.turn(0):
+    with other.slot(0):
         pass
 
 
@@ -148,7 +153,7 @@ def test_a_pause_outlives_the_client_that_was_told(clock):
     gc.collect()
     again = protection_of(root)
     assert id(again) == identity
-    with pytest.raises(MustWait), again.turn(0):
+    with pytest.raises(RateLimited), again.slot(0):
         pass
 
 
@@ -189,7 +194,7 @@ def test_no_five_minutes_see_more_requests_than_the_limit(clock, requests):
 def test_a_request_without_a_free_slot_learns_when_to_retry(clock):
     protection = Protection(ServiceLimits(requests=60), monotonic=clock.monotonic)
     assert sends(protection) == 5
-    with pytest.raises(MustWait) as caught, protection.turn(1.0):
+    with pytest.raises(RateLimited) as caught, protection.slot(1.0):
         pass
     assert caught.value.seconds is not None
     clock.advance(caught.value.seconds - 0.01)
@@ -200,8 +205,8 @@ def test_a_request_without_a_free_slot_learns_when_to_retry(clock):
 
 def test_a_client_without_a_token_sends_nothing(server, clock):
     server.script = [reply(204)] * 9
-    client = client_of(server, protection=Protection(ServiceLimits(requests=12), monotonic=clock.monotonic))
-    client._wire._timeout = httpx.Timeout(0.1)
+    protection = Protection(ServiceLimits(requests=12), monotonic=clock.monotonic)
+    client = client_of(server, protection=protection, timeout=httpx.Timeout(5, pool=0.1))
     patch(client)
     assert 20 < not_sent(client) < 30
     assert len(server.requests) == 1
@@ -308,10 +313,9 @@ def test_so_many_requests_and_no_more_are_under_way(limit, threads):
 
 def test_without_a_place_in_time_nothing_is_sent(server):
     protection = Protection(ServiceLimits(concurrent=1))
-    client = client_of(server, protection=protection)
-    client._wire._timeout = httpx.Timeout(0.05)
+    client = client_of(server, protection=protection, timeout=httpx.Timeout(5, pool=0.05))
     server.script = [reply(204)]
-    with protection.turn(0):
+    with protection.slot(0):
         assert not_sent(client) is None
     assert server.requests == []
     patch(client)
@@ -330,12 +334,12 @@ def test_a_request_that_fails_gives_its_place_back(server):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_has_places_of_its_own_and_heeds_what_was_asked(server, clock):
     client = client_of(server, clock, protection=protection_of(server.url, ServiceLimits(concurrent=1)))
-    protection = client._wire._protection
+    protection = client._endpoint.protection
     server.script = [reply(204), reply(204)]
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with protection.turn(0), protection_module._registry, protection._changed:
+        with protection.slot(0), protection_module._registry, protection._changed:
             held.set()
             release.wait()
 
@@ -376,7 +380,7 @@ def test_limits_come_from_settings(server):
         assert shared._limits == ServiceLimits(concurrent=40, requests=5000)
         with adapter_from_settings(**given, max_concurrent=7, environ={}):
             assert shared._limits == ServiceLimits(concurrent=7, requests=5000)
-        assert adapter._client._wire._protection is shared
+        assert adapter._client._endpoint.protection is shared
 
 
 @pytest.mark.parametrize("name", ["DATAVERSE_MAX_CONCURRENT", "DATAVERSE_MAX_REQUESTS"])

@@ -13,7 +13,7 @@ from writeahead.adapters.dataverse.mapping.tables import (
     Table,
     bind_of,
 )
-from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.names import Scalar, row_reference
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation
 
@@ -116,7 +116,7 @@ class TableMapping:
             lookup = table.lookups.get(field, {}).get(value.type)
             if lookup is None:
                 raise self._gap(f"[kinds.{kind}.lookups.{field}.{value.type}]", operation_id)
-            return bind_of(lookup), f"/{lookup.entity_set}({value.id})"
+            return bind_of(lookup), row_reference(lookup.entity_set, value.id)
         if field in table.options:
             option = table.options[field]
             if value not in option.values:

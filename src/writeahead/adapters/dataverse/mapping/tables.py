@@ -1,10 +1,5 @@
-"""What the mapping knows of a table: what may be written to it, and what is watched in it.
+"""What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
-Lookups are written as ``<navigation property>@odata.bind``: "Create a table row using the Web API",
-section "Associate table rows on create", learn.microsoft.com.
-"""
-
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -19,10 +14,9 @@ from pydantic import (
 )
 
 from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
-from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = [
-    "BIND",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
@@ -33,8 +27,6 @@ __all__ = [
     "Table",
     "bind_of",
 ]
-
-BIND = "@odata.bind"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
@@ -122,7 +114,7 @@ class Table(_Model):
     def approves(self, name: str, value: Scalar) -> bool:
         """Whether this may be written."""
         lookups = self.lookups_by_bind().get(name)
-        return _is_bind(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
+        return _points_to(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
 
     def marker_columns(self) -> list[str]:
         """The columns of the marker, if there is one."""
@@ -141,10 +133,8 @@ class Table(_Model):
         found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
         for name, lookups in self.lookups_by_bind().items():
             if name in columns and lookups[0].column:
-                bound = columns[name]
-                found[f"_{lookups[0].column}_value"] = (
-                    bound[-37:-1].lower() if isinstance(bound, str) else None
-                )
+                row = referenced_row(columns[name])
+                found[f"_{lookups[0].column}_value"] = row[1] if row else None
         return found
 
     def preserved(self) -> dict[str, list[str]]:
@@ -312,8 +302,6 @@ def _by_bind(lookups: Iterable[Lookup]) -> dict[str, list[Lookup]]:
     return found
 
 
-def _is_bind(value: Scalar, entity_sets: set[str]) -> bool:
-    if not isinstance(value, str):
-        return False
-    found = re.fullmatch(rf"/([a-z][a-z0-9_]*)\({GUID.pattern}\)", value, re.IGNORECASE)
-    return found is not None and found[1] in entity_sets
+def _points_to(value: Scalar, entity_sets: set[str]) -> bool:
+    row = referenced_row(value)
+    return row is not None and row[0] in entity_sets

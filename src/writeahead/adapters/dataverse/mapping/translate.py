@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import RowWrite
 from writeahead.adapters.dataverse.mapping.row_payloads import CompleteActivity, CreateRow, RowReference
-from writeahead.adapters.dataverse.mapping.tables import BIND, DeclaredTable, KindTable, OptionSet, Table
-from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, OptionSet, Table
+from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.adapters.dataverse.webapi.paths import row_path
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, idempotency_key
@@ -90,7 +90,7 @@ def with_owner(
     if owner is None or _OWNER in payload.columns:
         return payload.columns
     reference = RowReference(entity_set=owner.entity_set, id=owner.id)
-    if not table.approves(_OWNER + BIND, f"/{owner.entity_set}({owner.id})"):
+    if not table.approves(_OWNER + BIND, row_reference(owner.entity_set, owner.id)):
         return payload.columns
     return {**payload.columns, _OWNER: reference}
 
@@ -218,4 +218,4 @@ def _target(mapping: TableMapping, operation: KeyedOperation, reference: RowRefe
     entity_set = reference.entity_set
     if entity_set is None:
         entity_set = mapping.declared(reference.table or "", operation.id).entity_set
-    return f"/{entity_set}({reference.id})"
+    return row_reference(entity_set, reference.id)

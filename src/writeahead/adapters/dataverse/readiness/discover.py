@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.tables import KindTable, OptionSet
-from writeahead.adapters.dataverse.readiness.metadata import ColumnInfo, TableInfo, entity_sets, read_tables
+from writeahead.adapters.dataverse.readiness.metadata import (
+    ColumnDefinition,
+    TableDefinition,
+    entity_sets,
+    read_tables,
+)
+from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.errors import InvalidInput
 
@@ -21,7 +27,6 @@ _HEAD = (
     "# Written from the table definitions of an environment. Cut it down: what stands here may be written,",
     "# and nothing else ever is. The format is described in docs/dataverse.md.",
 )
-_PRINCIPALS = {"systemuser": "systemusers", "team": "teams"}
 # Not a column to write: the platform's own, and what a state change of its own is for.
 _PLATFORM = {
     "statecode",
@@ -76,7 +81,7 @@ def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence
     found = read_tables(client, dict.fromkeys(sets.values()))
     infos = {logical: found[entity_set] for logical, entity_set in sets.items()}
     pointed_at = {item.target for info in infos.values() for item in info.relations} - {"owner"}
-    targets = {**entity_sets(client, pointed_at), **_PRINCIPALS}
+    targets = {**entity_sets(client, pointed_at), **OWNER_TABLES}
     lines = [*_HEAD]
     for kind, logical in kinds.items():
         lines += ["", *_kind(kind, known[kind], infos[logical], targets)]
@@ -85,7 +90,7 @@ def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence
     return "\n".join(lines) + "\n"
 
 
-def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
+def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     yield f"[kinds.{kind}]"
     yield f"entity_set = {_text(info.entity_set)}"
     yield f"key = {_text(info.key)}"
@@ -115,7 +120,7 @@ def _kind(kind: str, default: KindTable, info: TableInfo, targets: Mapping[str, 
             yield from lookups
 
 
-def _options(section: str, field: str, default: OptionSet, column: ColumnInfo | None) -> Iterator[str]:
+def _options(section: str, field: str, default: OptionSet, column: ColumnDefinition | None) -> Iterator[str]:
     if column is None or not column.options:
         yield f"# {field}: there is no choice column {default.column}"
         return
@@ -127,7 +132,7 @@ def _options(section: str, field: str, default: OptionSet, column: ColumnInfo | 
     yield f"values = {_inline(values)}"
 
 
-def _completion(section: str, default: KindTable, info: TableInfo) -> Iterator[str]:
+def _completion(section: str, default: KindTable, info: TableDefinition) -> Iterator[str]:
     """What closes a row, as by default where these values are there."""
     if default.completion is None:
         return
@@ -153,7 +158,7 @@ def _labelled(options: Mapping[int | bool, str]) -> dict[str, int | bool]:
     return found
 
 
-def _table(info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
+def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     yield f"[tables.{info.logical_name}]"
     yield f"entity_set = {_text(info.entity_set)}"
     yield f"key = {_text(info.key)}"
@@ -176,13 +181,13 @@ def _table(info: TableInfo, targets: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _is_plain(name: str, column: ColumnInfo, info: TableInfo) -> bool:
+def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
     marks = _marker_columns(info) or ()
     is_free = name != info.key and name not in _PLATFORM and name not in marks
     return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
 
 
-def _described(column: ColumnInfo) -> str:
+def _described(column: ColumnDefinition) -> str:
     said = [column.type]
     said += [f"at most {column.max_length} characters"] if column.max_length else []
     said += [f"{len(column.options)} options"] if column.options else []
@@ -190,7 +195,9 @@ def _described(column: ColumnInfo) -> str:
     return ", ".join(said)
 
 
-def _lookups(info: TableInfo, targets: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, list[str]]]]:
+def _lookups(
+    info: TableDefinition, targets: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[str, list[str]]]]:
     """Each navigation property, with the column that it sets and the entity sets that it may point to."""
     columns: dict[str, str] = {}
     found: dict[str, set[str]] = {}
@@ -200,22 +207,22 @@ def _lookups(info: TableInfo, targets: Mapping[str, str]) -> Iterator[tuple[str,
             continue
         columns[relation.navigation] = relation.column
         if relation.target == "owner":
-            found.setdefault(relation.navigation, set()).update(_PRINCIPALS.values())
+            found.setdefault(relation.navigation, set()).update(OWNER_TABLES.values())
         elif relation.target in targets:
             found.setdefault(relation.navigation, set()).add(targets[relation.target])
     for navigation, names in sorted(found.items()):
         yield navigation, (columns[navigation], sorted(names))
 
 
-def _points(info: TableInfo, navigation: str, entity_set: str, targets: Mapping[str, str]) -> bool:
-    if entity_set in _PRINCIPALS.values() and navigation == "ownerid":
+def _points(info: TableDefinition, navigation: str, entity_set: str, targets: Mapping[str, str]) -> bool:
+    if entity_set in OWNER_TABLES.values() and navigation == "ownerid":
         return "ownerid" in info.columns
     return any(
         item.navigation == navigation and targets.get(item.target) == entity_set for item in info.relations
     )
 
 
-def _marker(info: TableInfo, default: KindTable | None) -> Iterator[str]:
+def _marker(info: TableDefinition, default: KindTable | None) -> Iterator[str]:
     """The two columns that tell our rows: those of the default mapping, or two that look like it."""
     names = default.marker.columns if default is not None and default.marker is not None else []
     if not names or not all(name in info.columns for name in names):
@@ -229,7 +236,7 @@ def _marker(info: TableInfo, default: KindTable | None) -> Iterator[str]:
         yield "# marker = { session = ..., operation = ... }  two text columns that tell our rows"
 
 
-def _marker_columns(info: TableInfo) -> tuple[str, str] | None:
+def _marker_columns(info: TableDefinition) -> tuple[str, str] | None:
     found = []
     for pattern in _MARKS:
         names = [

@@ -1,15 +1,15 @@
-"""The readiness gate: what is drafted against what the environment has and who may own rows there."""
+"""The readiness gate: checks drafts against the environment's tables and the owners of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.plans import Draft
-from writeahead.adapters.dataverse.mapping.tables import BIND
-from writeahead.adapters.dataverse.readiness.definitions import Demand, Readiness
+from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
+from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
-from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.errors import NotReady
 from writeahead.model import ReplayClass
 
@@ -17,7 +17,7 @@ __all__ = ["ReadinessGate"]
 
 
 class ReadinessGate:
-    """Lets drafts pass that can be carried out. Safe to share between threads.
+    """Checks whether drafts can be carried out. Safe to share between threads.
 
     Args:
         client: Of the environment.
@@ -25,7 +25,7 @@ class ReadinessGate:
     """
 
     def __init__(self, client: DataverseClient, mapping: TableMapping) -> None:
-        self._readiness = Readiness(client)
+        self._definitions = Definitions(client)
         self._owners = Owners(client)
         self._mapping = mapping
 
@@ -47,7 +47,7 @@ class ReadinessGate:
             if value in problems
         ]
         try:
-            self._readiness.require([_demand(draft) for draft in owned])
+            self._definitions.require([_requirements(draft) for draft in owned])
         except NotReady as error:
             gaps += error.problems
         if gaps:
@@ -64,7 +64,7 @@ class ReadinessGate:
     @property
     def _default(self) -> str | None:
         owner = self._mapping.default_owner
-        return f"/{owner.entity_set}({owner.id})" if owner else None
+        return row_reference(owner.entity_set, owner.id) if owner else None
 
     def _owned(self, draft: Draft, problems: Mapping[str, str]) -> Draft:
         for name, value in _owner_binds(draft):
@@ -87,10 +87,10 @@ def _owner_binds(draft: Draft) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _demand(draft: Draft) -> Demand:
+def _requirements(draft: Draft) -> WriteRequirements:
     write, table = draft.write, draft.table
     updates = draft.replay is ReplayClass.CONDITIONAL_UPDATE
-    return Demand(
+    return WriteRequirements(
         operation=draft.operation,
         entity_set=write.entity_set,
         key=table.key,

@@ -14,7 +14,15 @@ from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import require_name
 from writeahead.errors import InvalidInput
 
-__all__ = ["ColumnInfo", "KeyInfo", "Relation", "TableInfo", "entity_sets", "logical_names", "read_tables"]
+__all__ = [
+    "AlternateKey",
+    "ColumnDefinition",
+    "Relationship",
+    "TableDefinition",
+    "entity_sets",
+    "logical_names",
+    "read_tables",
+]
 
 _DEFINITIONS = "/EntityDefinitions"
 # What a definition says only under a cast to its type, by AttributeType.
@@ -41,8 +49,8 @@ _EXPANDED = (
 
 
 @dataclass(frozen=True)
-class ColumnInfo:
-    """A column: its AttributeType, who may write it, what fits into it, and whether it fills itself."""
+class ColumnDefinition:
+    """A column: its AttributeType, when it can be written, which values fit, whether it has a default."""
 
     type: str
     creatable: bool
@@ -56,7 +64,7 @@ class ColumnInfo:
 
 
 @dataclass(frozen=True)
-class KeyInfo:
+class AlternateKey:
     """An alternate key, and whether its index is ``Active``."""
 
     columns: frozenset[str]
@@ -64,7 +72,7 @@ class KeyInfo:
 
 
 @dataclass(frozen=True)
-class Relation:
+class Relationship:
     """A lookup: its column, its navigation property, and the logical name of the table it points to."""
 
     column: str
@@ -73,19 +81,21 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class TableInfo:
+class TableDefinition:
     """A table's definition."""
 
     logical_name: str
     entity_set: str
     key: str
     optimistic_concurrency: bool
-    columns: Mapping[str, ColumnInfo]
-    keys: tuple[KeyInfo, ...]
-    relations: tuple[Relation, ...]
+    columns: Mapping[str, ColumnDefinition]
+    keys: tuple[AlternateKey, ...]
+    relations: tuple[Relationship, ...]
 
 
-def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | None]) -> dict[str, TableInfo]:
+def read_tables(
+    client: DataverseClient, wanted: Mapping[str, Iterable[str] | None]
+) -> dict[str, TableDefinition]:
     """Read the definitions of tables: one request for all, and at most seven more for each.
 
     Args:
@@ -107,7 +117,7 @@ def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | No
         details = _details(
             client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
         )
-        found[_text(body, "EntitySetName")] = TableInfo(
+        found[_text(body, "EntitySetName")] = TableDefinition(
             logical_name=_text(body, "LogicalName"),
             entity_set=_text(body, "EntitySetName"),
             key=_text(body, "PrimaryIdAttribute"),
@@ -117,11 +127,11 @@ def read_tables(client: DataverseClient, wanted: Mapping[str, Iterable[str] | No
                 for item in attributes
             },
             keys=tuple(
-                KeyInfo(frozenset(item.get("KeyAttributes") or ()), _text(item, "EntityKeyIndexStatus"))
+                AlternateKey(frozenset(item.get("KeyAttributes") or ()), _text(item, "EntityKeyIndexStatus"))
                 for item in _objects(body, "Keys")
             ),
             relations=tuple(
-                Relation(
+                Relationship(
                     _text(item, "ReferencingAttribute"),
                     _text(item, "ReferencingEntityNavigationPropertyName"),
                     _text(item, "ReferencedEntity"),
@@ -183,11 +193,11 @@ def _level(item: Mapping[str, Any]) -> str:
     return str(level.get("Value")) if isinstance(level, Mapping) else "None"
 
 
-def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnInfo:
+def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnDefinition:
     length, least, most = (detail.get(name) for name in ("MaxLength", "MinValue", "MaxValue"))
     # -1 stands for none ("PicklistAttributeMetadata"); a yes/no column always has one.
     default = detail.get("DefaultFormValue", detail.get("DefaultValue"))
-    return ColumnInfo(
+    return ColumnDefinition(
         type=_text(item, "AttributeType"),
         creatable=item.get("IsValidForCreate") is True,
         updatable=item.get("IsValidForUpdate") is True,

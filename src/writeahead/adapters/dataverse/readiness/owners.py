@@ -1,27 +1,29 @@
-"""Whether those that rows are to be owned by can own any: enabled users, or teams.
+"""Whether the users and teams that are to own rows can own any.
 
-Source: "SystemUser" (isdisabled) and "Team" table reference, learn.microsoft.com. That a user has
-no right to own rows of some table only shows on the write itself.
+Source: "SystemUser" (isdisabled) and "Team" table reference, learn.microsoft.com. Whether a user
+may own rows of some table only shows on the write itself.
 """
 
-import math
-import re
 import time
 from collections.abc import Callable, Collection
 
+from writeahead.adapters.dataverse.readiness.cache import MAX_AGE, TimedCache
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
+from writeahead.adapters.dataverse.webapi.names import referenced_row
 
-__all__ = ["Owners", "is_owner"]
+__all__ = ["OWNER_TABLES", "Owners", "is_owner"]
 
-_OWNER = re.compile(r"/(?P<entity_set>systemusers|teams)\((?P<id>[0-9a-f-]{36})\)", re.IGNORECASE)
-_COLUMN = {"systemusers": "isdisabled", "teams": "teamid"}
-_MAX_AGE = 300.0
+# The tables of owners, with the column that is read and the word for messages.
+_OWNERS = {"systemusers": ("isdisabled", "user"), "teams": ("teamid", "team")}
+# Logical name to entity set.
+OWNER_TABLES = {"systemuser": "systemusers", "team": "teams"}
 
 
-def is_owner(bind: object) -> bool:
+def is_owner(reference: object) -> bool:
     """Whether the value of a lookup points to a user or a team."""
-    return isinstance(bind, str) and _OWNER.fullmatch(bind) is not None
+    row = referenced_row(reference)
+    return row is not None and row[0] in _OWNERS
 
 
 class Owners:
@@ -29,7 +31,7 @@ class Owners:
 
     Args:
         client: Of the environment.
-        max_age: Seconds that somebody who can own rows is trusted to be able to.
+        max_age: Seconds that an owner which can own rows is trusted to be able to.
         monotonic: Seconds on a clock that is never set; for tests.
     """
 
@@ -37,19 +39,17 @@ class Owners:
         self,
         client: DataverseClient,
         *,
-        max_age: float = _MAX_AGE,
+        max_age: float = MAX_AGE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._max_age = max_age
-        self._monotonic = monotonic
-        self._enabled: dict[str, float] = {}
+        self._problems = TimedCache[str | None](max_age, monotonic)
 
-    def problems(self, binds: Collection[str]) -> dict[str, str]:
+    def problems(self, references: Collection[str]) -> dict[str, str]:
         """Say why some can't own rows.
 
         Args:
-            binds: ``/systemusers(<id>)`` or ``/teams(<id>)``.
+            references: ``/systemusers(<id>)`` or ``/teams(<id>)``.
 
         Returns:
             The problem of each that has one.
@@ -58,28 +58,28 @@ class Owners:
             TransientDataverseError: One could not be read now.
             NotReady: The token is refused.
         """
-        now = self._monotonic()
         problems = {}
-        for bind in dict.fromkeys(binds):
-            if now - self._enabled.get(bind, -math.inf) < self._max_age:
-                continue
-            problem = self._problem(bind)
+        for reference in dict.fromkeys(references):
+            found, _ = self._problems.fetch([reference], self._read)
+            problem = found[reference]
             if problem:
-                # Not kept: somebody may enable the user meanwhile.
-                problems[bind] = problem
-            else:
-                self._enabled[bind] = now
+                # Not kept: an administrator may enable the user meanwhile.
+                self._problems.forget(reference)
+                problems[reference] = problem
         return problems
 
-    def _problem(self, bind: str) -> str | None:
-        match = _OWNER.fullmatch(bind)
-        assert match is not None
-        entity_set, column = match["entity_set"].lower(), _COLUMN[match["entity_set"].lower()]
-        who = "user" if entity_set == "systemusers" else "team"
+    def _read(self, references: Collection[str]) -> dict[str, str | None]:
+        return {reference: self._problem(reference) for reference in references}
+
+    def _problem(self, reference: str) -> str | None:
+        row = referenced_row(reference)
+        assert row is not None
+        entity_set, row_id = row
+        column, who = _OWNERS[entity_set]
         try:
-            row = self._client.get_row(entity_set, match["id"], [column])
+            found = self._client.get_row(entity_set, row_id, [column])
         except PermanentDataverseError as error:
             return f"the {who} can't be read: {error}"
-        if row is None:
+        if found is None:
             return f"there is no such {who}"
-        return f"the {who} is disabled" if row.columns.get("isdisabled") is True else None
+        return f"the {who} is disabled" if found.columns.get("isdisabled") is True else None

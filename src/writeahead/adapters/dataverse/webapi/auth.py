@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import SecretStr
 
+from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
-from writeahead.adapters.dataverse.webapi.tokens import Fresh, KeptToken
-from writeahead.adapters.dataverse.webapi.transport import DEFAULT_TIMEOUT
-from writeahead.adapters.http import is_loopback, quiet_logs, retry_after_seconds, secure_url
+from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
+from writeahead.adapters.http import Connections, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 
 __all__ = ["DEFAULT_AUTHORITY", "ClientCredentials"]
@@ -37,10 +38,11 @@ _KNOWN_ERRORS = {
     "invalid_scope",
     "invalid_resource",
 }
+_HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
 _TOKEN_PATH = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a token
 
 
-class ClientCredentials(KeptToken):
+class ClientCredentials(CachedTokenSource):
     """A source of tokens for one environment: call it. Safe to share between threads, and after a fork.
 
     Args:
@@ -77,14 +79,14 @@ class ClientCredentials(KeptToken):
         self._endpoint = _authority(authority).copy_with(path=f"/{tenant_id}{_TOKEN_PATH}")
         self._client_id = client_id
         self._secret = client_secret if isinstance(client_secret, SecretStr) else SecretStr(client_secret)
-        self._timeout = timeout
+        self._timeout = httpx.Timeout(timeout)
         self._transport = transport
 
-    def _issue(self) -> Fresh:
+    def _issue(self) -> IssuedToken:
         status, content, wait = self._request()
         token, lifetime = content.get("access_token"), _seconds(content.get("expires_in"))
         if status == HTTPStatus.OK and isinstance(token, str) and lifetime is not None:
-            return Fresh(SecretStr(token), lifetime)
+            return IssuedToken(SecretStr(token), lifetime)
         raise _failure(status, content, wait)
 
     def _request(self) -> tuple[int, Mapping[str, Any], float | None]:
@@ -95,19 +97,16 @@ class ClientCredentials(KeptToken):
             "scope": self._scope,
         }
         # Once an hour: a connection of its own costs less than keeping one over a fork.
-        http = httpx.Client(
-            timeout=self._timeout,
-            transport=self._transport,
-            follow_redirects=False,
-            verify=self._endpoint.scheme == "https",
-            trust_env=not is_loopback(self._endpoint.host),
-        )
+        connections = Connections(self._endpoint, self._timeout, most=1, transport=self._transport)
         failure = ""
         try:
-            with quiet_logs(), http:
-                response = http.post(self._endpoint, data=form, headers={"Accept": "application/json"})
+            response = connections.exchange(
+                "POST", self._endpoint, headers=_HEADERS, content=urlencode(form).encode()
+            )
         except (httpx.HTTPError, httpx.StreamError) as error:
             failure = type(error).__name__
+        finally:
+            connections.close()
         if failure:
             # Out of the except block, so that not even __context__ holds the request with its
             # secret.

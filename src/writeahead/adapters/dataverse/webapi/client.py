@@ -16,6 +16,7 @@ import httpx
 
 from writeahead.adapters.dataverse.webapi.batch import Part, PartAnswer, PartResult, answers, encode, in_order
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
+from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT, Endpoint
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
     RowNotFound,
@@ -32,8 +33,7 @@ from writeahead.adapters.dataverse.webapi.paths import (
     selected,
     table_path,
 )
-from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.adapters.dataverse.webapi.transport import DEFAULT_TIMEOUT, Transport, wait_asked
+from writeahead.adapters.dataverse.webapi.protection import Protection, requested_wait
 from writeahead.errors import Applied
 
 __all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
@@ -41,6 +41,7 @@ __all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "R
 _BATCH = ResourcePath("/$batch", "/$batch")
 # A list that goes on for longer is none of ours, or goes in circles.
 _MOST_PAGES = 1000
+_MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,8 @@ class DataverseClient:
             that is called with a token that was refused, before the next one is asked for. A
             credential of the Azure SDK, with ``get_token`` or ``get_token_info``, will do as well.
         timeout: Seconds for connecting, writing and each wait for data, as one number or an
-            `httpx.Timeout`. A whole response is given no longer than the wait for data once more.
-            The time for a connection of the pool is also the time for a place below the service's
-            limits.
+            `httpx.Timeout`. A request takes no longer than its four parts together. The time for a
+            free connection is also the time for a slot below the service's limits.
         transport: Replaces the network; for tests.
         protection: Keeps requests below the service's limits; None for the one that all clients of
             the environment share in this process, as of `protection_of`.
@@ -81,14 +81,14 @@ class DataverseClient:
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
     ) -> None:
-        self._wire = Transport(url, token, timeout=timeout, transport=transport, protection=protection)
+        self._endpoint = Endpoint(url, token, timeout=timeout, transport=transport, protection=protection)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     def close(self) -> None:
         """Close the connections. The client must not be used after that."""
-        self._wire.close()
+        self._endpoint.close()
 
     def sign_in(self) -> None:
         """Get a token, so that wrong credentials are found out before anything is sent.
@@ -97,7 +97,7 @@ class DataverseClient:
             NotReady: There is none to be had.
             TransientDataverseError: The authority did not answer, or asked to come back later.
         """
-        self._wire.fresh_token()
+        self._endpoint.auth.token()
 
     def get_row(self, entity_set: str, key: RowKey, select: Sequence[str]) -> Row | None:
         """Read some columns of one row.
@@ -118,7 +118,7 @@ class DataverseClient:
         """
         place = row_path(entity_set, key)
         try:
-            response = self._wire.send("GET", place, params={"$select": selected(select)})
+            response = self._endpoint.send("GET", place, params={"$select": selected(select)})
         except RowNotFound:
             return None
         content = self._json_object("GET", place, response)
@@ -132,14 +132,14 @@ class DataverseClient:
         Args:
             entity_set: The table's.
             select: The columns to read.
-            where: The expression; whoever makes it quotes what it is made of.
+            where: The expression; its values must be quoted already.
             top: How many rows at most.
 
         Raises: as `get_row`.
         """
         place = table_path(entity_set)
         params = {"$select": selected(select), "$filter": where, "$top": str(top)}
-        content = self._json_object("GET", place, self._wire.send("GET", place, params=params))
+        content = self._json_object("GET", place, self._endpoint.send("GET", place, params=params))
         rows = content.get("value")
         if not isinstance(rows, list) or not all(_holds(row, select) for row in rows):
             raise self._unreadable("GET", place)
@@ -159,21 +159,26 @@ class DataverseClient:
         Raises:
             RowNotFound: There is no such resource. TransientDataverseError,
             PermanentDataverseError, NotReady, InvalidInput: as `get_row`. A link to
-                a next page that leaves the service root counts as a body that can't be read.
+                a next page that leaves the service root counts as a body that can't be read, and so
+                do more than 1,000 pages or 64 MiB.
         """
         place = resource_path(path)
-        content = dict(self._json_object("GET", place, self._wire.send("GET", place, params=params)))
+        response = self._endpoint.send("GET", place, params=params)
+        content = dict(self._json_object("GET", place, response))
+        size = len(response.content)
         link = content.pop("@odata.nextLink", None)
         for _ in range(_MOST_PAGES):
             if link is None:
                 return content
-            url = next_page(self._wire.root, link)
-            if url is None:
+            url = next_page(self._endpoint.root, link)
+            if url is None or size > _MOST_BYTES:
                 break
-            page = self._json_object("GET", place, self._wire.send("GET", place, url=url))
+            response = self._endpoint.send("GET", place, url=url)
+            page = self._json_object("GET", place, response)
+            size += len(response.content)
             if not isinstance(content.get("value"), list) or not isinstance(page.get("value"), list):
                 break
-            content["value"] = content["value"] + page["value"]
+            content["value"] += page["value"]
             link = page.get("@odata.nextLink")
         raise self._unreadable("GET", place)
 
@@ -233,9 +238,9 @@ class DataverseClient:
             NotReady: The token is refused.
             InvalidInput: There are no parts or too many, or one can't be sent. Nothing was sent.
         """
-        content_type, content = encode(self._wire.root, parts)
+        content_type, content = encode(self._endpoint.root, parts)
         headers = {"Content-Type": content_type, "Accept": "multipart/mixed"}
-        response = self._wire.exchange("POST", _BATCH, headers=headers, content=content)
+        response = self._endpoint.exchange("POST", _BATCH, headers=headers, content=content)
         found = answers(response.headers.get("content-type", ""), response.content)
         refused = next((answer for answer in found or () if not answer.is_success()), None)
         if refused is None and not response.is_success:
@@ -251,16 +256,16 @@ class DataverseClient:
     def _refused_part(
         self, parts: Sequence[Part], answer: PartAnswer
     ) -> TransientDataverseError | PermanentDataverseError:
-        self._wire.heed(answer.status, answer.headers, answer.body)
+        self._endpoint.protection.observe(answer.status, answer.headers, answer.body)
         number = answer.content_id
         index = number - 1 if number is not None and 1 <= number <= len(parts) else None
         sent = parts if index is None else parts[index : index + 1]
         error = refusal(
             "POST" if index is None else "PATCH",
-            self._wire.shown(_BATCH if index is None else parts[index].place()),
+            self._endpoint.shown(_BATCH if index is None else parts[index].place()),
             answer.status,
             answer.body,
-            retry_after=wait_asked(answer.status, answer.headers, answer.body),
+            retry_after=requested_wait(answer.status, answer.headers, answer.body),
             precondition=next(filter(None, (part.precondition() for part in sent)), None),
         )
         error.part = index
@@ -271,10 +276,10 @@ class DataverseClient:
     ) -> str | None:
         content = json.dumps(columns, allow_nan=False).encode()
         headers["Content-Type"] = "application/json"
-        response = self._wire.send(method, place, headers=headers, content=content)
+        response = self._endpoint.send(method, place, headers=headers, content=content)
         if response.status_code != httpx.codes.NO_CONTENT:
-            # Nobody asked for a body, and any proxy says 200: only a row in it is Dataverse's own
-            # word.
+            # No body was asked for, and any proxy may say 200: only a row proves that Dataverse
+            # answered.
             row = _row(self._json_object(method, place, response), None)
             if row.etag is None:
                 raise self._unreadable(method, place, response.status_code)
@@ -296,7 +301,7 @@ class DataverseClient:
     ) -> TransientDataverseError:
         return TransientDataverseError(
             method,
-            self._wire.shown(place),
+            self._endpoint.shown(place),
             status,
             detail="the body is cut, no JSON or none of Dataverse's",
             applied=Applied.NO if method == "GET" else Applied.UNKNOWN,

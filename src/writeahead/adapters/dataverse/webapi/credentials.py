@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
-from writeahead.adapters.dataverse.webapi.tokens import Fresh, KeptToken
+from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
 from writeahead.adapters.http import quiet_logs, retry_after_seconds
 from writeahead.errors import Applied, NotReady
 
@@ -64,7 +64,7 @@ def token_of(source: TokenSource, url: str) -> Callable[[], str]:
     return source
 
 
-class CredentialToken(KeptToken):
+class CredentialToken(CachedTokenSource):
     """A source of tokens for one environment: call it. Safe to share between threads if the credential is.
 
     When a token ends is a Unix time. It is taken for what this machine's clock will show then. That
@@ -98,7 +98,7 @@ class CredentialToken(KeptToken):
         self._wall = wall
         self._scope = str(service_root(url).copy_with(path="/.default"))
 
-    def _issue(self) -> Fresh:
+    def _issue(self) -> IssuedToken:
         issued: Any = None
         failure: Exception | None = None
         try:
@@ -120,7 +120,7 @@ class CredentialToken(KeptToken):
         now = self._wall()
         refresh = getattr(issued, "refresh_on", None)
         soon = refresh - now if type(refresh) is int else _ASK_AFTER
-        return Fresh(SecretStr(token), max(0.0, ends - now), max(0.0, min(soon, _ASK_AFTER)))
+        return IssuedToken(SecretStr(token), max(0.0, ends - now), max(0.0, min(soon, _ASK_AFTER)))
 
     def _ask(self) -> Any:
         if isinstance(self._credential, GetTokenInfo):

@@ -9,7 +9,23 @@ from pydantic import FiniteFloat, Strict, StrictBool, StrictInt, StrictStr
 from writeahead.adapters.http import secure_url
 from writeahead.errors import InvalidInput
 
-__all__ = ["ETAG", "GUID", "Scalar", "require_etag", "require_guid", "require_name", "service_root"]
+__all__ = [
+    "BIND",
+    "ETAG",
+    "GUID",
+    "Scalar",
+    "guid_or_none",
+    "referenced_row",
+    "require_etag",
+    "require_guid",
+    "require_name",
+    "row_reference",
+    "service_root",
+]
+
+# A lookup is written as ``<navigation property>@odata.bind``: "Create a table row using the Web
+# API", section "Associate table rows on create", learn.microsoft.com.
+BIND = "@odata.bind"
 
 # What one column holds in JSON.
 Scalar: TypeAlias = StrictStr | StrictBool | StrictInt | Annotated[FiniteFloat, Strict()] | None
@@ -19,7 +35,8 @@ _ENDPOINT = re.compile(r"/api/data/v9\.[0-9]/?")
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# RFC 9110, section 8.8.3. "*" is none: it would match whatever anybody has written since.
+_REFERENCE = re.compile(rf"/([a-z][a-z0-9_]*)\((?i:({GUID.pattern}))\)")
+# RFC 9110, section 8.8.3. "*" is none: it would match any version of the row.
 ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
 
@@ -55,6 +72,22 @@ def require_guid(value: str) -> str:
     if not GUID.fullmatch(value):
         raise InvalidInput("a row id must be a GUID, such as 00000000-0000-0000-0000-000000000001")
     return value.lower()
+
+
+def guid_or_none(value: object) -> str | None:
+    """Return a row's id as Dataverse gave it, in lower case; None if it is no GUID."""
+    return value.lower() if isinstance(value, str) and GUID.fullmatch(value) else None
+
+
+def row_reference(entity_set: str, row_id: str) -> str:
+    """Return the value that points a lookup to a row."""
+    return f"/{entity_set}({row_id})"
+
+
+def referenced_row(value: object) -> tuple[str, str] | None:
+    """Return the entity set and the id that the value of a lookup points to; None if it is none."""
+    found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return (found[1], found[2].lower()) if found else None
 
 
 def require_etag(value: str) -> str:

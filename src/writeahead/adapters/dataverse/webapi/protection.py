@@ -1,13 +1,14 @@
-"""Staying below the service protection limits of an environment, and out of its way when it asks for that.
+"""The service protection limits of an environment: staying below them, and waiting when it asks for that.
 
-The state is one per environment and process, whichever client or thread asks: the service counts by
-user, and what one session was told holds for the others. While it has asked to wait, nothing is
-sent; who wants to send is told at once how long that is, and can let the session rest.
+There is one state for each environment and process, shared by all clients and threads: the service
+counts by user, so a wait that it asks of one session holds for the others. During such a wait
+nothing is sent. A request fails at once instead, with the time to wait, so that its session can be
+resumed later.
 
 Source, learn.microsoft.com, "Service protection API limits": 52 concurrent requests or more, and
 6,000 in a sliding window of 5 minutes, for each user and web server; beyond that 429 with
 ``Retry-After`` in seconds, and longer waits for clients that keep sending. The third limit, 20
-minutes of execution time, can't be counted from here; its 429 is heeded like the others.
+minutes of execution time, can't be counted from here; its 429 counts like the others.
 """
 
 import math
@@ -15,18 +16,32 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx
 from pyrate_limiter import Rate, RateItem, StateBucket, TokenBucket
 
+from writeahead.adapters.dataverse.webapi.errors import error_code, is_throttled
 from writeahead.adapters.dataverse.webapi.names import service_root
+from writeahead.adapters.http import retry_after_seconds
 from writeahead.errors import InvalidInput
 
-__all__ = ["DEFAULT_LIMITS", "MustWait", "Protection", "ServiceLimits", "protection_of"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Protection",
+    "RateLimited",
+    "ServiceLimits",
+    "ServiceLimitsTransport",
+    "protection_of",
+    "requested_wait",
+]
 
 _WINDOW = 300.0
+# Seconds, where the service limits us and does not say for how long. Our own choice; Dataverse does
+# say.
+_DEFAULT_WAIT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,7 @@ class ServiceLimits:
 DEFAULT_LIMITS = ServiceLimits()
 
 
-class MustWait(Exception):
+class RateLimited(Exception):
     """A request must not be sent now. ``seconds`` says for how long, if that is known."""
 
     def __init__(self, reason: str, seconds: float | None) -> None:
@@ -66,7 +81,7 @@ class MustWait(Exception):
 
 
 class Protection:
-    """What is known of one environment's patience. Safe to share between threads.
+    """The state of one environment's limits. Safe to share between threads.
 
     Args:
         limits: How much to ask for.
@@ -94,17 +109,17 @@ class Protection:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, patience: float | None) -> Iterator[None]:
-        """Hold one of the places for requests while the block runs.
+    def slot(self, timeout: float | None) -> Iterator[None]:
+        """Hold one of the slots for requests while the block runs.
 
         Args:
-            patience: Seconds to wait for a place; None waits for as long as it takes.
+            timeout: Seconds to wait for a slot; None waits for as long as it takes.
 
         Raises:
-            MustWait: The service asked to wait, or there is no place in time.
+            RateLimited: The service asked to wait, or no slot became free in time.
         """
         with self._changed:
-            deadline = math.inf if patience is None else self._monotonic() + patience
+            deadline = math.inf if timeout is None else self._monotonic() + timeout
             while not self._entered(deadline):
                 pass
         try:
@@ -112,8 +127,13 @@ class Protection:
         finally:
             with self._changed:
                 self._under_way -= 1
-                # All, for the one that is woken may be waiting for something else.
+                # All of them: a single one might be waiting for something else.
                 self._changed.notify_all()
+
+    def observe(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Look at a response, and pause if it says that there were too many requests."""
+        if is_throttled(status, error_code(body)):
+            self.pause(requested_wait(status, headers, body) or 0.0)
 
     def tighten(self, limits: ServiceLimits) -> None:
         """Keep to these limits too, where they are narrower."""
@@ -130,10 +150,10 @@ class Protection:
             self._limits = narrower
 
     def _entered(self, deadline: float) -> bool:
-        """Take a place if there is one, else wait for a change. The lock is held."""
+        """Take a slot if one is free, else wait for a change. The lock is held."""
         now = self._monotonic()
         if now < self._paused_until:
-            raise MustWait("the service asked to wait", self._paused_until - now)
+            raise RateLimited("the service asked to wait", self._paused_until - now)
         wait: float | None = None
         if self._under_way < self._limits.concurrent:
             wait = self._time_to_token(now)
@@ -142,7 +162,7 @@ class Protection:
                 return True
         left = deadline - now
         if left <= 0 or (wait is not None and wait > left):
-            raise MustWait("too many requests for the service protection limits", wait)
+            raise RateLimited("too many requests for the service protection limits", wait)
         longest = min(left if wait is None else wait, threading.TIMEOUT_MAX)
         self._changed.wait(longest)
         return False
@@ -159,6 +179,43 @@ class Protection:
         self._bucket = _bucket(self._limits)
 
 
+class ServiceLimitsTransport(httpx.BaseTransport):
+    """Sends requests below the limits of their environment.
+
+    A request waits for a slot as long as httpx lets it wait for a connection.
+
+    Args:
+        inner: Sends the requests, and reads responses whole, since a slot is free after that.
+        protection: Of the environment.
+
+    Raises (by `handle_request`):
+        RateLimited: The service asked to wait, or no slot became free in time. Nothing was sent.
+    """
+
+    def __init__(self, inner: httpx.BaseTransport, protection: Protection) -> None:
+        self._inner = inner
+        self._protection = protection
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. Raises: see the class."""
+        with self._protection.slot(request.extensions.get("timeout", {}).get("pool")):
+            response = self._inner.handle_request(request)
+            if not response.is_success:
+                # Before the slot is free again, so that no request is sent in between.
+                self._protection.observe(response.status_code, response.headers, response.content)
+            return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+
+def requested_wait(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
+    """Seconds that a response asks to wait; None if it does not ask."""
+    wait = retry_after_seconds(headers)
+    return _DEFAULT_WAIT if not wait and is_throttled(status, error_code(body)) else wait
+
+
 _registry = threading.Lock()
 # For as long as the process lasts: what was sent, and what was asked for, outlives the client.
 _known: dict[str, Protection] = {}
@@ -166,7 +223,7 @@ _instances: "weakref.WeakSet[Protection]" = weakref.WeakSet()
 
 
 def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protection:
-    """The state of an environment: the same for all who ask in this process.
+    """Return the state of an environment, which all its clients in this process share.
 
     It lasts as long as the process. Of several limits the narrowest hold.
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from writeahead.errors import TransientError
 
-__all__ = ["Fresh", "KeptToken"]
+__all__ = ["CachedTokenSource", "IssuedToken"]
 
 # A token is renewed this many seconds before it ends, or after 9 tenths of its life if that is
 # later.
@@ -27,7 +27,7 @@ _PAUSE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class IssuedToken:
     """A token that has just been issued.
 
     Attributes:
@@ -52,7 +52,7 @@ class _Cache:
     ends_at: float = 0.0
 
 
-class KeptToken(ABC):
+class CachedTokenSource(ABC):
     """A source of tokens: call it. Safe to share between threads, and after a fork.
 
     Args:
@@ -91,13 +91,13 @@ class KeptToken(ABC):
                 cache.token = None
 
     @abstractmethod
-    def _issue(self) -> Fresh:
+    def _issue(self) -> IssuedToken:
         """Have a token issued. Raises: as `__call__`."""
 
     def _renew(self, cache: _Cache) -> None:
         asked_at = self._monotonic()
         try:
-            fresh = self._issue()
+            issued = self._issue()
         except TransientError:
             # The one there is has its margin left, which is there for this.
             now = self._monotonic()
@@ -105,12 +105,12 @@ class KeptToken(ABC):
                 raise
             cache.renew_at = min(now + _PAUSE, cache.ends_at)
             return
-        cache.token = fresh.token
-        cache.ends_at = asked_at + fresh.lifetime
-        margin = min(_MARGIN, fresh.lifetime * _MARGIN_SHARE)
+        cache.token = issued.token
+        cache.ends_at = asked_at + issued.lifetime
+        margin = min(_MARGIN, issued.lifetime * _MARGIN_SHARE)
         cache.renew_at = cache.ends_at - margin
-        if fresh.ask_after is not None:
-            cache.renew_at = min(cache.renew_at, asked_at + fresh.ask_after)
+        if issued.ask_after is not None:
+            cache.renew_at = min(cache.renew_at, asked_at + issued.ask_after)
 
     def _cache(self) -> _Cache:
         if self._cached.pid != os.getpid():

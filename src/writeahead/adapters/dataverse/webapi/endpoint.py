@@ -1,41 +1,39 @@
-"""One request to one environment: with a token, below its limits, and with whatever goes wrong sorted.
+"""The Web API of one environment: sends one request, and turns each failure into an error of ours.
 
-It never retries, and lets no text of the remote's into an error. The one exception is 401: such a
-request was surely not applied, so the token is renewed and the request sent once more ("Use OAuth
-authentication with Microsoft Dataverse", learn.microsoft.com).
+No text of the remote's goes into an error. Nothing is retried here; `bearer` has the one exception.
 """
 
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx
 
+from writeahead.adapters.dataverse.webapi.bearer import BearerAuth
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource, token_of
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
     Precondition,
     TransientDataverseError,
-    error_code,
-    is_throttled,
     refusal,
 )
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.dataverse.webapi.paths import ResourcePath
-from writeahead.adapters.dataverse.webapi.protection import MustWait, Protection, protection_of
-from writeahead.adapters.http import Connections, applied_despite, retry_after_seconds
+from writeahead.adapters.dataverse.webapi.protection import (
+    Protection,
+    RateLimited,
+    ServiceLimitsTransport,
+    protection_of,
+    requested_wait,
+)
+from writeahead.adapters.http import Connections, applied_despite
 from writeahead.errors import Applied, NotReady
 
-__all__ = ["DEFAULT_TIMEOUT", "Transport", "wait_asked"]
+__all__ = ["DEFAULT_TIMEOUT", "Endpoint"]
 
 # Seconds. Reading is the server's time at work; a longer one ends as unknown, and the next attempt
 # finds out.
 DEFAULT_TIMEOUT = httpx.Timeout(connect=5.0, read=25.0, write=25.0, pool=5.0)
 
-# Seconds, where the service limits us and does not say for how long. Our own choice; Dataverse does
-# say.
-_WAIT_UNTOLD = 5.0
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 # "Compose HTTP requests and handle errors", learn.microsoft.com.
 _HEADERS = {
     "Accept": "application/json",
@@ -45,7 +43,7 @@ _HEADERS = {
 }
 
 
-class Transport:
+class Endpoint:
     """Sends requests below a service root. Args and raises: as `DataverseClient`."""
 
     def __init__(
@@ -58,12 +56,17 @@ class Transport:
         protection: Protection | None = None,
     ) -> None:
         self.root = service_root(url)
-        self._protection = protection or protection_of(url)
-        self._token = token_of(token, url)
-        self._timeout = httpx.Timeout(timeout)
-        # As many as there may be requests: whoever has a place must not wait for a connection.
-        most = self._protection.limits.concurrent
-        self._connections = Connections(self.root, self._timeout, most=most, transport=transport)
+        self.protection = protection or protection_of(url)
+        self.auth = BearerAuth(token_of(token, url))
+        self._connections = Connections(
+            self.root,
+            httpx.Timeout(timeout),
+            # As many as there may be requests: one that has a slot must not wait for a connection.
+            most=self.protection.limits.concurrent,
+            auth=self.auth,
+            transport=transport,
+            wrap=lambda bounded: ServiceLimitsTransport(bounded, self.protection),
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -88,6 +91,8 @@ class Transport:
     ) -> httpx.Response:
         """Send a request in one attempt, and return the response if it is 2xx.
 
+        Args: as `exchange`.
+
         Raises:
             TransientDataverseError, PermanentDataverseError: as `refusal`, or no whole response
                 came.
@@ -101,7 +106,7 @@ class Transport:
             self.shown(place),
             response.status_code,
             response.content,
-            retry_after=wait_asked(response.status_code, response.headers, response.content),
+            retry_after=requested_wait(response.status_code, response.headers, response.content),
             precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
         )
 
@@ -130,66 +135,18 @@ class Transport:
             NotReady: The token is refused, or there is none.
         """
         target = url or self.root.copy_with(raw_path=(self.root.path + place.path).encode())
-
-        def attempt(token: str) -> httpx.Response:
-            every = {**_HEADERS, **(headers or {}), "Authorization": f"Bearer {token}"}
-            return self._exchange(method, place, target, headers=every, params=params, content=content)
-
-        token = self.fresh_token()
-        response = attempt(token)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            renewed = self.fresh_token(instead_of=token)
-            if renewed != token:
-                response = attempt(renewed)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise NotReady(
-                f"{method} {self.shown(place)}: HTTP 401, the token is refused: check the credentials, and"
-                " that the application is a user of this environment"
-            )
-        return response
-
-    def fresh_token(self, instead_of: str | None = None) -> str:
-        """Ask for a token, after discarding one that was refused.
-
-        Raises:
-            NotReady: There is none to be had.
-            TransientDataverseError: The authority did not answer, or asked to come back later.
-        """
-        discard = getattr(self._token, "discard", None)
-        if instead_of is not None and discard is not None:
-            discard(instead_of)
-        token = self._token()
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise NotReady("the token source gave no usable token: it must return a bearer token as a string")
-        return token
-
-    def _exchange(
-        self,
-        method: str,
-        place: ResourcePath,
-        url: httpx.URL,
-        *,
-        headers: Mapping[str, str],
-        params: Mapping[str, str] | None,
-        content: bytes | None,
-    ) -> httpx.Response:
         failure: Exception
         try:
-            with self._protection.turn(self._timeout.pool):
-                response = self._connections.exchange(
-                    method, url, headers=headers, params=params, content=content
-                )
-                if not response.is_success:
-                    # Before the place is given back, so that nobody sends in between.
-                    self.heed(response.status_code, response.headers, response.content)
-                return response
-        except MustWait as waiting:
+            response = self._connections.exchange(
+                method, target, headers={**_HEADERS, **(headers or {})}, params=params, content=content
+            )
+        except RateLimited as limited:
             failure = TransientDataverseError(
                 method,
                 self.shown(place),
-                detail=f"not sent: {waiting.reason}",
+                detail=f"not sent: {limited.reason}",
                 applied=Applied.NO,
-                retry_after=waiting.seconds,
+                retry_after=limited.seconds,
             )
         except httpx.LocalProtocolError:
             failure = PermanentDataverseError(method, self.shown(place), detail="not a valid request")
@@ -198,16 +155,12 @@ class Transport:
             failure = TransientDataverseError(
                 method, self.shown(place), detail=type(error).__name__, applied=applied
             )
+        else:
+            if response.status_code != HTTPStatus.UNAUTHORIZED:
+                return response
+            failure = NotReady(
+                f"{method} {self.shown(place)}: HTTP 401, the token is refused: check the credentials, and"
+                " that the application is a user of this environment"
+            )
         # Out of the except block, so that not even __context__ holds the request with its token.
         raise failure
-
-    def heed(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Let nobody send while the service asks to wait."""
-        if is_throttled(status, error_code(body)):
-            self._protection.pause(wait_asked(status, headers, body) or 0.0)
-
-
-def wait_asked(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
-    """Seconds that a response asks to wait, if it does."""
-    wait = retry_after_seconds(headers)
-    return _WAIT_UNTOLD if not wait and is_throttled(status, error_code(body)) else wait

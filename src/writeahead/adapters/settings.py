@@ -1,0 +1,115 @@
+"""The settings of an adapter: one pydantic model, whose fields also come from environment variables.
+
+class CrmSettings(AdapterSettings):
+    prefix = "CRM_"
+    url: Text | None = Field(default=None, description="text")
+
+settings = CrmSettings.read({"url": None}, os.environ)      # from CRM_URL
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+
+from writeahead.errors import InvalidInput
+
+__all__ = ["AdapterSettings", "Text", "WholeNumber"]
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        return int(value)
+    if type(value) is not int:
+        raise ValueError("not a whole number")
+    return value
+
+
+Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True)]
+# An environment variable holds it as digits.
+WholeNumber = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+
+
+class AdapterSettings(BaseModel):
+    """Base of an adapter's settings.
+
+    Each field ends its sentence "<variable> must be ..." by its ``description``.
+
+    Attributes:
+        prefix: What the environment variables begin with; the rest is the field's name in capitals.
+        code_only: Fields that no environment variable stands for.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
+
+    prefix: ClassVar[str]
+    code_only: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
+        """Take each setting as it is given, else from the environment, else its default.
+
+        Args:
+            given: Settings by name; what is None or empty counts as not given.
+            environ: The environment variables.
+
+        Raises:
+            InvalidInput: A setting is unknown or can't be used. The message names it, and never
+                repeats its value.
+        """
+        if not isinstance(environ, Mapping):
+            raise InvalidInput("setting environ must be a mapping of environment variables")
+        unknown = sorted(set(given) - set(cls.model_fields))
+        if unknown:
+            raise InvalidInput(f"there is no setting {unknown[0]}; there are: {', '.join(cls.model_fields)}")
+        values = {name: value for name, value in given.items() if value is not None and value != ""}
+        for name in cls.model_fields.keys() - values.keys() - cls.code_only:
+            if environ.get(cls.variable(name)):
+                values[name] = environ[cls.variable(name)]
+                if cls._is_secret(name):
+                    values[name] = SecretStr(values[name])
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            name = str(error.errors(include_input=False, include_context=False)[0]["loc"][0])
+        # Out of the except block, so that not even __context__ holds the values.
+        raise InvalidInput(cls._refusal(name, is_given=given.get(name) not in (None, "")))
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """Return the environment variable of a field."""
+        return cls.prefix + name.upper()
+
+    def require(self, *names: str) -> tuple[str, ...]:
+        """Say which of some settings are missing, as one line that names their variables; none if none is."""
+        missing = [self.variable(name) for name in names if not _text(getattr(self, name))]
+        return (f"{', '.join(missing)} not set: put them in the environment",) if missing else ()
+
+    @classmethod
+    def _refusal(cls, name: str, *, is_given: bool) -> str:
+        if cls._is_secret(name):
+            return f"{name} is not for a settings file: put {cls.variable(name)} in the environment"
+        said = f"setting {name}" if is_given else cls.variable(name)
+        return f"{said} must be {cls.model_fields[name].description}"
+
+    @classmethod
+    def _is_secret(cls, name: str) -> bool:
+        annotation = cls.model_fields[name].annotation
+        return SecretStr in (annotation, *getattr(annotation, "__args__", ()))
+
+
+def _text(value: object) -> object:
+    return value.get_secret_value().strip() if isinstance(value, SecretStr) else value
