@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT / 'src'}:{ROOT}"
 
 
 def refused(cli, remote, *arguments, code=2):
@@ -248,7 +249,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     done = subprocess.run(
         [sys.executable, "-m", "writeahead", "run", cli.session("row"), "--write"],
         preexec_fn=limit,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -257,7 +258,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     assert done.stderr.startswith("error: ")
     # On another one it would be another session, and this one's plan may be durable.
     assert done.stderr.splitlines()[1:] == [
-        "Nothing is lost: mend that, and run the same command again, on the same store."
+        "Nothing is lost. Fix that, and run the same command again on the same store."
     ]
     assert remote.requests == []
     assert [name for name in cli.bytes_in_store() if name != ".open/s1"] == []

@@ -14,6 +14,7 @@ import pytest
 from writeahead.simulators.dataverse import SimulatorDatabase
 
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT / 'src'}:{ROOT}"
 SEED = ROOT / "examples/sessions/seed.json"
 SCRIPT = Path(sysconfig.get_path("scripts")) / "writeahead"
 
@@ -26,7 +27,7 @@ def start(folder):
     def start(*arguments, **more):
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "COLUMNS": "80",
             **more.pop("env", {}),
         }
@@ -92,7 +93,7 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
     # As a script, which does not look into the working directory by itself.
     done = subprocess.run(
         [SCRIPT, "run", cli.session("row"), "--write", "--adapter", "here:make"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
         check=False,
@@ -147,7 +148,7 @@ def test_output_that_cannot_be_written_is_told(start, cli, remote):
 def test_no_streams_at_all(start, cli, remote):
     closed = subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m writeahead run {cli.session('row')} --write >&- 2>&-"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         check=False,
     )
     assert closed.returncode == 0

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from writeahead.cli import check, dataverse, options, sessions, sweep
+from writeahead.cli.version import print_version
 
 __all__ = ["app"]
 
@@ -23,10 +24,7 @@ app.add_typer(simulate, name="simulate", help="Run a remote system on loopback, 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"writeahead {version('writeahead')}")
-        raise typer.Exit
+        raise typer.Exit(print_version())
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode
+from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.output import Answer, print_answer
 from writeahead.cli.seed import put_in
 

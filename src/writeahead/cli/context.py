@@ -10,8 +10,8 @@ from typing import Any
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.registry import installed_adapters, open_adapter
-from writeahead.cli.output import say
 from writeahead.cli.settings import Settings, load_settings
+from writeahead.cli.streams import say
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from writeahead._extras import requires_extra
 from writeahead.cli import options
 from writeahead.cli.output import Answer
 from writeahead.cli.settings import load_settings
@@ -36,7 +37,8 @@ def discover(
     _json: options.JsonOption = False,
 ) -> Answer:
     """Write a mapping file from the live definitions of an environment's tables."""
-    from writeahead.adapters.dataverse import adapter_from_settings
+    with requires_extra("writeahead dataverse", "dataverse"):
+        from writeahead.adapters.dataverse import adapter_from_settings
 
     kinds = _pairs(kind or [])
     if out is not None and out.exists() and not force:

@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from writeahead.cli.output import printable
+from writeahead.cli.streams import printable
 from writeahead.model import JournalEntry, RunReport, RunStatus
 from writeahead.protocol.sweep import SessionSummary, SweepResult
 from writeahead.report.page import OperationLine, SessionPage, operation_lines

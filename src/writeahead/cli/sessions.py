@@ -8,7 +8,8 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode, exit_code_of_status
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer, report_document
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from writeahead.cli.failures import ExitCode
+from writeahead.cli.exit_code import ExitCode
 
 __all__ = ["stop_on_signals"]
 

@@ -8,9 +8,11 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode, exit_code_of_status
-from writeahead.cli.output import Answer, printable, report_document
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
+from writeahead.cli.output import Answer, report_document
 from writeahead.cli.signals import stop_on_signals
+from writeahead.cli.streams import printable
 from writeahead.errors import ResumeError, StoreError
 from writeahead.protocol.journal import read_session
 from writeahead.protocol.retry import Clock

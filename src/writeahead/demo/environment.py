@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput, WriteaheadError
 from writeahead.simulators.dataverse import Simulator
 from writeahead.stores.registry import open_store
@@ -24,7 +25,6 @@ __all__ = ["Act", "Artifact", "DemoFailed", "Environment", "set_stage"]
 
 SESSION_FILE = "interested-callback.json"
 _TIMEOUT = 120.0
-_MISSING = 'is not installed: run: python -m pip install "writeahead[demo]"'
 
 
 class DemoFailed(WriteaheadError):
@@ -149,6 +149,9 @@ def set_stage(store: str | None) -> Iterator[Environment]:
     Raises:
         InvalidInput: The store can't be used, or a package that the demo needs is not installed.
     """
+    with requires_extra("writeahead demo", "demo"):
+        import writeahead.adapters.dataverse
+        import writeahead.simulators.dataverse.server  # noqa: F401 - at once, to name this extra
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="writeahead-demo-")))
         crm = stack.enter_context(Simulator(folder / "crm.sqlite"))
@@ -178,11 +181,10 @@ _BUCKET = "demo"
 @contextlib.contextmanager
 def _s3() -> Iterator[str]:
     """Start moto's S3 server in this process; gives the URL of a store on a new bucket."""
-    try:
-        import s3fs  # noqa: F401 - the processes need it
+    with requires_extra("writeahead demo", "demo"):
         from moto.server import ThreadedMotoServer
-    except ModuleNotFoundError as error:
-        raise InvalidInput(f"demo --store s3: {error.name} {_MISSING}") from None
+
+        import writeahead.stores.s3  # noqa: F401 - the commands need it
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -276,8 +276,9 @@ def test_the_web_framework_is_needed_only_to_start(tmp_path, missing):
     )
     path = tmp_path / "crm.sqlite"
     result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert f"needs {missing}" in result.stdout
-    assert 'pip install "writeahead[demo]"' in result.stdout
+    assert result.stdout == (
+        f'the simulator: {missing} is not installed; run: python -m pip install "writeahead[simulator]"\n'
+    )
     assert not path.exists()
 
 

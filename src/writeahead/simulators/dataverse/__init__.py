@@ -37,7 +37,7 @@ Names here:
 - `APPLICATION_USER`, `HUMAN_USER`: the two systemusers that a new database holds.
 
 What it imitates, with sources, and what it does not: ``docs/simulator.md``. It needs starlette and
-uvicorn (``pip install "writeahead[demo]"``) to be started, not to be imported.
+uvicorn (``pip install "writeahead[simulator]"``) to be started, not to be imported.
 """
 
 from writeahead.simulators.dataverse.batch import BatchErrors

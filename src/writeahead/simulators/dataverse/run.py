@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse.faults import Faults
 from writeahead.simulators.dataverse.inspection import SimulatorDatabase
@@ -138,12 +139,8 @@ class _Running:
     """One run of a server: its socket, its application, and its thread if it has one."""
 
     def __init__(self, path: Path, port: int, settings: Settings, faults: Faults) -> None:
-        try:
+        with requires_extra("the simulator", "simulator"):
             from writeahead.simulators.dataverse import app, server
-        except ModuleNotFoundError as error:
-            raise InvalidInput(
-                f'the simulator needs {error.name}, which is not installed: pip install "writeahead[demo]"'
-            ) from None
         self._serve = server.Server
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
