@@ -5,12 +5,10 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYTHONPATH = f"{ROOT / 'src'}:{ROOT}"
+from tests.support.processes import PYTHONPATH
 
 
 def refused(cli, remote, *arguments, code=2):

@@ -64,3 +64,32 @@ def test_what_is_wrong_is_told_with_its_place(file):
     file.mkdir()
     with pytest.raises(InvalidInput, match="can't be read: Is a directory"):
         load_settings(environ={})
+
+
+def names_code(file, mode):
+    file.write_text('adapter = "crm:make"\n')
+    file.chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
+def test_a_file_that_names_code_and_all_may_write_is_refused(file, mode):
+    names_code(file, mode)
+    with pytest.raises(InvalidInput, match=r"writeahead\.toml: .*every user may write.*chmod o-w"):
+        load_settings(environ={})
+    # A flag for another adapter does not make the file trustworthy.
+    with pytest.raises(InvalidInput, match="every user may write"):
+        load_settings(environ={}, adapter="dataverse")
+
+
+def test_a_file_that_names_code_and_a_group_may_write_is_warned_of(file):
+    names_code(file, 0o664)
+    (warning,) = load_settings(environ={}).warnings
+    assert "writeahead.toml" in warning
+    assert "its group may write" in warning
+    names_code(file, 0o644)
+    assert load_settings(environ={}).warnings == ()
+
+
+def test_a_file_that_names_no_code_may_be_written_by_all(file):
+    file.chmod(0o666)
+    assert load_settings(environ={}).warnings == ()

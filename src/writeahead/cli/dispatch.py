@@ -42,7 +42,13 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _called(arguments: list[str]) -> Any:
-    return app(arguments, standalone_mode=False, prog_name="writeahead")
+    # Not `app(arguments)`: it would take a broken pipe of any kind for one of stdout, and exit.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("writeahead", arguments) as context:
+            return command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _fail(error: Exception, *, as_json: bool) -> int:

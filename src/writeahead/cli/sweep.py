@@ -1,4 +1,4 @@
-"""The command about all sessions that wait for something."""
+"""The command that resumes all unfinished sessions of a store."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -25,19 +25,12 @@ __all__ = ["sweep_sessions"]
 _WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
-def sweep_sessions(
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    write: options.WriteOption = False,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
+@options.with_context(adapter=True)
+def sweep_sessions(*, write: options.WriteOption = False, context: CommandContext) -> Answer:
     """Resume every session that needs it.
 
-    Without --write, list what would be done.
+    Without --write, show what would be done.
     """
-    context = CommandContext(config, store, adapter)
     opened = context.store(writing=write)
     if not write:
         return _sweep_preview(opened, context)
@@ -59,7 +52,7 @@ def sweep_sessions(
             for result in found:
                 render.show_sweep_result(console, result)
         finally:
-            # A reader of our output who leaves early must not end the sweep.
+            # A reader of the output that leaves early must not end the sweep.
             deque(found, maxlen=0)
         if result is None:
             render.show_none(console, opened.name, "open")
@@ -87,7 +80,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
         if step is None:
             render.show_none(console, store.name, "open")
         else:
-            console.print("Nothing was done: say --write to do it.")
+            console.print("Nothing was done. Add --write to do it.")
 
     return Answer(
         lambda: {
