@@ -30,7 +30,7 @@ class Done:
 
 
 class Cli:
-    """Runs commands in-process, in a folder of their own whose settings name the remote's adapter."""
+    """Runs commands in this process, in a folder whose settings name the remote's adapter."""
 
     def __init__(self, folder, capsys):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input: one or two lines that name it and say what to do; nothing half-done."""
+"""Bad input of any kind is named in one or two lines with what to do, and changes nothing."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.support.processes import PYTHONPATH
 
 
 def refused(cli, remote, *arguments, code=2):
-    """Run a command that must be refused; return its message. Store and remote must stay as they are."""
+    """Run a command that must be refused; return its message. Store and remote must not change."""
     before, effects = cli.bytes_in_store(), dict(remote.effects)
     done = cli(*arguments)
     assert done.code == code
@@ -38,7 +38,7 @@ SESSIONS = {
     "not a session": (b"[]", ["session.json", '"session_id"', '"operations"']),
     "NaN": (b'{"session_id": NaN}', ["session.json", "NaN"]),
     "too deep": (b"[" * 100_000, ["session.json", "too deeply"]),
-    "a key twice": (b'{"session_id": "a", "session_id": "b"}', ["'session_id' is there twice"]),
+    "a key twice": (b'{"session_id": "a", "session_id": "b"}', ["'session_id' stands twice"]),
     "no operations": (b'{"session_id": "s1"}', ["session.json: operations is missing"]),
     "no session id": (b'{"operations": []}', ["session.json: session_id is missing"]),
     "unknown key": (
@@ -195,7 +195,7 @@ def test_a_store_below_a_file(cli, remote, folder):
 
 
 def test_no_permission_on_a_folder(cli, remote):
-    # Nobody may make a folder in /sys, not even root.
+    # Not even root may make a folder in /sys.
     store = "/sys/writeahead-test"
     message = refused(cli, remote, "run", cli.session("row"), "--write", "--store", store, code=3)
     assert "/sys/writeahead-test" in message

@@ -1,4 +1,4 @@
-"""The Dataverse adapter as the command line opens it: what it lacks is named before anything is sent."""
+"""The Dataverse adapter on the command line: gaps are named before the first request."""
 
 import json
 from importlib.resources import files

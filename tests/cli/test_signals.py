@@ -16,7 +16,7 @@ def test_a_signal_lets_the_request_end_and_parks_the_session(start, cli, remote,
     process = start("run", cli.session("row", "row"), "--write", "--json")
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(number)
-    assert process.stderr.readline().startswith("stopping after the request that is under way")
+    assert process.stderr.readline().startswith("stopping after the request under way")
     remote.go_on.set()
     code, out, _ = finished(process)
     report = json.loads(out)

@@ -1,4 +1,4 @@
-"""The demo as a person runs it, and that it fails where what it claims is not so."""
+"""The demo as a user runs it, and that it fails if a claim does not hold."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from writeahead.simulators.dataverse import Faults
 
 @pytest.fixture
 def demo(tmp_path):
-    """Runs the demo in a process; what it forgets to remove is in ``scratch``."""
+    """Runs the demo in a process; what it leaves behind is in ``scratch``."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
@@ -42,7 +42,7 @@ def sent(act):
 
 @pytest.mark.parametrize("store", [[], ["--store", "s3"]], ids=["local", "s3"])
 def test_the_main_job(demo, store):
-    # Settings and credentials of whoever runs it must not lead it astray.
+    # The caller's settings and credentials must not lead it astray.
     astray = {"WRITEAHEAD_STORE": "zork://x", "DATAVERSE_URL": "http://127.0.0.1:9", "AWS_PROFILE": "nobody"}
     done = demo(*store, "--json", **astray)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What docs/adapters.md shows is what the Tryton adapter and the example have, and the example passes."""
+"""docs/adapters.md shows the Tryton adapter and the example as they are, and both pass."""
 
 import re
 import subprocess

@@ -15,8 +15,8 @@ __all__ = ["occupy_closed_descriptors", "print_failure", "print_json", "printabl
 def occupy_closed_descriptors() -> None:
     """Open ``/dev/null`` as each standard stream that the process was started without.
 
-    Otherwise the next file that is opened, perhaps an artifact, gets the number 1 or 2, and whatever
-    is written to that stream ends in it.
+    Otherwise the next file that is opened, perhaps an artifact, gets the number 1 or 2. What is
+    then written to that stream ends up in the file.
     """
     for number in range(3):
         try:
@@ -44,7 +44,7 @@ def printable(text: str) -> str:
 def print_json(document: Any, exit_code: Callable[[], int]) -> int:
     """Print one JSON document on stdout; return the exit code.
 
-    It is ASCII, so it can be parsed whatever the terminal's encoding is and whatever a payload holds.
+    It is ASCII, so that any payload can be parsed, whatever the terminal's encoding is.
     """
     return write_guarded(lambda: print(json.dumps(document, indent=2, ensure_ascii=True)), exit_code)  # noqa: T201
 
@@ -94,7 +94,7 @@ def write_guarded(write: Callable[[], object], exit_code: Callable[[], int]) -> 
 
 
 def _silence(stream: TextIO) -> None:
-    """Send what is still buffered to ``/dev/null``, so that the interpreter's last flush can't fail."""
+    """Send what is still buffered to ``/dev/null``, so that the last flush can't fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -41,7 +41,7 @@ def send(http, *parts, **headers):
 
 
 def read(reply):
-    """The answers in an answer, in lists for change sets: status, Content-ID, headers and body of each."""
+    """The replies of a batch, in lists for change sets: status, Content-ID, headers and body."""
     head = f"Content-Type: {reply.headers['content-type']}\r\n\r\n".encode()
     message = email.message_from_bytes(head + reply.content)
     assert message.is_multipart()

@@ -1,4 +1,4 @@
-"""Each cell of the matrix: method, precondition, state of the row. Truth is read from the file by sqlite3."""
+"""Each cell of the matrix: method, precondition, state of the row. sqlite3 reads the truth."""
 
 import json
 import sqlite3

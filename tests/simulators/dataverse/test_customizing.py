@@ -1,4 +1,4 @@
-"""What organizations add: a plug-in, rules against duplicates. Truth is read from the file by sqlite3."""
+"""What organizations add: a plug-in, rules against duplicates. sqlite3 reads the truth."""
 
 import contextlib
 import sqlite3

@@ -1,4 +1,4 @@
-"""A person who edits a row right before or after a request. Truth is read from the file by sqlite3."""
+"""Edits by another user right before or after a request. sqlite3 reads the truth."""
 
 import contextlib
 import json

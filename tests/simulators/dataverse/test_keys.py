@@ -1,4 +1,4 @@
-"""Alternate keys: rows named by them, kept unique by them. Truth is read from the file by sqlite3."""
+"""Alternate keys: they name rows and keep them unique. sqlite3 reads the truth."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Starting, stopping, killing: the log and the rows outlive the process, and nothing is left behind."""
+"""Start, stop, kill: the log and the rows outlive the process, and nothing is left behind."""
 
 import signal
 import socket
@@ -62,7 +62,7 @@ class Process:
 
 
 def test_killed_and_started_again(tmp_path):
-    """What was answered before the kill is there after it, and versions and sequence numbers go on."""
+    """What was answered before a kill is there after it; versions and numbers go on."""
     path = tmp_path / "crm.sqlite"
     truth = SimulatorDatabase(path)
     with Process(path) as first:

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the request log around every request, and faults acted out on the connection."""
+"""The HTTP side: routes, the request log, and faults of the connection."""
 
 import asyncio
 import contextlib
@@ -96,7 +96,7 @@ class SimulatorApp:
         await self._router(scope, receive, send)
 
     def stop_waiting(self) -> None:
-        """End every delay: requests that still wait are dropped; those not applied yet never are."""
+        """End every delay: drop the requests that still wait, without applying them."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -232,7 +232,7 @@ class _Recorded:
         try:
             outcome = await self._app.record(Request(scope, receive), self._answer, data=self._data)
         except ClientDisconnect:
-            # The client died before its request was complete: nothing arrived, and nobody waits.
+            # The client died before its request was complete: there is nothing to answer.
             return
         await outcome.send(scope, receive, send)
 

@@ -111,7 +111,7 @@ class Batches:
             sequence: Of the batch in the log.
 
         Raises:
-            ODataError: 400 or 405: it is no batch, and nothing was done.
+            ODataError: 400 or 405: the request is not a batch; nothing was done.
         """
         if request.method != "POST":
             raise ODataError(405, ErrorCode.NONE, "A batch must be sent by POST.")

@@ -1,4 +1,4 @@
-"""A person who works on the same rows at the same time: edits right before or after a request, on demand."""
+"""Edits by another user, right before or after a request, on demand."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ __all__ = ["Edit", "Editor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What the person does.
+    """What the other user does.
 
     Args:
         row: The row's path, such as ``wa_callqueues(<guid>)``.
         columns: What is written to it; None to delete it.
 
     Raises:
-        InvalidInput: It is no path of a row, or the columns are none.
+        InvalidInput: The path names no row, or the columns are not a mapping.
     """
 
     row: str
@@ -41,7 +41,7 @@ class Edit:
         """An edit as it is, or from JSON of the same field names; None stays None.
 
         Raises:
-            InvalidInput: It is none.
+            InvalidInput: The value is not an edit.
         """
         if content is None or isinstance(content, Edit):
             return content
@@ -67,8 +67,8 @@ class Editor:
         """Change or delete the row, in a transaction of its own.
 
         Raises:
-            ODataError: 500: there is no such row, or the edit does not fit it. A test must hear of
-                it.
+            ODataError: 500: the row does not exist, or the edit does not fit it. A test must hear
+                of it.
         """
         name, _, key = edit.row.removesuffix(")").partition("(")
         table = self._schema.get(name)

@@ -27,7 +27,7 @@ _PARTIAL = b'{"@odata.context":"http://'
 
 
 class FaultAction(StrEnum):
-    """What happens to a request that a fault meets."""
+    """What a fault does to a request."""
 
     STATUS = "status"
     """An error response with a status, a code and a message, with Retry-After if asked for."""
@@ -44,7 +44,7 @@ class FaultAction(StrEnum):
     DELAY = "delay"
     """The right reply, late."""
     EDIT = "edit"
-    """The right reply, while a person edits a row."""
+    """The right reply, while another user edits a row."""
 
 
 _RIGHT = {FaultAction.DELAY, FaultAction.EDIT}
@@ -75,8 +75,8 @@ class Fault:
         path: Of the requests it is for, with ``*`` and ``?`` as in file names: below the service
             root (``tasks*``, ``wa_callqueues(*)``), or the whole path where it begins with a slash
             (``/*/oauth2/v2.0/token``).
-        times: How many matching requests it meets; None for all from then on.
-        skip: How many matching requests it lets pass first.
+        times: How many matching requests it affects; None for all from then on.
+        skip: How many matching requests pass first.
         apply: Whether the request is carried out although the reply is spoilt. None means no for
             ``status``, ``drop`` and ``reset``, and yes for the others.
         status: Of the reply. None means 503 for ``status``, and the right one for the others.
@@ -86,9 +86,9 @@ class Fault:
         retry_after_as: ``seconds`` or ``date``, the two forms of Retry-After.
         delay_before: Seconds to wait before the request is carried out.
         delay_after: Seconds to wait between that and the reply.
-        edit_before: What a person does to a row right before the request is carried out: an `Edit`,
+        edit_before: What another user does right before the request is carried out: an `Edit`,
             or a mapping of its fields. It goes with every action, and so does ``edit_after``.
-        edit_after: What a person does right after it, before the reply.
+        edit_after: What another user does right after it, before the reply.
 
     Raises:
         InvalidInput: The values make no sense together.
@@ -139,7 +139,7 @@ class Fault:
         """Read a fault from JSON of the same field names.
 
         Raises:
-            InvalidInput: It is none.
+            InvalidInput: The content is not a fault.
         """
         if not isinstance(content, Mapping):
             raise InvalidInput("fault: a JSON object is needed, with at least an action")
@@ -176,7 +176,7 @@ class Fault:
         return fnmatch.fnmatchcase(path, self.path)
 
     def spoil(self, reply: ApiResponse | None) -> ApiResponse:
-        """The reply that is sent instead of the right one (None if the request was not carried out)."""
+        """Return the spoilt reply; ``reply`` is None if the request was not carried out."""
         if self.action is FaultAction.STATUS:
             return self._error()
         if self.action in _RIGHT and reply is not None:
@@ -234,7 +234,7 @@ class Faults:
         self._armed: list[_Armed] = []
 
     def add(self, action: FaultAction | str, **fields: Any) -> int:
-        """Arm a fault; where several match a request, the one that was armed first meets it.
+        """Arm a fault; if several match a request, the one that was armed first applies.
 
         Args:
             action: What happens.
@@ -256,7 +256,7 @@ class Faults:
             return armed.number
 
     def remove(self, number: int) -> bool:
-        """Disarm one fault; False if it was not armed any more."""
+        """Disarm one fault; return False if it was no longer armed."""
         with self._lock:
             before = len(self._armed)
             self._armed = [armed for armed in self._armed if armed.number != number]
@@ -268,7 +268,7 @@ class Faults:
             self._armed.clear()
 
     def pending(self) -> list[dict[str, Any]]:
-        """The faults still armed, with their numbers and how many requests they have left to meet."""
+        """The armed faults, with their numbers and how many requests they will still affect."""
         with self._lock:
             return [
                 {**armed.fault.as_json(), "number": armed.number, "skip": armed.skip, "times": armed.left}
@@ -276,7 +276,7 @@ class Faults:
             ]
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The fault that meets this request, which is counted; None if it may pass."""
+        """Count a request, and return the fault that applies to it; None if it may pass."""
         with self._lock:
             met: Fault | None = None
             for armed in self._armed:

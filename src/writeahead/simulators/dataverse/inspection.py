@@ -1,4 +1,4 @@
-"""Looking at a simulator's truth from outside, and changing it behind its back. Needs no running server."""
+"""Reading and changing a simulator's database directly. This needs no running server."""
 
 import contextlib
 import fnmatch
@@ -65,9 +65,9 @@ class LoggedRequest:
 
 
 class SimulatorDatabase:
-    """The database file of a simulator, in this process, in another one, or of one that runs no more.
+    """The database file of a simulator that runs in any process, or no longer runs.
 
-    Every call opens the file anew, so it can be used from threads and after a fork.
+    Every call opens the file again, so it can be used from threads and after a fork.
 
     Args:
         path: Of the file.
@@ -79,14 +79,14 @@ class SimulatorDatabase:
         self._schema = schema
 
     def rows(self, entity_set: str) -> list[dict[str, Any]]:
-        """Every row of a table as the Web API would show it, with ``@odata.etag``, oldest version first."""
+        """All rows of a table as the Web API shows them, with ``@odata.etag``, by version."""
         table = self._table(entity_set)
         with self._open() as connection:
             records = Records(connection, self._schema).select(table, Query(order_by="version"))
         return [{**record.body(), **record.columns} for record in records]
 
     def row(self, entity_set: str, row_id: str) -> dict[str, Any] | None:
-        """One row, or None if there is none with this id."""
+        """One row, or None if no row has this id."""
         table = self._table(entity_set)
         with self._open() as connection:
             record = Records(connection, self._schema).find(table, _guid(row_id))
@@ -104,7 +104,7 @@ class SimulatorDatabase:
     def requests(
         self, *, method: str = "*", path: str = "*", after: int = 0, applied: bool | None = None
     ) -> list[LoggedRequest]:
-        """The request log, oldest first, with requests for tokens, without those that program faults.
+        """The request log, oldest first: all requests but those that program faults.
 
         Args:
             method: Only requests of this method.
@@ -127,7 +127,7 @@ class SimulatorDatabase:
         ]
 
     def last_sequence(self) -> int:
-        """The sequence number of the newest request, for ``requests(after=...)``; 0 if none has arrived."""
+        """The number of the newest request, for ``requests(after=...)``; 0 if none has arrived."""
         with self._open() as connection:
             (number,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM requests").fetchone()
         return int(number)
@@ -138,7 +138,7 @@ class SimulatorDatabase:
         Args:
             entity_set: The table.
             columns: Its columns, as a client would send them; the primary key may be among them.
-            keep: A row that has this primary key already stays as it is.
+            keep: Whether an existing row of this primary key stays as it is.
 
         Returns:
             The row's id.
@@ -153,23 +153,23 @@ class SimulatorDatabase:
             return (held or records.create(table, None, columns)).id
 
     def edit(self, entity_set: str, row_id: str, columns: Mapping[str, Any]) -> str:
-        """Change a row as a person would who has it open at the same time.
+        """Change a row, as another user does at the same time.
 
         Returns:
             The row's new ETag.
 
         Raises:
-            InvalidInput: There is no such row, or the change does not fit its table.
+            InvalidInput: The row does not exist, or the change does not fit its table.
         """
         with self._writing(HUMAN_USER) as records:
             record = records.get(self._table(entity_set), _guid(row_id))
             return records.update(record, columns).etag
 
     def delete(self, entity_set: str, row_id: str) -> None:
-        """Delete a row as a person would.
+        """Delete a row, as another user does.
 
         Raises:
-            InvalidInput: There is no such row.
+            InvalidInput: The row does not exist.
         """
         with self._writing(HUMAN_USER) as records:
             records.delete(records.get(self._table(entity_set), _guid(row_id)))

@@ -50,8 +50,8 @@ def parse_key(table: Table, text: str) -> RowKey:
     """Read a key.
 
     Raises:
-        ODataError: 400: it is no GUID and no alternate key of the table, its index is not Active,
-            or it has a character that no key may have.
+        ODataError: 400: it is neither a GUID nor an alternate key of the table, its index is not
+            Active, or it has a character that no key may have.
     """
     if "=" not in text:
         return RowKey(text=text, id=_guid(text))
@@ -72,7 +72,7 @@ def parse_key(table: Table, text: str) -> RowKey:
 
 
 def key_query(values: Mapping[str, Any], table: Table) -> Query:
-    """The rows with these values in these properties; text compares without case, as SQL Server's does."""
+    """The rows with these values; text compares without case, as SQL Server's does."""
     terms = [sql_equals(table, name) for name in values]
     return Query(where=" AND ".join(terms), parameters=tuple(values.values()), top=2)
 

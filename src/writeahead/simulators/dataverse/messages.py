@@ -1,4 +1,4 @@
-"""Requests to the Web API and its responses, without the connection that they come and go on."""
+"""Requests to the Web API and its responses, without the connection that carries them."""
 
 import json
 from collections.abc import Mapping
@@ -35,14 +35,14 @@ class ApiRequest:
     root: str = API_ROOT
 
     def header(self, name: str) -> str | None:
-        """A conditional header; the literal ``null``, which Microsoft has clients send, means none."""
+        """A conditional header; the literal ``null``, which some clients send, means none."""
         value = self.headers.get(name, "").strip()
         return None if value in ("", "null") else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """A response, whether the request changed a row, and the path of the one that it made or changed."""
+    """A response, and the path of the row that the request made or changed, if any."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

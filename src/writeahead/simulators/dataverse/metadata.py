@@ -152,7 +152,7 @@ _DERIVED = frozenset(
 
 
 def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> _Json:
-    """Apply $select and $expand: MetadataId always comes, navigation properties only when expanded."""
+    """Apply $select and $expand. MetadataId is always there, a navigation property if expanded."""
     if set(options) - {"$select", "$expand", "$filter"}:
         raise not_imitated("this query option on a definition")
     wanted = _names(options["$select"]) if options.get("$select") else None

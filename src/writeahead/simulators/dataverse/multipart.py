@@ -48,7 +48,7 @@ def split(content_type: str, body: bytes) -> list[Item]:
     """The parts of a multipart body.
 
     Raises:
-        ODataError: 400: it is none, or its end is missing.
+        ODataError: 400: the body is not a batch, or its end is missing.
     """
     match = _BOUNDARY.match(content_type.strip())
     if match is None:

@@ -1,4 +1,4 @@
-"""A plug-in that writes rows once more after a client did, so that their versions move on behind its back.
+"""A plug-in that writes a row again after each write of a client, so that its version changes.
 
 It does what an asynchronous step does ("Event framework", learn.microsoft.com,
 power-apps/developer/data-platform): it runs once the client's transaction is committed, so no

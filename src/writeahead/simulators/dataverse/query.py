@@ -38,7 +38,7 @@ _GUIDS = {Kind.UNIQUEIDENTIFIER, Kind.LOOKUP}
 
 @dataclass(frozen=True)
 class Query:
-    """A read's options, checked against the table; conditions and order are SQL over the stored rows."""
+    """A read's options, checked against the table, with conditions and order as SQL."""
 
     select: tuple[str, ...] | None = None
     where: str = "1"
@@ -71,7 +71,7 @@ def literal(name: str, column: Column, text: str) -> Any:
     """The value of one literal, as it is stored.
 
     Raises:
-        ODataError: 400: it is none, or of another type than the column.
+        ODataError: 400: the text is not a literal, or has another type than the column.
     """
     tokens = _tokens(text)
     if len(tokens) != 1:

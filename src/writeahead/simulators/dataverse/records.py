@@ -1,4 +1,4 @@
-"""Rows: created, changed, deleted and read by the rules of their table, in the caller's transaction."""
+"""Create, change, delete and read rows by the rules of their table, in the caller's transaction."""
 
 import json
 import re
@@ -79,7 +79,7 @@ class Records:
         """The row with this id.
 
         Raises:
-            ODataError: 404, where there is none.
+            ODataError: 404: the row does not exist.
         """
         record = self.find(table, row_id)
         if record is None:
@@ -100,7 +100,7 @@ class Records:
         """The row that a URL means.
 
         Raises:
-            ODataError: 404, where there is none.
+            ODataError: 404: the row does not exist.
         """
         if key.id is not None:
             return self.get(table, key.id)
@@ -125,7 +125,7 @@ class Records:
         return [Record(table, row["id"], row["version"], json.loads(row["body"])) for row in found]
 
     def create(self, table: Table, key: RowKey | None, payload: Mapping[str, Any]) -> Record:
-        """Make a row. Its id is the one of the key, or else the one in the payload, or else a new one.
+        """Create a row. Its id comes from the key, else from the payload, else it is new.
 
         The payload's columns go before those of an alternate key, even if they differ: "Use Upsert
         to create or update a record", learn.microsoft.com.
@@ -152,7 +152,7 @@ class Records:
         return self._store(table, row_id, columns, moment)
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
-        """Change some columns of a row. Its version grows even where no value changes, as in Dataverse.
+        """Change columns of a row. Its version grows even if no value changes, as in Dataverse.
 
         Raises:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
@@ -205,7 +205,7 @@ class Records:
                 )
 
     def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns that a payload sets, checked; what a client can't set is dropped, as in Dataverse."""
+        """Check and return the columns that a payload sets, without the read-only ones."""
         changes = {}
         for name, value in payload.items():
             if name.endswith(_BIND):
@@ -274,7 +274,7 @@ def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
 
 
 def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any], *, new: bool) -> None:
-    """Keep state and status together: a status must belong to the state, a state alone brings its default."""
+    """Keep state and status consistent: a state without a status gets its default status."""
     if not table.states or not {"statecode", "statuscode"} & set(changes):
         return
     state: Any = changes.get("statecode", columns.get("statecode"))

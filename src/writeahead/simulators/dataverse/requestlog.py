@@ -1,4 +1,4 @@
-"""The request log: what arrived, what was applied, what was answered. Never the Authorization header."""
+"""The request log: each request, its effect and its reply, without the Authorization header."""
 
 import sqlite3
 import time
@@ -8,7 +8,7 @@ __all__ = ["RequestLog"]
 
 
 class RequestLog:
-    """Writes the log. Each entry is durable before its request is looked at.
+    """Writes the log. Each entry is durable before its request is handled.
 
     Args:
         connection: Of the database.
@@ -27,7 +27,7 @@ class RequestLog:
         body: str | None,
         batch: int | None = None,
     ) -> int:
-        """Note a request that arrived, as a part of a batch if one is given; return its sequence number."""
+        """Log a request, as a part of a batch if one is given; return its sequence number."""
         cursor = self._connection.execute(
             "INSERT INTO requests (method, path, query, if_match, if_none_match, prefer, body, "
             "received_at, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -154,7 +154,7 @@ class _Running:
             raise
 
     def run(self, on_started: Callable[[], None]) -> None:
-        """Serve until told to stop."""
+        """Serve until `stop` is called."""
         self._server = self._serve(self.app, on_started)
         try:
             self._server.run(sockets=[self._socket])

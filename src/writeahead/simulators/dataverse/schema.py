@@ -80,7 +80,7 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Navigation:
-    """A single-valued navigation property: which lookup it sets, and which tables it can point to."""
+    """A single-valued navigation property: its lookup, and the tables that it can point to."""
 
     name: str
     property_name: str
@@ -95,14 +95,15 @@ class Table:
         entity_set: Its name in URLs, such as ``phonecalls``.
         logical_name: Such as ``phonecall``.
         primary_key: The column that holds the row's GUID.
-        primary_name: The column that a person reads as the row's name.
+        primary_name: The column that users see as the row's name.
         columns: By logical name; the system columns come on top.
         states: The status values of each state, the default first. Empty for tables without a
             state.
         activity: Whether rows are activities: their GUIDs are unique over all activity tables, and
             a new one is always open.
         closed_read_only: Whether an activity that is completed or canceled refuses changes, but for
-            those that open it again. Reported of old versions; no page of Microsoft says so.
+            those that open it again. Users report this of old versions; Microsoft does not document
+            it.
         optimistic_concurrency: What its metadata says of it.
         keys: Alternate keys, by name.
     """

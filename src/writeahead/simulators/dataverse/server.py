@@ -1,4 +1,4 @@
-"""uvicorn, with what a simulator needs on top: connections that can be dropped, and a fast clean stop."""
+"""uvicorn with two additions: connections that can be dropped, and a fast and clean stop."""
 
 import asyncio
 import contextlib
@@ -83,13 +83,13 @@ class Server(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._woken.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
+        """Begin to answer, then call ``on_started``."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets=sockets)
         self._on_started()
 
     async def main_loop(self) -> None:
-        """Run until told to stop."""
+        """Run until `stop` is called."""
         # uvicorn's own sleeps through the tick, which would make each stop wait for it.
         tick = 0
         while not await self.on_tick(tick):
@@ -99,8 +99,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is being answered, and close everything."""
-        # uvicorn's own waits for every request, and 0.1 s more than that; here delayed ones are let
-        # go.
+        # uvicorn's own waits for every request and 0.1 s more. This one drops delayed requests.
         for server in self.servers:
             server.close()
         for listening in sockets or []:
@@ -115,7 +114,7 @@ class Server(uvicorn.Server):
         await self._drained(time.monotonic() + _GRACE)
 
     async def _drained(self, deadline: float) -> None:
-        # uvicorn's own sets, which nobody can be told about.
+        # uvicorn's own sets, which offer no way to wait for a change.
         while self.server_state.connections or self.server_state.tasks:
             if time.monotonic() > deadline:
                 return

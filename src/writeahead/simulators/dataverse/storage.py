@@ -18,9 +18,9 @@ from writeahead.simulators.dataverse.values import now
 __all__ = ["APPLICATION_USER", "HUMAN_USER", "create_database", "open_database", "setting", "transaction"]
 
 APPLICATION_USER = "a0000000-0000-4000-8000-000000000001"
-"""The system user that every request over HTTP runs as; it owns what nobody else is said to own."""
+"""The system user of every request over HTTP; it owns each row that names no other owner."""
 HUMAN_USER = "a0000000-0000-4000-8000-000000000002"
-"""The system user that edits and deletes rows at the same time, by `SimulatorDatabase.edit` and `delete`."""
+"""The system user of `SimulatorDatabase.edit` and `delete`, which change rows meanwhile."""
 
 _FORMAT = "2"
 _TABLES = """
@@ -55,7 +55,7 @@ _USERS = (
     (APPLICATION_USER, {"fullname": "writeahead (application)", "applicationid": APPLICATION_USER}),
     (HUMAN_USER, {"fullname": "Hanna Human", "firstname": "Hanna", "lastname": "Human"}),
 )
-# Row versions of a real organization are large from the start, so nobody takes them for a count.
+# Row versions of a real organization are large from the start, so they can't pass for a count.
 _FIRST_VERSION = 1_000_000
 
 
@@ -106,7 +106,7 @@ def create_database(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. The write lock is taken at the start, so what was read stays true until the end."""
+    """Run a transaction under the write lock, so that what it reads stays true until its end."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

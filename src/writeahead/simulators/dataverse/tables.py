@@ -1,4 +1,4 @@
-"""The tables of the simulated organization. To add one, describe it here; nothing else has to change.
+"""The tables of the simulated organization. A new table needs a description here, no more.
 
 ``phonecall``, ``task``, ``systemuser``, ``team``, ``contact``, ``account``, ``queue`` and
 ``queueitem`` hold the columns that an outbound-call service touches, with the names, lengths and

@@ -2,8 +2,7 @@
 
 Source: "Microsoft identity platform and the OAuth 2.0 client credentials flow"
 (learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow) and its page of
-AADSTS codes. Tokens are signed rather than stored, so one that was issued before a restart is good
-after it.
+AADSTS codes. Tokens are signed rather than stored, so they stay valid after a restart.
 """
 
 import hashlib
@@ -26,8 +25,8 @@ class TokenIssuer:
         tenant_id: The only tenant there is.
         client_id: The only client there is.
         client_secret: Its secret.
-        lifetime: Seconds that a token is good for.
-        static_tokens: Tokens that are good for ever, though nobody issued them.
+        lifetime: Seconds until a token expires.
+        static_tokens: Further tokens that are accepted; they never expire.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The Web API itself: one request in, one response out. It knows nothing of sockets, faults or tokens.
+"""The Web API: one request in, one response out, without sockets, faults or tokens.
 
 Sources, all below learn.microsoft.com/power-apps/developer/data-platform/webapi: "Perform
 conditional operations using the Web API" (the matrix of If-Match and If-None-Match), "Create a
@@ -183,7 +183,7 @@ class WebApi:
         return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
 
     def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
-        """Refuse a row like another one, where the client asks: "Detect duplicate data using the Web API"."""
+        """Refuse a duplicate, if the client asks ("Detect duplicate data using the Web API")."""
         names = self._duplicate_rules.get(record.table.entity_set, ())
         values = {name: record.columns.get(name) for name in names}
         asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
