@@ -139,7 +139,7 @@ def test_a_missing_extra_is_named_in_json(tmp_path, hidden):
     assert done.stderr == f"error: {document['error']}\n"
 
 
-def test_a_module_of_no_extra_is_no_matter_of_extras(folder):
+def test_a_missing_module_of_no_extra_stays_an_import_error(folder):
     (folder / "own.py").write_text("import not_there_at_all\n")
     done = without(set(), COMMAND, *RUN, "--adapter", "own:make", cwd=folder)
     assert done.returncode == 2

@@ -21,7 +21,7 @@ def test_code_of_a_file_that_all_may_write_is_not_run(cli, remote, file):
     assert cli.bytes_in_store() == {}
 
 
-def test_a_group_that_may_write_code_is_told_and_no_obstacle(cli, remote, file):
+def test_code_that_a_group_may_write_runs_with_a_warning(cli, remote, file):
     file.chmod(0o664)
     done = cli("run", cli.session("row"), "--write", "--json")
     assert (done.code, done.json["status"]) == (0, "completed")
@@ -31,7 +31,7 @@ def test_a_group_that_may_write_code_is_told_and_no_obstacle(cli, remote, file):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_a_run_in_a_folder_of_all_says_so(cli, remote, mode):
+def test_a_run_in_a_folder_that_all_may_write_gets_a_warning(cli, remote, mode):
     cli.folder.chmod(mode)
     file = cli.session("row", "row")
     remote.answers = [503, 503]
@@ -43,6 +43,6 @@ def test_a_run_in_a_folder_of_all_says_so(cli, remote, mode):
     assert cli("list").err == ""
 
 
-def test_a_folder_of_a_group_is_common_and_not_told(cli, remote):
+def test_a_folder_of_a_group_gets_no_warning(cli, remote):
     cli.folder.chmod(0o775)
     assert cli("run", cli.session("row"), "--write").err == ""

@@ -35,7 +35,7 @@ def test_alone_it_lists_its_commands(start):
         assert line == first
 
 
-def test_the_version_is_told_without_the_command_lines_libraries():
+def test_the_version_loads_no_library_of_the_command_line():
     code = (
         "import sys; from writeahead.cli import main; main(['--version'])\n"
         "print(sorted({'typer', 'rich', 'httpx', 's3fs', 'tenacity'} & set(sys.modules)))"

@@ -52,7 +52,7 @@ def test_another_file_can_be_named(tmp_path, file):
         load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"})
 
 
-def test_what_is_wrong_is_told_with_its_place(file):
+def test_an_error_names_its_place(file):
     with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_ATTEMPTS: .*integer"):
         load_settings(environ={"WRITEAHEAD_ATTEMPTS": "four"})
     with pytest.raises(InvalidInput, match=r"^--wait-max: .*greater"):
@@ -72,7 +72,7 @@ def names_code(file, mode):
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
-def test_a_file_that_names_code_and_all_may_write_is_refused(file, mode):
+def test_a_file_with_code_that_all_may_write_is_refused(file, mode):
     names_code(file, mode)
     with pytest.raises(InvalidInput, match=r"writeahead\.toml: .*every user may write.*chmod o-w"):
         load_settings(environ={})
@@ -81,7 +81,7 @@ def test_a_file_that_names_code_and_all_may_write_is_refused(file, mode):
         load_settings(environ={}, adapter="dataverse")
 
 
-def test_a_file_that_names_code_and_a_group_may_write_is_warned_of(file):
+def test_a_file_with_code_that_a_group_may_write_gets_a_warning(file):
     names_code(file, 0o664)
     (warning,) = load_settings(environ={}).warnings
     assert "writeahead.toml" in warning
@@ -90,6 +90,6 @@ def test_a_file_that_names_code_and_a_group_may_write_is_warned_of(file):
     assert load_settings(environ={}).warnings == ()
 
 
-def test_a_file_that_names_no_code_may_be_written_by_all(file):
+def test_a_file_without_code_may_be_writable_by_all(file):
     file.chmod(0o666)
     assert load_settings(environ={}).warnings == ()

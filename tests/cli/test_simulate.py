@@ -11,7 +11,7 @@ from writeahead.simulators.dataverse import SimulatorDatabase
 SEED = ROOT / "examples/sessions/seed.json"
 
 
-def test_the_simulator_runs_alone_until_it_is_told_to_end(start, folder):
+def test_the_simulator_runs_until_a_signal(start, folder):
     process = start("simulate", "dataverse", "--port", 0, "--db", folder / "crm.sqlite", "--json")
     lines = []
     while not lines or lines[-1] != "}\n":
@@ -22,7 +22,7 @@ def test_the_simulator_runs_alone_until_it_is_told_to_end(start, folder):
     assert finished(process) == (0, "", "")
 
 
-def test_a_simulator_can_be_seeded_and_started_again_with_what_was_changed(start, folder):
+def test_a_seed_keeps_what_was_changed_since(start, folder):
     database = SimulatorDatabase(folder / "crm.sqlite")
     for turn in range(2):
         process = start("simulate", "dataverse", "--db", database.path, "--seed", SEED)
@@ -50,7 +50,7 @@ def test_a_simulator_can_be_seeded_and_started_again_with_what_was_changed(start
         (None, "seed.json: there is no such file"),
     ],
 )
-def test_a_seed_that_can_not_be_used_is_named_and_ends_the_simulator(start, folder, text, said):
+def test_a_bad_seed_is_named_and_ends_the_simulator(start, folder, text, said):
     if text is not None:
         (folder / "seed.json").write_text(text)
     code, out, err = finished(

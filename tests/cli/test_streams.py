@@ -48,7 +48,7 @@ def test_a_sweep_goes_on_when_its_reader_leaves(start, cli, remote):
     assert sum(remote.effects.values()) == 3
 
 
-def test_output_that_cannot_be_written_is_told(start, cli, remote):
+def test_output_that_cannot_be_written_is_a_failure(start, cli, remote):
     with Path("/dev/full").open("w") as full:
         code, _, err = finished(start("run", cli.session("row"), "--write", stdout=full))
     assert code == 3

@@ -95,7 +95,7 @@ def test_it_can_be_asked_for_from_outside(sim, http):
 
 
 @pytest.mark.parametrize("row", [PATH, "nowhere(1)", "tasks(5)"])
-def test_an_edit_that_fails_is_said_aloud(sim, http, row):
+def test_an_edit_that_fails_is_an_error(sim, http, row):
     sim.faults.add("edit", edit_before={"row": row, "columns": {"subject": "x"}})
     reply = http.get("tasks")
     assert reply.status_code == 500

@@ -196,7 +196,7 @@ def test_concurrent_creates_of_one_row_have_one_winner(sim):
     assert len(sim.requests(applied=True)) == sim.count("tasks") == 1
 
 
-def test_a_row_and_the_note_that_it_was_applied_come_together_or_not_at_all(sim, http, monkeypatch):
+def test_a_row_and_its_log_entry_are_one_transaction(sim, http, monkeypatch):
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("planted")
 
