@@ -58,7 +58,7 @@ class CommandContext:
         """
         url = self.settings.require_store()
         if writing and url.startswith("memory:"):
-            say("warning: a memory store ends with this process: nothing could be resumed afterwards")
+            say("warning: a memory store ends with this process, so nothing can be resumed later")
         return open_store(url)
 
     @contextlib.contextmanager

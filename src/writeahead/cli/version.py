@@ -13,6 +13,6 @@ def print_version() -> int:
     try:
         found = version("writeahead")
     except PackageNotFoundError:
-        say("error: the version is unknown: writeahead is not installed as a package; run: pip install .")
+        say("error: the version is unknown: the package metadata is missing; reinstall writeahead with pip")
         return ExitCode.FAILED
     return write_guarded(lambda: print(f"writeahead {found}"), lambda: ExitCode.OK)  # noqa: T201

@@ -20,8 +20,8 @@ class Edit:
     """What the other user does.
 
     Args:
-        row: The row's path, such as ``wa_callqueues(<guid>)``.
-        columns: What is written to it; None to delete it.
+        row: The row's path, e.g. ``wa_callqueues(<guid>)``.
+        columns: The new values; None to delete the row.
 
     Raises:
         InvalidInput: The path names no row, or the columns are not a mapping.
@@ -51,11 +51,11 @@ class Edit:
 
 
 class Editor:
-    """Carries edits out.
+    """Carries out edits.
 
     Args:
-        connection: Of the database.
-        schema: The tables there are.
+        connection: A connection to the database.
+        schema: The tables and their columns.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
@@ -64,11 +64,11 @@ class Editor:
         self._records = Records(connection, schema, HUMAN_USER)
 
     def carry_out(self, edit: Edit) -> None:
-        """Change or delete the row, in a transaction of its own.
+        """Change or delete the row, in its own transaction.
 
         Raises:
-            ODataError: 500: the row does not exist, or the edit does not fit it. A test must hear
-                of it.
+            ODataError: 500: the row does not exist, or the edit does not fit it. This error is for
+                the test to see.
         """
         name, _, key = edit.row.removesuffix(")").partition("(")
         table = self._schema.get(name)

@@ -71,15 +71,15 @@ class Fault:
 
     Args:
         action: What happens.
-        method: Of the requests it is for; ``*`` for any.
-        path: Of the requests it is for, with ``*`` and ``?`` as in file names: below the service
-            root (``tasks*``, ``wa_callqueues(*)``), or the whole path where it begins with a slash
-            (``/*/oauth2/v2.0/token``).
+        method: The method of matching requests; ``*`` for any.
+        path: The path of matching requests, with ``*`` and ``?`` as in file names: below the
+            service root (``tasks*``, ``wa_callqueues(*)``), or the whole path if it begins with a
+            slash (``/*/oauth2/v2.0/token``).
         times: How many matching requests it affects; None for all from then on.
         skip: How many matching requests pass first.
         apply: Whether the request is carried out although the reply is spoilt. None means no for
             ``status``, ``drop`` and ``reset``, and yes for the others.
-        status: Of the reply. None means 503 for ``status``, and the right one for the others.
+        status: The reply's status. None means 503 for ``status``, and the right one for the others.
         code: Dataverse's error code, for ``status``; None for the usual one.
         message: Dataverse's message, for ``status``; None for the usual one.
         retry_after: Seconds, sent as Retry-After.
@@ -91,7 +91,7 @@ class Fault:
         edit_after: What another user does right after it, before the reply.
 
     Raises:
-        InvalidInput: The values make no sense together.
+        InvalidInput: The values contradict each other.
     """
 
     action: FaultAction
@@ -149,7 +149,7 @@ class Fault:
             raise InvalidInput(f"fault: {str(error).removeprefix('Fault.__init__() ')}") from None
 
     def as_json(self) -> dict[str, Any]:
-        """The fault as `from_json` reads it."""
+        """Return the fault in the form that `from_json` reads."""
         return dataclasses.asdict(self)
 
     @property
@@ -159,14 +159,14 @@ class Fault:
 
     @property
     def label(self) -> str:
-        """What the request log says of it, such as ``status 503``, ``drop after applying``."""
+        """The fault's name in the request log, e.g. ``status 503`` or ``drop after applying``."""
         what = (
             f"status {self.status or _UNAVAILABLE}" if self.action is FaultAction.STATUS else str(self.action)
         )
         return f"{what} after applying" if self.applies and self.action not in _RIGHT else what
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether it is for this request; ``path`` is the whole path."""
+        """Return whether the fault matches a request; ``path`` is the whole path."""
         if self.method not in ("*", method):
             return False
         if not self.path.startswith("/"):
@@ -181,7 +181,7 @@ class Fault:
             return self._error()
         if self.action in _RIGHT and reply is not None:
             return reply
-        # A body is needed to spoil, so a reply that may have none is turned into one that may.
+        # Only a body can be spoilt, so a reply without one gets a status that allows it.
         right = 200 if reply is None or not reply.body else reply.status
         status = self.status or right
         if self.action is FaultAction.NOT_JSON:
@@ -208,8 +208,7 @@ class Fault:
             return {}
         if self.retry_after_as == "seconds":
             return {"Retry-After": f"{math.ceil(self.retry_after)}"}
-        # Rounded up: a date holds whole seconds, and an earlier one would ask for less than was
-        # meant.
+        # Rounded up: a date holds whole seconds, and must not be earlier than asked for.
         until = math.ceil(time.time() + self.retry_after)
         return {"Retry-After": email.utils.formatdate(until, usegmt=True)}
 
@@ -244,7 +243,7 @@ class Faults:
             Its number, for `remove`.
 
         Raises:
-            InvalidInput: An unknown field or action, or values that make no sense together.
+            InvalidInput: A field or action is unknown, or values contradict each other.
         """
         return self.arm(Fault.from_json({"action": action, **fields}))
 

@@ -23,18 +23,17 @@ __all__ = ["LoggedRequest", "SimulatorDatabase"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedRequest:
-    """One request that arrived, with what became of it.
+    """One request that arrived, and its outcome.
 
     Attributes:
         sequence: Grows with every request, over restarts.
         method: Such as ``PATCH``.
         path: The whole path, without the query.
         query: The query string, still encoded.
-        if_match: The header, or None; so are ``if_none_match`` and ``prefer``.
-        body: What was sent, but None for requests for tokens, which hold a secret.
-        fault: What the request met, such as ``status 503`` or ``drop after applying``; None if
-            nothing.
-        status: What was answered; None if nothing was, or not yet.
+        if_match: The header, or None; likewise ``if_none_match`` and ``prefer``.
+        body: The request's body; None for token requests, which hold a secret.
+        fault: The fault applied to it, e.g. ``status 503`` or ``drop after applying``, or None.
+        status: The reply's status; None if there was no reply, or not yet.
         applied: Whether it changed a row.
         batch: For a request within a batch: the sequence of the batch, which is logged before its
             parts. A part that was not reached, or was rolled back with another one, has no status.
@@ -70,8 +69,8 @@ class SimulatorDatabase:
     Every call opens the file again, so it can be used from threads and after a fork.
 
     Args:
-        path: Of the file.
-        schema: The tables there are, if not the usual ones.
+        path: The database file.
+        schema: The tables, if not the default ones.
     """
 
     def __init__(self, path: str | Path, schema: Schema = DEFAULT_SCHEMA) -> None:
@@ -133,7 +132,7 @@ class SimulatorDatabase:
         return int(number)
 
     def seed(self, entity_set: str, columns: Mapping[str, Any] | None = None, *, keep: bool = False) -> str:
-        """Put a row in, without a request.
+        """Insert a row without a request.
 
         Args:
             entity_set: The table.

@@ -11,7 +11,7 @@ __all__ = ["API_ROOT", "HEADERS", "ApiRequest", "ApiResponse", "error_response",
 
 API_ROOT = "/api/data/v9.2/"
 HEADERS = {"OData-Version": "4.0", "Content-Type": "application/json; odata.metadata=minimal"}
-"""Of every response with a JSON body."""
+"""The headers of every response with a JSON body."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class ApiRequest:
 
     Args:
         method: In capitals.
-        path: Below the service root: ``phonecalls``, ``tasks(<guid>)``.
+        path: The path below the service root: ``phonecalls``, ``tasks(<guid>)``.
         query: The query string, still encoded.
         headers: By name in lower case.
-        body: As it came.
+        body: The body's bytes.
         root: The service root's URL, which responses name rows by.
     """
 

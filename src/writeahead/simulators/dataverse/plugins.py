@@ -23,7 +23,7 @@ class Plugin:
     Args:
         connection: Of the database.
         schema: The tables there are.
-        entity_sets: Those whose rows it is for.
+        entity_sets: The tables whose rows it writes.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema, entity_sets: Collection[str]) -> None:
@@ -32,7 +32,7 @@ class Plugin:
         self._tables = {table.entity_set: table for table in schema if table.entity_set in entity_sets}
 
     def after(self, replies: Iterable[ApiResponse]) -> None:
-        """Run for what was just committed."""
+        """Write the rows of a committed transaction again."""
         for reply in replies:
             entity_set, _, rest = (reply.row or "").partition("(")
             table = self._tables.get(entity_set)

@@ -71,7 +71,7 @@ class Protection:
         self._limits = limits
         self._present = 0
         self._admitted: deque[float] = deque()
-        # Nothing is let through before that time.
+        # No request is admitted before that time.
         self._resting_until = -math.inf
 
     @contextlib.contextmanager

@@ -51,7 +51,8 @@ def parse_query(table: Table, query: str) -> Query:
     """Read the query string of a request for rows of a table.
 
     Raises:
-        ODataError: 400 for a malformed option or an unknown column, 501 for what is not imitated.
+        ODataError: 400 for a malformed option or an unknown column, 501 for an option that is not
+            imitated.
     """
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     for option in options:
@@ -68,7 +69,7 @@ def parse_query(table: Table, query: str) -> Query:
 
 
 def literal(name: str, column: Column, text: str) -> Any:
-    """The value of one literal, as it is stored.
+    """Return the stored form of a literal.
 
     Raises:
         ODataError: 400: the text is not a literal, or has another type than the column.

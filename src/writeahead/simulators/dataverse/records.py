@@ -38,7 +38,7 @@ class Record:
 
     @property
     def path(self) -> str:
-        """Where it is, below the service root."""
+        """The row's path below the service root."""
         return f"{self.table.entity_set}({self.id})"
 
     def body(self, select: Iterable[str] | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Records:
     Args:
         connection: Of the database; the caller runs the transaction.
         schema: The tables there are.
-        user: The system user in whose name rows are written.
+        user: The system user that writes the rows.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema, user: str = APPLICATION_USER) -> None:
@@ -69,14 +69,14 @@ class Records:
         self._user = user
 
     def find(self, table: Table, row_id: str) -> Record | None:
-        """The row with this id, if there is one."""
+        """Return the row with this id, or None."""
         found = self._connection.execute(
             "SELECT version, body FROM rows WHERE entity_set = ? AND id = ?", (table.entity_set, row_id)
         ).fetchone()
         return None if found is None else Record(table, row_id, found["version"], json.loads(found["body"]))
 
     def get(self, table: Table, row_id: str) -> Record:
-        """The row with this id.
+        """Return the row with this id.
 
         Raises:
             ODataError: 404: the row does not exist.
@@ -91,13 +91,13 @@ class Records:
         return record
 
     def find_by(self, table: Table, key: RowKey) -> Record | None:
-        """The row that a URL means, if there is one."""
+        """Return the row that a URL names, or None."""
         if key.id is not None:
             return self.find(table, key.id)
         return next(iter(self.select(table, key_query(key.values, table))), None)
 
     def get_by(self, table: Table, key: RowKey) -> Record:
-        """The row that a URL means.
+        """Return the row that a URL names.
 
         Raises:
             ODataError: 404: the row does not exist.
@@ -114,8 +114,8 @@ class Records:
         return record
 
     def select(self, table: Table, query: Query) -> list[Record]:
-        """The rows that a query asks for."""
-        # The condition and the order are made of the schema's own names; values are parameters.
+        """Return the rows that match a query."""
+        # Condition and order consist of names from the schema; values are parameters.
         sql = (
             f"SELECT id, version, body FROM rows WHERE entity_set = ? AND ({query.where}) "  # noqa: S608
             f"ORDER BY {query.order_by} LIMIT ?"
@@ -281,7 +281,7 @@ def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any],
     if "statuscode" not in changes:
         changes["statuscode"] = table.states[state][0] if state in table.states else None
     status = changes["statuscode"]
-    # A new activity is open; completing it is an update of its own.
+    # A new activity is open; completing it takes a second request.
     if status not in table.states.get(state, ()) or (new and table.activity and state != 0):
         shown = table.columns["statecode"].options.get(state, state)
         raise ODataError(

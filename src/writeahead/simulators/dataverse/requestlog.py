@@ -11,7 +11,7 @@ class RequestLog:
     """Writes the log. Each entry is durable before its request is handled.
 
     Args:
-        connection: Of the database.
+        connection: A connection to the database.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -46,13 +46,13 @@ class RequestLog:
         return int(cursor.lastrowid or 0)
 
     def applied(self, sequence: int) -> None:
-        """Note that a request changed rows; to be called in the transaction that changes them."""
+        """Log that a request changed rows; call this in the transaction that changes them."""
         self._connection.execute(
             "UPDATE requests SET applied = 1, applied_at = ? WHERE sequence = ?", (time.time(), sequence)
         )
 
     def answered(self, sequence: int, *, status: int | None, fault: str | None) -> None:
-        """Note the status about to be sent (None: no reply), and the fault that the request met."""
+        """Log the status about to be sent (None: no reply), and the fault of the request."""
         self._connection.execute(
             "UPDATE requests SET status = ?, fault = ?, answered_at = ? WHERE sequence = ?",
             (status, fault, time.time(), sequence),

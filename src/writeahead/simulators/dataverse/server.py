@@ -18,13 +18,13 @@ __all__ = ["Server"]
 
 _TICK = 0.1  # uvicorn counts its ticks by this, and refreshes the Date header every tenth
 _POLL = 0.001
-_GRACE = 1.0  # seconds that a stop waits for requests being answered
+_GRACE = 1.0  # seconds that a stop waits for requests under way
 # on, zero seconds: closing then sends RST and forgets unsent bytes (socket(7), SO_LINGER)
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class _Protocol(H11Protocol):
-    """Hands its connection over to the application, as an ASGI extension."""
+    """Passes its connection to the application, as an ASGI extension."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +48,7 @@ class _Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves one simulator on a socket that listens already.
+    """Serves one simulator on a listening socket.
 
     Args:
         app: The application.
@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Ask the server to stop; safe to call from any thread, at any time."""
         self.should_exit = True
-        # Without a loop it has not begun, or is over: the flag is enough.
+        # Without a loop the server has not started, or has ended: the flag is enough.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._woken.set)

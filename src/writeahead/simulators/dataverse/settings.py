@@ -25,8 +25,8 @@ class Settings:
         batch_errors: How a batch is answered in which a request fails.
         limits: When too many requests are refused; None for never.
         plugin_tables: Entity sets whose rows a plug-in writes again after each write of a client.
-        duplicate_rules: By entity set, the properties in which a row must not equal another one
-            where a client sends ``MSCRM.SuppressDuplicateDetection: false``.
+        duplicate_rules: By entity set, the properties that make two rows duplicates. They count if
+            a client sends ``MSCRM.SuppressDuplicateDetection: false``.
         schema: The tables and their columns.
     """
 

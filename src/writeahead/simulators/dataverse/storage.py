@@ -63,12 +63,12 @@ def open_database(path: Path) -> sqlite3.Connection:
     """Open a simulator's database, which must exist.
 
     Raises:
-        InvalidInput: It does not, or it is something else.
+        InvalidInput: It does not exist, or is not a simulator's database.
     """
     try:
         connection = _connect(path, mode="rw")
     except sqlite3.DatabaseError:
-        raise InvalidInput(f"{path} is no simulator database: start a simulator with it first") from None
+        raise InvalidInput(f"{path} is not a simulator database: start a simulator with it first") from None
     try:
         _require_format(connection, path)
     except BaseException:
@@ -78,10 +78,10 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def create_database(path: Path) -> sqlite3.Connection:
-    """Open a simulator's database, and make it first if the file is not there or empty.
+    """Open a simulator's database, and create it if the file does not exist or is empty.
 
     Raises:
-        InvalidInput: The file can't be made, or holds something else.
+        InvalidInput: The file can't be created, or holds something else.
     """
     try:
         connection = _connect(path, mode="rwc")
@@ -145,7 +145,7 @@ def _require_format(connection: sqlite3.Connection, path: Path) -> None:
         found = None
     if found is None or found[0] != _FORMAT:
         raise InvalidInput(
-            f"{path} is no simulator database of this version: give a file of its own, which need not exist"
+            f"{path} is not a simulator database of this version: give another file, which need not exist"
         )
 
 
@@ -156,7 +156,7 @@ def _fill(connection: sqlite3.Connection) -> None:
         "INSERT INTO settings VALUES (?, ?)",
         [
             ("format", _FORMAT),
-            # Tokens are signed with it, so they outlive a restart, and no other simulator takes
+            # Tokens are signed with it, so they outlive a restart, and other simulators refuse
             # them.
             ("token_key", secrets.token_hex(32)),
             ("organization_id", "a0000000-0000-4000-8000-000000000003"),

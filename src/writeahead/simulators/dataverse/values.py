@@ -33,7 +33,7 @@ def stored_value(table: Table, name: str, column: Column, value: Any) -> Any:
     """Check a value against its column.
 
     Raises:
-        ODataError: 400, where the value is of the wrong type, too long, too large or not in the
+        ODataError: 400: the value is of the wrong type, too long, too large or not in the
             option set.
     """
     # Dataverse has no empty texts.
