@@ -1,4 +1,4 @@
-"""Everything that can be checked: `nox` runs what a change must pass, the others take longer."""
+"""All checks. `nox` runs what a change must pass; the other sessions take longer."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def _test(session: nox.Session) -> None:
 
 @nox.session
 def checks(session: nox.Session) -> None:
-    """What a change must pass: `lint`, then `tests`, in one environment, which saves a minute."""
+    """What a change must pass: `lint`, then `tests`, in one environment to save a minute."""
     _install(session, "lint", "test")
     _lint(session)
     _test(session)
@@ -65,7 +65,7 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """Every kill, every pair of kills and of faults: the full sets that the tests sample."""
+    """All kills, pairs of kills and pairs of faults, of which the tests take a sample."""
     _install(session, "test")
     proofs = ["crash", "faults", "powerloss", "modelcheck", "protocol"]
     # DEPTH: the model and the real runner through more orders and schedules.
@@ -76,7 +76,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The parsers of artifacts, given far more damaged and made-up bytes than the tests do."""
+    """The parsers of artifacts, on far more damaged and made-up bytes than in the tests."""
     _install(session, "test")
     full = {"WRITEAHEAD_TESTS": "full"}
     session.run("pytest", "-n", "2", "tests/corruption", *session.posargs, env=full)
@@ -84,7 +84,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def mutate(session: nox.Session) -> None:
-    """Whether the tests notice a change of one place of core or stores: see docs/mutation.md."""
+    """Whether the tests notice small changes of the core and the stores: see docs/mutation.md."""
     _install(session, "test", "mutate")
     session.run("python", "tests/mutation/run.py", *session.posargs)
 
@@ -167,7 +167,7 @@ def _venv(session: nox.Session, package: str) -> str:
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """The store contract on a server of yours: see docs/stores.md for the environment variables it needs."""
+    """The store contract on a server of yours: docs/stores.md names the variables to set."""
     _install(session, "test")
     session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
 
@@ -182,7 +182,7 @@ def peers(session: nox.Session) -> None:
     shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
     with session.chdir(cap):
         session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
-        # Its binary is downloaded, or else built with the headers of the system's node.
+        # Its binary is downloaded, or built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
     peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/adapters/dataverse").glob("*_contract.py")]

@@ -1,4 +1,4 @@
-"""What README shows is what the examples and the command line have; what docs name is there."""
+"""README shows the examples and the command line as they are; what the docs name exists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command about all sessions that wait for something."""
+"""The command that resumes all unfinished sessions of a store."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode, exit_code_of_status
-from writeahead.cli.output import Answer, printable, report_document
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
+from writeahead.cli.output import Answer, report_document
 from writeahead.cli.signals import stop_on_signals
+from writeahead.cli.streams import printable
 from writeahead.errors import ResumeError, StoreError
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import read_session
@@ -22,19 +24,12 @@ __all__ = ["sweep_sessions"]
 _WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
-def sweep_sessions(
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    write: options.WriteOption = False,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
+@options.with_context(adapter=True)
+def sweep_sessions(*, write: options.WriteOption = False, context: CommandContext) -> Answer:
     """Resume every session that needs it.
 
-    Without --write, list what would be done.
+    Without --write, show what would be done.
     """
-    context = CommandContext(config, store, adapter)
     opened = context.store(writing=write)
     if not write:
         return _sweep_preview(opened, context)
@@ -56,7 +51,7 @@ def sweep_sessions(
             for result in found:
                 render.show_sweep_result(console, result)
         finally:
-            # A reader of our output who leaves early must not end the sweep.
+            # A reader of the output that leaves early must not end the sweep.
             deque(found, maxlen=0)
         if result is None:
             render.show_none(console, opened.name, "open")
@@ -87,7 +82,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
         if step is None:
             render.show_none(console, store.name, "open")
         else:
-            console.print("Nothing was done: say --write to do it.")
+            console.print("Nothing was done. Add --write to do it.")
 
     return Answer(
         lambda: {

@@ -1,4 +1,4 @@
-"""Alternate keys: rows named by them, kept unique by them. Truth is read from the file by sqlite3."""
+"""Alternate keys: they name rows and keep them unique. sqlite3 reads the truth."""
 
 import contextlib
 import dataclasses
@@ -64,7 +64,7 @@ def test_an_upsert_by_alternate_key_creates_then_changes_one_row(sim, http):
         assert (row["name"], row["accountnumber"]) == (name, "O'Neil und co")
 
 
-def test_a_key_in_the_body_counts_on_creation_only(sim, http):
+def test_the_key_in_the_body_counts_for_a_create_only(sim, http):
     sim.seed("accounts", {"accountnumber": "old"})
     assert http.patch("accounts(accountnumber='old')", json={"accountnumber": "x"}).status_code == 204
     assert [row["accountnumber"] for row in stored(sim).values()] == ["old"]
@@ -136,7 +136,7 @@ def test_a_key_of_several_columns_needs_all_of_them_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize("status", ["Pending", "InProgress", "Failed"])
-def test_a_key_with_an_inactive_index_names_no_row(tmp_path, status):
+def test_a_key_without_an_active_index_has_no_effect(tmp_path, status):
     with running(tmp_path, "accounts", a=AlternateKey(("accountnumber",), status)) as (sim, http):
         sim.seed("accounts", {"accountnumber": "A"})
         for method in ("GET", "PATCH", "DELETE"):
@@ -170,7 +170,7 @@ def test_what_is_no_key_of_the_table_is_refused(sim, http, key):
     assert [row.get("name") for row in stored(sim).values()] == [None]
 
 
-def test_the_primary_key_may_be_named_but_for_users_and_teams(sim, http):
+def test_the_primary_key_may_be_named_except_of_users_and_teams(sim, http):
     row_id = sim.seed("accounts", {})
     team = sim.seed("teams", {"name": "x"})
     assert http.get(f"accounts(accountid={row_id})").json()["accountid"] == row_id

@@ -1,4 +1,4 @@
-"""Service protection by counting, on a clock of the test's. Truth is read from the file by sqlite3."""
+"""Service protection by counting, on the test's own clock. sqlite3 reads the truth."""
 
 import contextlib
 import sqlite3
