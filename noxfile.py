@@ -1,7 +1,9 @@
-"""Everything that can be checked: `nox` runs what a change must pass, the other sessions take longer."""
+"""All checks. `nox` runs what a change must pass; the other sessions take longer."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -11,6 +13,9 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
+# The commit of the released version, which `compat` runs beside this one.
+RELEASED = "2264415"
+_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -26,12 +31,12 @@ def _lint(session: nox.Session) -> None:
 
 
 def _test(session: nox.Session) -> None:
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", *_TWO_AT_A_TIME, *session.posargs)
 
 
 @nox.session
 def checks(session: nox.Session) -> None:
-    """What a change must pass: `lint`, then `tests`, in one environment, since to make one takes a minute."""
+    """What a change must pass: `lint`, then `tests`, in one environment to save a minute."""
     _install(session, "lint", "test")
     _lint(session)
     _test(session)
@@ -60,7 +65,7 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """Every kill and every pair of kills, every pair of faults: the full sets that the tests sample."""
+    """All kills, pairs of kills and pairs of faults, of which the tests take a sample."""
     _install(session, "test")
     proofs = ["crash", "faults", "powerloss", "modelcheck", "protocol"]
     # DEPTH: the model and the real runner through more orders and schedules.
@@ -71,7 +76,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The parsers of artifacts, given far more damaged and made-up bytes than the tests do."""
+    """The parsers of artifacts, on far more damaged and made-up bytes than in the tests."""
     _install(session, "test")
     full = {"WRITEAHEAD_TESTS": "full"}
     session.run("pytest", "-n", "2", "tests/corruption", *session.posargs, env=full)
@@ -79,14 +84,90 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def mutate(session: nox.Session) -> None:
-    """Whether the tests notice a change of one place of the core or a store: see docs/mutation.md."""
+    """Whether the tests notice small changes of the core and the stores: see docs/mutation.md."""
     _install(session, "test", "mutate")
     session.run("python", "tests/mutation/run.py", *session.posargs)
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the tests and the processes that they start; fails below a floor."""
+    _install(session, "lint", "test", "coverage")
+    # Absolute, since processes that the tests start work in folders of their own.
+    environ = {
+        "COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage"),
+        "COVERAGE_RCFILE": str(Path("pyproject.toml").resolve()),
+    }
+    session.run("coverage", "erase", env=environ)
+    session.run("coverage", "run", "-m", "pytest", *_TWO_AT_A_TIME, *session.posargs, env=environ)
+    session.run("coverage", "combine", "--quiet", env=environ)
+    session.run("coverage", "report", env=environ)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """The released version and this one side by side, on the same sessions, both ways."""
+    _install(session, "test")
+    source = Path(session.create_tmp()).resolve() / "released"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir()
+    archive = str(source / "released.tar")
+    session.run("git", "archive", "--format=tar", f"--output={archive}", RELEASED, external=True)
+    shutil.unpack_archive(archive, source)
+    python = _venv(session, f"{source}[s3]")
+    session.run("pytest", "-n", "2", "tests/compat", *session.posargs, env={"WRITEAHEAD_OLD_PYTHON": python})
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of what the extras install, and an SBOM of it (CycloneDX)."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "audit"))
+    extras = ",".join(PYPROJECT["project"]["optional-dependencies"])
+    python = _venv(session, f".[{extras}]")
+    sbom = Path(session.create_tmp()).resolve() / "sbom.cdx.json"
+    session.run("cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "-o", str(sbom), python)
+    session.log(f"SBOM: {sbom}")
+    packages = str(next(Path(python).parents[1].glob("lib/python*/site-packages")))
+    for service in ("pypi", "osv"):
+        found = _audited(session, service, packages)
+        if found is None:
+            session.warn(f"{service}: not reached, or it knows none of the packages")
+            continue
+        vulnerable = [f"{one['name']} {one['version']}" for one in found if one.get("vulns")]
+        unknown = [one["name"] for one in found if "skip_reason" in one and one["name"] != "writeahead"]
+        if vulnerable or unknown:
+            session.error(f"known vulnerabilities: {vulnerable or 'none'}; not audited: {unknown or 'none'}")
+        return
+    session.skip("no vulnerability service can be reached: the SBOM is made, nothing was audited")
+
+
+def _audited(session: nox.Session, service: str, packages: str) -> list[dict[str, Any]] | None:
+    """Ask a service for each installed package; None if it can't be reached.
+
+    pip-audit succeeds where a service knows none of the packages, such as a mirror of PyPI.
+    """
+    report = Path(session.create_tmp()).resolve() / f"{service}.json"
+    report.unlink(missing_ok=True)
+    options = ["--vulnerability-service", service, "--path", packages, "--progress-spinner", "off"]
+    session.run(
+        "pip-audit", *options, "--format", "json", "-o", str(report), success_codes=[0, 1], silent=True
+    )
+    found = json.loads(report.read_text())["dependencies"] if report.exists() else []
+    return found if any("skip_reason" not in one for one in found) else None
+
+
+def _venv(session: nox.Session, package: str) -> str:
+    """Install a package, and nothing else, into an environment of its own; gives its Python."""
+    folder = Path(session.create_tmp()).resolve() / "venv"
+    python = str(folder / "bin/python")
+    session.run("python", "-m", "venv", "--clear", str(folder))
+    session.run(python, "-m", "pip", "install", "--quiet", package, external=True)
+    return python
+
+
+@nox.session
 def servers(session: nox.Session) -> None:
-    """The store contract on a server of yours: see docs/stores.md for the environment variables it needs."""
+    """The store contract on a server of yours: docs/stores.md names the variables to set."""
     _install(session, "test")
     session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
 
@@ -101,7 +182,7 @@ def peers(session: nox.Session) -> None:
     shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
     with session.chdir(cap):
         session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
-        # Its binary is downloaded or, where that can't be, built with the headers of the system's node.
+        # Its binary is downloaded, or built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
     peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/adapters/dataverse").glob("*_contract.py")]

@@ -73,7 +73,7 @@ def _write_back(store, remote, policy) -> Session:
 
 
 def bare(folder: Path, remote: Remote, journal: str) -> Session:
-    """Do by system calls what a session of writeahead was seen to do: the same files, bytes, syncs, posts."""
+    """Repeat a session of writeahead by system calls: the same files, bytes, syncs and posts."""
     steps = _seen(folder.with_name(folder.name + "-seen"), remote, journal)
     for name in ("", ".open"):
         (folder / name).mkdir()
@@ -179,7 +179,7 @@ def dbos(folder: Path, remote: Remote) -> Session:
 
 
 def langgraph(folder: Path, remote: Remote) -> Session:
-    """A graph of three nodes, checkpointed in SQLite before the next node starts (durability "sync")."""
+    """A graph of three nodes with a checkpoint in SQLite after each (durability "sync")."""
     import operator
     from typing import Annotated, TypedDict
 

@@ -1,4 +1,4 @@
-"""The remote system of the benchmarks: a server in a process of its own that answers 204 to everything.
+"""The remote system of the benchmarks: a server process that answers 204 to every request.
 
 It prints its port, keeps connections alive, and ends when its standard input does.
 """

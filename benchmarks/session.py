@@ -1,10 +1,10 @@
-"""How long one session of three operations takes, beside the least it could take and beside other tools.
+"""The time of a session of three operations, next to its lower bound and to other tools.
 
     python benchmarks/session.py [--rounds N] [--json FILE] [--folder FOLDER]
 
 Every contender has a process and a folder of its own, posts the same three payloads to the same
-loopback server with the same client, and runs one session in each round, in turn: what else the
-machine does hits all of them alike. So the ratios count, and the milliseconds are this machine's.
+loopback server with the same client, and runs one session in each round, in turn. So other load
+affects all of them alike. The ratios count; the milliseconds are this machine's.
 
 - writeahead: `write_back` on a local store, journal "every" and "batched".
 - bare: the lower bound of each. The same files, bytes, syncs and requests, by system calls and the
@@ -89,7 +89,7 @@ def loopback_server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def started(folder: Path, url: str) -> Iterator[list[Contender]]:
-    """Start every contender that is installed; tell what is not."""
+    """Start every contender that is installed; print the names of the others."""
     everyone = [Contender(name, folder / str(number), url) for number, name in enumerate(CONTENDERS)]
     try:
         for contender in everyone:
@@ -115,7 +115,7 @@ def measure(folder: Path, url: str, rounds: int) -> dict[str, list[float]]:
 
 
 def sync_calls(name: str, folder: Path, url: str) -> float | None:
-    """Count a session's sync calls: the difference between two runs, so that the set-up drops out."""
+    """Count a session's sync calls, as the difference of two runs, without the set-up."""
     if shutil.which("strace") is None:
         return None
     counts = []
@@ -136,7 +136,7 @@ def sync_calls(name: str, folder: Path, url: str) -> float | None:
 
 
 def filesystem(folder: Path) -> tuple[str, str]:
-    """Return the type and device of the filesystem that a folder is on, as Linux tells them."""
+    """Return the type and device of the filesystem that a folder is on, as Linux names them."""
     try:
         mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:

@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--rounds N] [--json FILE]
 
-Each process is started once in each round, in turn, so that what else the machine does hits all
+Each process is started once in each round, in turn, so that other load affects all
 alike. Python's own start is included; an import is the difference from a process that imports
 pydantic and makes one model. The aims are for wall time; CPU time stands beside it, because other
 work on the machine hits it less.

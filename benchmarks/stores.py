@@ -1,11 +1,11 @@
-"""What a put and a get cost through s3fs and through obstore, beside bare boto3: CPU and wall, in one run.
+"""The cost of a put and a get through s3fs, obstore and bare boto3: CPU and wall time, in one run.
 
     python benchmarks/stores.py [--rounds N] [--size BYTES]
 
 The server is moto's, in a process of its own, so that its CPU is not counted. The clients take
-turns, in small groups, so that whatever else the machine does meets all of them. Ratios to boto3
-are what carries over to other machines; the milliseconds are this one's. Requests are counted in a
-second pass, through a proxy.
+turns, in small groups, so that other load affects all of them alike. The ratios to boto3 hold on
+other machines, too; the milliseconds are this machine's. A second pass counts requests, through a
+proxy.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def measure(endpoint, bucket, rounds, data):
     clients = contenders(endpoint, bucket)
     for number in range(-1, rounds):
         names = list(clients)
-        # Nobody is always first.
+        # No client is always first.
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             for verb in VERBS:

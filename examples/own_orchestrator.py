@@ -1,8 +1,8 @@
-"""Your own orchestrator with your own models: the three artifact functions, and nothing else of writeahead.
+"""Your own orchestrator and models, with the three artifact functions of writeahead only.
 
-They keep two promises for you: the plan is durable before the first request, and the final artifact
-is there only when you say that all is done. Sending, retrying and recognizing what was sent stay
-yours.
+They keep two promises for you. The plan is durable before the first request, and the final artifact
+exists only after you say that all is done. Sending, retrying and recognizing earlier requests are
+up to you.
 
 python examples/own_orchestrator.py
 """
@@ -24,7 +24,7 @@ from writeahead import (
 
 
 class Write(BaseModel):
-    """One row for the CRM. Its key is made before anything is sent, which makes a replay harmless."""
+    """One row for the CRM. Its key is chosen before the first request, so a replay is harmless."""
 
     key: str
     text: str
@@ -32,7 +32,7 @@ class Write(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What a call came to. The plan holds it with nothing confirmed, the final artifact with everything."""
+    """The outcome of a call. In the plan no write is confirmed, in the final artifact all are."""
 
     call: str
     writes: list[Write]
@@ -56,7 +56,7 @@ def record(call: str, texts: list[str], store: ArtifactStore, crm_url: str) -> N
 
 
 def resume(call: str, store: ArtifactStore, crm_url: str) -> None:
-    """Send a call's outcome again as it was planned: the CRM knows the keys that it has already."""
+    """Send a call's outcome again as planned: the CRM recognizes the keys that it has."""
     carry_out(load_replay_artifact(store, call, Outcome).model, store, crm_url)
 
 

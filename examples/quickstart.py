@@ -1,4 +1,4 @@
-"""Write to a system that you don't own, lose it half-way, and send only what is missing.
+"""Write to a system that you don't own, lose it half-way, and send only the missing writes.
 
 python examples/quickstart.py
 """

@@ -1,4 +1,4 @@
-"""Hold an adapter of your own to its contract, against the server that it is for.
+"""Test an adapter of your own against its contract, on the server that it writes to.
 
 pytest -p writeahead.testing.summary examples/test_tiny_crm.py
 """
@@ -47,13 +47,13 @@ class Crm(Adapter):
         wait = retry_after_seconds(reply.headers)
         if reply.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             raise TransientError(what, applied=Applied.NO, retry_after=wait)
-        # 200 is somebody else's word: this CRM never says it.
+        # This CRM never answers 200, so something else did, such as a proxy.
         if reply.is_server_error or reply.status_code in (200, 408):
             raise TransientError(what, applied=Applied.UNKNOWN, retry_after=wait)
         raise PermanentError(what)
 
 
-class TinyPlace:
+class TinyBackdoor:
     """The CRM, reached around the adapter."""
 
     secrets = ()
@@ -74,10 +74,10 @@ class TinyPlace:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[TinyPlace]:
+def backdoor() -> Iterator[TinyBackdoor]:
     with running() as crm:
-        yield TinyPlace(crm)
+        yield TinyBackdoor(crm)
 
 
 class TestTinyCrm(AdapterContract):
-    impossible: ClassVar = {"edit": "nobody but us writes into this CRM"}
+    impossible: ClassVar = {"edit": "no other client writes to this CRM"}

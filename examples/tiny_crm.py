@@ -1,4 +1,4 @@
-"""The remote of the examples: a CRM on loopback that keeps rows by key, and fails when it is told to."""
+"""The remote of the examples: a CRM on loopback that keeps rows by key, and fails on demand."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ class TinyCrm:
 
     Attributes:
         url: Where it listens.
-        rows: What it holds, by key.
+        rows: Its rows, by key.
         outage_after: It answers 503 once it has answered this many requests; None: never.
     """
 

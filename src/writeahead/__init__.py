@@ -18,7 +18,10 @@ if TYPE_CHECKING:
         write_planned_writeback_artifact,
         write_writeback_artifact,
     )
-    from writeahead.protocol.runner import resume_session, write_back
+    from writeahead.protocol.resuming import resume_session
+    from writeahead.protocol.runner import write_back
+    from writeahead.protocol.sweep import find_sessions, sweep
+    from writeahead.protocol.unblocking import unblock_session
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
 
@@ -34,9 +37,12 @@ __all__ = [
     "RunReport",
     "WriteaheadError",
     "emits",
+    "find_sessions",
     "load_replay_artifact",
     "open_store",
     "resume_session",
+    "sweep",
+    "unblock_session",
     "write_back",
     "write_planned_writeback_artifact",
     "write_writeback_artifact",
@@ -56,9 +62,12 @@ _HOMES = {
     "RunReport": "model",
     "WriteaheadError": "errors",
     "emits": "adapters.base",
+    "find_sessions": "protocol.sweep",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
-    "resume_session": "protocol.runner",
+    "resume_session": "protocol.resuming",
+    "sweep": "protocol.sweep",
+    "unblock_session": "protocol.unblocking",
     "write_back": "protocol.runner",
     "write_planned_writeback_artifact": "protocol.artifacts",
     "write_writeback_artifact": "protocol.artifacts",

@@ -14,6 +14,7 @@ WriteaheadError
 ├── ResumeError                       there is nothing that can be resumed from
 │   └── CorruptArtifact               an artifact is truncated, altered or foreign
 │       └── NewerArtifact             an artifact was written by a newer version of writeahead
+├── NotCompleted                      a run ended without completing its session
 ├── Fenced                            another owner has taken this session over
 ├── NotReady                          an adapter found, before any side effect, that it can't write
 └── AdapterError                      what a remote said to one request
@@ -24,8 +25,10 @@ WriteaheadError
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
+    "LONGEST_WAIT",
     "AccessDenied",
     "AdapterError",
     "AlreadyExists",
@@ -36,6 +39,7 @@ __all__ = [
     "InvalidInput",
     "InvalidKey",
     "NewerArtifact",
+    "NotCompleted",
     "NotFound",
     "NotReady",
     "OutcomeUnknown",
@@ -59,7 +63,32 @@ class InvalidInput(WriteaheadError, ValueError):
 
 
 class PlanConflict(InvalidInput):
-    """The session id already has a plan, and that plan is for other operations. Nothing was changed."""
+    """The session id already has a plan, and that plan is for other operations. Nothing was changed.
+
+    Args:
+        message: What differs, and what to do.
+        report: How the session stands, as a `writeahead.RunReport`; None where it was not read.
+    """
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        self.report = report
+        super().__init__(message)
+
+
+class NotCompleted(WriteaheadError):
+    """A run did not complete its session: see `writeahead.RunReport.raise_for_status`.
+
+    Args:
+        report: How it ended, as a `writeahead.RunReport`.
+    """
+
+    def __init__(self, report: Any) -> None:
+        self.report = report
+        why = f": {report.error}" if report.error else ""
+        super().__init__(f"session {report.session_id}: {report.status}{why}")
+
+    def __reduce__(self) -> tuple[type["NotCompleted"], tuple[Any]]:
+        return type(self), (self.report,)
 
 
 class StoreError(WriteaheadError):
@@ -156,12 +185,13 @@ class Applied(StrEnum):
     UNKNOWN = "unknown"
 
 
-_LONGEST_WAIT = 30 * 86_400.0
+# Seconds. Longer waits, leases and run limits than this are refused or cut: they overflow dates.
+LONGEST_WAIT = 30 * 86_400.0
 
 
 def _bounded(seconds: float) -> float:
     # What is no number compares false, and is no wait.
-    return min(seconds, _LONGEST_WAIT) if seconds > 0 else 0.0
+    return min(seconds, LONGEST_WAIT) if seconds > 0 else 0.0
 
 
 class AdapterError(WriteaheadError):

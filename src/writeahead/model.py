@@ -1,9 +1,12 @@
-"""The values that travel between callers, adapters and artifacts. Frozen, and plain JSON underneath."""
+"""What callers and adapters exchange: operations, receipts, policies, reports. Frozen, plain JSON."""
 
+import hashlib
+import json
 import uuid
+from collections.abc import Mapping
 from datetime import UTC
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,33 +16,35 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
-    field_validator,
 )
 
+from writeahead._roundtrip import json_of
+from writeahead.errors import LONGEST_WAIT, NotCompleted
+
 __all__ = [
-    "AbandonedPlan",
+    "REFERENCE",
+    "Assume",
     "BlockReason",
-    "Event",
-    "JournalEntry",
     "KeyedOperation",
     "Operation",
     "PlannedOperation",
-    "PlannedWriteback",
     "Receipt",
     "ReplayClass",
     "RunPolicy",
     "RunReport",
     "RunStatus",
-    "SettledOperation",
-    "Writeback",
     "idempotency_key",
+    "ref",
 ]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 KIND_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
+# What marks a reference to a receipt in a payload: see `ref`.
+REFERENCE = "$receipt"
+
 _DAY = 86_400.0
-_LONGEST_LEASE = 30 * _DAY
+LONGEST_LEASE = LONGEST_WAIT
 
 # Fixed for ever: an operation's idempotency key must come out the same in every version.
 _KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
@@ -51,12 +56,16 @@ Timestamp = Annotated[
 ]
 
 
-def _is_unset(value: Any) -> bool:
+def is_unset(value: Any) -> bool:
     """Leave a field out of artifacts that do not need it: those of earlier versions stay as they are."""
     return not value
 
 
-class _Frozen(BaseModel):
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+class Frozen(BaseModel):
     # Validators are built at first use: building them all at import would double its time.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -89,44 +98,81 @@ class RunStatus(StrEnum):
     BLOCKED = "blocked"
     IN_PROGRESS = "in_progress"
     PLANNED = "planned"
+    ABANDONED = "abandoned"
 
 
 class BlockReason(StrEnum):
-    """Why a session waits for a person."""
+    """Why a session waits for an operator."""
 
     NOT_READY = "not_ready"
     CONFLICT_DETECTED = "conflict_detected"
     REJECTED = "rejected"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    UNKNOWN_KIND = "unknown_kind"
+    GAVE_UP = "gave_up"
 
 
-def idempotency_key(session_id: str, operation_id: str) -> str:
-    """The key that the remote knows an operation by: a UUID (version 5, RFC 9562) of the two ids."""
-    return str(uuid.uuid5(_KEY_NAMESPACE, f"{session_id}/{operation_id}"))
+class Assume(StrEnum):
+    """What an operator found out about an operation without a receipt."""
+
+    APPLIED = "applied"
+    NOT_APPLIED = "not-applied"
 
 
-class Operation(_Frozen):
+def idempotency_key(session_id: str, operation_id: str, *, namespace: str = "") -> str:
+    """The key that the remote knows an operation by: a UUID (version 5, RFC 9562) of the ids.
+
+    Args:
+        session_id: The session.
+        operation_id: The operation.
+        namespace: Tells apart sessions of the same id, for callers whose ids are unique only within it.
+    """
+    root = uuid.uuid5(_KEY_NAMESPACE, namespace) if namespace else _KEY_NAMESPACE
+    return str(uuid.uuid5(root, f"{session_id}/{operation_id}"))
+
+
+def ref(operation_id: str, field: str = "remote_id") -> dict[str, JsonValue]:
+    """A place in a payload that takes a field of an earlier operation's receipt, right before the send.
+
+    Args:
+        operation_id: An operation before this one in the session.
+        field: ``remote_id``, ``remote_version`` or ``value``.
+    """
+    return {REFERENCE: operation_id, "field": field}
+
+
+class Operation(Frozen):
     """One write that a caller wants done.
 
     Attributes:
         kind: Which of the adapter's verbs: ``task`` is emitted by the adapter's ``emit_task``.
         payload: What to write, as JSON or as a pydantic model.
         id: Names the operation within its session; by default its position and kind, ``2-task``.
+
+    Raises:
+        pydantic.ValidationError: A field can't be used.
+        InvalidInput: The payload is a model that would read back different from its JSON.
     """
 
     kind: str = Field(pattern=KIND_PATTERN)
     payload: dict[str, JsonValue] = Field(default_factory=dict)
     id: str | None = Field(default=None, pattern=ID_PATTERN)
 
-    @field_validator("payload", mode="before")
-    @classmethod
-    def _accept_models(cls, value: Any) -> Any:
-        if isinstance(value, BaseModel):
-            return value.model_dump(mode="json", by_alias=True, round_trip=True)
-        return value
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, kind: str, payload: Mapping[str, Any] | BaseModel = ..., id: str | None = None
+        ) -> None: ...
+    else:
+
+        def __init__(self, **fields: Any) -> None:
+            payload = fields.get("payload")
+            if isinstance(payload, BaseModel):
+                fields["payload"] = json_of(payload)
+            super().__init__(**fields)
 
 
-class KeyedOperation(_Frozen):
+class KeyedOperation(Frozen):
     """An operation as an adapter's ``plan`` gets it: with its session, its id and its idempotency key."""
 
     session_id: str
@@ -136,7 +182,7 @@ class KeyedOperation(_Frozen):
     payload: dict[str, JsonValue]
 
 
-class PlannedOperation(_Frozen):
+class PlannedOperation(Frozen):
     """One write, ready to be issued; an element of the plan.
 
     Attributes:
@@ -148,6 +194,7 @@ class PlannedOperation(_Frozen):
             must.
         replay: How a replay is proved harmless.
         warnings: What planning found odd and went on with; for people.
+        identity: What makes two requests for this operation the same, hashed, where the caller said.
     """
 
     id: str
@@ -156,167 +203,79 @@ class PlannedOperation(_Frozen):
     payload: dict[str, JsonValue]
     precondition: dict[str, JsonValue] | None = None
     replay: ReplayClass
-    warnings: tuple[str, ...] = Field(default=(), exclude_if=_is_unset)
+    warnings: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
+    identity: str | None = Field(default=None, exclude_if=is_unset)
+
+    @property
+    def content_digest(self) -> str:
+        """What a marker at the remote keeps beside the key, to tell "ours" from "another of this id".
+
+        The sha256, in hex, of the caller's identity if there is one, and else of kind and payload.
+        """
+        content = self.identity or json.dumps([self.kind, self.payload], sort_keys=True)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Receipt(_Frozen):
+class Receipt(Frozen):
     """The proof that one operation took effect.
 
-    An adapter's ``emit`` fills the first three; the runner adds the rest.
+    An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left out,
+    and a number becomes text: an error would come after the effect.
 
     Attributes:
         remote_id: The remote's id of the row or message.
         remote_version: Its version after the write, e.g. an ETag.
         outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found
-            out by asking the remote; ``assumed`` by a person's decision.
+            out by asking the remote; ``assumed`` by an operator's decision.
+        value: Small JSON that the remote gave back, e.g. a number or a URL. It is kept and shown, and
+            never compared. With the ids it has at most 3.5 KiB.
         confirmed_at: When the runner got the receipt.
         attempts: Requests that this run made for it, the last one included.
+        generation: How often an operator gave the operation a new key before it was applied.
     """
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
     remote_id: str | None = None
     remote_version: str | None = None
     outcome: Literal["applied", "already_applied", "assumed"] = "applied"
+    value: JsonValue = Field(default=None, exclude_if=_is_none)
     confirmed_at: Timestamp | None = None
     attempts: int | None = None
+    generation: int = Field(default=0, exclude_if=is_unset)
 
 
-class SettledOperation(PlannedOperation):
-    """A planned operation with its receipt; an element of the final artifact."""
-
-    receipt: Receipt
-
-
-class _Artifact(_Frozen):
-    session_id: str = Field(pattern=ID_PATTERN)
-
-
-class PlannedWriteback(_Artifact):
-    """The intent: ``planned-writeback.json``, created once before the first effect.
-
-    Attributes:
-        adapter: The name of the adapter that made the plan; only the same one may carry it out.
-        created_at: When, by the owner's clock.
-        owner: Random id of the run that owns attempt 1.
-        lease_seconds: How long an owner may stay silent before another may take over.
-        request_digest: sha256 of the operations as they were asked for, to tell a repeat from a
-            conflict.
-        digest: sha256 of ``operations``.
-        operations: What will be issued, in this order.
-        atomic: They are issued as one transaction: all of them take effect, or none.
-    """
-
-    adapter: str
-    created_at: Timestamp
-    owner: str
-    lease_seconds: float = Field(ge=0, le=_LONGEST_LEASE)
-    request_digest: str
-    digest: str
-    operations: tuple[PlannedOperation, ...] = Field(min_length=1)
-    atomic: bool = Field(default=False, exclude_if=_is_unset)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What planning found odd, with the operation that it is about."""
-        return tuple(f"{item.id}: {warning}" for item in self.operations for warning in item.warnings)
-
-
-class AbandonedPlan(_Artifact):
-    """A tombstone at the plan's key: the run died before it had a plan, so nothing was ever emitted."""
-
-    abandoned_at: Timestamp
-
-
-class Event(StrEnum):
-    """What a journal entry reports."""
-
-    CONFIRMED = "confirmed"
-    SENDING = "sending"
-    CLAIMED = "claimed"
-    ENDED = "ended"
-    UNBLOCKED = "unblocked"
-
-
-class JournalEntry(_Artifact):
-    """One entry of a session's history. It is cumulative, so that the newest one is enough.
-
-    Attributes:
-        number: Position, from 1, without gaps; also the fencing token.
-        event: What happened.
-        owner: Random id of the run that wrote it.
-        at: When, by the owner's clock.
-        lease_seconds: The entry renews the owner's lease by this much; 0 gives it up.
-        plan_digest: The plan that it belongs to.
-        receipts: Every receipt so far, by operation id.
-        attempted: Operations without a receipt that may have been sent, and when at the latest.
-        operation: The operation it is about, if any.
-        status: How the run ended: ``resume_needed`` or ``blocked``.
-        block_reason: Why it is blocked.
-        error: What the remote or the store said, in one line.
-        not_before: The remote asked to send nothing earlier than this.
-        reason: Why a person unblocked the session.
-        was_blocked: The session has had a ``.blocked/`` marker, which goes when it is final.
-    """
-
-    number: int = Field(ge=1)
-    event: Event
-    owner: str
-    at: Timestamp
-    lease_seconds: float = Field(ge=0, le=_LONGEST_LEASE)
-    plan_digest: str
-    receipts: dict[str, Receipt] = Field(default_factory=dict)
-    attempted: dict[str, Timestamp] = Field(default_factory=dict)
-    operation: str | None = None
-    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED] | None = None
-    block_reason: BlockReason | None = None
-    error: str | None = None
-    not_before: Timestamp | None = None
-    reason: str | None = None
-    was_blocked: bool = False
-
-
-class Writeback(_Artifact):
-    """All is done: ``writeback.json``. Its presence is the success signal.
-
-    Attributes:
-        adapter: The adapter that carried the plan out.
-        plan_digest: The plan's ``digest``, and the sha256 of the operations here without their
-            receipts.
-        completed_at: When, by the last owner's clock.
-        operations: Every planned operation with its receipt.
-    """
-
-    adapter: str
-    plan_digest: str
-    completed_at: Timestamp
-    operations: tuple[SettledOperation, ...] = Field(min_length=1)
-
-
-class RunPolicy(_Frozen):
+class RunPolicy(Frozen):
     """How hard a run tries. Times are seconds; a lease is at most 30 days.
 
     Attributes:
         attempts: Requests for one operation, the first one included.
         wait_initial: Wait before the second attempt; each further wait is twice the one before.
         wait_max: The longest of these waits. A remote's Retry-After is a floor under each of them.
-        run_limit: The longest that all operations together may take; a wait that does not fit parks
-            the run.
+        run_limit: Time limit for the whole run; a wait that does not fit parks the run.
         lease: How long this run may stay silent before another may take its session over.
         journal: ``every``: an entry after each confirmed operation. ``batched``: receipts wait for
             the next entry; fewer requests, the same guarantee for provable operations.
         clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
             over.
+        max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;
+            None for no limit, since a long outage is no reason for manual work.
+        max_age: Seconds after its plan, from which on a resume blocks it as ``gave_up``; None for no
+            limit.
     """
 
     attempts: int = Field(default=4, ge=1)
     wait_initial: float = Field(default=1.0, ge=0, le=_DAY)
     wait_max: float = Field(default=4.0, ge=0, le=_DAY)
-    run_limit: float = Field(default=300.0, gt=0, le=30 * _DAY)
-    lease: float = Field(default=600.0, gt=0, le=_LONGEST_LEASE)
+    run_limit: float = Field(default=300.0, gt=0, le=LONGEST_WAIT)
+    lease: float = Field(default=600.0, gt=0, le=LONGEST_LEASE)
     journal: Literal["every", "batched"] = "every"
     clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
+    max_turns: int | None = Field(default=None, ge=1)
+    max_age: float | None = Field(default=None, gt=0)
 
 
-class RunReport(_Frozen):
+class RunReport(Frozen):
     """What a run came to.
 
     Attributes:
@@ -342,3 +301,18 @@ class RunReport(_Frozen):
     emitted: tuple[str, ...] = ()
     not_before: Timestamp | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every operation of the session is confirmed."""
+        return self.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED)
+
+    def raise_for_status(self) -> Self:
+        """Return the report if it is `ok`.
+
+        Raises:
+            NotCompleted: It is not; the error carries the report.
+        """
+        if not self.ok:
+            raise NotCompleted(self)
+        return self

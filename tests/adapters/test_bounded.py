@@ -20,7 +20,6 @@ from tests.support.hostile_server import (
     endless_body,
     gzip_bomb,
 )
-from tests.support.remotes import FakeClock
 from writeahead import Receipt, RunPolicy, write_back
 from writeahead.adapters.base import Adapter, emits
 from writeahead.adapters.bounded import STOP_GRACE, BoundedTransport, ResponseTooLarge, network_transport
@@ -30,6 +29,7 @@ from writeahead.adapters.limits import call_limits
 from writeahead.errors import Applied, TransientError
 from writeahead.model import PlannedOperation, RunStatus
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 MIB = 2**20
 # What the sockets of both ends may hold on top of what was read.
@@ -250,7 +250,7 @@ class Planning(Remote):
 @pytest.mark.parametrize("kind", ["row", "note"])
 def test_the_run_limit_ends_a_request_under_way(monkeypatch, adapter, kind):
     monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
-    clock = FakeClock()
+    clock = ManualClock()
 
     def takes_too_long(server, connection):
         clock.elapsed += 31

@@ -1,12 +1,16 @@
-"""A command line in this very process, a folder to run it in, and a remote for it to write to."""
+"""The command line, in this process or one of its own, in a folder with a remote to write to."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.crm import serving
+from tests.support.processes import PYTHONPATH
 from writeahead.cli import main
 
 ADAPTER = "tests.support.crm:CrmAdapter"
@@ -26,7 +30,7 @@ class Done:
 
 
 class Cli:
-    """Runs commands in-process, in a folder of their own whose settings name the remote's adapter."""
+    """Runs commands in this process, in a folder whose settings name the remote's adapter."""
 
     def __init__(self, folder, capsys):
         self.folder = folder
@@ -86,3 +90,29 @@ def folder(tmp_path, monkeypatch, settings):
 @pytest.fixture
 def cli(folder, capsys):
     return Cli(folder, capsys)
+
+
+@pytest.fixture
+def start(folder):
+    """Starts ``python -m writeahead`` in the folder; what still runs in the end is killed."""
+    started = []
+
+    def start(*arguments, **more):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": PYTHONPATH,
+            "COLUMNS": "80",
+            **more.pop("env", {}),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "writeahead", *map(str, arguments)],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment} | more,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

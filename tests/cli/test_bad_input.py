@@ -1,19 +1,18 @@
-"""Whatever is wrong with the input: one or two lines that name it and say what to do; nothing half-done."""
+"""Bad input of any kind is named in one or two lines with what to do, and changes nothing."""
 
 import json
 import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import PYTHONPATH
 
 
 def refused(cli, remote, *arguments, code=2):
-    """Run a command that must be refused; return its message. Store and remote must stay as they are."""
+    """Run a command that must be refused; return its message. Store and remote must not change."""
     before, effects = cli.bytes_in_store(), dict(remote.effects)
     done = cli(*arguments)
     assert done.code == code
@@ -38,8 +37,12 @@ SESSIONS = {
     "not UTF-8": (b'{"session_id":\n"\xff"}', ["session.json", "line 2", "byte 16 is not UTF-8"]),
     "not a session": (b"[]", ["session.json", '"session_id"', '"operations"']),
     "NaN": (b'{"session_id": NaN}', ["session.json", "NaN"]),
+    "a number too large": (
+        b'{"session_id": "s1", "operations": [{"kind": "row", "payload": {"x": 1e400}}]}',
+        ["session.json", "1e400"],
+    ),
     "too deep": (b"[" * 100_000, ["session.json", "too deeply"]),
-    "a key twice": (b'{"session_id": "a", "session_id": "b"}', ["'session_id' is there twice"]),
+    "a key twice": (b'{"session_id": "a", "session_id": "b"}', ["'session_id' stands twice"]),
     "no operations": (b'{"session_id": "s1"}', ["session.json: operations is missing"]),
     "no session id": (b'{"operations": []}', ["session.json: session_id is missing"]),
     "unknown key": (
@@ -84,7 +87,7 @@ SESSIONS = {
 
 @pytest.mark.parametrize(("content", "named"), SESSIONS.values(), ids=SESSIONS)
 @pytest.mark.parametrize("write", [["--write"], []], ids=["write", "dry"])
-def test_a_session_file_of_no_use(cli, remote, content, named, write):
+def test_a_bad_session_file(cli, remote, content, named, write):
     message = refused(cli, remote, "run", cli.file(content), *write)
     for part in named:
         assert part in message
@@ -98,7 +101,7 @@ def test_a_session_file_that_is_not_there(cli, remote, tmp_path):
 @pytest.mark.parametrize(
     "session_id", ["a/b", "..", ".hidden", "", "x" * 200, "x\n", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"]
 )
-def test_a_session_id_of_no_use(cli, remote, session_id):
+def test_a_bad_session_id(cli, remote, session_id):
     message = refused(cli, remote, "run", cli.session("row", session_id=session_id), "--write")
     assert "session id" in message
     assert "A-Z a-z 0-9" in message
@@ -121,7 +124,7 @@ ADAPTERS = {
 
 
 @pytest.mark.parametrize(("adapter", "named"), ADAPTERS.items(), ids=ADAPTERS)
-def test_an_adapter_of_no_use(cli, remote, folder, adapter, named):
+def test_a_bad_adapter(cli, remote, folder, adapter, named):
     (folder / "broken_adapter.py").write_text("def make(:\n")
     (folder / "raising_adapter.py").write_text("raise RuntimeError('planted-secret')\n")
     with (folder / "writeahead.toml").open("a") as file:
@@ -157,7 +160,7 @@ def test_no_adapter_and_no_store_at_all(cli, remote, folder):
         ("s3://bucket?zork=1", ["unknown option 'zork'", "endpoint_url"]),
     ],
 )
-def test_a_store_url_of_no_use(cli, remote, store, named):
+def test_a_bad_store_url(cli, remote, store, named):
     for command in (["run", cli.session("row"), "--write"], ["list"], ["check"]):
         message = refused(cli, remote, *command, "--store", store)
         for part in named:
@@ -196,7 +199,7 @@ def test_a_store_below_a_file(cli, remote, folder):
 
 
 def test_no_permission_on_a_folder(cli, remote):
-    # Nobody may make a folder in /sys, not even root.
+    # Not even root may make a folder in /sys.
     store = "/sys/writeahead-test"
     message = refused(cli, remote, "run", cli.session("row"), "--write", "--store", store, code=3)
     assert "/sys/writeahead-test" in message
@@ -248,7 +251,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     done = subprocess.run(
         [sys.executable, "-m", "writeahead", "run", cli.session("row"), "--write"],
         preexec_fn=limit,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -257,7 +260,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     assert done.stderr.startswith("error: ")
     # On another one it would be another session, and this one's plan may be durable.
     assert done.stderr.splitlines()[1:] == [
-        "Nothing is lost: mend that, and run the same command again, on the same store."
+        "Nothing is lost. Fix that, and run the same command again on the same store."
     ]
     assert remote.requests == []
     assert [name for name in cli.bytes_in_store() if name != ".open/s1"] == []
@@ -327,7 +330,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(("text", "named"), SETTINGS.values(), ids=SETTINGS)
-def test_settings_of_no_use(cli, remote, folder, text, named):
+def test_bad_settings(cli, remote, folder, text, named):
     (folder / "writeahead.toml").write_text(text)
     message = refused(cli, remote, "list", "--store", "./artifacts")
     for part in named:
@@ -335,7 +338,7 @@ def test_settings_of_no_use(cli, remote, folder, text, named):
     assert "planted-secret" not in message
 
 
-def test_flags_and_variables_of_no_use(cli, remote, monkeypatch):
+def test_bad_flags_and_variables(cli, remote, monkeypatch):
     assert "--attempts: " in refused(cli, remote, "resume", "s1", "--attempts", "0")
     assert "settings gone.toml: there is no such file" in refused(
         cli, remote, "list", "--config", "gone.toml"
@@ -371,3 +374,16 @@ def test_a_terminal_cannot_be_steered_by_a_message(cli, remote):
     shown = cli("show", "s1").out
     assert "[31mred" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["unblock", "s1", "--reason", "x", "--assume", "applied", "--store", "st"], "--assume"),
+        (["unblock", "s1", "--reason", "x", "--assume"], "--assume"),
+    ],
+)
+def test_an_assumption_without_an_operation_is_named(cli, arguments, names):
+    done = cli(*arguments)
+    assert done.code == 2
+    assert names in done.err

@@ -1,4 +1,4 @@
-"""The Dataverse adapter as the command line opens it: what it lacks is named before anything is sent."""
+"""The Dataverse adapter on the command line: gaps are named before the first request."""
 
 import json
 from importlib.resources import files
@@ -60,7 +60,7 @@ def test_no_credentials_with_write(cli, simulator, monkeypatch):
     assert truth(cli, simulator) == before
 
 
-def test_wrong_credentials_and_no_secret_in_what_is_said(cli, simulator, credentials, monkeypatch):
+def test_wrong_credentials_and_no_secret_in_the_output(cli, simulator, credentials, monkeypatch):
     monkeypatch.setenv("DATAVERSE_CLIENT_SECRET", "planted-secret")
     before = truth(cli, simulator)
     done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--write")
@@ -110,3 +110,25 @@ def test_no_secret_is_in_anything_that_is_written_or_printed(cli, simulator, cre
     everything = done.out + done.err + shown.out + "".join(map(str, cli.bytes_in_store().values()))
     for secret in (simulator.settings.client_secret, simulator.url, "Bearer"):
         assert secret not in everything
+
+
+@pytest.mark.parametrize(
+    "line", ["mapping = 3", "url = 5", "timeout = [1]", "timeout = true", 'environ = "x"', "client_id = 1"]
+)
+def test_a_setting_of_the_wrong_type_is_named(cli, tmp_path, line):
+    session = tmp_path / "session.json"
+    session.write_text('{"session_id": "s1", "operations": [{"kind": "task", "payload": {"subject": "x"}}]}')
+    config = tmp_path / "settings.toml"
+    config.write_text(f"[adapters.dataverse]\n{line}\n")
+    done = cli(
+        "run",
+        str(session),
+        "--store",
+        str(tmp_path / "st"),
+        "--adapter",
+        "dataverse",
+        "--config",
+        str(config),
+    )
+    assert done.code == 2, done.err
+    assert "bug" not in done.err

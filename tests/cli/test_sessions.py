@@ -61,7 +61,7 @@ def test_an_exhausted_run_is_resumed_where_it_stopped(cli, remote):
     assert remote.requests == ["PUT /row"]
 
 
-def test_a_person_reads_what_happened_and_what_comes_next(cli, remote):
+def test_the_text_says_what_happened_and_what_comes_next(cli, remote):
     remote.answers = [201, 503, 503]
     done = cli("run", cli.session("row", "row"), "--write", "--store", "./artifacts")
     assert done.out.splitlines() == [
@@ -74,7 +74,7 @@ def test_a_person_reads_what_happened_and_what_comes_next(cli, remote):
     assert done.err == ""
 
 
-def test_a_rejected_operation_blocks_until_a_person_says_why_it_may_go_on(cli, remote):
+def test_a_rejected_operation_blocks_until_it_is_unblocked(cli, remote):
     remote.answers = [400]
     done = cli("run", cli.session("row"), "--write", "--json")
     assert (done.code, done.json["status"], done.json["block_reason"]) == (1, "blocked", "rejected")
@@ -87,7 +87,7 @@ def test_a_rejected_operation_blocks_until_a_person_says_why_it_may_go_on(cli, r
     assert sum(remote.effects.values()) == 1
 
 
-def test_an_unknown_outcome_wants_a_decision_and_nothing_is_sent_twice(cli, remote):
+def test_an_unknown_outcome_needs_a_decision(cli, remote):
     remote.answers = [0]
     done = cli("run", cli.session("mail", "row"), "--write", "--json")
     assert (done.code, done.json["block_reason"]) == (1, "outcome_unknown")
@@ -126,7 +126,7 @@ def test_an_assumption_that_makes_no_sense_changes_nothing(cli, remote, assume):
     assert cli.bytes_in_store() == before
 
 
-def test_show_tells_operations_history_artifacts_and_the_next_step(cli, remote):
+def test_show_has_operations_history_artifacts_and_next_step(cli, remote):
     remote.answers = [201, 503, 503]
     cli("run", cli.session("row", "row"), "--write")
     page = cli("show", "s1", "--json").json
@@ -238,9 +238,15 @@ def test_policy_flags_reach_the_run(cli, remote):
     assert plan["lease_seconds"] == 60
 
 
-def test_where_nothing_is_it_is_said_so(cli):
+def test_an_empty_listing_says_so(cli):
     store = (cli.folder / "artifacts").as_uri()
     assert cli("list").out == f"no sessions in {store}\n"
     assert cli("list", "--state", "blocked").out == f"no blocked sessions in {store}\n"
     assert cli("sweep").out == cli("sweep", "--write").out == f"no open sessions in {store}\n"
     assert cli("list", "--json").json["sessions"] == []
+
+
+def test_payloads_are_printed_by_a_dry_run_only(cli):
+    session = cli.session("row")
+    assert "1 row" in json.dumps(cli("run", session, "--json").json["operations"][0]["payload"])
+    assert "payload" not in cli("run", session, "--write", "--json").json["operations"][0]

@@ -52,7 +52,7 @@ def test_another_file_can_be_named(tmp_path, file):
         load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"})
 
 
-def test_what_is_wrong_is_told_with_its_place(file):
+def test_an_error_names_its_place(file):
     with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_ATTEMPTS: .*integer"):
         load_settings(environ={"WRITEAHEAD_ATTEMPTS": "four"})
     with pytest.raises(InvalidInput, match=r"^--wait-max: .*greater"):
@@ -64,3 +64,32 @@ def test_what_is_wrong_is_told_with_its_place(file):
     file.mkdir()
     with pytest.raises(InvalidInput, match="can't be read: Is a directory"):
         load_settings(environ={})
+
+
+def names_code(file, mode):
+    file.write_text('adapter = "crm:make"\n')
+    file.chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
+def test_a_file_with_code_that_all_may_write_is_refused(file, mode):
+    names_code(file, mode)
+    with pytest.raises(InvalidInput, match=r"writeahead\.toml: .*every user may write.*chmod o-w"):
+        load_settings(environ={})
+    # A flag for another adapter does not make the file trustworthy.
+    with pytest.raises(InvalidInput, match="every user may write"):
+        load_settings(environ={}, adapter="dataverse")
+
+
+def test_a_file_with_code_that_a_group_may_write_gets_a_warning(file):
+    names_code(file, 0o664)
+    (warning,) = load_settings(environ={}).warnings
+    assert "writeahead.toml" in warning
+    assert "its group may write" in warning
+    names_code(file, 0o644)
+    assert load_settings(environ={}).warnings == ()
+
+
+def test_a_file_without_code_may_be_writable_by_all(file):
+    file.chmod(0o666)
+    assert load_settings(environ={}).warnings == ()

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.invariants import POLICY, Ahead
+from tests.support.invariants import POLICY, hours_later
 from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, ResumeError, WriteaheadError
-from writeahead.model import AbandonedPlan, Event, JournalEntry, PlannedWriteback, RunStatus, Writeback
-from writeahead.protocol.artifacts import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, decode, digest_of, encode, encode_model
+from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
@@ -101,7 +102,7 @@ def test_every_truncation_and_every_bit_flip_of_each_artifact(artifact):
 
 
 @pytest.mark.timeout(600)
-def test_a_resume_of_a_damaged_session_sends_nothing_and_changes_nothing(artifact):
+def test_a_resume_of_a_damaged_session_changes_nothing(artifact):
     store, key, model = artifact
     data = store.get(key).data
     intact = decode(data, model, key=key)
@@ -116,7 +117,9 @@ def test_a_resume_of_a_damaged_session_sends_nothing_and_changes_nothing(artifac
         before = objects(store)
         remote = Remote()
         with pytest.raises(ResumeError):
-            resume_session("s1", store=store, adapter=RemoteAdapter(remote), policy=ONCE, clock=Ahead(1))
+            resume_session(
+                "s1", store=store, adapter=RemoteAdapter(remote), policy=ONCE, clock=hours_later(1)
+            )
         assert remote.requests == []
         assert objects(store) == before
 
@@ -169,13 +172,13 @@ def test_foreign_bytes_at_each_artifact(artifact):
             continue
         store.put(key, data)
         remote = Remote()
-        means = {"store": store, "adapter": RemoteAdapter(remote), "policy": ONCE, "clock": Ahead(1)}
+        means = {"store": store, "adapter": RemoteAdapter(remote), "policy": ONCE, "clock": hours_later(1)}
         try:
             with pytest.raises(ResumeError) as caught:
                 resume_session("s1", **means)
             assert "\n" not in str(caught.value)
             assert len(str(caught.value)) < 500
-            [result] = list(sweep(store, means["adapter"], clock=Ahead(1))) or [None]
+            [result] = list(sweep(store, means["adapter"], clock=hours_later(1))) or [None]
             if result is not None:
                 assert result.error
             summaries = list(find_sessions(store))
@@ -191,14 +194,14 @@ def test_foreign_bytes_at_each_artifact(artifact):
 
 def test_a_newer_version_is_left_alone_and_says_so(artifact):
     store, key, model = artifact
-    document = json.loads(store.get(key).data) | {"version": 2, "unheard_of": {"a": 1}}
+    document = json.loads(store.get(key).data) | {"version": 3, "unheard_of": {"a": 1}}
     store.put(key, encode(document))
     before = objects(store)
     with pytest.raises(NewerArtifact, match="upgrade"):
         decode(store.get(key).data, model, key=key)
     with pytest.raises(NewerArtifact, match="upgrade"):
-        resume_session("s1", store=store, adapter=RemoteAdapter(Remote()), clock=Ahead(1))
-    results = list(sweep(store, RemoteAdapter(Remote()), clock=Ahead(1)))
+        resume_session("s1", store=store, adapter=RemoteAdapter(Remote()), clock=hours_later(1))
+    results = list(sweep(store, RemoteAdapter(Remote()), clock=hours_later(1)))
     assert objects(store) == before
     assert all("upgrade" in result.error for result in results)
 
@@ -209,14 +212,14 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
     remote = parked(store)
     store.delete(PLAN)
     before, requests = objects(store), list(remote.requests)
-    means = {"store": store, "adapter": RemoteAdapter(remote), "clock": Ahead(1)}
+    means = {"store": store, "adapter": RemoteAdapter(remote), "clock": hours_later(1)}
     with pytest.raises(
-        CorruptArtifact, match=r"^s1/planned-writeback\.json: missing, and the session has a journal"
+        CorruptArtifact, match=r"^s1/planned-writeback\.json: missing, though the session has a journal"
     ):
         resume_session("s1", **means)
     with pytest.raises(CorruptArtifact, match="missing"):
         unblock_session("s1", store=store, reason="?")
-    [result] = sweep(store, means["adapter"], clock=Ahead(1))
+    [result] = sweep(store, means["adapter"], clock=hours_later(1))
     [listed] = find_sessions(store)
     assert "missing" in result.error
     assert "missing" in listed.note
@@ -225,19 +228,19 @@ def test_a_journal_without_its_plan_is_no_run_that_died_early():
 
 @pytest.mark.parametrize("kinds", [["lookup"], ["mail"], ["create", "mail"]])
 @pytest.mark.parametrize("left", ["final", "journal"])
-def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
+def test_a_repeat_after_a_removed_plan_has_no_second_effect(kinds, left):
     """A final, or a journal, still tells that the session has been at it."""
     store, remote = MemoryStore(), Remote()
     asked = operations(*kinds, "create")
     if left == "journal":
         remote.script[f"{len(asked)}-create"] = [Meets.REJECTED]
     means = {"store": store, "adapter": RemoteAdapter(remote), "session_id": "s1"}
-    write_back(asked, clock=Ahead(0), **means)
+    write_back(asked, clock=hours_later(0), **means)
     requests = list(remote.requests)
     for info in list(store.list("s1/")):
         if info.key == PLAN or (left == "final" and info.key != FINAL):
             store.delete(info.key)
-    report = write_back(asked, clock=Ahead(1), **means)
+    report = write_back(asked, clock=hours_later(1), **means)
     assert report.status is (RunStatus.NO_RESUME_NEEDED if left == "final" else RunStatus.BLOCKED)
     assert remote.requests == requests
 
@@ -245,18 +248,18 @@ def test_who_removed_the_plan_gets_no_second_effect_from_a_repeat(kinds, left):
 @pytest.mark.parametrize(
     ("kinds", "lists"), [(["mail"], 1), (["lookup", "mail"], 1), (["create", "update", "upsert"], 0)]
 )
-def test_a_run_looks_for_its_past_just_where_a_second_effect_would_do_harm(kinds, lists):
+def test_a_run_looks_for_its_past_only_where_it_matters(kinds, lists):
     inner, remote = MemoryStore(), Remote()
     asked = operations(*kinds)
     means = {"adapter": RemoteAdapter(remote), "session_id": "s1"}
     store = TracingStore(inner)
-    write_back(asked, store=store, clock=Ahead(0), **means)
+    write_back(asked, store=store, clock=hours_later(0), **means)
     assert store.count()["list"] == lists
     for info in list(inner.list("s1/")):
         if info.key != FINAL:
             inner.delete(info.key)
     requests = list(remote.requests)
-    report = write_back(asked, store=inner, clock=Ahead(1), **means)
+    report = write_back(asked, store=inner, clock=hours_later(1), **means)
     if lists:
         assert (report.status, remote.requests) == (RunStatus.NO_RESUME_NEEDED, requests)
     else:
@@ -264,7 +267,7 @@ def test_a_run_looks_for_its_past_just_where_a_second_effect_would_do_harm(kinds
 
 
 @pytest.mark.parametrize("marker", [True, False])
-def test_a_spoilt_final_is_listed_with_the_reason_where_a_marker_leads_to_it(marker):
+def test_a_damaged_final_with_a_marker_is_listed_with_reason(marker):
     """Without one it is listed unread: a request for each completed session would be dear."""
     store = MemoryStore()
     finished(store)
@@ -307,7 +310,7 @@ def test_a_hundred_megabytes_do_not_stop_the_others(tmp_path):
     parked(store, "b")
     with (tmp_path / "b" / "planned-writeback.json").open("r+b") as file:
         file.truncate(100 * 1024 * 1024)
-    results = {found.session_id: found for found in sweep(store, RemoteAdapter(remote), clock=Ahead(1))}
+    results = {found.session_id: found for found in sweep(store, RemoteAdapter(remote), clock=hours_later(1))}
     assert "larger than any artifact" in results["b"].error
     assert results["a"].report.status is results["c"].report.status is RunStatus.COMPLETED
 
@@ -354,7 +357,7 @@ def test_a_marker_that_names_no_session_never_hides_the_others(odd):
     listed = [found.session_id for found in find_sessions(store)]
     assert "good" in listed
     assert "good" in [found.session_id for found in find_sessions(store, State.OPEN)]
-    swept = {found.session_id: found for found in sweep(store, RemoteAdapter(Remote()), clock=Ahead(1))}
+    swept = {found.session_id: found for found in sweep(store, RemoteAdapter(Remote()), clock=hours_later(1))}
     assert swept["good"].report.status is RunStatus.COMPLETED
 
 
@@ -363,7 +366,9 @@ def test_a_sweep_goes_on_behind_a_marker_that_names_no_session():
     for odd in ("-x", "_", ".DS_Store", "a/b", "x" * 129):
         store.put(f".open/{odd}", b"")
     parked(store, "zz")
-    results = {found.session_id: found for found in sweep(store, RemoteAdapter(Remote()), clock=Ahead(1))}
+    results = {
+        found.session_id: found for found in sweep(store, RemoteAdapter(Remote()), clock=hours_later(1))
+    }
     assert results["zz"].report.status is RunStatus.COMPLETED
     assert all(found.error for name, found in results.items() if name != "zz")
 
@@ -435,7 +440,7 @@ def test_a_resume_of_made_up_fields_ends_as_documented(value, which, d):
     except (InvalidInput, UnicodeEncodeError):
         return
     try:
-        report = resume_session("s1", store=store, adapter=RemoteAdapter(Remote()), clock=Ahead(1))
+        report = resume_session("s1", store=store, adapter=RemoteAdapter(Remote()), clock=hours_later(1))
     except WriteaheadError:
         return
     assert report.status in RunStatus

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import child_environment
 
 
 class ForkServer:
@@ -31,13 +31,12 @@ class ForkServer:
 
 
 def _forker(folder, *more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.fork_server", *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=child_environment(),
     ) as process:
         yield ForkServer(process, folder / "steps")
         process.stdin.close()

@@ -41,9 +41,7 @@ def test_a_run_killed_at_each_step(stage, tmp_path, journal):
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("journal", ["every", "batched"])
-def test_a_resume_killed_at_each_step_of_a_run_that_was_killed_at_each_step(
-    stage, tmp_path, full, chance, journal
-):
+def test_a_killed_run_and_its_killed_resume_at_each_step(stage, tmp_path, full, chance, journal):
     fork_server, remote, adapter = stage
     steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), journal=journal)
     offset = chance.randrange(9)
@@ -90,7 +88,7 @@ def test_killed_at_each_system_call(stage, tmp_path, full, verb):
 @pytest.mark.skipif(not FULL, reason="takes minutes: WRITEAHEAD_TESTS=full runs it")
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_resume_killed_at_each_system_call_of_a_run_that_was_killed_at_each(stage, tmp_path, part):
+def test_a_killed_run_and_killed_resume_at_each_system_call(stage, tmp_path, part):
     folders = (Folder(tmp_path / str(number)) for number in itertools.count())
     outcomes, states = kill_pairs_at_system_calls(
         stage, lambda: next(folders), tmp_path / "strace", part, PARTS

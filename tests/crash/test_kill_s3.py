@@ -49,7 +49,7 @@ def test_a_run_killed_at_each_step(stage, full, chance):
 
 @pytest.mark.timeout(6000)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_resume_killed_at_a_step_of_a_run_that_was_killed_at_a_step(stage, full, part, chance):
+def test_a_killed_run_and_its_killed_resume_at_a_step(stage, full, part, chance):
     fork_server, remote, adapter, new_bucket = stage
     steps = whole_run(fork_server, remote, new_bucket())
     outcomes = Counter()

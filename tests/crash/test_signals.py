@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.invariants import Ahead
+from tests.support.invariants import hours_later
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.model import RunStatus, idempotency_key
@@ -92,7 +92,7 @@ def bring_to_its_end(sim, settings, tmp_path):
             store=open_store((tmp_path / "store").as_uri()),
             adapter=adapter,
             policy=RunPolicy(wait_initial=0),
-            clock=Ahead(1),
+            clock=hours_later(1),
         )
     assert report.status is RunStatus.COMPLETED, report.error
     assert report.receipts["1-phone_call_activity"].outcome == "already_applied"

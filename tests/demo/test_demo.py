@@ -1,4 +1,4 @@
-"""The demo as a person runs it, and that it fails where what it claims is not so."""
+"""The demo as a user runs it, and that it fails if a claim does not hold."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from writeahead.simulators.dataverse import Faults
 
 @pytest.fixture
 def demo(tmp_path):
-    """Runs the demo in a process; what it forgets to remove is in ``scratch``."""
+    """Runs the demo in a process; what it leaves behind is in ``scratch``."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
@@ -42,7 +42,7 @@ def sent(act):
 
 @pytest.mark.parametrize("store", [[], ["--store", "s3"]], ids=["local", "s3"])
 def test_the_main_job(demo, store):
-    # Settings and credentials of whoever runs it must not lead it astray.
+    # The caller's settings and credentials must not lead it astray.
     astray = {"WRITEAHEAD_STORE": "zork://x", "DATAVERSE_URL": "http://127.0.0.1:9", "AWS_PROFILE": "nobody"}
     done = demo(*store, "--json", **astray)
     assert (done.returncode, done.stderr) == (0, "")
@@ -68,7 +68,7 @@ def test_the_main_job(demo, store):
     assert f"{facts['session_id']}/writeback.json" in facts["artifacts"]["after_resume"]
 
 
-def test_what_a_person_sees_fits_the_screen_and_a_store_of_ones_own_is_kept(demo, tmp_path):
+def test_the_text_fits_the_screen_and_a_named_store_is_kept(demo, tmp_path):
     store = tmp_path / "kept"
     done = demo("--store", store)
     assert (done.returncode, done.stderr) == (0, "")
@@ -109,13 +109,13 @@ def test_a_second_task_fails_the_demo(monkeypatch, capsys):
         ("zork://x", "unknown scheme"),
     ],
 )
-def test_a_store_that_is_of_no_use_here(capsys, store, message):
+def test_a_store_that_the_demo_can_not_use(capsys, store, message):
     assert main(["demo", "--store", store]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("store", "package"), [("kept", "uvicorn"), ("s3", "moto"), ("s3", "s3fs")])
-def test_a_missing_package_is_named_with_what_brings_it(tmp_path, store, package):
+def test_a_missing_package_is_named_with_its_extra(tmp_path, store, package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
         f"from writeahead.cli import main; sys.exit(main(['demo', '--store', {store!r}]))"

@@ -1,4 +1,4 @@
-"""What README shows is what the examples and the command line have; what docs name is there."""
+"""README shows the examples and the command line as they are; what the docs name exists."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def test_the_code_in_readme_stands_in_the_quickstart():
@@ -18,7 +22,7 @@ def test_the_code_in_readme_stands_in_the_quickstart():
 
 
 def test_every_link_in_the_documents_leads_to_a_file():
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -32,9 +36,6 @@ def test_every_command_line_in_readme_is_understood(line):
     arguments = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line.split("#")[0])][1:]
     # --help is looked at last: unknown options and commands before it would be refused.
     assert app([*arguments, "--help"], standalone_mode=False, prog_name="writeahead") in (0, None)
-
-
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -53,3 +54,26 @@ def test_the_tests_that_a_page_names_exist(page):
     files = {path.stem for path in (ROOT / "tests").rglob("*.py")}
     named = re.findall(r"(?:`|::)(test_\w+)`", page.read_text())
     assert [name for name in named if name not in defined | files] == []
+
+
+def test_the_drawing_of_the_rooms_names_each_of_them():
+    drawing = (ROOT / "docs/architecture.md").read_text().split("## The way of one operation")[0]
+    package = ROOT / "src/writeahead"
+    rooms = {path.stem for path in package.iterdir() if not path.name.startswith(("_", "py.typed"))}
+    modules = {path.stem for path in (package / "protocol").glob("[!_]*.py")}
+    named = set(re.findall(r"\w+", drawing))
+    assert sorted((rooms | modules) - named) == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / ".github/workflows/checks.yml"], ids=lambda page: page.stem)
+def test_the_nox_sessions_that_a_page_names_exist(page):
+    sessions = re.findall(
+        r"^def (\w+)\(session: nox\.Session\)", (ROOT / "noxfile.py").read_text(), re.MULTILINE
+    )
+    named = re.findall(r"nox -s (\w+)", page.read_text())
+    assert [name for name in named if name not in sessions] == []
+
+
+def test_the_workflow_runs_every_python_that_nox_knows():
+    pythons = re.search(r"PYTHONS = (\[.*\])", (ROOT / "noxfile.py").read_text())[1]
+    assert f"python: {pythons}" in (ROOT / ".github/workflows/checks.yml").read_text()

@@ -1,4 +1,4 @@
-"""The examples run as a reader would run them: as scripts, in a folder of their own."""
+"""The examples, run as a reader would: as scripts, in an empty folder."""
 
 import json
 import subprocess

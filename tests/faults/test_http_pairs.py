@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.support.invariants import POLICY, Ahead, Invariants, Memory, decide, recover
+from tests.support.invariants import POLICY, Invariants, Memory, decide, hours_later, recover
 from tests.support.reference_remote import KINDS, OPERATIONS, ReferenceAdapter, Remote
 from writeahead import resume_session, write_back
 from writeahead.model import RunStatus
@@ -118,12 +118,12 @@ def survive(specs) -> tuple[str, int]:
     witness = Invariants(place, remote)
     means = {"store": place.open(), "adapter": adapter, "policy": POLICY}
     try:
-        report = write_back(OPERATIONS, session_id="s1", clock=Ahead(), **means)
+        report = write_back(OPERATIONS, session_id="s1", clock=hours_later(), **means)
         witness.look()
         assert report.status in ENDS
         assert report.status is RunStatus.COMPLETED or report.error
         outcome = f"{report.status} {report.block_reason or ''}".strip()
-        again = resume_session("s1", clock=Ahead(1), **means)
+        again = resume_session("s1", clock=hours_later(1), **means)
         witness.look()
         assert again.status in {*ENDS, RunStatus.NO_RESUME_NEEDED}
         assert transport.met
@@ -134,7 +134,7 @@ def survive(specs) -> tuple[str, int]:
                 break
             if again.status is RunStatus.BLOCKED:
                 decide(again, remote, place.open())
-            again = resume_session("s1", clock=Ahead(hours), **means)
+            again = resume_session("s1", clock=hours_later(hours), **means)
             witness.look()
             hours += YEARS
         transport.specs.clear()

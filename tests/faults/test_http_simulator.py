@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.invariants import POLICY, Ahead
+from tests.support.invariants import POLICY, hours_later
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
@@ -96,7 +96,7 @@ class Case:
             timeout=TIMEOUT,
             transport=self.network,
         )
-        self.clock = Ahead()
+        self.clock = hours_later()
         self.adapter = DataverseAdapter(
             sim.url,
             token,

@@ -15,13 +15,15 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.support.invariants import POLICY, Ahead, Bucket, Folder, Invariants, Memory, recover
+from tests.support.invariants import POLICY, Bucket, Folder, Invariants, Memory, hours_later, recover
 from tests.support.reference_remote import KINDS, OPERATIONS, ReferenceAdapter, Remote, transport_to
 from tests.support.s3_proxy import answer, applied_then, lost_reply, reset_mid_body, truncated
+from tests.support.wrappers import WholeListStore
 from writeahead import ArtifactStore, open_store, resume_session, write_back
 from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
 from writeahead.model import RunStatus
 from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.testing import ManualClock
 from writeahead.testing.http_proxy import Fault
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
@@ -45,23 +47,20 @@ class Calls:
         return hit
 
 
-class FaultyStore(ArtifactStore):
+class FaultyStore(WholeListStore):
     """Another store, whose calls fail in one way. ``late`` is applied right before the next call."""
 
-    def __init__(self, inner: ArtifactStore, how: str, calls: Calls, clock: Ahead) -> None:
-        self._inner, self._how, self._calls, self._clock = inner, how, calls, clock
+    def __init__(self, inner: ArtifactStore, how: str, calls: Calls, clock: ManualClock) -> None:
+        super().__init__(inner)
+        self._how, self._calls, self._clock = how, calls, clock
         self._late = []
 
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    def _do(self, verb: str, key: str, call):  # noqa: C901 - a table
+    def _around(self, verb: str, key: str, call):  # noqa: C901 - a table
         while self._late:
             self.arrive()
         if not self._calls.fails(verb):
             return call()
-        writes = verb in ("put", "delete")
+        writes = verb in ("put", "create", "delete")
         lost = OutcomeUnknown if writes else Unavailable
         match self._how:
             case "before apply":
@@ -90,21 +89,6 @@ class FaultyStore(ArtifactStore):
         with contextlib.suppress(StoreError):  # it may come too late
             self._late.pop(0)()
 
-    def _put(self, key, data, *, if_absent):
-        return self._do("put", key, lambda: self._inner.put(key, data, if_absent=if_absent))
-
-    def _get(self, key):
-        return self._do("get", key, lambda: self._inner.get(key))
-
-    def _head(self, key):
-        return self._do("head", key, lambda: self._inner.head(key))
-
-    def _list(self, prefix, start_after):
-        return iter(self._do("list", prefix, lambda: list(self._inner.list(prefix, start_after=start_after))))
-
-    def _delete(self, key):
-        return self._do("delete", key, lambda: self._inner.delete(key))
-
 
 HOWS = ("before apply", "reply lost", "timeout", "late", "access denied", "delay before", "delay after")
 
@@ -121,7 +105,7 @@ class Survivor:
         """Run and resume with the fault, then recover without it. Gives whether the fault was met."""
         self.remote.forget()
         witness = Invariants(place, self.remote)
-        clock = clock or Ahead()
+        clock = clock or hours_later()
         try:
             run = lambda: write_back(OPERATIONS, session_id="s1", store=store, **means)  # noqa: E731
             resume = lambda: resume_session("s1", store=store, **means)  # noqa: E731
@@ -210,7 +194,7 @@ def test_what_a_store_may_raise_at_each_call(survivor, places, chance, how, for_
     everywhere = FULL or places is Memory
     met, first = 0, 1 if everywhere else 1 + chance.randrange(12)
     while True:
-        place, clock, calls = places(), Ahead(), Calls(first, for_ever)
+        place, clock, calls = places(), hours_later(), Calls(first, for_ever)
         store = FaultyStore(place.open(), how, calls, clock)
         if not survivor(place, store, calls, f"call {first}", clock=clock):
             break
@@ -230,7 +214,7 @@ def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
     )
     first = 1
     while True:
-        place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
+        place, clock, calls = Memory(), hours_later(), Calls(first, for_ever)
         store = FaultyStore(place.open(), how, calls, clock)
         if not survivor(place, store, calls, f"call {first}", clock=clock):
             break
@@ -246,7 +230,7 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
     remote, first, verbs = survivor.remote, 1, set()
     while True:
         remote.forget()
-        place, clock, calls = Memory(), Ahead(), Calls(first, for_ever)
+        place, clock, calls = Memory(), hours_later(), Calls(first, for_ever)
         adapter = ReferenceAdapter("http://remote.invalid", transport=DownAtFirst(remote))
         witness = Invariants(place, remote)
         means = {"adapter": adapter, "policy": POLICY, "clock": clock}
@@ -273,7 +257,7 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
         while store._late:
             store.arrive()
         verbs |= calls.verbs
-        list(sweep(place.open(), adapter=adapter, policy=POLICY, clock=Ahead(47)))
+        list(sweep(place.open(), adapter=adapter, policy=POLICY, clock=hours_later(47)))
         ended = recover(place, remote, witness, 48, adapter)
         assert ended in ("no_resume_needed", "blocked outcome_unknown"), f"call {first}"
         assert not [key for key in witness.look() if key.startswith(".")]
@@ -284,7 +268,7 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
         first += 1
     print(f"{first - 1} faults")
     assert first > 20
-    assert verbs == {"put", "get", "head", "list", "delete"}
+    assert verbs == {"create", "get", "head", "list", "delete"}
 
 
 CALLS = (

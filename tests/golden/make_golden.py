@@ -1,10 +1,12 @@
-"""Makes golden sessions by real runs; refuses to touch a folder that is there.
+"""Makes golden sessions by real runs; refuses to touch a folder that exists.
 
     PYTHONPATH=. python tests/golden/make_golden.py tests/golden/v2
 
-What is there stays for ever, to be resumed by later versions: this is for a new version of the
-format, or for fields that an artifact may have besides (``v1-atomic``). ``expected.json`` holds
-what the remote had applied by then, and SHA256SUMS what the bytes are.
+What is there stays forever, to be resumed by later versions. Make a new folder for a new version of
+the format, or for new fields of an artifact (as ``v1-atomic``). The folder's name begins the id of
+each session, as in ``v2-parked``, so that no two folders have sessions of one name. ``test_golden``
+finds the folder by itself. ``expected.json`` holds what the remote had applied by then, and
+SHA256SUMS what the bytes are.
 """
 
 import contextlib
@@ -14,8 +16,16 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.invariants import Ahead
-from tests.support.remotes import ALL, Meets, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
+from tests.support.invariants import hours_later
+from tests.support.remotes import (
+    ALL,
+    Meets,
+    Remote,
+    RemoteAdapter,
+    TransactionalRemoteAdapter,
+    found_out,
+    operations,
+)
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
@@ -27,7 +37,7 @@ IDS = [f"{number}-{kind}" for number, kind in enumerate(KINDS, start=1)]
 
 
 class Mortal(RemoteAdapter):
-    """Ends its process at an operation; before that, what it applied goes to a file."""
+    """Ends its process at an operation; before that, it writes to a file what it applied."""
 
     def __init__(self, remote: Remote, dies_at: str, path: Path) -> None:
         super().__init__(remote)
@@ -60,7 +70,7 @@ class Maker:
         write_back(operations(*KINDS), session_id=self.id, store=self.store, adapter=adapter, policy=policy)
 
     def _resume(self, adapter: RemoteAdapter, hours: float) -> None:
-        resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=Ahead(hours))
+        resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=hours_later(hours))
 
     def _maybe_in_a_child(self, dies_at: str, work) -> None:
         if not dies_at:
@@ -79,7 +89,9 @@ class Maker:
             self.id,
             store=self.store,
             reason="looked it up",
-            assume={next(name for name in IDS if kind in name): was for kind, was in assume.items()},
+            assume={
+                next(name for name in IDS if kind in name): found_out(was) for kind, was in assume.items()
+            },
         )
 
 
@@ -88,9 +100,9 @@ def make(root: Path) -> dict[str, list[str]]:
 
     @contextlib.contextmanager
     def session(name: str):
-        maker = Maker(root, name)
+        maker = Maker(root, f"{root.name}-{name}")
         yield maker
-        effects[name] = maker.remote.effects
+        effects[maker.id] = maker.remote.effects
 
     with session("final") as it:
         it.run()
@@ -124,10 +136,10 @@ def make(root: Path) -> dict[str, list[str]]:
         it.run(update=[Meets.UNAVAILABLE])
         it.resume(dies_at="3-update")
     with session("abandoned") as it:
-        it.store.put(".open/abandoned", b"")
-        list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=Ahead(1)))
+        it.store.put(f".open/{it.id}", b"")
+        list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=hours_later(1)))
     with session("marker-only") as it:
-        it.store.put(".open/marker-only", b"")
+        it.store.put(f".open/{it.id}", b"")
     with session("dry-run") as it:
         write_back(
             operations(*KINDS),
@@ -140,7 +152,7 @@ def make(root: Path) -> dict[str, list[str]]:
 
 
 class Warner(TransactionalRemoteAdapter):
-    """Finds something odd in what it plans."""
+    """Gives each plan a warning."""
 
     def plan(self, operations):
         planned = super().plan(operations)
@@ -157,10 +169,10 @@ def make_atomic(root: Path) -> dict[str, list[str]]:
         ("atomic-final", KINDS[:3], {}, True),
         ("warned-parked", KINDS, {"3-update": [Meets.UNAVAILABLE]}, False),
     ):
-        remote = Remote(script=meets)
-        means = {"store": LocalStore(root / name), "adapter": Warner(remote), "policy": ONCE}
-        write_back(operations(*kinds), session_id=name, atomic=atomic, **means)
-        effects[name] = remote.effects
+        remote, session_id = Remote(script=meets), f"{root.name}-{name}"
+        means = {"store": LocalStore(root / session_id), "adapter": Warner(remote), "policy": ONCE}
+        write_back(operations(*kinds), session_id=session_id, atomic=atomic, **means)
+        effects[session_id] = remote.effects
     return effects
 
 

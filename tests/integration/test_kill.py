@@ -1,46 +1,35 @@
 """kill -9 between any two steps of a run, then resume: nothing is lost, nothing doubled."""
 
-import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
+from tests.support.invariants import hours_later
 from tests.support.loopback import LoopbackAdapter, serve
+from tests.support.processes import child_environment
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.retry import Clock
 from writeahead.protocol.sweep import sweep, unfinished_sessions
 
-ROOT = Path(__file__).parents[2]
 POLICY = RunPolicy(clock_skew=0)
 KEYS = [idempotency_key("s1", name) for name in ("1-create", "2-create", "3-mail")]
 
 
-class Later(Clock):
-    """A clock of somebody who comes after the killed owner's lease."""
-
-    def now(self):
-        return super().now() + timedelta(hours=1)
-
-
-def child(verb, store, remote, deadly=0):
+def child(store, remote, deadly=0):
     return subprocess.run(
-        [sys.executable, "-m", "tests.support.kill_child", verb, store, remote.url, str(deadly)],
+        [sys.executable, "-m", "tests.support.kill_child", store, remote.url, str(deadly)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
     )
 
 
 def steps_of_a_whole_run(tmp_path):
     with serve() as remote:
-        done = child("run", f"file://{tmp_path}/whole", remote)
+        done = child(f"file://{tmp_path}/whole", remote)
     assert done.stdout.endswith("status completed\n"), done.stderr
     return done.stdout.splitlines()[:-1]
 
@@ -52,7 +41,7 @@ def test_killed_between_any_two_steps_then_resumed(tmp_path):
     for deadly in range(1, len(steps) + 1):
         with serve() as remote:
             url = f"file://{tmp_path}/{deadly}"
-            done = child("run", url, remote, deadly)
+            done = child(url, remote, deadly)
             assert done.returncode == -signal.SIGKILL
             assert done.stdout.splitlines() == steps[:deadly]
             _resume_and_judge(open_store(url), remote, steps[deadly - 1])
@@ -63,12 +52,12 @@ def _resume_and_judge(store, remote, killed_at):
     acknowledged = "s1/planned-writeback.json" in [info.key for info in store.list()]
     final_there = store.head("s1/writeback.json") is not None
     if not acknowledged:
-        list(sweep(store, adapter, policy=POLICY, clock=Later()))
+        list(sweep(store, adapter, policy=POLICY, clock=hours_later(1)))
         assert remote.requests == [], killed_at
         assert list(unfinished_sessions(store)) == []
         return
     assert final_there or list(unfinished_sessions(store)) == ["s1"], killed_at
-    report = resume_session("s1", store=store, adapter=adapter, policy=POLICY, clock=Later())
+    report = resume_session("s1", store=store, adapter=adapter, policy=POLICY, clock=hours_later(1))
     applied = [remote.effects[key] for key in KEYS]
     if report.status is RunStatus.BLOCKED:
         # The e-mail's fate can't be known: it was announced, and no receipt followed.
@@ -76,7 +65,7 @@ def _resume_and_judge(store, remote, killed_at):
         assert applied[:2] == [1, 1]
         assert applied[2] <= 1
         assert killed_at.startswith(
-            ("after put s1/journal/000003", "before request", "after reply", "before put s1/wri")
+            ("after create s1/journal/000003", "before request", "after reply", "before create s1/wri")
         )
     else:
         assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), killed_at

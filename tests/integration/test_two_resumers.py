@@ -1,19 +1,17 @@
 """Two processes resume one session at once: exactly one proceeds."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.loopback import LoopbackAdapter, serve
+from tests.support.processes import child_environment
 from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, write_back
 from writeahead.errors import Applied, TransientError
 from writeahead.model import RunStatus, idempotency_key
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 50
 
 
@@ -36,7 +34,7 @@ def resumers():
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=child_environment(),
         )
         running.append(process)
         assert process.stdout.readline() == "ready\n"
@@ -46,7 +44,7 @@ def resumers():
     for process in running:
         process.stdin.close()
         process.stdout.close()
-        process.wait(timeout=10)
+        process.wait()
 
 
 @pytest.mark.timeout(300)

@@ -102,7 +102,7 @@ def test_us4_natural_transient_exhaust_yields_resume_needed(crm, adapter, store)
     assert not [name for name in names(store) if name.startswith(".")]
 
 
-def test_nothing_changes_on_the_remote_before_the_plan_is_durable(crm, adapter, store, monkeypatch):
+def test_the_plan_is_durable_before_any_remote_change(crm, adapter, store, monkeypatch):
     held = []
     emit = adapter.emit
 
@@ -139,7 +139,7 @@ def test_a_reply_lost_on_every_operation_doubles_nothing(crm, adapter, store):
     assert counts(crm) == {"phonecalls": 1, "wa_callqueues": 1, "tasks": 1}
 
 
-def test_a_human_edit_between_run_and_resume_is_never_overwritten(crm, adapter, store):
+def test_an_edit_between_run_and_resume_is_never_lost(crm, adapter, store):
     crm.faults.add("status", method="PATCH", path="wa_callqueues*", times=None)
     write_back(OPERATIONS, session_id="s1", store=store, adapter=adapter, policy=QUICK)
     crm.faults.clear()

@@ -55,7 +55,7 @@ def test_every_order_and_both_journal_modes_keep_every_promise(operations, batch
 
 
 @pytest.mark.parametrize("operations", [(LOOKUP, UNPROVABLE), (UNPROVABLE, CREATE)], ids="-".join)
-def test_leaving_out_owners_that_can_do_nothing_visible_loses_no_state(operations):
+def test_leaving_out_idle_owners_loses_no_state(operations):
     def visible(merged: bool) -> set[tuple[object, ...]]:
         seen = explore(Model(operations, resumers=1, merged=merged))
         print(f"merged={merged}: {seen.states} states")
@@ -99,7 +99,7 @@ def test_a_planted_bug_breaks_the_promise_that_it_is_about(bug, operations, brok
     print(f"{bug.value} => {broken.value}:", *seen.found[broken], sep="\n    ")
 
 
-def test_every_planted_bug_but_the_one_that_needs_jumping_clocks_is_caught_above():
+def test_every_planted_bug_without_clock_jumps_is_caught():
     mark = next(
         mark
         for mark in test_a_planted_bug_breaks_the_promise_that_it_is_about.pytestmark
@@ -109,33 +109,33 @@ def test_every_planted_bug_but_the_one_that_needs_jumping_clocks_is_caught_above
 
 
 @pytest.mark.parametrize("bug", [Bug.NO_LEASE, Bug.NO_OWN_CHECK])
-def test_the_lease_protects_lookups_only_since_the_remote_or_the_announcement_protects_the_rest(bug):
+def test_the_lease_protects_lookups_only(bug):
     seen = explore(Model((LOOKUP, UNPROVABLE), resumers=1, bug=bug))
     assert set(seen.found) == {Broken.DOUBLED_LOOKUP}, shown(seen)
     without = explore(Model((CONDITIONAL, UNPROVABLE), resumers=1, bug=bug))
     assert not without.found, shown(without)
 
 
-def test_without_fencing_the_remote_still_protects_what_it_knows_by_key_or_version():
+def test_without_fencing_the_remote_protects_keys_and_versions():
     seen = explore(Model((CONDITIONAL,), resumers=1, bug=Bug.NO_FENCING))
     assert set(seen.found) == {Broken.REWRITTEN}, shown(seen)
 
 
-def test_clocks_that_jump_double_no_unprovable_operation_and_may_double_a_lookup():
+def test_clock_jumps_can_double_lookups_only():
     safe = explore(Model((CREATE, CONDITIONAL, UNPROVABLE), resumers=1, clock_jumps=True))
     assert not safe.found, shown(safe)
     seen = explore(Model((UNPROVABLE, LOOKUP), resumers=1, clock_jumps=True))
     assert set(seen.found) == {Broken.DOUBLED_LOOKUP}, shown(seen)
 
 
-def test_each_attempt_at_an_unprovable_operation_must_be_announced_where_clocks_may_jump():
+def test_clock_jumps_need_an_announcement_of_each_attempt():
     sound = explore(Model((CREATE, UNPROVABLE), resumers=1, bug=Bug.ANNOUNCES_ONCE))
     assert not sound.found, shown(sound)
     seen = explore(Model((CREATE, UNPROVABLE), resumers=1, bug=Bug.ANNOUNCES_ONCE, clock_jumps=True))
     assert set(seen.found) == {Broken.DOUBLED_UNPROVABLE}, shown(seen)
 
 
-def test_what_no_such_protocol_can_give_is_known_and_stays_the_only_gap():
+def test_the_one_gap_of_the_protocol_is_known():
     """A pause between check and send doubles a lookup; a person who guesses doubles an unprovable one."""
     paused = explore(Model(HARD, resumers=1, unbounded_pause=True))
     assert set(paused.found) == {Broken.DOUBLED_LOOKUP}, shown(paused)

@@ -122,7 +122,7 @@ class Tables:
 
 
 @pytest.fixture(scope="module", params=[400, 500], ids=["key_exists_400", "key_exists_500"])
-def place(tmp_path_factory, request):
+def backdoor(tmp_path_factory, request):
     with running_cap(tmp_path_factory.mktemp("cap"), key_exists=request.param) as cap:
         yield Tables(cap)
 

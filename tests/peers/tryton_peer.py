@@ -118,7 +118,7 @@ class Crm:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def backdoor(tmp_path_factory):
     with running_tryton(tmp_path_factory.mktemp("tryton")) as tryton:
         yield Crm(tryton)
 

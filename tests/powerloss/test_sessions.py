@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.invariants import POLICY, Ahead
+from tests.support.invariants import POLICY, hours_later
 from tests.support.powerloss_environment import Environment
 from writeahead.protocol import runner
 from writeahead.protocol.sweep import sweep
@@ -79,7 +79,7 @@ NAMED = ["s1", "planned-writeback.json", "000001.json", "000003.json", "writebac
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_a_sweep_builds_on_a_killed_run_outlives_a_power_cut(stage, name):
+def test_a_sweep_after_a_killed_run_outlives_a_power_cut(stage, name):
     """The run was killed when an artifact had its name, and its folder was not synced; others can see it."""
     events, ends = _killed_then_swept(stage, name)
     print(f"{name}: {events} events, {ends.total()} states: {dict(ends)}")
@@ -88,7 +88,7 @@ def test_what_a_sweep_builds_on_a_killed_run_outlives_a_power_cut(stage, name):
 
 @pytest.mark.skipif(os.environ.get("WRITEAHEAD_TESTS") != "full", reason="takes a minute or two")
 @pytest.mark.timeout(900)
-def test_what_a_sweep_builds_on_a_run_killed_at_any_call_outlives_a_power_cut(stage):
+def test_a_sweep_after_a_kill_at_any_call_outlives_a_power_cut(stage):
     stage.run()
     ends = Counter()
     for kills in range(len(stage.recorder.events)):
@@ -120,7 +120,7 @@ def _swept_after(stage, kill):
         with again.recorder.killed_after(kill):
             again.run()
         means = {"store": LocalStore(again.recorder.root), "adapter": again.adapter, "policy": POLICY}
-        for found in sweep(clock=Ahead(1), **means):
+        for found in sweep(clock=hours_later(1), **means):
             again.recorder.note(("returned", str(found.report and found.report.status)))
         return len(again.recorder.events), again.cut_everywhere(first=kill)
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.remotes import (
     ALL,
-    FakeClock,
     Meets,
     Remote,
     RemoteAdapter,
@@ -16,10 +15,11 @@ from tests.support.remotes import (
 from writeahead import Receipt, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.artifacts import digest_of
+from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import read_page
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 class World:
@@ -27,7 +27,7 @@ class World:
         self.store = MemoryStore()
         self.remote = Remote(script={ALL: list(meets)})
         self.adapter = TransactionalRemoteAdapter(self.remote)
-        self.clock = FakeClock()
+        self.clock = ManualClock()
 
     def run(self, *kinds, atomic=True, **more):
         means = {
@@ -52,7 +52,7 @@ IDS = ("1-create", "2-update", "3-upsert")
 KINDS = ("create", "update", "upsert")
 
 
-def test_all_operations_are_sent_as_one_and_each_gets_its_receipt():
+def test_all_operations_are_sent_as_one_with_a_receipt_each():
     world = World()
     report = world.run(*KINDS)
     assert report.status is RunStatus.COMPLETED
@@ -92,7 +92,7 @@ def test_a_refusal_blocks_it_as_a_whole(meets, reason):
     assert world.effects(*IDS) == [0, 0, 0]
 
 
-def test_an_interrupt_while_it_is_on_its_way_leaves_it_to_be_resumed():
+def test_an_interrupted_transaction_is_left_to_be_resumed():
     world = World(Meets.INTERRUPT)
     with pytest.raises(KeyboardInterrupt):
         world.run(*KINDS)
@@ -103,7 +103,7 @@ def test_an_interrupt_while_it_is_on_its_way_leaves_it_to_be_resumed():
     assert world.effects(*IDS) == [1, 1, 1]
 
 
-def test_an_adapter_without_transactions_is_refused_before_anything_is_written():
+def test_an_adapter_without_transactions_is_refused():
     world = World()
     world.adapter = RemoteAdapter(world.remote)
     with pytest.raises(InvalidInput, match="adapter 'remote' has no transactions"):
@@ -112,7 +112,7 @@ def test_an_adapter_without_transactions_is_refused_before_anything_is_written()
 
 
 @pytest.mark.parametrize("kind", ["lookup", "mail"])
-def test_a_class_that_no_transaction_can_settle_is_refused_before_anything_is_written(kind):
+def test_an_unprovable_class_in_a_transaction_is_refused(kind):
     world = World()
     with pytest.raises(InvalidInput, match=f"operation 2-{kind} is of class"):
         world.run("create", kind)
@@ -139,7 +139,7 @@ def test_a_transaction_is_known_again_by_later_versions():
     assert plan["request_digest"] == digest_of({"atomic": asked})
 
 
-def test_the_same_operations_once_as_a_transaction_and_once_not_are_two_requests():
+def test_a_transaction_is_another_request_than_its_parts():
     world = World()
     world.run(*KINDS)
     with pytest.raises(PlanConflict):
@@ -147,22 +147,25 @@ def test_the_same_operations_once_as_a_transaction_and_once_not_are_two_requests
     assert world.run(*KINDS).status is RunStatus.NO_RESUME_NEEDED
 
 
-def test_a_person_assumes_the_same_of_all_its_operations_or_nothing():
+def test_an_operator_assumes_the_same_of_the_whole_transaction():
     world = World(Meets.REJECTED)
     world.run(*KINDS)
-    for assume in ({"1-create": True}, {"1-create": True, "2-update": True, "3-upsert": False}):
+    for assume in (
+        {"1-create": "applied"},
+        {"1-create": "applied", "2-update": "applied", "3-upsert": "not-applied"},
+    ):
         with pytest.raises(
             InvalidInput,
             match=r"^it is one transaction: assume the same of each of its operations, or nothing$",
         ):
             unblock_session("s", store=world.store, reason="looked", assume=assume, clock=world.clock)
-    everything = dict.fromkeys(IDS, True)
+    everything = dict.fromkeys(IDS, "applied")
     unblock_session("s", store=world.store, reason="looked", assume=everything, clock=world.clock)
     assert world.resume().status is RunStatus.COMPLETED
     assert world.remote.requests == [ALL]
 
 
-def test_an_adapter_that_returns_too_few_receipts_has_a_bug_and_nothing_is_taken_for_done():
+def test_too_few_receipts_of_a_transaction_are_an_adapter_bug():
     world = World()
     world.adapter.transact = lambda operations: [Receipt()]
     with pytest.raises(TypeError, match="returned no Receipt for 1-create, 2-update, 3-upsert"):
@@ -186,7 +189,7 @@ class WarningAdapter(TransactionalRemoteAdapter):
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_what_planning_warns_of_is_in_the_plan_and_in_every_report(dry_run):
+def test_planning_warnings_are_in_the_plan_and_every_report(dry_run):
     world = World(*[Meets.UNAVAILABLE] * 2)
     world.adapter = WarningAdapter(world.remote)
     report = world.run(*KINDS, dry_run=dry_run)

@@ -5,26 +5,21 @@ from datetime import timedelta
 import pytest
 
 from tests.support.remotes import Meets
-from tests.support.worlds import World
 from writeahead import Receipt, ResumeError, RunPolicy
-from writeahead.errors import Applied, TransientError
-from writeahead.model import RunStatus
-from writeahead.protocol.artifacts import digest_of
-from writeahead.protocol.journal import read_session
+from writeahead.errors import AdapterError, Applied, TransientError
+from writeahead.model import BlockReason, RunStatus
+from writeahead.protocol.encoding import digest_of
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import sweep
+from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore
-
-
-@pytest.fixture
-def world():
-    return World()
 
 
 def receipts_in_final(world):
     return [operation["receipt"] for operation in world.json("s1/writeback.json")["operations"]]
 
 
-def test_a_receipt_tells_when_it_came_and_after_how_many_requests(world):
+def test_a_receipt_has_its_time_and_number_of_attempts(world):
     world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
     report = world.run("create", "create")
     first, second = report.receipts.values()
@@ -35,7 +30,7 @@ def test_a_receipt_tells_when_it_came_and_after_how_many_requests(world):
     assert None not in [receipt["confirmed_at"] for receipt in receipts_in_final(world)]
 
 
-def test_a_receipt_that_was_found_by_a_search_cost_no_request_of_this_run(world):
+def test_a_receipt_found_by_a_search_has_no_attempts(world):
     world.policy = RunPolicy(attempts=1)
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
     world.run("lookup")
@@ -43,7 +38,7 @@ def test_a_receipt_that_was_found_by_a_search_cost_no_request_of_this_run(world)
     assert world.resume().receipts["1-lookup"].attempts == 0
 
 
-def test_what_an_adapter_fills_in_itself_does_not_cost_the_remote_s_id(world):
+def test_fields_that_an_adapter_sets_keep_the_remote_id(world):
     world.adapter.emit_create = lambda payload, operation: Receipt(
         remote_id="r1", remote_version="v1", confirmed_at=world.clock.start, attempts=9
     )
@@ -82,7 +77,7 @@ def test_a_wait_between_attempts_ends_when_told_to_stop(world):
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(None, 60), (10, 60), (90, 90)])
-def test_a_lookup_of_unknown_outcome_is_not_asked_for_before_it_could_have_landed(world, asked, waits):
+def test_a_lookup_is_not_searched_before_it_could_have_landed(world, asked, waits):
     def lost(payload, operation):
         raise TransientError("POST /rows: reset", applied=Applied.UNKNOWN, retry_after=asked)
 
@@ -94,7 +89,7 @@ def test_a_lookup_of_unknown_outcome_is_not_asked_for_before_it_could_have_lande
 
 
 @pytest.mark.parametrize(("takes", "journaled"), [(250, False), (300, False), (301, True)])
-def test_a_batched_run_journals_once_less_than_half_of_its_lease_is_left(world, takes, journaled):
+def test_a_batched_run_journals_before_half_its_lease_is_over(world, takes, journaled):
     world.policy = RunPolicy(journal="batched", lease=600, run_limit=3000)
     emit = world.adapter.emit_create
 
@@ -150,7 +145,7 @@ def interrupted_at(world, monkeypatch, place):
     return world.json("s1/journal/000001.json")
 
 
-def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world, monkeypatch):
+def test_an_interrupt_before_the_receipt_is_an_unknown_outcome(world, monkeypatch):
     entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission._storable")
     assert (entry["status"], list(entry["attempted"])) == ("resume_needed", ["1-lookup"])
     world.clock.elapsed += 3600
@@ -158,7 +153,7 @@ def test_an_interrupt_between_reply_and_receipt_leaves_the_outcome_unknown(world
     assert (world.remote.searches, world.effects_of("1-lookup")) == (["1-lookup"], 1)
 
 
-def test_an_interrupt_while_a_failure_is_noted_leaves_the_outcome_unknown(world, monkeypatch):
+def test_an_interrupt_during_a_failure_is_an_unknown_outcome(world, monkeypatch):
     world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
     entry = interrupted_at(world, monkeypatch, "writeahead.protocol.emission.Emission._note_failure")
     assert list(entry["attempted"]) == ["1-lookup"]
@@ -252,3 +247,52 @@ def test_a_stop_during_a_remotes_wait_keeps_the_rest_of_it(world, after, waits):
         assert world.remote.requests == ["1-create"]
         world.clock.elapsed = 3601
     assert world.resume().status is RunStatus.COMPLETED
+
+
+def test_a_receipt_that_json_cannot_hold_still_counts(run, adapter):
+    adapter.emit_mail = lambda payload, operation: Receipt(remote_id="\ud800")
+    report = run("mail")
+    assert report.status is RunStatus.COMPLETED
+    assert report.receipts["1-mail"].remote_id is None
+
+
+class CrmError(AdapterError):
+    """An adapter's author may well think that this is what one is for."""
+
+
+@pytest.mark.parametrize("kind", [AdapterError, CrmError, RuntimeError])
+def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, adapter, store, kind):
+    remote, clock = adapter.remote, run.clock
+    for name in ("lookup", "mail"):
+        emit = getattr(adapter, f"emit_{name}")
+
+        def lose(payload, operation, emit=emit):
+            emit(payload, operation)
+            raise kind("the reply was lost")
+
+        setattr(adapter, f"emit_{name}", lose)
+        with pytest.raises(kind):
+            run("lookup", "mail") if name == "lookup" else resume()
+        setattr(adapter, f"emit_{name}", emit)
+        clock.elapsed += 3600
+    assert resume().block_reason is BlockReason.OUTCOME_UNKNOWN
+    assert remote.requests == ["1-lookup", "2-mail"]
+    unblock_session("s1", store=store, reason="found", assume={"2-mail": "applied"})
+    assert resume().status is RunStatus.COMPLETED
+    assert remote.requests == ["1-lookup", "2-mail"]
+
+
+def test_a_found_id_that_json_cannot_hold_still_counts(run, adapter, remote):
+    remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    adapter.find_lookup = lambda payload, operation: Receipt(remote_id="\ud800")
+    report = run("lookup", "create")
+    assert (report.status, report.receipts["1-lookup"].remote_id) == (RunStatus.COMPLETED, None)
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf"), float("nan"), -5.0])
+def test_an_absurd_retry_after_is_no_crash(run, adapter, seconds):
+    def fail(payload, operation):
+        raise TransientError("PUT /rows: 503", applied=Applied.NO, retry_after=seconds)
+
+    adapter.emit_mail = fail
+    assert run("mail").status is RunStatus.RESUME_NEEDED

@@ -4,19 +4,13 @@ import threading
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel, model_validator
 
 from tests.support.remotes import Meets
-from tests.support.worlds import World
+from tests.support.worlds import names, refuse
 from writeahead import RunPolicy
-from writeahead.errors import CorruptArtifact, Unavailable
-from writeahead.model import BlockReason, JournalEntry, PlannedWriteback, RunStatus, Writeback
-from writeahead.protocol.artifacts import decode, digest_of, encode, encode_model
-
-
-@pytest.fixture
-def world():
-    return World()
+from writeahead.errors import AccessDenied, InvalidInput, PermanentError, Unavailable
+from writeahead.model import BlockReason, RunStatus
+from writeahead.protocol.unblocking import unblock_session
 
 
 def at(world, seconds):
@@ -33,18 +27,6 @@ def slow(world, seconds, *, key):
         return found
 
     world.store._put = slow_put
-
-
-def refuse(world, key):
-    """Let the store refuse a key."""
-    put = world.store._put
-
-    def refusing(name, data, *, if_absent):
-        if name == key:
-            raise Unavailable(world.store.name, "put", name, "planted")
-        return put(name, data, if_absent=if_absent)
-
-    world.store._put = refusing
 
 
 # Before a request.
@@ -91,13 +73,7 @@ def test_nothing_is_sent_beyond_the_limit_of_the_run(world, limit, sends):
 # Unprovable operations.
 
 
-def test_an_announcement_names_its_operation(world):
-    world.run("create", "mail")
-    entry = world.json("s1/journal/000002.json")
-    assert (entry["event"], entry["operation"], list(entry["attempted"])) == ("sending", "2-mail", ["2-mail"])
-
-
-def test_a_stop_between_announcement_and_request_leaves_nothing_unknown(world):
+def test_a_stop_after_the_announcement_leaves_nothing_unknown(world):
     world.stop = threading.Event()
     put = world.store._put
 
@@ -115,7 +91,7 @@ def test_a_stop_between_announcement_and_request_leaves_nothing_unknown(world):
     assert world.resume().status is RunStatus.COMPLETED
 
 
-def test_an_interrupt_while_waiting_after_a_sure_failure_leaves_nothing_unknown(world):
+def test_an_interrupted_wait_leaves_nothing_unknown(world):
     world.remote.script["1-mail"] = [Meets.UNAVAILABLE]
 
     def interrupt(seconds):
@@ -124,7 +100,8 @@ def test_an_interrupt_while_waiting_after_a_sure_failure_leaves_nothing_unknown(
     world.clock.sleep = interrupt
     with pytest.raises(KeyboardInterrupt):
         world.run("mail")
-    entry = world.json("s1/journal/000002.json")
+    waiting, entry = (world.json(f"s1/journal/00000{number}.json") for number in (2, 3))
+    assert (waiting["event"], waiting["attempted"]) == ("waiting", {})
     assert (entry["status"], entry["attempted"], entry["operation"]) == ("resume_needed", {}, "1-mail")
     assert entry["error"] == "stopped by KeyboardInterrupt"
 
@@ -157,7 +134,7 @@ def test_a_search_that_is_too_far_away_is_left_to_the_next_run(world, limit, wai
         assert (report.status, world.clock.slept) == (RunStatus.COMPLETED, [4])
         return
     assert (report.status, report.not_before) == (RunStatus.RESUME_NEEDED, at(world, 65))
-    assert report.error == "an earlier request could still take effect; it is too early to look for it"
+    assert report.error == "an earlier request could still take effect; it is too early to go on"
     assert world.remote.searches == []
 
 
@@ -181,68 +158,11 @@ def test_a_stop_ends_the_wait_for_a_search(world):
 # Other owners, and stores that fail.
 
 
-def test_who_is_taken_over_says_so_and_where(world):
-    emit = world.adapter.emit
-
-    def taken_over(operation):
-        receipt = emit(operation)
-        other = encode_model(decode_entry(world))
-        world.store.put("s1/journal/000002.json", other, if_absent=True)
-        return receipt
-
-    world.run("create", "create", "create", session_id="s0")
-    world.adapter.emit = lambda operation: (
-        taken_over(operation) if operation.id == "2-create" else emit(operation)
-    )
-    report = world.run("create", "create", "create")
-    assert (report.status, report.operation) == (RunStatus.IN_PROGRESS, "2-create")
-    assert "another owner has taken it over (s1/journal/000002.json)" in report.error
-    assert len(world.remote.requests) == 3 + 2
-
-
-def decode_entry(world):
-    """What another owner would write next: the newest entry of a session, as number 2."""
-    entry = decode(world.store.get("s1/journal/000001.json").data, JournalEntry, key="s1/journal/000001.json")
-    return entry.model_copy(update={"number": 2, "owner": "another"})
-
-
 def test_a_store_that_fails_under_way_is_told_with_the_operation(world):
     refuse(world, "s1/journal/000001.json")
     report = world.run("create", "update")
     assert (report.status, report.operation) == (RunStatus.RESUME_NEEDED, "1-create")
     assert "s1/journal/000001.json" in report.error
-
-
-def test_a_final_that_can_not_be_put_is_told_in_the_journal(world):
-    refuse(world, "s1/writeback.json")
-    report = world.run("create")
-    assert report.status is RunStatus.RESUME_NEEDED
-    error = world.json("s1/journal/000001.json")["error"]
-    assert "s1/writeback.json" in error
-    assert error == report.error
-
-
-def test_a_bug_is_journaled_with_its_operation(world):
-    world.remote.script["2-create"] = [Meets.BUG]
-    with pytest.raises(RuntimeError):
-        world.run("create", "create")
-    assert world.json("s1/journal/000002.json")["operation"] == "2-create"
-
-
-def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
-    put = world.store._put
-
-    def interrupted(name, data, *, if_absent):
-        if name == "s1/writeback.json":
-            raise KeyboardInterrupt
-        return put(name, data, if_absent=if_absent)
-
-    world.store._put = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        world.run("create")
-    entry = world.json("s1/journal/000001.json")
-    assert (entry["error"], entry["operation"]) == ("stopped by KeyboardInterrupt", None)
-    assert list(entry["receipts"]) == ["1-create"]
 
 
 def test_a_rejected_operation_is_named(world):
@@ -251,43 +171,64 @@ def test_a_rejected_operation_is_named(world):
     assert (report.block_reason, report.operation) == (BlockReason.REJECTED, "1-create")
 
 
-# Words about artifacts.
+def refuse_puts(store, part, error):
+    """Let the store refuse every put of a key with ``part`` in it; return what mends it."""
+    put = store._put
+
+    def refusing(key, data, *, if_absent):
+        if part in key:
+            raise error("memory", "put", key, "refused")
+        return put(key, data, if_absent=if_absent)
+
+    store._put = refusing
+    return lambda: setattr(store, "_put", put)
 
 
-def test_what_is_wrong_with_an_artifact_is_said_with_its_key(world):
-    world.run("create")
-    key = "s1/planned-writeback.json"
-    plan = decode(world.store.get(key).data, PlannedWriteback, key=key)
-    with pytest.raises(CorruptArtifact, match=f"{key}: its operations do not match its digest"):
-        decode(encode_model(plan.model_copy(update={"digest": "0" * 64})), PlannedWriteback, key=key)
-    with pytest.raises(CorruptArtifact, match=f"{key}: does not fit PlannedWriteback: lease_seconds"):
-        decode(encode_model(plan.model_copy(update={"lease_seconds": -7.0})), PlannedWriteback, key=key)
-    with pytest.raises(CorruptArtifact, match=f"{key}: not a writeahead/planned-writeback artifact"):
-        decode(encode({"a": 1}), PlannedWriteback, key=key)
-    older = {**world.json(key), "version": 0}
-    older["checksum"] = digest_of({name: value for name, value in older.items() if name != "checksum"})
-    with pytest.raises(CorruptArtifact, match=f"{key}: its format version is none that there ever was"):
-        decode(encode(older), PlannedWriteback, key=key)
+def test_a_receipt_outlives_a_final_that_could_not_be_put(run, resume, store, remote):
+    mend = refuse_puts(store, "/writeback.json", AccessDenied)
+    assert run("mail").status is RunStatus.RESUME_NEEDED
+    mend()
+    assert resume().status is RunStatus.COMPLETED
+    assert remote.requests == ["1-mail"]
 
 
-def test_a_final_whose_operations_are_not_the_plan_s_says_so(world):
-    world.run("create")
-    key = "s1/writeback.json"
-    final = decode(world.store.get(key).data, Writeback, key=key)
-    with pytest.raises(CorruptArtifact, match=f"{key}: its operations do not match its digest"):
-        decode(encode_model(final.model_copy(update={"plan_digest": "0" * 64})), Writeback, key=key)
+def test_a_blocked_run_without_its_marker_still_says_blocked(run, store, remote):
+    refuse_puts(store, ".blocked/", Unavailable)
+    remote.script["1-create"] = [Meets.REJECTED]
+    report = run("create")
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)
+    assert "marker" in report.warnings[0]
+    assert ".open/s1" in names(store)
 
 
-def test_an_own_model_that_is_nested_too_deeply_is_named():
-    class Tree(BaseModel):
-        inner: "Tree | None" = None
+@pytest.mark.parametrize("said", ["\ud800 planted", "planted \udfff"])
+def test_words_that_json_cannot_hold_still_end_a_session(run, adapter, store, said):
+    def refuse(payload, operation):
+        raise PermanentError(said)
 
-        @model_validator(mode="before")
-        @classmethod
-        def climb(cls, value: object) -> object:
-            raise RecursionError
+    adapter.emit_create = refuse
+    report = run("create")
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)
+    assert names(store) == [".blocked/s1", "s1/journal/000001.json", "s1/planned-writeback.json"]
+    assert b"planted" in store.get("s1/journal/000001.json").data
 
-    with pytest.raises(
-        CorruptArtifact, match=r"s1/planned-writeback.json: does not fit Tree: nested too deeply"
-    ):
-        decode(b"{}", Tree, key="s1/planned-writeback.json")
+
+def test_both_markers_go_after_a_second_resume(run, resume, store, remote, clock):
+    remote.script["1-create"] = [Meets.REJECTED, *[Meets.UNAVAILABLE] * 4]
+    run("create")
+    unblock_session("s1", store=store, reason="mended", clock=clock)
+    assert resume().status is RunStatus.RESUME_NEEDED
+    assert resume().status is RunStatus.COMPLETED
+    assert not [name for name in names(store) if name.startswith(".")]
+
+
+def test_a_refusal_before_sending_is_journaled_and_resumable(run, resume, adapter):
+    def refuse_payload(payload, operation):
+        raise InvalidInput("operation 1-mail: the mapping does not approve column x")
+
+    emit, adapter.emit_mail = adapter.emit_mail, refuse_payload
+    report = run("mail")
+    assert report.status is RunStatus.RESUME_NEEDED
+    assert "mapping" in report.error
+    adapter.emit_mail = emit
+    assert resume().status is RunStatus.COMPLETED

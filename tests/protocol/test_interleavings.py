@@ -23,7 +23,7 @@ from tests.support.stepping import (
 )
 from writeahead.errors import Fenced, InvalidInput
 from writeahead.model import Receipt, RunReport, RunStatus
-from writeahead.protocol import emission, execution, journal, runner
+from writeahead.protocol import emission, execution, journal, resuming, runner, session
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.unblocking import unblock_session
 
@@ -90,19 +90,19 @@ def test_two_resumes_keep_every_promise_whatever_the_schedule(kinds):
     [("mail", ("lost", "late"), 1), ("post", ("late",), 0)]
     + ([(kind, EVERY_OUTCOME, 1) for kind in ("mail", "post", "edit")] if DEPTH > 1 else []),
 )
-def test_two_resumes_keep_every_promise_when_a_request_goes_wrong(kind, outcomes, jumps):
+def test_two_resumes_keep_every_promise_with_failed_requests(kind, outcomes, jumps):
     print(explore(two_resumes(kind, faults=1, outcomes=outcomes, jumps=jumps)))
 
 
 @pytest.mark.timeout(3600)
-def test_two_resumes_of_a_transaction_keep_every_promise_when_a_request_goes_wrong():
+def test_two_resumes_of_a_transaction_keep_every_promise():
     runs = {"A": resume, "B": resume}
     outcomes = EVERY_OUTCOME if DEPTH > 1 else ("lost", "late")
     print(explore(Scenario(ended("create", "edit", atomic=True), runs, faults=1, outcomes=outcomes)))
 
 
 @pytest.mark.timeout(3600)
-def test_a_run_and_its_repeat_keep_every_promise_whatever_the_schedule():
+def test_a_run_and_its_repeat_keep_every_promise():
     def run(tools: Tools) -> RunReport:
         return write(tools, "mail")
 
@@ -123,12 +123,12 @@ def refused_then_unblocked(**more: object) -> Scenario:
 
 
 @pytest.mark.timeout(3600)
-def test_a_person_who_unblocks_while_the_blocking_run_still_sets_markers_loses_no_session():
+def test_an_unblock_during_the_blocking_run_loses_no_session():
     print(explore(refused_then_unblocked(jumps=min(1, DEPTH - 1))))
 
 
 @pytest.mark.timeout(3600)
-def test_an_unblock_that_removed_the_blocked_marker_would_hide_the_session(monkeypatch):
+def test_an_unblock_that_removes_the_marker_hides_the_session(monkeypatch):
     honest = unblock_session
 
     def hasty(session_id, *, store, **more):
@@ -171,29 +171,29 @@ def test_three_runs_keep_every_promise_in_a_random_sample(chance):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("skew", [3600.0, -3600.0], ids=["an-hour-fast", "an-hour-slow"])
-def test_a_clock_that_is_an_hour_off_doubles_no_unprovable_operation(skew):
+def test_a_clock_an_hour_off_doubles_nothing_unprovable(skew):
     print(explore(two_resumes("mail", skews={"B": skew})))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("skew", [POLICY.clock_skew, -POLICY.clock_skew], ids=["fast", "slow"])
-def test_a_clock_that_is_off_by_no_more_than_the_allowance_doubles_no_lookup(skew):
+def test_a_clock_within_the_allowance_doubles_no_lookup(skew):
     print(explore(two_resumes("post", skews={"B": skew})))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("leap", [3600.0, -3600.0][:DEPTH])
-def test_a_clock_that_leaps_by_an_hour_doubles_no_unprovable_operation(leap):
+def test_a_clock_leap_of_an_hour_doubles_nothing_unprovable(leap):
     print(explore(two_resumes("mail", leaps={"B": leap})))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("leap", [POLICY.clock_skew, -POLICY.clock_skew][:DEPTH])
-def test_a_clock_that_leaps_within_the_allowance_doubles_no_lookup(leap):
+def test_a_clock_leap_within_the_allowance_doubles_no_lookup(leap):
     print(explore(two_resumes("post", leaps={"B": leap})))
 
 
-def test_a_clock_that_leaps_by_an_hour_can_double_a_lookup_and_nothing_else():
+def test_a_clock_leap_of_an_hour_can_double_lookups_only():
     """What docs/protocol.md says is assumed of clocks."""
     with pytest.raises(Violation, match="DOUBLED: 1-post"):
         explore(two_resumes("post", leaps={"B": 3600.0}, faults=1))
@@ -208,11 +208,11 @@ def without_announcement(monkeypatch):
 
 
 def without_suspicion(monkeypatch):
-    monkeypatch.setattr(runner, "_suspect_lookups", lambda session, journal: None)
+    monkeypatch.setattr(resuming, "_suspect_silent_owner", lambda *_: None)
 
 
 def without_lease(monkeypatch):
-    monkeypatch.setattr(journal.Session, "lease_ends", None)
+    monkeypatch.setattr(session.Session, "lease_ends", None)
     monkeypatch.setattr(journal.Journal, "lease_left", lambda self: 1e9)
 
 
@@ -225,7 +225,7 @@ def with_a_final_artifact_before_the_last_request(monkeypatch):
 
     def send(self, unit):
         if unit[-1] is self.journal.plan.operations[-1]:
-            self.journal.receipts[unit[-1].id] = Receipt()
+            self.journal.confirm(unit[-1].id, Receipt(), self.clock.now(), 1)
         else:
             honest(self, unit)
 
@@ -243,15 +243,15 @@ def with_the_marker_gone_before_the_final_artifact(monkeypatch):
 
 
 def with_the_plan_after_the_first_request(monkeypatch):
-    honest = runner._create_plan
+    honest = runner._begin
 
-    def late(store, plan, data):
+    def late(context, plan):
         operation = plan.operations[0]
-        store.actor.world.remote.apply(operation.kind, operation.id)
-        store.head("after-the-first-request")
-        return honest(store, plan, data)
+        context.store.actor.world.remote.apply(operation.kind, operation.id)
+        context.store.head("after-the-first-request")
+        return honest(context, plan)
 
-    monkeypatch.setattr(runner, "_create_plan", late)
+    monkeypatch.setattr(runner, "_begin", late)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_store_that_ignores_if_none_match_is_found(kinds, promise):
         explore(two_resumes(*kinds, ignores_if_absent=True))
 
 
-def test_a_pause_between_lease_check_and_request_can_double_a_lookup_and_nothing_else():
+def test_a_pause_after_the_lease_check_can_double_lookups_only():
     """No protocol without the remote's help can close this gap; the lease's margin is what bounds it."""
     with pytest.raises(Violation, match="DOUBLED: 1-post"):
         explore(two_resumes("post", pauses_in_send=True, jumps=2))

@@ -5,10 +5,13 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from writeahead import RunPolicy
 from writeahead.errors import Applied, PermanentError, TransientError
-from writeahead.protocol.retry import Clock, sleep_unless_stopped, with_retries
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.retry import Clock, with_retries
+from writeahead.testing import ManualClock
 
 
 class Remote:
@@ -28,7 +31,11 @@ class Remote:
 
     def ask(self, **policy):
         return with_retries(
-            self.send, policy=RunPolicy(**policy), time_left=lambda: self.left, sleep=self.slept.append
+            self.send,
+            policy=RunPolicy(**policy),
+            clock=ManualClock(),
+            time_left=lambda: self.left,
+            sleep=self.slept.append,
         )
 
 
@@ -36,7 +43,7 @@ def busy(number=0, retry_after=None):
     return TransientError(f"busy {number}", applied=Applied.NO, retry_after=retry_after)
 
 
-def test_waits_double_up_to_the_longest_and_the_last_error_is_raised():
+def test_waits_double_up_to_the_longest():
     remote = Remote(*[busy(number) for number in range(1, 9)])
     with pytest.raises(TransientError, match="busy 6"):
         remote.ask(attempts=6, wait_initial=1, wait_max=5)
@@ -65,14 +72,14 @@ def test_what_another_attempt_cannot_mend_is_raised_at_once():
         assert remote.sent == len(errors)
 
 
-def test_what_the_remote_asks_for_is_a_floor_under_that_wait_alone():
+def test_retry_after_is_a_floor_under_one_wait():
     remote = Remote(busy(retry_after=3), busy(retry_after=0.5), busy())
     assert remote.ask(wait_initial=1, wait_max=8) == "done"
     assert remote.slept == [3, 2, 4]
 
 
 @pytest.mark.parametrize(("left", "slept"), [(2.0, []), (2.001, [2])])
-def test_a_wait_that_is_not_shorter_than_the_time_left_is_not_begun(left, slept):
+def test_a_wait_as_long_as_the_time_left_is_not_begun(left, slept):
     remote = Remote(busy(retry_after=2), busy())
     remote.left = left
     with pytest.raises(TransientError):
@@ -87,13 +94,13 @@ def test_the_wall_clock_is_utc():
     assert now.tzinfo is UTC
 
 
-def test_leases_are_measured_by_a_clock_that_runs_while_the_machine_sleeps(monkeypatch):
+def test_the_lease_clock_runs_while_the_machine_sleeps(monkeypatch):
     monkeypatch.setattr(time, "clock_gettime", lambda clock: {7: 700.0}[clock], raising=False)
     monkeypatch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
     assert Clock().monotonic() == 700.0
 
 
-def test_where_there_is_none_they_are_measured_by_one_that_never_jumps(monkeypatch):
+def test_the_lease_clock_never_jumps_without_boottime(monkeypatch):
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     monkeypatch.setattr(time, "monotonic", lambda: 800.0)
     assert Clock().monotonic() == 800.0
@@ -103,8 +110,12 @@ def test_a_clock_waits_as_long_as_it_is_told(monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     Clock().sleep(3)
-    sleep_unless_stopped(4, Clock(), None)
+    context(Clock(), None).sleep(4)
     assert waits == [3, 4]
+
+
+def context(clock, stop):
+    return RunContext.begin(None, None, RunPolicy(), stop, clock)
 
 
 def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
@@ -113,6 +124,13 @@ def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
             raise AssertionError(seconds)
 
     stop = threading.Event()
-    sleep_unless_stopped(0.001, NoClock(), stop)
+    context(NoClock(), stop).sleep(0.001)
     stop.set()
-    sleep_unless_stopped(3600, NoClock(), stop)
+    context(NoClock(), stop).sleep(3600)
+
+
+@pytest.mark.parametrize("field", ["lease", "run_limit", "wait_initial", "wait_max", "clock_skew"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, -1.0])
+def test_a_policy_takes_no_times_beyond_reason(field, value):
+    with pytest.raises(ValidationError, match=field):
+        RunPolicy(**{field: value})

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.support.remotes import found_out
 from tests.support.s3_server import RawBucket
 from tests.support.stepping import (
     LIFETIME,
@@ -29,6 +30,7 @@ from tests.support.stepping import (
     TimedStore,
 )
 from tests.support.stepping import check_promises as hold_promises
+from tests.support.wrappers import WholeListStore
 from writeahead.errors import (
     AdapterError,
     InvalidInput,
@@ -39,11 +41,13 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
-from writeahead.protocol import emission, journal, runner
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol import emission, resuming
+from writeahead.protocol.resuming import resume_session
+from writeahead.protocol.runner import write_back
+from writeahead.protocol.session import read_session
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import unblock_session
-from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.base import ArtifactStore
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
@@ -86,21 +90,17 @@ class OwnError(AdapterError):
     """An error of an adapter's own, which says nothing of what took effect."""
 
 
-class FaultyStore(ArtifactStore):
+class FaultyStore(WholeListStore):
     """A real store that fails once, at its n-th call: before or after the call took effect."""
 
     def __init__(self, inner: TimedStore) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.heal()
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     def heal(self) -> None:
         self.countdown, self.fault, self.is_dead = -1, "", False
 
-    def _call(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
+    def _around(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
         if self.is_dead:
             raise Crash
         is_due = self.countdown == 0
@@ -114,22 +114,6 @@ class FaultyStore(ArtifactStore):
             raise Crash
         kind = Unavailable if self.fault.startswith("down") else OutcomeUnknown
         raise kind(self.name, verb, key, "planted")
-
-    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
-        return self._call("put", key, lambda: self.inner.put(key, data, if_absent=if_absent))
-
-    def _get(self, key: str) -> StoredObject:
-        return self._call("get", key, lambda: self.inner.get(key))
-
-    def _head(self, key: str) -> ObjectInfo | None:
-        return self._call("head", key, lambda: self.inner.head(key))
-
-    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        found = self._call("list", prefix, lambda: list(self.inner.list(prefix, start_after=start_after)))
-        return iter(found)
-
-    def _delete(self, key: str) -> None:
-        self._call("delete", key, lambda: self.inner.delete(key))
 
 
 class ManyRemotes(SteppingAdapter):
@@ -334,10 +318,10 @@ class Histories(RuleBasedStateMachine):
 
     def unblock_truly(self, session_id: str, store: ArtifactStore) -> RunReport:
         assume = {}
-        if (entry := journal.read_session(self.inner, session_id).entry) and (
+        if (entry := read_session(self.inner, session_id).entry) and (
             entry.block_reason is BlockReason.OUTCOME_UNKNOWN
         ):
-            assume = {entry.operation: bool(self.remotes[session_id].effects.get(entry.operation))}
+            assume = {entry.operation: found_out(bool(self.remotes[session_id].effects.get(entry.operation)))}
         return unblock_session(session_id, store=store, reason="looked", assume=assume, clock=self.clock)
 
     # -- what must hold
@@ -447,7 +431,7 @@ def test_no_history_breaks_a_promise_on_s3(s3_bucket, monkeypatch):
 
 
 def without_suspicion(monkeypatch):
-    monkeypatch.setattr(runner, "_suspect_lookups", lambda session, journal: None)
+    monkeypatch.setattr(resuming, "_suspect_silent_owner", lambda *_: None)
 
 
 def with_an_unknown_outcome_taken_for_a_no(monkeypatch):

@@ -2,13 +2,16 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.remotes import FakeClock, Meets, operations
-from writeahead import ResumeError, write_back
-from writeahead.model import AbandonedPlan, RunStatus
-from writeahead.protocol.artifacts import decode
+from tests.support.remotes import Meets, RemoteAdapter, operations
+from writeahead import write_back
+from writeahead.errors import AlreadyExists
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import decode
+from writeahead.protocol.keys import planned_key
+from writeahead.protocol.schema import AbandonedPlan
 from writeahead.protocol.sweep import State, find_sessions, sweep, unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
-from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock, WrapperStore
 
 
 def run(store, adapter, clock, session_id, kind="create", *meets):
@@ -49,26 +52,26 @@ def test_a_broken_session_is_listed_with_its_reason(mixed, clock):
 
 
 def test_finding_unfinished_sessions_touches_only_markers(mixed):
-    class Spy(MemoryStore):
+    class Spy(WrapperStore):
         def _list(self, prefix, start_after):
             assert prefix in (".open/", ".blocked/")
-            return mixed._list(prefix, start_after)
+            return super()._list(prefix, start_after)
 
-    assert list(unfinished_sessions(Spy())) == ["broken", "empty", "parked", "stuck"]
+    assert list(unfinished_sessions(Spy(mixed))) == ["broken", "empty", "parked", "stuck"]
 
 
-def test_a_sweep_resumes_what_needs_it_and_one_bad_session_stops_nothing(mixed, adapter, remote, clock):
+def test_one_bad_session_does_not_stop_a_sweep(mixed, adapter, remote, clock):
     remote.requests.clear()
     results = {result.session_id: result for result in sweep(mixed, adapter, clock=clock)}
     assert results["parked"].report.status is RunStatus.COMPLETED
     assert remote.requests == ["1-create"]
     assert "planned-writeback.json" in results["broken"].error
-    assert "waits for a person" in results["stuck"].note
+    assert "waits for an operator" in results["stuck"].note
     assert "no plan yet" in results["empty"].note
     assert mixed.get("broken/planned-writeback.json").data == b"{"
 
 
-def test_an_adapter_bug_in_one_session_does_not_starve_the_others(store, adapter, remote, clock):
+def test_an_adapter_bug_in_one_session_starves_no_others(store, adapter, remote, clock):
     for name in ("a", "b"):
         run(store, adapter, clock, name, "create", *[Meets.UNAVAILABLE] * 4)
     remote.script["1-create"] = [Meets.BUG]
@@ -87,7 +90,7 @@ def test_the_marker_of_a_finished_session_is_removed(store, adapter, remote, clo
     assert remote.requests == []
 
 
-def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store, adapter, clock):
+def test_a_marker_without_a_plan_is_abandoned_after_a_lease(store, adapter, clock):
     store.put(".open/dead", b"")
     list(sweep(store, adapter, clock=clock))
     assert [info.key for info in store.list()] == [".open/dead"]
@@ -98,21 +101,23 @@ def test_a_marker_without_a_plan_is_abandoned_after_a_lease_and_not_before(store
     decode(tombstone.data, AbandonedPlan, key=tombstone.info.key)
 
 
-def test_a_slow_writer_is_refused_after_its_session_was_abandoned(store, adapter, remote, clock):
+def test_a_slow_writer_of_an_abandoned_session_is_refused(store, adapter, remote, clock):
     store.put(".open/slow", b"")
-    late = FakeClock()
+    late = ManualClock()
     late.elapsed += 606
     list(sweep(store, adapter, clock=late))
-    with pytest.raises(ResumeError, match="abandoned"):
-        run(store, adapter, clock, "slow")
-    assert remote.requests == []
-    list(sweep(store, adapter, clock=clock))
+    tombstone = store.get(planned_key("slow")).data
+    with pytest.raises(AlreadyExists):
+        store.put(planned_key("slow"), b"the slow writer's plan", if_absent=True)
+    assert store.get(planned_key("slow")).data == tombstone
     assert list(unfinished_sessions(store)) == []
+    # Nothing was emitted, so the id can be used.
+    assert run(store, adapter, clock, "slow").ok
 
 
 def test_an_unblocked_session_is_swept(store, adapter, clock):
     run(store, adapter, clock, "stuck", "mail", Meets.LOST_REQUEST)
-    unblock_session("stuck", store=store, reason="asked", assume={"1-mail": False}, clock=clock)
+    unblock_session("stuck", store=store, reason="asked", assume={"1-mail": "not-applied"}, clock=clock)
     (result,) = sweep(store, adapter, clock=clock)
     assert result.report.status is RunStatus.COMPLETED
     assert list(unfinished_sessions(store)) == []
@@ -126,3 +131,24 @@ def test_a_session_in_progress_is_left_alone(store, adapter, remote, clock):
     assert result.report.status is RunStatus.IN_PROGRESS
     assert result.report.not_before - clock.now() <= timedelta(seconds=606)
     assert remote.requests == []
+
+
+def test_files_of_others_among_the_sessions_hide_nothing(run, store, remote, clock):
+    remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    run("create")
+    store.put(".open/.DS_Store", b"")
+    store.put("_tmp/planned-writeback.json", b"")
+    for state in (State.OPEN, None):
+        assert [summary.session_id for summary in find_sessions(store, state, clock=clock)] == ["s1"]
+
+
+def test_a_sweep_leaves_alone_what_another_adapter_planned(run, store, remote, clock):
+    remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    run("create")
+
+    class Other(RemoteAdapter):
+        name = "other"
+
+    (result,) = sweep(store, Other(remote), clock=clock)
+    assert "'remote'" in result.note
+    assert result.error is None

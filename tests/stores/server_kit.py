@@ -1,4 +1,4 @@
-"""The store contract on an S3 server that you name: `nox -s servers`, or `pytest tests/stores/server_kit.py`.
+"""The store contract on an S3 server that you name.
 
 - ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
 - ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it
@@ -106,7 +106,7 @@ def _short_waits(monkeypatch):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.02)
 
 
-NO_FILES = {"files": "there is no file system"}
+NO_FILES = {"links": "there is no file system", "durability": "its server keeps the files"}
 if os.environ["WRITEAHEAD_S3_URL"].startswith("https:"):
     NO_FILES["wire"] = "the proxy that fails on demand can't stand between a client and a server with TLS"
 

@@ -60,7 +60,8 @@ class TestFsspecS3(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "streaming": "fsspec has no listing that streams and is ordered",
         "retries": "how often an fsspec filesystem tries again is its own affair",
-        "files": "there is no file system",
+        "links": "there is no file system",
+        "durability": "its server keeps the files",
     }
     # s3fs looks for itself why a create was refused, and how large an object is before it gets it.
     requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}
@@ -133,7 +134,7 @@ def _registered():
 
 
 @pytest.mark.parametrize("scheme", ["zip", "ftp", "data", "github", "dir", "simplecache", "swallows"])
-def test_a_filesystem_without_a_create_of_its_own_is_refused_at_open(scheme):
+def test_a_filesystem_without_an_atomic_create_is_refused(scheme):
     with pytest.raises(Unsupported) as caught:
         open_store(f"fsspec+{scheme}://a/b")
     assert str(caught.value) == (

@@ -206,7 +206,7 @@ def test_a_broken_promise_is_told_and_no_other(store, broken):
 
 @pytest.mark.parametrize("error", [AccessDenied, Unavailable])
 @pytest.mark.parametrize("cleans", [True, False])
-def test_a_store_that_can_not_be_tried_is_an_error_and_is_tidied_up(error, cleans):
+def test_a_store_that_can_not_be_tried_is_an_error(error, cleans):
     class Fails(MemoryStore):
         def _put(self, key, data, *, if_absent):
             if key.endswith("/listed-a"):

@@ -1,6 +1,8 @@
 """Stores with a bug planted: the contract's tests must fail on them, or they prove nothing."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import fsspec
@@ -20,7 +22,7 @@ from writeahead.stores.s3 import S3Store
 from writeahead.testing import StoreContract
 from writeahead.testing.http_proxy import HttpProxy
 from writeahead.testing.store_contract.http_faults import _Wired
-from writeahead.testing.store_contract.syscalls import durability_gaps, read_calls
+from writeahead.testing.store_contract.syscalls import object_gaps, read_calls, unsynced
 
 contract = StoreContract()
 
@@ -190,10 +192,34 @@ def test_a_store_without_its_check_is_found_out(s3_bucket, monkeypatch):
 
 def test_a_place_without_its_hooks_must_be_declared(tmp_path):
     place = Dict()
-    with pytest.raises(AssertionError, match="or declare 'wire' impossible"):
+    with pytest.raises(AssertionError, match="give Dict server and open_at, or declare 'wire' impossible"):
         contract.test_check_refuses_a_server_that_ignores_conditions(place)
-    with pytest.raises(AssertionError, match="or declare 'files' impossible"):
-        contract._folder(place)
+    with pytest.raises(AssertionError, match="give Dict folder, or declare 'links' impossible"):
+        contract.test_a_link_out_of_the_place_is_not_followed(place, place.open(), None)
+    with pytest.raises(AssertionError, match="give Dict files, or declare 'durability' impossible"):
+        contract.test_a_power_cut_after_a_put_takes_nothing(place, None, "a", if_absent=True)
+
+
+HALF_A_PLACE = """
+import pytest
+from writeahead.testing import StoreContract
+
+class Place:
+    url, open, read, write = "", None, None, None
+
+class TestMine(StoreContract):
+    @pytest.fixture
+    def place(self):
+        return Place()
+"""
+
+
+def test_a_place_that_lacks_what_every_part_needs(tmp_path):
+    (tmp_path / "test_mine.py").write_text(HALF_A_PLACE)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_delete", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "AssertionError: give Place fill and keys\n" in done.stdout
+    assert "1 error" in done.stdout
 
 
 # Files.
@@ -222,7 +248,7 @@ KEY = "/r/new/er/b"
 
 
 def test_a_trace_of_all_syncs_has_no_gap():
-    assert durability_gaps(read_calls(TRACE), KEY) == []
+    assert object_gaps(read_calls(TRACE), KEY) == []
     assert [call.kind for call in read_calls(TRACE)] == ["mkdir", "fsync"] * 2 + [
         "write",
         "fsync",
@@ -237,24 +263,54 @@ def test_each_sync_that_is_left_out_is_a_gap(gone):
         TRACE[:gone] + TRACE[gone + 1 :],
         [*TRACE[:gone], TRACE[gone].replace("= 0", "= -1 EIO (Input/output error)"), *TRACE[gone + 1 :]],
     ):
-        assert len(durability_gaps(read_calls(trace), KEY)) == 1
+        assert len(object_gaps(read_calls(trace), KEY)) == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [(5, 6), (6, 7), (0, 1), (2, 3)])
 def test_syncs_out_of_order_are_gaps(one, other):
     trace = list(TRACE)
     trace[one], trace[other] = trace[other], trace[one]
-    assert durability_gaps(read_calls(trace), KEY)
+    assert object_gaps(read_calls(trace), KEY)
 
 
 def test_an_object_that_is_written_in_place_is_a_gap():
     trace = ['7 write(6</r/b>, "data", 4) = 4', "7 fsync(6</r/b>) = 0", "7 fsync(3</r>) = 0"]
-    assert "crash may leave a part" in durability_gaps(read_calls(trace), "/r/b")[0]
+    assert "crash may leave a part" in object_gaps(read_calls(trace), "/r/b")[0]
+
+
+# A database and its log, written in place: the log is new, and was synced with its folder.
+DATABASE, LOG = "/r/d", "/r/d-wal"
+IN_PLACE = """\
+7 openat(AT_FDCWD</>, "/r/d", O_RDWR|O_CREAT|O_CLOEXEC, 0644) = 3</r/d>
+7 openat(AT_FDCWD</>, "/r/d-wal", O_RDWR|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0644) = 4</r/d-wal>
+7 pwrite64(4</r/d-wal>, "page", 4, 0) = 4
+7 fdatasync(4</r/d-wal>) = 0
+7 fdatasync(5</r>) = 0
+""".splitlines()
+
+
+def test_files_that_are_written_in_place():
+    def gaps(trace, there=(DATABASE,)):
+        return unsynced(read_calls(trace), [DATABASE, LOG], there)
+
+    assert gaps(IN_PLACE) == []
+    assert gaps([*IN_PLACE[:3], IN_PLACE[4]]) == [f"what was written to {LOG} was not synced"]
+    assert gaps(IN_PLACE[:4]) == [f"the folder of {LOG} was not synced after that name changed"]
+    assert gaps(IN_PLACE[:4], [DATABASE, LOG]) == []
+    assert gaps([*IN_PLACE, f'7 unlink("{LOG}") = 0']) == gaps(IN_PLACE[:4])
+    assert gaps([*IN_PLACE, "7 ftruncate(3</r/d>, 4096) = 0"]) == [
+        f"what was written to {DATABASE} was not synced"
+    ]
+    assert (
+        gaps([*IN_PLACE, '7 mkdir("/r", 0700) = 0'])
+        == ["the folder of /r was not synced after that name changed"] * 2
+    )
+    assert gaps([*IN_PLACE[:3], "7 sync() = 0"]) == []
 
 
 def test_syncing_everything_is_enough():
     trace = [line for line in TRACE if "fsync" not in line]
-    assert durability_gaps(read_calls([*trace[:3], "7 sync() = 0", trace[3], "7 sync() = 0"]), KEY) == []
+    assert object_gaps(read_calls([*trace[:3], "7 sync() = 0", trace[3], "7 sync() = 0"]), KEY) == []
 
 
 # Races.

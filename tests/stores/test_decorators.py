@@ -1,4 +1,4 @@
-"""The stores that trace and fail, and that they are stores as good as what they wrap."""
+"""The wrappers pass every verb on, and do what they are for."""
 
 import logging
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ import pytest
 from writeahead.errors import AccessDenied, AlreadyExists, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing import FaultyStore, StoreCall, StoreContract, StoreFault, TracingStore
+from writeahead.testing import FaultyStore, StoreCall, StoreContract, StoreFault, TracingStore, WrapperStore
 
 
 class Wrapped:
-    """A named memory store behind both decorators, seen through its dict."""
+    """A memory store behind every wrapper, seen through its dict."""
 
     def __init__(self):
         self.inner = MemoryStore()
         self.url = "memory://not-used"
 
     def open(self):
-        return FaultyStore(TracingStore(self.inner))
+        return FaultyStore(TracingStore(WrapperStore(self.inner)))
 
     def read(self, key):
         return self.inner._objects[key].data if key in self.inner._objects else None
@@ -39,7 +39,8 @@ class Wrapped:
 class TestWrappedStore(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "wire": "no HTTP is spoken",
-        "files": "there is no file system",
+        "links": "there is no file system",
+        "durability": "a memory store ends with its process",
         "processes": "a memory store is its process's own",
         "fork": "a fork copies a memory store; from then on there are two",
     }

@@ -93,7 +93,7 @@ def assert_ours(error, store, verb):
         (errno.ENAMETOOLONG, InvalidKey, "a name is too long for this filesystem"),
     ],
 )
-def test_what_the_system_says_becomes_an_error_that_says_what_to_do(store, root, fail, verb, case):
+def test_a_system_error_becomes_ours_with_advice(store, root, fail, verb, case):
     code, error, says = case
     # The first two open the root and its folder "a".
     fail("open" if verb != "delete" else "unlink", code, nth=3 if verb in ("put", "create", "get") else 1)
@@ -187,7 +187,7 @@ def test_a_link_that_fails_otherwise_is_no_missing_feature(store, root, fail):
     assert files(root) == {"a/b": b"old"}
 
 
-def test_a_create_that_is_always_overtaken_gives_up_and_leaves_nothing(store, root, fail):
+def test_a_create_that_is_always_overtaken_gives_up(store, root, fail):
     fail("link", errno.EEXIST, times=10)
     with pytest.raises(
         Unavailable, match="others keep creating and deleting it; nothing was changed"
@@ -212,7 +212,7 @@ def test_a_create_of_what_is_taken_says_so_and_leaves_nothing(store, root, their
     assert files(root) == {"a/b": b"old", "a/c": theirs}
 
 
-def test_a_create_that_finds_its_own_bytes_syncs_them_and_tells_of_them(store, root, monkeypatch):
+def test_a_create_that_finds_its_own_bytes_syncs_them(store, root, monkeypatch):
     first = store.put("a/c", b"new", if_absent=True)
     os.utime(root / "a" / "c", (1e9, 1e9))
     synced, sync = [], durable.sync
@@ -228,7 +228,7 @@ def test_a_create_that_finds_its_own_bytes_syncs_them_and_tells_of_them(store, r
 # Modes, links, strangers.
 
 
-def test_files_and_folders_are_for_their_owner_alone_whatever_the_umask(root):
+def test_files_and_folders_are_private_whatever_the_umask(root):
     before = os.umask(0)
     try:
         LocalStore(root).put("x/y", b"1")
@@ -251,7 +251,7 @@ def test_a_link_in_the_way_is_not_followed(store, root, tmp_path, verb):
 
 
 @pytest.mark.parametrize("becomes", ["nothing", "a file"])
-def test_a_folder_that_was_read_and_went_is_no_failure_of_the_next_put(store, root, becomes):
+def test_a_folder_that_is_gone_does_not_fail_the_next_put(store, root, becomes):
     store.put("x/y", b"1")
     assert [info.key for info in store.list("a/")] == ["a/b"]
     (root / "a" / "b").unlink()
@@ -336,7 +336,7 @@ def test_a_link_is_not_taken_for_left_behind(store, root, tmp_path):
     assert (root / "a" / STALE).is_symlink()
 
 
-def test_who_may_not_remove_what_was_left_behind_can_list_all_the_same(store, root, fail):
+def test_a_listing_survives_leftovers_it_may_not_remove(store, root, fail):
     (root / "a" / STALE).write_bytes(b"left")
     os.utime(root / "a" / STALE, (1e9, 1e9))
     fail("unlink", errno.EACCES)
@@ -361,7 +361,7 @@ def test_a_key_that_is_too_long_below_a_folder_is_not_listed(store, root):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_file_where_the_folder_should_be_is_named_as_the_problem(tmp_path, verb):
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, verb):
     (tmp_path / "root").write_bytes(b"x")
     store = LocalStore(tmp_path / "root")
     with pytest.raises(Unsupported, match="a file is where the store's folder should be; choose") as caught:
@@ -402,7 +402,7 @@ def test_the_check_s_own_folder_goes_and_no_other(store, root):
     assert [path.name for path in root.iterdir()] == ["a"]
 
 
-def test_a_check_whose_folder_stays_says_what_it_found_all_the_same(store, fail):
+def test_a_check_whose_folder_stays_still_has_its_result(store, fail):
     fail("rmdir", errno.ENOTEMPTY, times=9)
     assert store.check().ok
 
@@ -455,7 +455,7 @@ def taken(steps):
 
 
 @needs_proc
-def test_each_new_folder_is_durable_before_the_next_is_made_in_it(tmp_path, steps):
+def test_each_new_folder_is_durable_before_the_next_one(tmp_path, steps):
     def new(folder, parent):
         return [f"mkdir {folder} 1700", f"sync {parent}", f"fchmod {folder} 700"]
 
@@ -471,7 +471,7 @@ def test_each_new_folder_is_durable_before_the_next_is_made_in_it(tmp_path, step
 
 
 @needs_proc
-def test_a_folder_that_its_maker_may_not_have_synced_is_synced_by_the_next(tmp_path, steps):
+def test_a_perhaps_unsynced_folder_is_synced_by_the_next(tmp_path, steps):
     root = tmp_path / "x" / "root"
     LocalStore(root).put("p/k", b"1")
     for folder, step in [
@@ -499,7 +499,7 @@ def test_a_sticky_folder_of_others_is_left_as_it_is(tmp_path, steps, mode):
 
 
 @needs_proc
-def test_a_new_folder_above_the_root_is_synced_before_the_root_is_made(tmp_path, steps):
+def test_a_new_folder_above_the_root_is_synced_first(tmp_path, steps):
     (tmp_path / "x").mkdir(mode=0o700)
     (tmp_path / "x").chmod(0o1700)
     steps.clear()

@@ -129,7 +129,7 @@ def test_a_put_does_just_what_durability_needs(tmp_path, how):
 
 @needs_strace
 @pytest.mark.parametrize("how", ["put", "create"])
-def test_each_new_folder_is_synced_into_its_parent_before_it_is_used(tmp_path, how):
+def test_each_new_folder_is_synced_into_its_parent(tmp_path, how):
     calls = Traced(tmp_path, how, key="x/y/b").calls
     changes = [call for call in calls if not call.startswith("openat") or "TEMP" in call]
     assert changes[:6] == ["mkdir .", "fsync ..", "mkdirat x", "fsync .", "mkdirat x/y", "fsync x"]
@@ -195,7 +195,7 @@ def test_a_kill_at_any_step_leaves_old_or_new(tmp_path, how, old, at, there):
 
 @needs_strace
 @pytest.mark.parametrize("how", ["put", "create"])
-def test_what_a_killed_put_left_goes_with_a_listing_once_it_is_old(tmp_path, how):
+def test_leftovers_of_a_killed_put_go_with_a_later_listing(tmp_path, how):
     root = tmp_path / "root"
     assert Traced(tmp_path, how, inject="fsync:signal=SIGKILL:when=3").ended.returncode != 0
     (left,) = [path for path in (root / "a").iterdir() if path.name.startswith("~writeahead-")]
@@ -213,9 +213,7 @@ def test_what_a_killed_put_left_goes_with_a_listing_once_it_is_old(tmp_path, how
 
 
 @pytest.mark.parametrize("if_absent", [False, True])
-def test_a_put_whose_temporary_file_was_taken_for_a_stale_one_changes_nothing(
-    tmp_path, monkeypatch, if_absent
-):
+def test_a_put_whose_temporary_file_is_gone_changes_nothing(tmp_path, monkeypatch, if_absent):
     """A process that was suspended for an hour between its sync and its rename."""
     store, sync = LocalStore(tmp_path), os.fsync
 
@@ -235,7 +233,7 @@ def test_a_put_whose_temporary_file_was_taken_for_a_stale_one_changes_nothing(
 @pytest.mark.parametrize(
     ("when", "folder"), [(1, "."), (2, "a")], ids=["before the root is synced", "before a folder is synced"]
 )
-def test_who_comes_after_a_killed_process_syncs_the_folder_that_it_made(tmp_path, when, folder):
+def test_the_folder_of_a_killed_process_is_synced_by_the_next(tmp_path, when, folder):
     """Else the next object could be lost with its folder, though its put had returned."""
     ended = Traced(tmp_path, "create", inject=f"fsync:signal=SIGKILL:when={when}").ended
     assert ended.returncode != 0
@@ -303,7 +301,7 @@ def test_many_that_were_read_are_synced_at_once(tmp_path, synced, count, at_once
 
 
 @needs_proc
-def test_who_only_reads_forgets_what_it_read_long_ago_and_no_more(tmp_path, synced, monkeypatch):
+def test_a_reader_forgets_only_what_it_read_long_ago(tmp_path, synced, monkeypatch):
     monkeypatch.setattr("writeahead.stores.durable._FORGET_EACH", 10)
     for number in range(30):
         LocalStore(tmp_path).put(f"a{number:02d}/b", b"1")

@@ -29,7 +29,7 @@ from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
 
 FORK = {"fork": "obstore's threads do not outlive a fork; a child is told so at once"}
-NO_FILES = {"files": "there is no file system"}
+NO_FILES = {"links": "there is no file system", "durability": "its server keeps the files"}
 
 
 class Bucket(RawBucket):
@@ -89,6 +89,7 @@ class TestObstoreMemory(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         **FORK,
         **NO_FILES,
+        "durability": "a memory store ends with its process",
         "wire": "no HTTP is spoken",
         "processes": "a memory store is its process's own",
     }
@@ -115,7 +116,7 @@ def verbs(proxy: S3Proxy) -> list[str]:
 # What each verb costs.
 
 
-def test_a_listing_of_a_part_of_a_segment_begins_where_the_part_does(store, s3_proxy, s3_bucket):
+def test_a_listing_may_begin_inside_a_segment_in_obstore(store, s3_proxy, s3_bucket):
     s3_bucket.fill("a", 1500)
     s3_bucket.fill("b", 3)
     s3_bucket.fill("c", 1500)
@@ -139,7 +140,7 @@ def test_a_listing_goes_on_after_a_failure_in_its_middle(store, s3_proxy, s3_buc
 
 
 @pytest.mark.parametrize("status", [409, 304])
-def test_what_this_client_calls_taken_may_be_free_and_is_tried_again(store, s3_proxy, s3_bucket, status):
+def test_a_key_that_obstore_calls_taken_is_tried_again(store, s3_proxy, s3_bucket, status):
     s3_proxy.fault("PUT", answer(status))
     store.put("a", b"1", if_absent=True)
     assert verbs(s3_proxy) == ["PUT", "GET", "PUT"]
@@ -175,7 +176,7 @@ def test_refusals_are_classified_and_not_repeated(store, s3_proxy, fault, error)
         assert s3_proxy.count() == {verb: 1}
 
 
-def test_nobody_listening_is_an_unknown_outcome_as_this_client_tells_no_more(s3_server):
+def test_a_refused_connection_is_an_unknown_outcome_in_obstore(s3_server):
     with S3Proxy(s3_server) as proxy:
         url = proxy.url
     store = open_store(f"s3://bucket?client=obstore&endpoint_url={url}")
@@ -247,7 +248,7 @@ def test_a_forked_child_is_told_at_once(store, s3_bucket):
     assert s3_bucket.keys() == ["a"]
 
 
-def test_a_store_that_was_only_opened_before_a_fork_works_after_it(s3_bucket):
+def test_a_store_opened_before_a_fork_works_after_it(s3_bucket):
     url = f"s3://{s3_bucket.name}?client=obstore&endpoint_url={s3_bucket.server}"
     program = f"""
 import os
@@ -335,6 +336,6 @@ def test_an_anonymous_store_refuses_to_write(url):
             call()
 
 
-def test_a_local_store_of_obstore_s_is_not_durable_and_so_has_no_url():
+def test_a_local_store_of_obstore_has_no_url():
     with pytest.raises(InvalidInput, match="unknown option 'client'"):
         open_store(f"{Path('/tmp').as_uri()}?client=obstore")

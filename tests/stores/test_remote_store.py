@@ -83,7 +83,7 @@ def store(waits):
     return Scripted()
 
 
-def test_an_attempt_that_may_fare_better_is_made_again_after_a_growing_wait(store, waits):
+def test_an_attempt_is_made_again_after_a_growing_wait(store, waits):
     store.failures = [BUSY] * 3
     store.put("a", b"x")
     assert store.objects == {"a": b"x"}
@@ -120,7 +120,7 @@ def test_what_would_be_refused_again_is_not_sent_again(store, waits):
     assert waits == []
 
 
-def test_an_error_that_is_no_failure_of_a_request_is_left_to_be_seen(store):
+def test_an_error_that_is_no_request_failure_is_raised(store):
     store.failures = [ZeroDivisionError("a bug")]
     with pytest.raises(ZeroDivisionError, match="a bug"):
         store.put("a", b"x")
@@ -129,7 +129,7 @@ def test_an_error_that_is_no_failure_of_a_request_is_left_to_be_seen(store):
 
 @pytest.mark.parametrize("last", [BUSY, RequestFailed(AccessDenied, "403")])
 @pytest.mark.parametrize("verb", ["put", "delete"])
-def test_a_write_that_may_have_happened_once_is_unknown_whatever_comes_after(store, verb, last):
+def test_a_write_that_may_have_happened_stays_unknown(store, verb, last):
     store.failures = [LOST, *[last] * 3]
     with pytest.raises(OutcomeUnknown) as caught:
         getattr(store, verb)(*(("a", b"x") if verb == "put" else ("a",)))
@@ -173,7 +173,7 @@ def test_a_create_whose_own_reply_was_lost_succeeds(store):
     assert store.requests == ["PUT a", "PUT a", "GET a"]
 
 
-def test_a_create_of_what_others_hold_is_refused_and_changes_nothing(store):
+def test_a_create_of_a_taken_key_changes_nothing(store):
     store.objects["a"] = b"theirs"
     with pytest.raises(AlreadyExists, match="the key holds other bytes") as caught:
         store.put("a", b"ours", if_absent=True)
@@ -190,7 +190,7 @@ def test_a_create_that_finds_the_holder_gone_is_made_again(store):
     assert store.requests == ["PUT a", "GET a", "PUT a"]
 
 
-def test_a_create_that_finds_the_holder_gone_each_time_was_surely_refused(waits):
+def test_a_create_whose_holder_is_gone_each_time_was_refused(waits):
     class Crowded(Scripted):
         def _put(self, key, data, *, if_absent):
             return self._retried("put", key, lambda: self._settle(key, data), writes=True)
@@ -210,7 +210,7 @@ def test_a_create_that_can_t_be_read_back_is_unknown(store):
     assert store.requests == ["PUT a", "GET a"]
 
 
-def test_a_create_whose_reading_back_may_fare_better_is_made_again(store):
+def test_a_create_that_can_t_be_read_back_is_made_again(store):
     store.objects["a"] = b"ours"
     store.failures = [None, BUSY]
     assert store.put("a", b"ours", if_absent=True).etag == "read"

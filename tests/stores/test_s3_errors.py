@@ -56,7 +56,7 @@ def seen(failure):
         (499, "", Unsupported, "check the endpoint"),
     ],
 )
-def test_a_refusal_that_another_attempt_would_meet_again_is_final(status, code, error, advice):
+def test_a_refusal_that_would_come_again_is_final(status, code, error, advice):
     failure = answered(status, code)
     assert seen(failure) == (error, False, False, False)
     assert failure.status == status
@@ -79,7 +79,7 @@ def test_a_refusal_that_another_attempt_would_meet_again_is_final(status, code, 
         (400, "XAmzContentSHA256Mismatch"),
     ],
 )
-def test_what_surely_did_not_happen_may_be_tried_again_without_a_doubt(status, code):
+def test_what_surely_did_not_happen_may_be_tried_again(status, code):
     failure = answered(status, code)
     assert seen(failure) == (Unavailable, True, False, False)
     assert failure.status == status

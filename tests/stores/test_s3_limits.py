@@ -59,7 +59,7 @@ def one_attempt(monkeypatch, s3_server):
 
 
 @pytest.mark.usefixtures("one_attempt")
-def test_a_server_that_sends_a_byte_now_and_then_holds_nobody_for_ever(trickling, monkeypatch):
+def test_a_server_that_drips_bytes_meets_a_deadline(trickling, monkeypatch):
     monkeypatch.setattr(s3, "_REQUEST_LIMIT", 0.1)
     store = S3Store("bucket", options=S3Options(endpoint_url=trickling, read_timeout=0.5))
     began = time.monotonic()
@@ -122,7 +122,7 @@ def test_one_client_serves_all_requests_of_a_process(store, s3_proxy):
 
 
 @needs_proc
-def test_a_client_is_closed_in_the_process_that_made_it_and_in_no_other(store, s3_proxy):
+def test_a_client_is_closed_only_in_its_own_process(store, s3_proxy):
     """A forked child shares its parent's sockets: to close them properly would end the parent's."""
     store.put("a", b"1")
     (client,) = store._clients.values()
@@ -181,7 +181,7 @@ def test_a_server_that_ignores_start_after_is_no_trouble(s3_proxy, s3_bucket):
     assert [(info.key, info.etag) for info in found] == [("b", "2"), ("c", None)]
 
 
-def test_a_client_that_knows_no_condition_is_never_used_to_create(store, s3_bucket, monkeypatch):
+def test_a_client_without_conditions_never_creates(store, s3_bucket, monkeypatch):
     """An older botocore drops what it does not know; then a create would overwrite."""
     s3_bucket.write("a", b"theirs")
     store.put("warm", b"1")

@@ -132,7 +132,7 @@ def test_the_addressing_style_says_where_the_bucket_is(client, s3_proxy, s3_buck
     assert host.startswith(f"{s3_bucket.name}.localhost") == (style == "virtual")
 
 
-def test_an_anonymous_store_reads_without_a_signature_and_refuses_to_write(opened, s3_proxy, s3_bucket):
+def test_an_anonymous_store_reads_unsigned_and_never_writes(opened, s3_proxy, s3_bucket):
     public = urllib.request.Request(f"{s3_bucket.server}/{s3_bucket.name}/p/a", b"1", method="PUT")
     public.add_header("x-amz-acl", "public-read")
     public.add_header("Content-Type", "application/octet-stream")
@@ -154,7 +154,7 @@ def test_an_anonymous_store_reads_without_a_signature_and_refuses_to_write(opene
     assert not s3_proxy.count().keys() & {"PUT", "DELETE", "POST"}
 
 
-def test_a_server_that_does_not_answer_is_left_after_the_read_timeout(client, s3_server, monkeypatch):
+def test_a_silent_server_is_left_after_the_read_timeout(client, s3_server, monkeypatch):
     monkeypatch.setattr(remote, "ATTEMPTS", 2)
     taken = []
     with socket.create_server(("127.0.0.1", 0)) as listener:

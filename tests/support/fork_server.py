@@ -19,8 +19,9 @@ import sys
 
 import httpx
 
-from tests.support.invariants import Ahead
+from tests.support.invariants import hours_later
 from tests.support.reference_remote import OPERATIONS, ReferenceAdapter, Remote, transport_to
+from tests.support.wrappers import WholeListStore
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session, write_back
 from writeahead.stores.memory import MemoryStore
 
@@ -45,38 +46,18 @@ class Steps:
         return False
 
 
-class SteppingStore(ArtifactStore):
+class SteppingStore(WholeListStore):
     """A step before and after each call of another store."""
 
     def __init__(self, inner: ArtifactStore, step: Steps) -> None:
-        self._inner, self._step = inner, step
+        super().__init__(inner)
+        self._step = step
 
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    def _around(self, what: str, call):
-        self._step(f"before {what}")
+    def _around(self, verb: str, key: str, call):
+        self._step(f"before {verb} {key}")
         result = call()
-        self._step(f"after {what}")
+        self._step(f"after {verb} {key}")
         return result
-
-    def _put(self, key, data, *, if_absent):
-        return self._around(f"put {key}", lambda: self._inner.put(key, data, if_absent=if_absent))
-
-    def _get(self, key):
-        return self._around(f"get {key}", lambda: self._inner.get(key))
-
-    def _head(self, key):
-        return self._around(f"head {key}", lambda: self._inner.head(key))
-
-    def _list(self, prefix, start_after):
-        return iter(
-            self._around(f"list {prefix}", lambda: list(self._inner.list(prefix, start_after=start_after)))
-        )
-
-    def _delete(self, key):
-        return self._around(f"delete {key}", lambda: self._inner.delete(key))
 
 
 def step_s3_exchanges(step: Steps) -> None:
@@ -105,7 +86,7 @@ def work(job: dict) -> None:
     else:
         store = SteppingStore(store, step)
     policy = RunPolicy(clock_skew=0, journal=job["journal"])
-    means = {"store": store, "adapter": adapter, "policy": policy, "clock": Ahead(job["hours"])}
+    means = {"store": store, "adapter": adapter, "policy": policy, "clock": hours_later(job["hours"])}
     if job["verb"] == "run":
         report = write_back(OPERATIONS, session_id="s1", **means)
     else:

@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from itertools import count
 
-from tests.support.invariants import FINAL, PLAN, POLICY, Ahead, Folder, Invariants, recover
+from tests.support.invariants import FINAL, PLAN, POLICY, Folder, Invariants, hours_later, recover
 from tests.support.reference_remote import OPERATIONS, ReferenceAdapter, Remote, transport_to
 from tests.support.weak_disk import Recorder, lay_out, states_after
 from writeahead import RunPolicy, write_back
@@ -34,7 +34,7 @@ def judge(stage, place, state, returned, when):
             assert FINAL in there, "it was said to be completed, and the final is gone"
         if PLAN in there and json.loads(there[PLAN])["format"] == "writeahead/abandoned":
             assert not any(state[0].values())
-            list(sweep(store=place.open(), adapter=adapter, policy=POLICY, clock=Ahead(1)))
+            list(sweep(store=place.open(), adapter=adapter, policy=POLICY, clock=hours_later(1)))
             return "abandoned"
         return recover(place, remote, witness, 1, adapter)
     except Exception as error:

@@ -6,15 +6,15 @@ What an operation meets is programmed beforehand: `Remote.script["1-create"] = [
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum, auto
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
-from writeahead.protocol.retry import Clock
+from writeahead.model import Assume
 
 # What a transaction is called in scripts and requests.
 ALL = "all"
@@ -133,29 +133,26 @@ def _fail_before(meets: Meets | None) -> None:
             raise KeyboardInterrupt
 
 
+def found_out(was_applied: bool) -> Assume:
+    """What an operator says who has looked."""
+    return Assume.APPLIED if was_applied else Assume.NOT_APPLIED
+
+
 def operations(*kinds: str) -> list[dict[str, object]]:
     """Operations of these kinds, with payloads that differ."""
     return [{"kind": kind, "payload": {"text": f"{n} {kind}"}} for n, kind in enumerate(kinds, start=1)]
 
 
-class FakeClock(Clock):
-    """Time that passes only when somebody sleeps or the test says so; the wall clock may be skewed.
+class Strict(BaseModel):
+    row_id: str = Field(alias="rowId")
+    at: datetime
+    places: tuple[str, ...] = ()
 
-    It begins now, since stores stamp what they hold with the real time.
-    """
+    model_config = ConfigDict(strict=True, extra="forbid")
 
-    def __init__(self, skew: float = 0.0) -> None:
-        self.start = datetime.now(UTC)
-        self.elapsed = 0.0
-        self.skew = skew
-        self.slept: list[float] = []
+    @computed_field
+    def loud(self) -> str:
+        return self.row_id.upper()
 
-    def now(self) -> datetime:
-        return self.start + timedelta(seconds=self.elapsed + self.skew)
 
-    def monotonic(self) -> float:
-        return self.elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.elapsed += seconds
+STRICT = Strict(rowId="r1", at=datetime(2026, 1, 1, tzinfo=UTC), places=("a",))

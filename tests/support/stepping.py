@@ -21,16 +21,19 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from tests.support.remotes import found_out
+from tests.support.wrappers import WholeListStore
 from writeahead.adapters.base import Adapter, TransactionalAdapter, emits
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.model import PlannedOperation, Receipt, RunPolicy, RunReport
+from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_session
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import WrapperStore
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 SESSION = "s-1"
@@ -167,6 +170,9 @@ class SteppedClock(Clock):
     def monotonic(self) -> float:
         return self.time.seconds
 
+    def random(self) -> float:
+        return 0.0
+
     def sleep(self, seconds: float) -> None:
         if self._sleep:
             self._sleep(seconds)
@@ -174,13 +180,13 @@ class SteppedClock(Clock):
             self.time.seconds += seconds
 
 
-class TimedStore(ArtifactStore):
+class TimedStore(WrapperStore):
     """A real store, dated by the world's time; it can be told to ignore If-None-Match."""
 
     def __init__(
         self, time: Time, inner: ArtifactStore | None = None, *, ignores_if_absent: bool = False
     ) -> None:
-        self.inner = inner or MemoryStore()
+        super().__init__(inner or MemoryStore())
         self.time = time
         self.written: dict[str, datetime] = {}
         self.ignores_if_absent = ignores_if_absent
@@ -192,7 +198,7 @@ class TimedStore(ArtifactStore):
 
     def copy(self, time: Time) -> "TimedStore":
         twin = TimedStore(time, ignores_if_absent=self.ignores_if_absent)
-        twin.inner._objects = dict(self.inner._objects)
+        twin.wrapped._objects = dict(self.wrapped._objects)
         twin.written = dict(self.written)
         return twin
 
@@ -201,12 +207,12 @@ class TimedStore(ArtifactStore):
         """The raw bytes by key, past every interface."""
         if self.look:
             return self.look()
-        if isinstance(self.inner, LocalStore):
-            root = Path(urlsplit(self.inner.name).path)
+        if isinstance(self.wrapped, LocalStore):
+            root = Path(urlsplit(self.wrapped.name).path)
             return {
                 str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()
             }
-        return {key: held.data for key, held in self.inner._objects.items()}
+        return {key: held.data for key, held in self.wrapped._objects.items()}
 
     def _dated(self, info: ObjectInfo) -> ObjectInfo:
         return replace(info, last_modified=self.written[info.key])
@@ -214,7 +220,7 @@ class TimedStore(ArtifactStore):
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         if self.ignores_if_absent and "/journal/" in key:
             if_absent = False
-        info = self.inner.put(key, data, if_absent=if_absent)
+        info = super()._put(key, data, if_absent=if_absent)
         now = EPOCH + timedelta(seconds=self.time.seconds)
         if not if_absent:
             self.written[key] = now
@@ -222,50 +228,34 @@ class TimedStore(ArtifactStore):
         return self._dated(info)
 
     def _get(self, key: str) -> StoredObject:
-        held = self.inner.get(key)
+        held = super()._get(key)
         return StoredObject(held.data, self._dated(held.info))
 
     def _head(self, key: str) -> ObjectInfo | None:
-        info = self.inner.head(key)
+        info = super()._head(key)
         return info and self._dated(info)
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        return iter([self._dated(info) for info in self.inner.list(prefix, start_after=start_after)])
+        return iter([self._dated(info) for info in super()._list(prefix, start_after)])
 
     def _delete(self, key: str) -> None:
-        self.inner.delete(key)
+        super()._delete(key)
         self.written.pop(key, None)
 
 
-class SteppingStore(ArtifactStore):
-    """One actor's way to the store: it holds still before each call that others can see or influence."""
+class SteppingStore(WholeListStore):
+    """One actor's store: it holds still before each call that others can see or influence."""
 
     def __init__(self, inner: TimedStore, actor: "Actor") -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.actor = actor
 
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
-        self.actor.hold(f"put {key}")
-        return self.actor.saw(lambda: self.inner.put(key, data, if_absent=if_absent))
-
-    def _get(self, key: str) -> StoredObject:
-        return self.inner.get(key)
-
-    def _head(self, key: str) -> ObjectInfo | None:
-        self.actor.hold(f"head {key}")
-        return self.actor.saw(lambda: self.inner.head(key))
-
-    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        self.actor.hold(f"list {prefix}")
-        return iter(self.actor.saw(lambda: list(self.inner.list(prefix, start_after=start_after))))
-
-    def _delete(self, key: str) -> None:
-        self.actor.hold(f"delete {key}")
-        self.actor.saw(lambda: self.inner.delete(key))
+    def _around(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
+        # Nothing that is read this way ever changes.
+        if verb == "get":
+            return call()
+        self.actor.hold(f"{verb} {key}")
+        return self.actor.saw(call)
 
 
 @dataclass(frozen=True)
@@ -589,7 +579,7 @@ def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -
         require(bool(report.block_reason and report.error), "SILENT_BLOCK: in the report")
         assume = {}
         if report.block_reason == "outcome_unknown":
-            assume = {report.operation: bool(remote.effects.get(report.operation))}
+            assume = {report.operation: found_out(bool(remote.effects.get(report.operation)))}
         unblock_session(SESSION, store=store, reason="looked", assume=assume, clock=tools.clock)
         check_promises(store.content, remote)
     require(f"{SESSION}/writeback.json" in store.content, "DEAD_END: it never came to its end")

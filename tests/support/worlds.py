@@ -2,10 +2,17 @@
 
 import json
 
-from tests.support.remotes import FakeClock, Remote, RemoteAdapter, operations
+import pytest
+
+from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, resume_session, write_back
+from writeahead.errors import Unavailable
 from writeahead.model import idempotency_key
+from writeahead.protocol.journal import Journal
+from writeahead.protocol.schema import Event
+from writeahead.protocol.session import read_session
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import FaultyStore, ManualClock, StoreFault
 
 
 class World:
@@ -15,13 +22,16 @@ class World:
         self.store = MemoryStore()
         self.remote = Remote()
         self.adapter = RemoteAdapter(self.remote)
-        self.clock = FakeClock()
+        self.clock = ManualClock()
         self.policy = policy or RunPolicy()
         self.stop = None
 
     def run(self, *kinds, session_id="s1", **more):
+        return self.run_operations(operations(*kinds), session_id=session_id, **more)
+
+    def run_operations(self, asked, session_id="s1", **more):
         return write_back(
-            operations(*kinds),
+            asked,
             session_id=session_id,
             store=self.store,
             adapter=self.adapter,
@@ -31,7 +41,7 @@ class World:
             **more,
         )
 
-    def resume(self, session_id="s1"):
+    def resume(self, session_id="s1", **more):
         return resume_session(
             session_id,
             store=self.store,
@@ -39,6 +49,7 @@ class World:
             policy=self.policy,
             clock=self.clock,
             stop=self.stop,
+            **more,
         )
 
     def names(self):
@@ -49,3 +60,47 @@ class World:
 
     def effects_of(self, operation_id, session_id="s1"):
         return self.remote.count(idempotency_key(session_id, operation_id))
+
+
+def refuse(world, key):
+    """Let the store refuse a key."""
+    put = world.store._put
+
+    def refusing(name, data, *, if_absent):
+        if name == key:
+            raise Unavailable(world.store.name, "put", name, "planted")
+        return put(name, data, if_absent=if_absent)
+
+    world.store._put = refusing
+
+
+def entry_of(world, number):
+    return world.json(f"s1/journal/{number:06}.json")
+
+
+def take_over(world):
+    """Another owner appends the next entry, whatever it is."""
+    session = read_session(world.store, "s1")
+    other = Journal.of(session, session.plan, world.store, world.clock, lease=600)
+    other.append(Event.CLAIMED)
+
+
+def planned_session(world, **more):
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
+    world.run("create", **more)
+    return read_session(world.store, "s1")
+
+
+def held_by_another(world):
+    """A session whose owner fell silent after its first receipt."""
+    store = world.store = FaultyStore(world.store)
+    store.fail(
+        "create", "s1/journal/000002.json", StoreFault.crash("before", KeyboardInterrupt()), times=None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        world.run("create", "update", "update")
+    store.heal()
+
+
+def names(store):
+    return [info.key for info in store.list()]

@@ -9,13 +9,13 @@ from tests.support.dataverse_backdoor import SECRET, Dataverse, running_datavers
 from tests.support.reference_remote import ReferenceAdapter, Text, serve
 from writeahead import Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
-from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
+from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
 from writeahead.testing import AdapterContract, RemoteRow
 
-FOR_EVER = 10**6
+FOREVER = 10**6
 
 
-class FiveKindsPlace:
+class ReferenceBackdoor:
     """The remote that counts the effects of each key."""
 
     secrets = ("planted-password",)
@@ -66,7 +66,7 @@ def five(remote, tmp_path):
     @contextmanager
     def on(make, *kinds):
         contract = type("Contract", (AdapterContract,), {})()
-        with contract.on(FiveKindsPlace(remote, make, kinds), tmp_path):
+        with contract.on(ReferenceBackdoor(remote, make, kinds), tmp_path):
             yield contract
 
     return on
@@ -78,20 +78,20 @@ def dataverse(crm, tmp_path):
 
     @contextmanager
     def on(change, kind):
-        place = Dataverse(crm.sim)
-        place.operations = {kind: place.operations[kind]}
-        honest = place.adapter
+        backdoor = Dataverse(crm.sim)
+        backdoor.operations = {kind: backdoor.operations[kind]}
+        honest = backdoor.adapter
 
         def adapter(url, clock):
             made = honest(url, clock)
             change(made)
             return made
 
-        place.adapter = adapter
+        backdoor.adapter = adapter
         contract = type(
             "Contract", (AdapterContract,), {"impossible": {"transaction": "not looked at here"}}
         )()
-        with contract.on(place, tmp_path):
+        with contract.on(backdoor, tmp_path):
             yield contract
 
     return on
@@ -197,13 +197,13 @@ def test_a_swallowed_412(dataverse):
 
 def test_an_update_without_its_condition(dataverse):
     with dataverse(without_condition, "queue_status_update") as contract:
-        with caught("loss: what somebody else wrote is gone"):
+        with caught("loss: what another user wrote is gone"):
             contract.test_an_edit_between_plan_and_send()
-        with caught("loss: what somebody else wrote is gone"):
+        with caught("loss: what another user wrote is gone"):
             contract.test_an_edit_between_two_runs()
-        with caught("loss: what somebody else wrote is gone"):
+        with caught("loss: what another user wrote is gone"):
             contract.test_a_request_that_arrives_late(edited=True)
-        with caught("loss: a row that a person deleted"):
+        with caught("loss: a row that another user deleted"):
             contract.test_a_row_that_is_gone()
 
 
@@ -247,14 +247,65 @@ class SureOfItself(ReferenceAdapter):
 )
 def test_a_second_send(five, make, kind):
     with five(ReferenceAdapter, kind) as contract:
-        contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
+        contract.test_each_fault_at_each_exchange("lost reply", FOREVER)
         contract.test_each_fault_at_each_exchange("503, applied", 1)
         contract.test_a_crash_at_each_exchange(applied=True)
     with five(make, kind) as contract:
         with caught("duplicate"):
-            contract.test_each_fault_at_each_exchange("lost reply", FOR_EVER)
+            contract.test_each_fault_at_each_exchange("lost reply", FOREVER)
         with caught("duplicate"):
             contract.test_each_fault_at_each_exchange("503, applied", 1)
+
+
+# ---- what an error says of its request
+
+
+class UnavailableIsRefused(ReferenceAdapter):
+    """Says of each 503 that the request was surely not applied."""
+
+    def _exchange(self, method, operation, headers, body):
+        try:
+            return super()._exchange(method, operation, headers, body)
+        except TransientError as error:
+            if "503" in str(error):
+                error.applied = Applied.NO
+            raise
+
+
+class BusyIsRefused(ReferenceAdapter):
+    """Says so of a 503 with Retry-After only, as of a server that is too busy to begin."""
+
+    def _exchange(self, method, operation, headers, body):
+        try:
+            return super()._exchange(method, operation, headers, body)
+        except TransientError as error:
+            if "503" in str(error) and error.retry_after:
+                error.applied = Applied.NO
+            raise
+
+
+class UnavailableIsNotReady(ReferenceAdapter):
+    """Says of each 503 that it was found out before anything was sent."""
+
+    def _exchange(self, method, operation, headers, body):
+        try:
+            return super()._exchange(method, operation, headers, body)
+        except TransientError as error:
+            if "503" in str(error):
+                raise NotReady("the remote is down") from None
+            raise
+
+
+@pytest.mark.parametrize("kind", ["create", "upsert", "lookup", "mail"])
+@pytest.mark.parametrize("make", [UnavailableIsRefused, BusyIsRefused, UnavailableIsNotReady])
+def test_an_applied_503_that_counts_as_refused(five, make, kind):
+    with five(ReferenceAdapter, kind) as contract:
+        contract.test_each_fault_at_each_exchange("503 seconds, applied", FOREVER)
+    with five(make, kind) as contract:
+        with caught("claim: (TransientError|NotReady) said that nothing was applied"):
+            contract.test_each_fault_at_each_exchange("503 seconds, applied", FOREVER)
+        # Where it is true, it may be said.
+        contract.test_each_fault_at_each_exchange("503", FOREVER)
 
 
 # ---- transactions
@@ -271,7 +322,7 @@ class OneByOne(ReferenceAdapter, TransactionalAdapter):
 def test_a_transaction_in_parts(five, name):
     with five(OneByOne, "create", "upsert") as contract:
         with pytest.raises(AssertionError, match="loss: a part of a transaction is there"):
-            contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+            contract.test_each_fault_at_each_exchange(name, FOREVER)
         with pytest.raises(AssertionError, match="loss: a part of a transaction is there"):
             contract.test_a_crash_at_each_exchange(applied=True)
 
@@ -326,9 +377,9 @@ class GivesUp(ReferenceAdapter):
 @pytest.mark.parametrize("name", ["reset before apply", "502", "not JSON", "408"])
 def test_giving_up_on_what_passes(five, name):
     with five(ReferenceAdapter, "create") as contract:
-        contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+        contract.test_each_fault_at_each_exchange(name, FOREVER)
     with five(GivesUp, "create") as contract, caught("stuck: blocked rejected"):
-        contract.test_each_fault_at_each_exchange(name, FOR_EVER)
+        contract.test_each_fault_at_each_exchange(name, FOREVER)
 
 
 def test_a_secret_in_a_message(dataverse):
@@ -382,10 +433,35 @@ def test_what_is_impossible_is_skipped_with_its_reason(remote, tmp_path):
 
     contract = Contract()
     with (
-        contract.on(FiveKindsPlace(remote), tmp_path),
+        contract.on(ReferenceBackdoor(remote), tmp_path),
         pytest.raises(pytest.skip.Exception, match="no rows of"),
     ):
         contract.test_a_key_that_is_taken()
+
+
+@pytest.mark.parametrize("part", ["take_key", "remove", "edit", "snapshot"])
+def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
+    test = {
+        "take_key": AdapterContract.test_a_key_that_is_taken,
+        "remove": AdapterContract.test_a_row_that_is_gone,
+        "edit": AdapterContract.test_an_edit_between_two_runs,
+        "snapshot": AdapterContract.test_planning_has_no_side_effect,
+    }[part]
+    methods = {name: value for name, value in vars(ReferenceBackdoor).items() if name != part}
+    place = type("Half", (), methods)(remote)
+    contract = type("Contract", (AdapterContract,), {})()
+    line = f"give Half {part}, or declare '{part}' impossible, with the reason"
+    with contract.on(place, tmp_path), pytest.raises(AssertionError, match=line):
+        test(contract)
+
+
+def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
+    place = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
+    with (
+        pytest.raises(AssertionError, match=r"give Half adapter and rows$"),
+        AdapterContract().on(place, tmp_path),
+    ):
+        pass
 
 
 def test_cases_are_counted(five):
@@ -399,8 +475,8 @@ def test_cases_are_counted(five):
 if os.environ.get("WRITEAHEAD_TESTS") == "full":
 
     @pytest.fixture(scope="module")
-    def place(remote):
-        return FiveKindsPlace(remote)
+    def backdoor(remote):
+        return ReferenceBackdoor(remote)
 
-    class TestFiveKinds(AdapterContract):
+    class TestReferenceAdapter(AdapterContract):
         impossible = {"take_key": "a key's row is its content"}  # noqa: RUF012 - as a reader would write it

@@ -5,31 +5,48 @@ operation)`` and say with `emits` how its replay is proved harmless. The base cl
 """
 
 import difflib
+import hashlib
 import inspect
 import json
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel
 
+from writeahead._roundtrip import difference_of, json_of
 from writeahead._validation import Invalid, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
-__all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits"]
+__all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits", "target_of"]
 
 _EMIT, _PLAN, _FIND = "emit_", "plan_", "find_"
 _F = TypeVar("_F", bound=Callable[..., Receipt])
 
 
-def emits(replay: ReplayClass | str) -> Callable[[_F], _F]:
+def emits(
+    replay: ReplayClass | str,
+    *,
+    key_valid_for: timedelta | None = None,
+    settles_after: timedelta | None = None,
+) -> Callable[[_F], _F]:
     """Declare the replay class of an ``emit_<kind>`` method. There is no default.
 
+    Args:
+        replay: One of the five classes.
+        key_valid_for: How long the remote remembers our key, for ``create_with_key``. An operation
+            that may have been sent longer ago is searched by ``find_<kind>`` if there is one, and
+            otherwise blocked. None: as long as the row is there.
+        settles_after: How long a request whose reply was lost can still land, for ``upsert``. The
+            next upsert waits for that, since a late one would undo it. None: it can't, or does no
+            harm.
+
     Raises:
-        ValueError: ``replay`` is none of the five classes.
+        ValueError: ``replay`` is none of the five classes, or a time does not belong to it.
     """
     try:
         declared = ReplayClass(replay)
@@ -37,9 +54,15 @@ def emits(replay: ReplayClass | str) -> Callable[[_F], _F]:
         given = repr(replay) if isinstance(replay, str) else f"a {type(replay).__name__}"
         known = ", ".join(ReplayClass)
         raise ValueError(f"@emits takes a replay class, not {given}; there are: {known}") from None
+    for name, value, needed in (
+        ("key_valid_for", key_valid_for, ReplayClass.CREATE_WITH_KEY),
+        ("settles_after", settles_after, ReplayClass.UPSERT),
+    ):
+        if value is not None and (declared is not needed or value <= timedelta(0)):
+            raise ValueError(f"{name} must be longer than nothing, and goes with {needed}, not {declared}")
 
     def mark(method: _F) -> _F:
-        method.__writeahead_replay__ = declared  # type: ignore[attr-defined]
+        method.__writeahead_emits__ = (declared, key_valid_for, settles_after)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -47,11 +70,21 @@ def emits(replay: ReplayClass | str) -> Callable[[_F], _F]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of operation: its replay class, and the model of its emitted payload."""
+    """One kind of operation, as its ``emit_<kind>`` declares it.
+
+    Attributes:
+        name: The kind.
+        replay: Its replay class.
+        payload: The model that its emitted payload is made of.
+        key_valid_for: How long the remote remembers our key; None for ever.
+        settles_after: How long a late request can still land; None if that does no harm.
+    """
 
     name: str
     replay: ReplayClass
     payload: type[BaseModel]
+    key_valid_for: timedelta | None = None
+    settles_after: timedelta | None = None
 
 
 class Adapter(ABC):
@@ -67,8 +100,9 @@ class Adapter(ABC):
       optional: turns what the caller asked for into what will be issued, reading baselines if there
       are any. Without it, the caller's payload, validated against the emit method's model, is what
       will be issued.
-    - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``, for
-      kinds of class ``lookup`` only, and required there: searches the remote by ``operation.key``.
+    - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``: searches
+      the remote by ``operation.key``. Required for kinds of class ``lookup``; for a kind with
+      ``key_valid_for`` it is asked once the key may have been forgotten.
 
     The class is checked where it is defined: a missing name, a kind without a replay class, or a
     ``plan_`` or ``find_`` method of no kind is a TypeError.
@@ -91,6 +125,19 @@ class Adapter(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.kinds = _kinds_of(cls)
+
+    def target(self) -> str | None:
+        """What identifies the remote that this adapter writes to; None if it can't be told.
+
+        A plan keeps it, and is carried out only by an adapter with the same. Make it with
+        `target_of` out of what tells two environments apart (URL, tenant, account), and of no
+        secret.
+        """
+        return None
+
+    def can_find(self, operation: PlannedOperation) -> bool:
+        """Whether the remote can be searched for an operation of this kind."""
+        return hasattr(self, f"{_FIND}{operation.kind}")
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Validate all that can be validated before a side effect, and return what will be issued.
@@ -119,7 +166,7 @@ class Adapter(ABC):
         return receipt
 
     def find(self, operation: PlannedOperation) -> Receipt | None:
-        """Search the remote for an operation of class ``lookup``; None if it surely is not there.
+        """Search the remote for an operation that may have been sent; None if it is not there.
 
         Raises:
             TransientError: The remote could not be searched.
@@ -131,9 +178,17 @@ class Adapter(ABC):
         """Return a planned operation's payload as the model that its ``emit_<kind>`` takes.
 
         Raises:
-            InvalidInput: It does not fit this version of the adapter.
+            InvalidInput: It does not fit this version of the adapter, or this version would send
+                something else than was planned. Nothing was sent.
         """
-        return _validated(self._kind(operation).payload, operation)
+        payload = _validated(self._kind(operation).payload, operation)
+        difference = difference_of(operation.payload, payload)
+        if difference:
+            raise InvalidInput(
+                f"operation {operation.id} ({operation.kind}): this version of adapter {self.name!r} would"
+                f" not send what was planned: {difference}; resume it with the version that planned it"
+            )
+        return payload
 
     def _kind(self, operation: KeyedOperation | PlannedOperation) -> Kind:
         kind = self.kinds.get(operation.kind)
@@ -157,19 +212,32 @@ class Adapter(ABC):
                 id=operation.id,
                 kind=operation.kind,
                 key=operation.key,
-                payload=payload.model_dump(mode="json", by_alias=True, round_trip=True),
+                payload=_json_of(payload, operation),
                 replay=kind.replay,
             )
         if planned.replay is not kind.replay:
             raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
-        # What emit would refuse must be found out now, before anything is durable or sent.
-        _validated(kind.payload, planned)
-        return planned
+        # What emit would refuse must be found out now, before anything is durable or sent. What it
+        # would add (a default) belongs into the plan.
+        issued = _json_of(_validated(kind.payload, planned), planned)
+        return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
 
     def _call(self, verb: str, operation: PlannedOperation) -> Any:
         kind = self._kind(operation)
         method = getattr(self, verb + kind.name)
         return method(_validated(kind.payload, operation), operation)
+
+
+def target_of(*parts: str) -> str:
+    """Return what stands for a remote in a plan: a hash of what identifies it, and of no secret."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _json_of(payload: BaseModel, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
+    try:
+        return json_of(payload)
+    except InvalidInput as error:
+        raise InvalidInput(f"operation {operation.id} ({operation.kind}): {error}") from None
 
 
 def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:
@@ -178,12 +246,13 @@ def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:
     for attribute in _methods(cls, _EMIT):
         name = attribute.removeprefix(_EMIT)
         method = inspect.getattr_static(cls, attribute)
-        replay = getattr(method, "__writeahead_replay__", None)
-        if replay is None:
+        declared = getattr(method, "__writeahead_emits__", None)
+        if declared is None:
             raise TypeError(f"{cls.__name__}.{attribute} has no replay class: decorate it with @emits(...)")
+        replay, key_valid_for, settles_after = declared
         if replay is ReplayClass.LOOKUP and not hasattr(cls, f"{_FIND}{name}"):
             raise TypeError(f"{cls.__name__}.{attribute} is of class lookup, so it needs a find_{name}")
-        kinds[name] = Kind(name, replay, _payload_model(method))
+        kinds[name] = Kind(name, replay, _payload_model(method), key_valid_for, settles_after)
     for prefix in (_PLAN, _FIND):
         for attribute in _methods(cls, prefix):
             if attribute.removeprefix(prefix) not in kinds:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from writeahead._extras import requires_extra
 from writeahead.adapters.base import Adapter
 from writeahead.errors import InvalidInput
 
@@ -70,8 +71,13 @@ def _imported(name: str, target: str) -> Factory:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise InvalidInput(f"adapter {name!r}: write module:factory, e.g. my_crm:make_adapter")
+    # The extra of an adapter of our own has its name.
+    extra = name if module_name.startswith("writeahead.") else None
     try:
-        module = import_module(module_name)
+        with requires_extra(f"adapter {name!r}", extra):
+            module = import_module(module_name)
+    except InvalidInput:
+        raise
     except Exception as error:
         raise InvalidInput(
             f"adapter {name!r}: module {module_name} can't be imported: {_reason(error)}"

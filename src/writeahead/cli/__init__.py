@@ -1,8 +1,8 @@
 """The command line: ``writeahead`` and ``python -m writeahead``.
 
-`main` is all that others use. ``app`` holds the commands, which return an `Answer`; ``output`` and
-``render`` say what a person and what a program reads of it; ``failures`` turns errors into lines
-and exit codes.
+`main` is all that others use. ``app`` lists the commands, which return an `Answer`; ``output`` and
+``render`` print it for people or as JSON; ``failures`` turns errors into lines and exit codes.
+Settings, flags and exit codes are known here only: the library below takes arguments, and raises.
 """
 
 import sys
@@ -21,14 +21,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 completed, nothing to do, or planned; 1 blocked; 2 wrong usage or input; 3
         failed; 75 (EX_TEMPFAIL of sysexits.h) to be run again later; 130 interrupted.
     """
+    # Imports are late, so that `--version` is quick and works without the extra.
+    from writeahead.cli.streams import occupy_closed_descriptors, print_failure
+
     arguments = list(sys.argv[1:] if argv is None else argv)
+    occupy_closed_descriptors()
     if arguments == ["--version"]:
-        # Without the command line's libraries: this is how people and scripts ask whether we are
-        # there.
-        from importlib.metadata import version
+        from writeahead.cli.version import print_version
 
-        print(f"writeahead {version('writeahead')}")  # noqa: T201 - the command line prints
-        return 0
-    from writeahead.cli.dispatch import dispatch
+        return print_version()
+    from writeahead._extras import requires_extra
+    from writeahead.errors import InvalidInput
 
+    try:
+        with requires_extra("the command line", "cli"):
+            from writeahead.cli.dispatch import dispatch
+    except InvalidInput as error:
+        return print_failure([f"error: {error}"], "InvalidInput", 2, as_json="--json" in arguments)
     return dispatch(arguments)

@@ -1,42 +1,57 @@
-"""All the commands. Each returns an `Answer`, which is printed elsewhere."""
+"""All the commands. Each returns an `Answer`, which is printed elsewhere.
+
+The first line of a command's docstring is its line in ``writeahead --help``. It has at most 60
+characters, because Click cuts longer lines off on a terminal of 80 columns.
+"""
 
 from typing import Annotated, Any
 
 import typer
 
-from writeahead.cli import check, dataverse, options, sessions, sweep
+from writeahead.cli import options, sessions
+from writeahead.cli.check import check
+from writeahead.cli.dataverse import discover
+from writeahead.cli.demo import demo
+from writeahead.cli.simulate import simulate_dataverse
+from writeahead.cli.sweep import sweep_sessions
+from writeahead.cli.version import print_version
 
 __all__ = ["app"]
 
-_BARE: dict[str, Any] = {
+_PLAIN: dict[str, Any] = {
     "add_completion": False,
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,
 }
-app = typer.Typer(
-    help="A write-ahead log for side effects on systems you don't own.",
-    **_BARE,
-)
-simulate = typer.Typer(**_BARE)
-app.add_typer(simulate, name="simulate", help="Run a remote system on loopback, to try things out.")
+app = typer.Typer(**_PLAIN)
+_simulators = typer.Typer(**_PLAIN)
+_environments = typer.Typer(**_PLAIN)
 
 
-def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"writeahead {version('writeahead')}")
-        raise typer.Exit
+        raise typer.Exit(print_version())
 
 
 @app.callback()
-def _root(
+def _app(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """A write-ahead log for side effects on systems you don't own."""
+
+
+@_simulators.callback()
+def _simulate() -> None:
+    """Run a simulated remote system on this machine."""
+
+
+@_environments.callback()
+def _dataverse() -> None:
+    """Read the definitions of a Dataverse environment."""
 
 
 app.command()(sessions.run)
@@ -44,25 +59,10 @@ app.command()(sessions.resume)
 app.command("list")(sessions.list_sessions)
 app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(sessions.unblock)
-app.command("sweep")(sweep.sweep_sessions)
-app.command()(check.check)
-app.command()(check.demo)
-
-
-@simulate.callback()
-def _simulate() -> None:
-    """Run a remote system on loopback, to try things out."""
-
-
-simulate.command("dataverse")(check.simulate_dataverse)
-
-remote = typer.Typer(**_BARE)
-app.add_typer(remote, name="dataverse", help="Look at a Dataverse environment.")
-
-
-@remote.callback()
-def _dataverse() -> None:
-    """Look at a Dataverse environment."""
-
-
-remote.command("discover")(dataverse.discover)
+app.command("sweep")(sweep_sessions)
+app.command()(check)
+app.command()(demo)
+app.add_typer(_simulators, name="simulate")
+_simulators.command("dataverse")(simulate_dataverse)
+app.add_typer(_environments, name="dataverse")
+_environments.command("discover")(discover)

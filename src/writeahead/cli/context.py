@@ -10,8 +10,9 @@ from typing import Any
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.registry import installed_adapters, open_adapter
-from writeahead.cli.output import say
-from writeahead.cli.settings import Settings, load_settings
+from writeahead.cli.permissions import shared_folder
+from writeahead.cli.settings import load_settings
+from writeahead.cli.streams import say
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
@@ -25,44 +26,64 @@ class CommandContext:
         config: The flag ``--config``.
         store: The flag ``--store``.
         adapter: The flag ``--adapter``.
-        **policy: The flags that are fields of `RunPolicy`.
+        **policy: The flags that are fields of `RunPolicy`; None for a flag that was not given.
+
+    Attributes:
+        settings: Flags, environment and settings file together.
+
+    Raises:
+        InvalidInput: The settings can't be used.
     """
 
     def __init__(
         self,
-        config: Path | None,
-        store: str | None,
+        config: Path | None = None,
+        store: str | None = None,
         adapter: str | None = None,
         **policy: Any,
     ) -> None:
         self._flags = {"--config": config and str(config), "--store": store, "--adapter": adapter}
-        self.settings: Settings = load_settings(
+        self.settings = load_settings(
             environ=os.environ, config=config, store=store, adapter=adapter, policy=policy
         )
+        for warning in self.settings.warnings:
+            say(f"warning: {warning}")
 
     def store(self, *, writing: bool = False) -> ArtifactStore:
-        """Open the store; warn if what is to be written to it will not outlive this process."""
+        """Open the store.
+
+        Args:
+            writing: Whether the command will write to it: if so, a store in memory gets a warning,
+                because it ends with the process.
+        """
         url = self.settings.require_store()
         if writing and url.startswith("memory:"):
-            say("warning: a memory store ends with this process: nothing could be resumed afterwards")
+            say("warning: a memory store ends with this process, so nothing can be resumed later")
         return open_store(url)
 
     @contextlib.contextmanager
     def adapter(self) -> Iterator[Adapter]:
-        """Open the adapter, and close it afterwards; ``module:factory`` may be in the working directory."""
+        """Open the adapter, and close it afterwards.
+
+        The module of ``module:factory`` may be in the working directory. If other users may write
+        there, a warning says so.
+        """
         name = self.settings.require_adapter()
-        if ":" in name and (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)
+        here = Path.cwd()
+        if warning := shared_folder(here):
+            say(f"warning: {warning}")
+        if ":" in name and str(here) not in sys.path:
+            sys.path.insert(0, str(here))
         adapter = open_adapter(name, self.settings.adapter_settings())
         with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
             yield adapter
 
     def options(self) -> str:
-        """The flags that any further command on this store needs."""
+        """Return the flags that any further command on this store needs."""
         return self._given("--config", "--store")
 
     def resume_options(self, planned_by: str | None = None) -> str:
-        """The flags that a resume of a session needs.
+        """Return the flags that a resume of a session needs.
 
         Args:
             planned_by: The name of the adapter that made the session's plan.
@@ -70,8 +91,7 @@ class CommandContext:
         given = self._given("--config", "--store", "--adapter")
         if self.settings.adapter:
             return given
-        # An adapter's own name is what it can be asked for with only if it is installed under that
-        # name.
+        # ``--adapter`` takes an adapter's own name only if a package offers it under that name.
         known = planned_by if planned_by in installed_adapters() else "module:factory"
         return f"{given} --adapter {known}".lstrip()
 

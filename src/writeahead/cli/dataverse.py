@@ -1,19 +1,20 @@
 """The commands about a Dataverse environment."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from writeahead._extras import requires_extra
 from writeahead.cli import options
+from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
-from writeahead.cli.settings import load_settings
 from writeahead.errors import InvalidInput
 
 __all__ = ["discover"]
 
 
+@options.with_context(store=False)
 def discover(
     *,
     kind: Annotated[
@@ -29,20 +30,19 @@ def discover(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write it there rather than to stdout.")
+        Path | None, typer.Option("--out", metavar="FILE", help="The file to write; by default stdout.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    context: CommandContext,
 ) -> Answer:
-    """Write a mapping file from the live definitions of an environment's tables."""
-    from writeahead.adapters.dataverse import adapter_from_settings
+    """Write a mapping file from an environment's tables."""
+    with requires_extra("writeahead dataverse", "dataverse"):
+        from writeahead.adapters.dataverse import adapter_from_settings
 
     kinds = _pairs(kind or [])
     if out is not None and out.exists() and not force:
-        raise InvalidInput(f"{out}: is there already: name another file, or add --force")
-    settings = load_settings(environ=os.environ, config=config, adapter="dataverse")
-    with adapter_from_settings(**settings.adapter_settings()) as adapter:
+        raise InvalidInput(f"{out}: the file exists: name another file, or add --force")
+    with adapter_from_settings(**context.settings.adapters.get("dataverse", {})) as adapter:
         text = adapter.discover(kinds, table or [])
     if out is not None:
         _write(out, text)
@@ -57,7 +57,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
         if not kind or not table:
             raise InvalidInput("--kind: write --kind KIND=TABLE, e.g. --kind task=task")
         if kind in pairs:
-            raise InvalidInput(f"--kind {kind} is there twice")
+            raise InvalidInput(f"--kind {kind} is given twice")
         pairs[kind] = table
     return pairs
 

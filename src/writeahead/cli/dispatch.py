@@ -9,8 +9,10 @@ from typing import Any
 import typer
 
 from writeahead.cli.app import app
-from writeahead.cli.failures import ExitCode, exit_code_of, lines_of
-from writeahead.cli.output import Answer, print_answer, print_json, say
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of, lines_of
+from writeahead.cli.output import Answer, print_answer
+from writeahead.cli.streams import print_failure, say, write_guarded
 
 __all__ = ["dispatch"]
 
@@ -19,14 +21,17 @@ _UsageError = typer.BadParameter.__bases__[0]
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run the command that the arguments name; print what it answers; return the exit code."""
+    """Run the command that the arguments name; print its answer; return the exit code."""
     as_json = "--json" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding lacks must not turn an answer into a failure.
+            # A character that the terminal's encoding lacks must not turn an answer into a failure.
             stream.reconfigure(errors="backslashreplace")
     try:
-        answer = app(arguments or ["--help"], standalone_mode=False, prog_name="writeahead")
+        if not arguments or "--help" in arguments:
+            # The one text that click prints by itself.
+            return write_guarded(lambda: _called(arguments or ["--help"]), lambda: ExitCode.OK)
+        answer = _called(arguments)
         if isinstance(answer, Answer):
             return print_answer(answer, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -36,18 +41,25 @@ def dispatch(arguments: list[str]) -> int:
     return int(answer or 0)
 
 
+def _called(arguments: list[str]) -> Any:
+    # Not `app(arguments)`: it would take a broken pipe of any kind for one of stdout, and exit.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("writeahead", arguments) as context:
+            return command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+
+
 def _fail(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, _UsageError):
         code, kind, lines = ExitCode.USAGE, "UsageError", _usage_lines(error)
     else:
         code, kind, lines = exit_code_of(error), type(error).__name__, lines_of(error)
     if os.environ.get("WRITEAHEAD_DEBUG") == "1":
-        traceback.print_exception(error)
-    for line in lines:
-        say(line)
-    if as_json:
-        return print_json({"error": lines[0].removeprefix("error: "), "type": kind}, lambda: code)
-    return code
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
+    return print_failure(lines, kind, code, as_json=as_json)
 
 
 def _usage_lines(error: Any) -> list[str]:

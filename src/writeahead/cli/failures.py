@@ -1,7 +1,6 @@
-"""From an error to one or two lines for a person, and to an exit code for a program."""
+"""From an error to one or two lines to read, and to an exit code."""
 
-from enum import IntEnum
-
+from writeahead.cli.exit_code import ExitCode
 from writeahead.errors import (
     CorruptArtifact,
     Fenced,
@@ -14,19 +13,7 @@ from writeahead.errors import (
 )
 from writeahead.model import RunStatus
 
-__all__ = ["ExitCode", "exit_code_of", "exit_code_of_status", "lines_of"]
-
-
-class ExitCode(IntEnum):
-    """What the process's exit code says."""
-
-    OK = 0
-    BLOCKED = 1
-    USAGE = 2
-    FAILED = 3
-    LATER = 75  # EX_TEMPFAIL of sysexits.h: run it again later
-    INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
+__all__ = ["exit_code_of", "exit_code_of_status", "lines_of"]
 
 _OF_STATUS = {
     RunStatus.COMPLETED: ExitCode.OK,
@@ -37,12 +24,15 @@ _OF_STATUS = {
     RunStatus.IN_PROGRESS: ExitCode.LATER,
 }
 
-# What to do about it, where the message itself can't know. The first class that fits counts.
+# What to do, where the message itself can't know it. The first class that fits counts.
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (NewerArtifact, ""),
-    (CorruptArtifact, "Restore it from a copy if there is one: nothing is guessed around it."),
+    (
+        CorruptArtifact,
+        "Restore it from a copy, if one exists. writeahead does not work around a damaged artifact.",
+    ),
     (Unsupported, "Choose another store; 'writeahead check' says what this one lacks."),
-    (StoreError, "Nothing is lost: mend that, and run the same command again, on the same store."),
+    (StoreError, "Nothing is lost. Fix that, and run the same command again on the same store."),
 )
 
 
@@ -66,8 +56,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 def lines_of(error: BaseException) -> list[str]:
     """Say what went wrong and what to do, in one or two lines.
 
-    Of an exception that is not ours only the type is told: nobody vouches for what its message
-        holds.
+    Of an exception that is not ours only the type is named: its message may hold a secret.
     """
     if isinstance(error, WriteaheadError):
         hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")

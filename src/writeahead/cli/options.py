@@ -1,89 +1,134 @@
-"""The options that commands share."""
+"""The options that commands share. Each stands here once, with its help text."""
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
-__all__ = [
-    "AdapterOption",
-    "AssumeCommand",
-    "AssumeOption",
-    "AttemptsOption",
-    "ConfigOption",
-    "JournalOption",
-    "JsonOption",
-    "LeaseOption",
-    "RunLimitOption",
-    "SessionArgument",
-    "StoreOption",
-    "WaitInitialOption",
-    "WaitMaxOption",
-    "WriteOption",
-]
+from writeahead.cli.context import CommandContext
+from writeahead.cli.output import Answer
 
-_POLICY = "How hard to try"
+__all__ = ["AssumeCommand", "JsonOption", "SessionArgument", "WriteOption", "with_context"]
 
-SessionArgument: TypeAlias = Annotated[str, typer.Argument(metavar="SESSION_ID", show_default=False)]
-StoreOption: TypeAlias = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="A folder, or e.g. s3://bucket/prefix.")
-]
-AdapterOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--adapter", metavar="NAME|module:factory", help="Whose system is written to."),
-]
-ConfigOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings, instead of writeahead.toml."),
+SessionArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
 ]
 JsonOption: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 ]
 WriteOption: TypeAlias = Annotated[
-    bool, typer.Option("--write", help="Do it. Without this nothing is sent, and it is shown what would be.")
+    bool, typer.Option("--write", help="Send the writes. Without it, only show what would be sent.")
 ]
-AtomicOption: TypeAlias = Annotated[
-    bool, typer.Option("--atomic", help="As one transaction: all operations take effect, or none.")
+
+_STORE = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Where artifacts are kept: a folder or s3://bucket/prefix."),
 ]
-AttemptsOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--attempts", metavar="N", help="Requests for one operation.", rich_help_panel=_POLICY),
-]
-RunLimitOption: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--run-limit", metavar="SECONDS", help="The longest that all may take together."),
-]
-LeaseOption: TypeAlias = Annotated[
-    float | None,
+_ADAPTER = Annotated[
+    str | None,
     typer.Option(
-        "--lease", metavar="SECONDS", help="How long the run may stay silent before another takes over."
+        "--adapter",
+        metavar="NAME|module:factory",
+        help="The adapter for the remote system, e.g. dataverse, or your own.",
     ),
 ]
-JournalOption: TypeAlias = Annotated[
-    Literal["every", "batched"] | None,
-    typer.Option("--journal", help="An entry after each operation, or receipts wait for the next entry."),
+_CONFIG = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The settings file; by default writeahead.toml."),
 ]
-WaitInitialOption: TypeAlias = Annotated[
-    float | None, typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt.")
-]
-WaitMaxOption: TypeAlias = Annotated[
-    float | None, typer.Option("--wait-max", metavar="SECONDS", help="The longest wait between two attempts.")
-]
-AssumeOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--assume",
-        metavar="applied|not-applied OPERATION",
-        help="What you found out about an operation. Can be given again for others.",
-    ),
-]
+# The flags that are fields of `RunPolicy`, under the fields' names.
+_POLICY: dict[str, Any] = {
+    "attempts": Annotated[
+        int | None, typer.Option("--attempts", metavar="N", help="Attempts per operation, at most.")
+    ],
+    "run_limit": Annotated[
+        float | None,
+        typer.Option("--run-limit", metavar="SECONDS", help="Time limit for the whole run."),
+    ],
+    "lease": Annotated[
+        float | None,
+        typer.Option(
+            "--lease", metavar="SECONDS", help="How long after its last journal entry a run owns the session."
+        ),
+    ],
+    "journal": Annotated[
+        Literal["every", "batched"] | None,
+        typer.Option(
+            "--journal", help="Write a journal entry after every operation, or collect receipts in batches."
+        ),
+    ],
+    "wait_initial": Annotated[
+        float | None,
+        typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt."),
+    ],
+    "wait_max": Annotated[
+        float | None,
+        typer.Option("--wait-max", metavar="SECONDS", help="Longest wait between two attempts."),
+    ],
+}
+
+_Command: TypeAlias = Callable[..., Answer]
+
+
+def with_context(
+    *, store: bool = True, adapter: bool = False, policy: bool = False
+) -> Callable[[_Command], _Command]:
+    """Give a command the shared options, which reach it as the one argument ``context``.
+
+    Args:
+        store: Whether the command has ``--store``.
+        adapter: Whether it has ``--adapter``.
+        policy: Whether it has the flags of `RunPolicy`.
+
+    Returns:
+        A decorator. It also adds ``--config``, and ``--json``, which `dispatch` looks at.
+    """
+    before = ({"store": _STORE} if store else {}) | ({"adapter": _ADAPTER} if adapter else {})
+    after = (_POLICY if policy else {}) | {"config": _CONFIG}
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_flags(**given: Any) -> Answer:
+            del given["as_json"]
+            flags = {name: given.pop(name) for name in (*before, *after)}
+            return command(**given, context=CommandContext(**flags))
+
+        # What Typer reads instead of the wrapper's own.
+        parameters = _parameters(command, before, after)
+        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {item.name: item.annotation for item in parameters}
+        return with_flags
+
+    return decorate
+
+
+def _parameters(
+    command: _Command, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[inspect.Parameter]:
+    """Return the command's own parameters between the shared ones, without ``context``."""
+    own = [item for name, item in inspect.signature(command).parameters.items() if name != "context"]
+    return [
+        *(item for item in own if item.kind is not inspect.Parameter.KEYWORD_ONLY),
+        *(_flag(name, annotation) for name, annotation in before.items()),
+        *(item for item in own if item.kind is inspect.Parameter.KEYWORD_ONLY),
+        *(_flag(name, annotation) for name, annotation in after.items()),
+        _flag("as_json", JsonOption, default=False),
+    ]
+
+
+def _flag(name: str, annotation: Any, *, default: Any = None) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 class AssumeCommand(TyperCommand):
     """A command whose ``--assume`` takes two values each time: ``--assume applied 3-mail``.
 
-    Typer has no lists of pairs; so the two become one, ``applied=3-mail``, before they are parsed.
+    Typer has no lists of pairs, so the two become one, ``applied=3-mail``, before they are parsed.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -93,11 +138,8 @@ class AssumeCommand(TyperCommand):
         for argument in rest:
             joined.append(argument)
             if argument == "--assume":
-                joined.append(f"{next(rest, '')}=")
-                operation = next(rest, "")
-                # An option where the operation should be stays one, so that the message is about
+                decision, operation = f"{next(rest, '')}=", next(rest, "")
+                # An option in the operation's place stays an option, so that the message is about
                 # --assume.
-                joined[-1:] = (
-                    [joined[-1], operation] if operation.startswith("-") else [joined[-1] + operation]
-                )
+                joined += [decision, operation] if operation.startswith("-") else [decision + operation]
         return super().parse_args(ctx, joined)

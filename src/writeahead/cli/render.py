@@ -1,4 +1,4 @@
-"""What a person reads: a few aligned lines, coloured on a terminal only."""
+"""What commands print as text: a few aligned lines, in colour on a terminal only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -6,8 +6,9 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from writeahead.cli.output import printable
-from writeahead.model import JournalEntry, RunReport, RunStatus
+from writeahead.cli.streams import printable
+from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SessionSummary, SweepResult
 from writeahead.report.page import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
@@ -39,7 +40,7 @@ _STATUS_WIDTH = max(len(status.value) for status in RunStatus)
 
 
 def show_report(console: Console, report: RunReport, *, next_step: str | None) -> None:
-    """Show what a run came to."""
+    """Show the result of a run."""
     _headline(console, report.session_id, report.status.value, report.block_reason)
     if report.status is RunStatus.PLANNED:
         _rows(
@@ -54,7 +55,7 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
 
 
 def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> None:
-    """Show all that a store tells of a session."""
+    """Show all that a store holds of a session."""
     _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
     if page.adapter:
         planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
@@ -101,22 +102,22 @@ def show_sweep_result(console: Console, result: SweepResult) -> None:
 
 
 def show_check(console: Console, check: StoreCheck) -> None:
-    """Show each promise of a store, what was tried and what was seen."""
+    """Show each promise of a store, what was tried and what happened."""
     for result in check.results:
         word = "holds" if result.ok else "fails"
         _line(console, (word, _STYLES[word]), f"  {result.promise}: {result.tried}: {result.seen}")
-    verdict = "a run on it would be safe" if check.ok else "it must not be used"
+    verdict = "safe to use" if check.ok else "must not be used"
     _line(console, f"{check.store}: {verdict}")
 
 
 def show_none(console: Console, store: str, state: str | None) -> None:
-    """Say that a listing is empty, and where it was looked: the store may be another one than was meant."""
+    """Say that a listing is empty, and name its store: it may not be the intended one."""
     _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")
 
 
 def show_simulator(console: Console, url: str, db: str, environment: Mapping[str, str]) -> None:
-    """Show where a simulator is, and how to write to it."""
-    _line(console, f"Dataverse simulator on {url}, database {db}; Ctrl-C ends it. To write to it:")
+    """Show a simulator's URL, and the environment variables for writing to it."""
+    _line(console, f"Dataverse simulator on {url}, database {db}. Ctrl-C stops it. To write to it:")
     for name, value in environment.items():
         _line(console, f"  export {name}={value}")
 

@@ -1,4 +1,4 @@
-"""The FILE of ``writeahead simulate dataverse --seed``: rows that are there from the beginning."""
+"""The FILE of ``writeahead simulate dataverse --seed``: the rows to start with."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ def put_in(file: str, db: Path) -> None:
     """Put the rows of a file into a simulator's database, in their order.
 
     Args:
-        file: JSON: entity set to rows. A row whose primary key is in the table already stays as it
-            is, so that a simulator can be started again.
+        file: JSON, an object of lists of rows by entity set. An existing row of the same primary
+            key is kept, so that a simulator can be started again.
         db: The simulator's database, which must exist.
 
     Raises:
-        InvalidInput: The file can't be read, or a row does not fit its table: those before it are
-            in.
+        InvalidInput: The file can't be read, or a row does not fit its table. The rows before it
+            stay in the database.
     """
     from writeahead.simulators.dataverse import SimulatorDatabase
 

@@ -29,8 +29,8 @@ def read_session_file(name: str) -> SessionFile:
     """Read a session from a file, or from stdin if the name is ``-``.
 
     Raises:
-        InvalidInput: It is not there, not JSON in UTF-8, or not a session; the message names file
-            and place.
+        InvalidInput: The file does not exist, is not JSON in UTF-8, or is not a session. The
+            message names file and place.
     """
     shown = "stdin" if name == "-" else name
     document = read_json(name)
@@ -38,7 +38,7 @@ def read_session_file(name: str) -> SessionFile:
         raise InvalidInput(f'{shown}: not a session: write {{"session_id": ..., "operations": [...]}}')
     found = validated(lambda: SessionFile.model_validate(document))
     if isinstance(found, Invalid):
-        raise InvalidInput(f"{shown}: {'; '.join(map(_said, found.problems[:3]))}")
+        raise InvalidInput(f"{shown}: {'; '.join(map(_described, found.problems[:3]))}")
     return found
 
 
@@ -46,7 +46,8 @@ def read_json(name: str) -> Any:
     """Read JSON from a file, or from stdin if the name is ``-``.
 
     Raises:
-        InvalidInput: It is not there, or not JSON in UTF-8; the message names file and place.
+        InvalidInput: The file does not exist, or is not JSON in UTF-8. The message names file and
+            place.
     """
     shown = "stdin" if name == "-" else name
     return _parsed(_text(_bytes(name, shown), shown), shown)
@@ -88,9 +89,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            # JSON readers differ in which of the two they keep (RFC 8259, section 4): neither must
-            # get lost.
-            raise ValueError(f"key {name!r} is there twice in one object")
+            # JSON readers differ in which of the two they keep (RFC 8259, section 4).
+            raise ValueError(f"key {name!r} stands twice in one object")
         found[name] = value
     return found
 
@@ -106,7 +106,7 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _said(problem: Problem) -> str:
+def _described(problem: Problem) -> str:
     match problem.place:
         case ("operations", int(position), *rest):
             # Counted from 1, as in the ids that operations get by default.

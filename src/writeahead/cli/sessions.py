@@ -8,14 +8,16 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode, exit_code_of_status
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer, report_document
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.errors import InvalidInput
 from writeahead.model import RunReport
+from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import State, find_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step, read_page
@@ -23,34 +25,17 @@ from writeahead.report.page import next_step, read_page
 __all__ = ["list_sessions", "resume", "run", "show", "unblock"]
 
 
+@options.with_context(adapter=True, policy=True)
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The session as JSON; - is stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The session as JSON; - reads stdin.")],
     *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
     write: options.WriteOption = False,
-    atomic: options.AtomicOption = False,
-    attempts: options.AttemptsOption = None,
-    run_limit: options.RunLimitOption = None,
-    lease: options.LeaseOption = None,
-    journal: options.JournalOption = None,
-    wait_initial: options.WaitInitialOption = None,
-    wait_max: options.WaitMaxOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", help="Use one transaction: all writes take effect, or none.")
+    ] = False,
+    context: CommandContext,
 ) -> Answer:
-    """Plan a session's operations and, with --write, emit them."""
-    context = CommandContext(
-        config,
-        store,
-        adapter,
-        attempts=attempts,
-        run_limit=run_limit,
-        lease=lease,
-        journal=journal,
-        wait_initial=wait_initial,
-        wait_max=wait_max,
-    )
+    """Plan the writes of a session and, with --write, send them."""
     session = read_session_file(file)
     artifacts = context.store(writing=write)
     with context.adapter() as opened, stop_on_signals() as stop:
@@ -67,35 +52,12 @@ def run(
     return _of_report(report, context)
 
 
-def resume(
-    session_id: options.SessionArgument,
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    attempts: options.AttemptsOption = None,
-    run_limit: options.RunLimitOption = None,
-    lease: options.LeaseOption = None,
-    journal: options.JournalOption = None,
-    wait_initial: options.WaitInitialOption = None,
-    wait_max: options.WaitMaxOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Send just what a session still lacks.
+@options.with_context(adapter=True, policy=True)
+def resume(session_id: options.SessionArgument, *, context: CommandContext) -> Answer:
+    """Send the writes that a session still lacks.
 
-    Its plan was approved when it was run with --write, so this needs no --write.
+    This needs no --write, because the plan was made by a run with --write.
     """
-    context = CommandContext(
-        config,
-        store,
-        adapter,
-        attempts=attempts,
-        run_limit=run_limit,
-        lease=lease,
-        journal=journal,
-        wait_initial=wait_initial,
-        wait_max=wait_max,
-    )
     artifacts = context.store()
     with context.adapter() as opened, stop_on_signals() as stop:
         report = resume_session(
@@ -108,17 +70,16 @@ def resume(
     return _of_report(report, context)
 
 
+@options.with_context()
 def list_sessions(
     *,
-    store: options.StoreOption = None,
     state: Annotated[
-        State | None, typer.Option("--state", help="Only these; open: all that are not completed.")
+        State | None,
+        typer.Option("--state", help="Only sessions in this state; open is every state but completed."),
     ] = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
+    context: CommandContext,
 ) -> Answer:
     """List the sessions of a store."""
-    context = CommandContext(config, store)
     opened = context.store()
     sessions = find_sessions(opened, state, clock_skew=context.settings.policy.clock_skew)
 
@@ -132,15 +93,9 @@ def list_sessions(
     return Answer(lambda: {"store": opened.name, "sessions": [asdict(summary) for summary in sessions]}, show)
 
 
-def show(
-    session_id: options.SessionArgument,
-    *,
-    store: options.StoreOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
-    """Show one session: operations, history, artifacts, next step."""
-    context = CommandContext(config, store)
+@options.with_context()
+def show(session_id: options.SessionArgument, *, context: CommandContext) -> Answer:
+    """Show a session: operations, history, artifacts, next step."""
     page = read_page(
         context.store(), session_id, now=Clock().now(), clock_skew=context.settings.policy.clock_skew
     )
@@ -161,22 +116,29 @@ def show(
     )
 
 
+@options.with_context()
 def unblock(
     session_id: options.SessionArgument,
     *,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the journal.")],
-    assume: options.AssumeOption = None,
-    store: options.StoreOption = None,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why it may go on; kept in the journal.")
+    ],
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="applied|not-applied OPERATION",
+            help="Whether an operation of unknown outcome took effect. Can be repeated.",
+        ),
+    ] = None,
+    context: CommandContext,
 ) -> Answer:
-    """Let a blocked session be resumed, by your decision."""
+    """Decide that a blocked session may be resumed."""
     if not reason.strip():
         raise InvalidInput("--reason: say why, in a few words; it is kept in the journal")
     assumed = _assumed(assume or [])
-    context = CommandContext(config, store)
     report = unblock_session(session_id, store=context.store(), reason=reason, assume=assumed)
-    # The decision is on record, which is all that this command is for.
+    # The decision is recorded, and that is all that this command is for.
     return _of_report(report, context, exit_code=ExitCode.OK)
 
 

@@ -1,6 +1,6 @@
-"""What the command line works with: flags, then ``WRITEAHEAD_*``, then ``writeahead.toml``.
+"""The settings of a command: flags, then ``WRITEAHEAD_*``, then ``writeahead.toml``.
 
-The file is of this form; every key is optional, and an unknown one is an error::
+The file has this form; every key is optional, and an unknown one is an error::
 
     store = "./artifacts"
     adapter = "dataverse"
@@ -11,13 +11,15 @@ The file is of this form; every key is optional, and an unknown one is an error:
     [adapters.dataverse]        # given to the adapter's factory as keyword arguments
     mapping = "mapping.toml"
 
-Relative paths are taken from the working directory. Secrets do not belong into the file: adapters
-take them from the environment.
+Relative paths are taken from the working directory. Secrets do not belong in the file: adapters
+take them from the environment. A file that names code to run (``module:factory``) is refused if
+every user may write to it.
 """
 
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from writeahead._validation import Invalid, Problem, validated
+from writeahead.cli.permissions import checked_code_source
 from writeahead.errors import InvalidInput
 from writeahead.model import RunPolicy
 
@@ -43,14 +46,16 @@ class Settings:
         policy: How hard to try.
         store: The store's URL, if any source gave one.
         adapter: The adapter's name or ``module:factory``, if any source gave one.
-        adapters: From the file: keyword arguments for the factory of each adapter, by the name it
-            is asked for with.
+        adapters: From the file: keyword arguments for the factory of each adapter, by the name or
+            ``module:factory`` that selects it.
+        warnings: What is wrong with the file, but no reason to refuse it.
     """
 
     policy: RunPolicy
     store: str | None = None
     adapter: str | None = None
     adapters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def require_store(self) -> str:
         """Return the store's URL.
@@ -90,7 +95,7 @@ def load_settings(
     adapter: str | None = None,
     policy: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Bring together what flags, environment and file say; the first that says anything wins.
+    """Merge flags, environment and file; the first that has a value wins.
 
     Args:
         environ: The environment, e.g. ``os.environ``; an empty variable counts as absent.
@@ -100,16 +105,17 @@ def load_settings(
         policy: The flags that are fields of `RunPolicy`; None stands for a flag that was not given.
 
     Raises:
-        InvalidInput: The file can't be read, a key is unknown, or a value is of no use; the message
-            names where it stands.
+        InvalidInput: The file can't be read, or names code although every user may write to it; a
+            key is unknown, or a value can't be used. The message names the place.
     """
-    path, found = _read_file(config, environ)
+    path, found, warnings = _read_file(config, environ)
     flags = {name: value for name, value in (policy or {}).items() if value is not None}
     return Settings(
         policy=_policy(flags, environ, found.policy, path),
         store=store or environ.get(f"{_PREFIX}STORE") or found.store,
         adapter=adapter or environ.get(f"{_PREFIX}ADAPTER") or found.adapter,
         adapters=found.adapters,
+        warnings=warnings,
     )
 
 
@@ -121,29 +127,37 @@ def _required(name: str, metavar: str, value: str | None) -> str:
     )
 
 
-def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, _File]:
+def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, _File, Sequence[str]]:
     named = config or (Path(given) if (given := environ.get(f"{_PREFIX}CONFIG")) else None)
     path = named or Path(CONFIG_FILE)
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            mode, data = os.fstat(file.fileno()).st_mode, file.read()
     except FileNotFoundError:
         if named is None:
-            return path, _File()
+            return path, _File(), ()
         raise InvalidInput(f"settings {path}: there is no such file") from None
     except OSError as error:
         raise InvalidInput(f"settings {path}: can't be read: {error.strerror}") from None
+    found = _parsed(path, data)
+    names_code = ":" in (found.adapter or "")
+    warning = checked_code_source(path, mode) if names_code else None
+    return path, found, [warning] if warning else ()
+
+
+def _parsed(path: Path, data: bytes) -> _File:
+    try:
+        content = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise InvalidInput(f"settings {path}: byte {error.start} is not UTF-8") from None
-    try:
-        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"settings {path}: not TOML: {error}") from None
     found = validated(lambda: _File.model_validate(content))
     if isinstance(found, Invalid):
-        problems = "; ".join(f"{item.where('it')}: {_said(item, _File)}" for item in found.problems)
+        problems = "; ".join(f"{item.where('it')}: {_described(item, _File)}" for item in found.problems)
         raise InvalidInput(f"settings {path}: {problems}")
     _refuse_secrets(found.adapters, f"settings {path}: adapters")
-    return path, found
+    return found
 
 
 def _refuse_secrets(table: Mapping[str, Any], where: str) -> None:
@@ -159,7 +173,7 @@ def _refuse_secrets(table: Mapping[str, Any], where: str) -> None:
 def _policy(
     flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], path: Path
 ) -> RunPolicy:
-    """Merge by field, and remember where each value came from, so that an error can say it."""
+    """Merge by field, and keep each value's source for error messages."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in {*RunPolicy.model_fields, *file}:
@@ -173,11 +187,11 @@ def _policy(
     policy = validated(lambda: RunPolicy.model_validate(values))
     if isinstance(policy, Invalid):
         first = policy.problems[0]
-        raise InvalidInput(f"{sources[str(first.place[0])]}: {_said(first, RunPolicy)}")
+        raise InvalidInput(f"{sources[str(first.place[0])]}: {_described(first, RunPolicy)}")
     return policy
 
 
-def _said(problem: Problem, model: type[BaseModel]) -> str:
+def _described(problem: Problem, model: type[BaseModel]) -> str:
     if problem.kind == "extra_forbidden":
         return f"unknown key; known: {', '.join(model.model_fields)}"
     return problem.message

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the current request ends, the journal says ``resume_needed``, the exit code is 75."""
+"""SIGTERM and Ctrl-C: the request under way ends, and the run ends as ``resume_needed``."""
 
 import contextlib
 import os
@@ -6,19 +6,19 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from writeahead.cli.failures import ExitCode
+from writeahead.cli.exit_code import ExitCode
 
 __all__ = ["stop_on_signals"]
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
-_STOPPING = b"stopping after the request that is under way; Ctrl-C again exits at once\n"
+_STOPPING = b"stopping after the request under way; Ctrl-C again exits at once\n"
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and the first SIGINT set; a second SIGINT exits at once, with code 130.
+    """Yield an event that SIGTERM and the first SIGINT set. A second SIGINT exits with code 130.
 
-    Exiting at once is as safe as a kill -9: the session is resumable when its lease has run out.
+    That exit is as safe as a kill -9: the session can be resumed when its lease has run out.
 
     A thread waits for the signals through `signal.set_wakeup_fd`. A handler must not set the event
     itself: it runs in the main thread, which may hold the event's lock at that moment, and would
@@ -26,12 +26,12 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread can be told of signals
+        yield stop  # only the main thread can set signal handlers
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)  # as set_wakeup_fd demands
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    # Who started us may want a signal to be ignored, as nohup and a shell's & do; so it stays.
+    # A signal that the parent ignores, as nohup and a shell's & do, stays ignored.
     wanted = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, _pass) for number in wanted}
     watcher = threading.Thread(target=_watch, args=(reader, stop), daemon=True)
@@ -48,7 +48,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 def _pass(_number: int, _frame: object) -> None:
-    """Take the place of the default action; `_watch` is told of the signal without this."""
+    """Replace the default action. `_watch` gets the signal through the pipe."""
 
 
 def _watch(reader: int, stop: threading.Event) -> None:

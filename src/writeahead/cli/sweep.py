@@ -1,4 +1,4 @@
-"""The command about all sessions that wait for something."""
+"""The command that resumes all unfinished sessions of a store."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,14 +8,15 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.failures import ExitCode, exit_code_of_status
-from writeahead.cli.output import Answer, printable, report_document
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
+from writeahead.cli.output import Answer, report_document
 from writeahead.cli.signals import stop_on_signals
+from writeahead.cli.streams import printable
 from writeahead.errors import ResumeError, StoreError
-from writeahead.protocol.journal import read_session
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.sweep import SweepResult, sweep, unfinished_sessions
-from writeahead.report.page import sweep_step
+from writeahead.protocol.session import read_session
+from writeahead.protocol.sweep import SweepAction, SweepResult, sweep, sweep_step, unfinished_sessions
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
@@ -23,19 +24,12 @@ __all__ = ["sweep_sessions"]
 _WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
-def sweep_sessions(
-    *,
-    store: options.StoreOption = None,
-    adapter: options.AdapterOption = None,
-    write: options.WriteOption = False,
-    config: options.ConfigOption = None,
-    _json: options.JsonOption = False,
-) -> Answer:
+@options.with_context(adapter=True)
+def sweep_sessions(*, write: options.WriteOption = False, context: CommandContext) -> Answer:
     """Resume every session that needs it.
 
-    Without --write, list what would be done.
+    Without --write, show what would be done.
     """
-    context = CommandContext(config, store, adapter)
     opened = context.store(writing=write)
     if not write:
         return _sweep_preview(opened, context)
@@ -57,7 +51,7 @@ def sweep_sessions(
             for result in found:
                 render.show_sweep_result(console, result)
         finally:
-            # A reader of our output who leaves early must not end the sweep.
+            # A reader of the output that leaves early must not end the sweep.
             deque(found, maxlen=0)
         if result is None:
             render.show_none(console, opened.name, "open")
@@ -74,7 +68,10 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
         for session_id in unfinished_sessions(store):
             try:
                 session = read_session(store, session_id)
-                yield session_id, sweep_step(session, Clock().now(), context.settings.policy.clock_skew)
+                skew = context.settings.policy.clock_skew
+                action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
+                left = action in (SweepAction.SKIP, SweepAction.WAIT)
+                yield session_id, f"leave it: {note}" if left else note
             except (ResumeError, StoreError) as error:
                 yield session_id, f"leave it: {error}"
 
@@ -85,7 +82,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
         if step is None:
             render.show_none(console, store.name, "open")
         else:
-            console.print("Nothing was done: say --write to do it.")
+            console.print("Nothing was done. Add --write to do it.")
 
     return Answer(
         lambda: {

@@ -1,6 +1,8 @@
-"""``writeahead demo``: the main job on embedded defaults, with every claim that it makes asserted.
+"""``writeahead demo``: the main job on a simulated CRM, with every claim checked.
 
-``stage`` sets up a CRM, a store and the processes that write; ``story`` is what happens on it.
+``environment`` starts the CRM and the store, and runs commands as processes of their own.
+``script`` is what the demo does and claims, step by step. The demo uses the command line as a user
+would: it knows the commands and the artifacts, and nothing of how they come about.
 """
 
 from writeahead.demo.environment import DemoFailed

@@ -1,20 +1,20 @@
 """``python -m writeahead.demo.artifacts STORE SESSION_ID``: a session's artifacts as a JSON array.
 
-A process of its own, as everything that touches the demo's store: credentials are in its
-environment only.
+Everything that uses the demo's store is a process of its own, because only the environment of those
+processes has the credentials.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 
-from writeahead.protocol.artifacts import blocked_key, open_key
+from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
 
-def peek(store: ArtifactStore, session_id: str) -> Iterator[dict[str, object]]:
-    """Stream key, text and time of each artifact of a session, markers first."""
+def read_artifacts(store: ArtifactStore, session_id: str) -> Iterator[dict[str, object]]:
+    """Yield key, text and time of each artifact of a session, markers first."""
     keys = [info.key for info in store.list(f"{session_id}/")]
     markers = [key for key in (open_key(session_id), blocked_key(session_id)) if store.head(key)]
     for key in (*markers, *keys):
@@ -28,4 +28,4 @@ def peek(store: ArtifactStore, session_id: str) -> Iterator[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(list(peek(open_store(sys.argv[1]), sys.argv[2]))))  # noqa: T201 - this is its answer
+    print(json.dumps(list(read_artifacts(open_store(sys.argv[1]), sys.argv[2]))))  # noqa: T201 - the parent process reads this

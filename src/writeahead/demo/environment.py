@@ -1,4 +1,4 @@
-"""What the demo needs around it: a CRM on loopback, a store, and processes that know where both are."""
+"""What the demo runs in: a simulated CRM, a store, and processes that are configured for both."""
 
 import contextlib
 import json
@@ -15,32 +15,32 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput, WriteaheadError
 from writeahead.simulators.dataverse import Simulator
 from writeahead.stores.registry import open_store
 from writeahead.stores.urls import scheme_of
 
-__all__ = ["Act", "Artifact", "DemoFailed", "Environment", "set_stage"]
+__all__ = ["Artifact", "CommandRun", "DemoFailed", "Environment", "demo_environment"]
 
 SESSION_FILE = "interested-callback.json"
 _TIMEOUT = 120.0
-_MISSING = 'is not installed: run: python -m pip install "writeahead[demo]"'
 
 
 class DemoFailed(WriteaheadError):
-    """Something that the demo claims does not hold."""
+    """A claim of the demo does not hold."""
 
 
 @dataclass(frozen=True)
-class Act:
-    """One run of the command line in a process of its own.
+class CommandRun:
+    """One command that ran in a process of its own.
 
     Attributes:
-        command: As a person would type it.
+        command: The command line.
         exit_code: Its exit code.
         output: What it printed, on both streams.
-        requests: What reached the CRM meanwhile: method, resource, status and how many times in a
-            row.
+        requests: The requests that reached the CRM meanwhile: method, resource, status, and how
+            many times in a row.
     """
 
     command: str
@@ -49,7 +49,7 @@ class Act:
     requests: Sequence[tuple[str, str, int | None, int]]
 
     def sent(self, resource: str) -> int:
-        """How many requests to write such a resource there were, e.g. ``tasks``."""
+        """Return how many requests wrote to a resource, e.g. ``tasks``."""
         return sum(
             times
             for method, path, _, times in self.requests
@@ -59,7 +59,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact: its text, and when it was written by the store's clock, in seconds since 1970."""
+    """An artifact: its text, and the store's time of its write, in seconds since 1970."""
 
     text: str
     written_at: float | None
@@ -71,13 +71,13 @@ class Artifact:
 
 
 class Environment:
-    """A CRM, a store, and the means to run commands on them.
+    """A CRM and a store, and commands that run on them.
 
     Args:
         crm: The running simulator.
         store: The store's URL.
-        folder: Where the commands run; it holds the session file.
-        environment: Of the commands.
+        folder: The working directory of the commands. It gets the session file and the settings.
+        environment: The environment variables of the commands.
     """
 
     def __init__(self, crm: Simulator, store: str, folder: Path, environment: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ class Environment:
         self._folder = folder
         self._environment = environment
         document = json.loads((_sessions() / SESSION_FILE).read_text("utf-8"))
-        # A new id each time, since a store of one's own may hold an earlier demo.
+        # A new id each time, because a store that the user names may hold an earlier demo.
         document["session_id"] = self.session_id = f"interested-callback-{secrets.token_hex(2)}"
         self.operations: list[dict[str, Any]] = document["operations"]
         (folder / SESSION_FILE).write_text(json.dumps(document, indent=2), "utf-8")
@@ -94,23 +94,27 @@ class Environment:
         settings = f'store = {json.dumps(store)}\nadapter = "dataverse"\n\n[policy]\nwait_initial = 0.05\n'
         (folder / "writeahead.toml").write_text(settings, "utf-8")
 
-    def run(self, *arguments: str) -> Act:
-        """Run ``writeahead`` with these arguments, in a new process. Its settings name store and adapter."""
+    def run(self, *arguments: str) -> CommandRun:
+        """Run ``writeahead`` with these arguments in a new process."""
         before = self.crm.last_sequence()
         done = self._process("writeahead", *arguments)
-        return Act(
+        return CommandRun(
             command=" ".join(["writeahead", *arguments]),
             exit_code=done.returncode,
             output=done.stdout + done.stderr,
-            requests=_in_rows(
-                (request.method, _as_one(request.resource), request.status)
+            requests=_grouped(
+                (request.method, _shortened(request.resource), request.status)
                 for request in self.crm.requests(after=before)
                 if not request.path.endswith("/token")
             ),
         )
 
     def artifacts(self) -> dict[str, Artifact]:
-        """The session's artifacts by key, as a process of its own finds them in the store."""
+        """Read the session's artifacts from the store, by key.
+
+        Raises:
+            DemoFailed: The store can't be read.
+        """
         done = self._process("writeahead.demo.artifacts", self.store, self.session_id)
         if done.returncode:
             raise DemoFailed(f"the artifacts can't be read back: {done.stderr.strip().splitlines()[-1]}")
@@ -120,7 +124,7 @@ class Environment:
 
     @property
     def shown_store(self) -> str:
-        """The store without what would make its line too long."""
+        """The store's URL without its options, which would make its line too long."""
         return self.store.partition("?")[0]
 
     def _process(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -140,15 +144,19 @@ class Environment:
 
 
 @contextlib.contextmanager
-def set_stage(store: str | None) -> Iterator[Environment]:
-    """Start a CRM with its rows; take the given store, ``s3`` for one of its own, or a temporary folder.
+def demo_environment(store: str | None) -> Iterator[Environment]:
+    """Start a CRM with rows in it, and choose a store. Stop and remove everything at the end.
 
-    Afterwards everything is ended and removed, but for the demo's artifacts in a store that was
-    given.
+    Args:
+        store: The store's URL, in which the artifacts stay; ``s3`` for a bucket on a server of the
+            demo's own; None for a temporary folder.
 
     Raises:
         InvalidInput: The store can't be used, or a package that the demo needs is not installed.
     """
+    with requires_extra("writeahead demo", "demo"):
+        import writeahead.adapters.dataverse
+        import writeahead.simulators.dataverse.server  # noqa: F401 - at once, to name this extra
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="writeahead-demo-")))
         crm = stack.enter_context(Simulator(folder / "crm.sqlite"))
@@ -160,7 +168,7 @@ def set_stage(store: str | None) -> Iterator[Environment]:
             url = stack.enter_context(_s3())
             environment = {name: value for name, value in environment.items() if name[:4] != "AWS_"} | _AWS
         else:
-            url = _lasting(store) if store else str(folder / "artifacts")
+            url = _permanent(store) if store else str(folder / "artifacts")
         yield Environment(crm, url, folder, environment)
 
 
@@ -177,19 +185,18 @@ _BUCKET = "demo"
 
 @contextlib.contextmanager
 def _s3() -> Iterator[str]:
-    """Start moto's S3 server in this process; gives the URL of a store on a new bucket."""
-    try:
-        import s3fs  # noqa: F401 - the processes need it
+    """Start moto's S3 server in this process; yield the URL of a store on a new bucket."""
+    with requires_extra("writeahead demo", "demo"):
         from moto.server import ThreadedMotoServer
-    except ModuleNotFoundError as error:
-        raise InvalidInput(f"demo --store s3: {error.name} {_MISSING}") from None
+
+        import writeahead.stores.s3  # noqa: F401 - the commands need it
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        # moto asks who it is and checks no signature, so that no S3 client is needed for this.
+        # moto checks no signature, so no S3 client is needed for this.
         request = urllib.request.Request(f"{url}/{_BUCKET}", method="PUT")  # noqa: S310 - loopback
         request.add_header(
             "Authorization", "AWS4-HMAC-SHA256 Credential=demo/20260101/us-east-1/s3/aws4_request"
@@ -202,7 +209,7 @@ def _s3() -> Iterator[str]:
 
 
 def _environment(crm: Simulator) -> dict[str, str]:
-    """Ours, without settings that would lead the commands elsewhere, and with the way to the CRM."""
+    """Return the environment of the commands: this process's, with the CRM as the only remote."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -218,7 +225,7 @@ def _environment(crm: Simulator) -> dict[str, str]:
     }
 
 
-def _lasting(store: str) -> str:
+def _permanent(store: str) -> str:
     scheme = scheme_of(store)
     if scheme == "memory":
         raise InvalidInput(
@@ -226,22 +233,22 @@ def _lasting(store: str) -> str:
         )
     # The commands run in another folder.
     url = store if scheme else str(Path(store).expanduser().absolute())
-    open_store(url)  # says what is wrong with the URL, and connects to nothing yet
+    open_store(url)  # raises if the URL is wrong, and connects to nothing yet
     return url
 
 
 def _sessions() -> Any:
-    """The session files: package data in an installed wheel, ``examples/sessions`` in a source tree."""
+    """Return the folder of session files: in a wheel package data, else ``examples/sessions``."""
     shipped = files("writeahead.demo") / "sessions"
     return shipped if shipped.is_dir() else Path(__file__).parents[3] / "examples" / "sessions"
 
 
-def _as_one(resource: str) -> str:
-    """What planning reads of table definitions counts as one thing."""
+def _shortened(resource: str) -> str:
+    """Name all reads of table definitions alike, so that they make one row."""
     return "EntityDefinitions" if resource.startswith("EntityDefinitions") else resource
 
 
-def _in_rows(requests: Iterator[tuple[str, str, int | None]]) -> list[tuple[str, str, int | None, int]]:
+def _grouped(requests: Iterator[tuple[str, str, int | None]]) -> list[tuple[str, str, int | None, int]]:
     rows: list[tuple[str, str, int | None, int]] = []
     for request in requests:
         times = rows.pop()[3] if rows and rows[-1][:3] == request else 0

@@ -1,65 +1,64 @@
-"""One owner's turn at a session, from holding the lease to giving it up. Used by the runner alone."""
+"""One owner's work on a session, from holding the lease to giving it up. Used by the runner alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
-from writeahead.model import (
-    Event,
-    PlannedOperation,
-    RunPolicy,
-    RunReport,
-    RunStatus,
-    SettledOperation,
-    Writeback,
-)
-from writeahead.protocol.artifacts import blocked_key, decode, final_key, open_key, write_writeback_artifact
+from writeahead.model import PlannedOperation, RunReport, RunStatus
+from writeahead.protocol.artifacts import write_writeback_artifact
+from writeahead.protocol.context import RunContext
 from writeahead.protocol.emission import Emission, EndRun
-from writeahead.protocol.journal import Journal
+from writeahead.protocol.encoding import decode
+from writeahead.protocol.journal import Ending, Journal
+from writeahead.protocol.keys import blocked_key, final_key, open_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.schema import Event, SettledOperation, Writeback
+from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["Execution", "remove_markers"]
 
+# Turns without progress after which the next one has to wait; and the longest wait, in seconds.
+_PROMPT_TURNS = 2
+_LONGEST_SPACE = 3600.0
+
 
 @dataclass
 class Execution:
-    """One owner's turn at a session: from holding the lease to giving it up."""
+    """One owner's work on a session: it emits what has no receipt yet, and finishes or ends."""
 
     journal: Journal
-    emission: Emission
-    policy: RunPolicy
+    context: RunContext
     emitted: list[str] = field(default_factory=list)
 
     def carry_out(self) -> RunReport:
         """Emit what has no receipt yet, in order, and finish; or end, and say why."""
+        emission = Emission(self.journal, self.context)
         for unit in self._units():
             if all(operation.id in self.journal.receipts for operation in unit):
                 continue
             about = unit[0].id if len(unit) == 1 else None
             try:
-                self.emission.send(unit)
+                emission.send(unit)
                 self.emitted += [operation.id for operation in unit]
                 self._record(about)
-            except EndRun as stop:
-                return self.end(stop, about)
+            except EndRun as end:
+                return self.end(end.ending, about)
             except Fenced as error:
                 return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=about)
             except StoreError as error:
                 return self._without_store(error, about)
             except BaseException as error:
-                self.end(self.emission.given_up(unit, error), about)
+                self.end(emission.given_up(unit, error), about)
                 raise
         try:
             return self._finish()
         except StoreError as error:
-            # The journal may take what the final could not: then no receipt is lost with this
-            # process.
-            return self.end(EndRun(RunStatus.RESUME_NEEDED, one_line(error)), None)
+            # The journal may take what the final could not: then no receipt is lost with this process.
+            return self.end(Ending(RunStatus.RESUME_NEEDED, one_line(error)), None)
         except BaseException as error:
-            self.end(EndRun(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
+            self.end(Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
             raise
 
     def _units(self) -> Sequence[Sequence[PlannedOperation]]:
@@ -67,44 +66,55 @@ class Execution:
         plan = self.journal.plan
         return [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
 
-    def end(self, stop: EndRun, operation_id: str | None) -> RunReport:
+    def end(self, ending: Ending, operation: str | None) -> RunReport:
         """Journal why the run ends, and set the markers."""
+        ending = self._spaced(ending)
         try:
-            self._journal_end(stop, operation_id)
+            self.journal.append(Event.ENDED, operation=operation, ending=ending)
         except Fenced as error:
-            return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=operation_id)
+            return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=operation)
         except StoreError as error:
-            return self._without_store(error, operation_id)
+            return self._without_store(error, operation)
+        warnings = self._mark_blocked() if ending.status is RunStatus.BLOCKED else ()
         return self.report(
-            stop.status,
-            block_reason=stop.reason,
-            error=stop.error,
-            operation=operation_id,
-            not_before=stop.not_before,
-            warnings=self._mark_blocked() if stop.status is RunStatus.BLOCKED else (),
+            ending.status, error=ending.error, operation=operation, ending=ending, warnings=warnings
         )
 
-    def report(self, status: RunStatus, *, warnings: Sequence[str] = (), **fields: Any) -> RunReport:
-        """Say what the turn came to."""
+    def _spaced(self, ending: Ending) -> Ending:
+        """Let a session that makes no progress wait longer after each turn, up to an hour."""
+        turns = self.journal.idle - _PROMPT_TURNS
+        if (
+            ending.status is not RunStatus.RESUME_NEEDED
+            or ending.not_before
+            or turns < 0
+            or self.context.stopped
+        ):
+            return ending
+        wait = min(self.context.policy.wait_max * 2 ** min(turns, 20), _LONGEST_SPACE)
+        return replace(ending, not_before=after(self.context.clock.now(), wait))
+
+    def report(
+        self,
+        status: RunStatus,
+        *,
+        error: str | None = None,
+        operation: str | None = None,
+        ending: Ending | None = None,
+        not_before: datetime | None = None,
+        warnings: Sequence[str] = (),
+    ) -> RunReport:
+        """Say what the run came to."""
         return RunReport(
             session_id=self.journal.plan.session_id,
             status=status,
+            block_reason=ending.block_reason if ending else None,
+            error=error,
+            operation=operation,
             operations=self.journal.plan.operations,
             receipts=self.journal.receipts,
             emitted=tuple(self.emitted),
+            not_before=ending.not_before if ending else not_before,
             warnings=(*self.journal.plan.warnings, *warnings),
-            **fields,
-        )
-
-    def _journal_end(self, stop: EndRun, operation_id: str | None) -> None:
-        self.journal.append(
-            Event.ENDED,
-            lease=0,
-            operation=operation_id,
-            status=stop.status,
-            block_reason=stop.reason,
-            error=stop.error,
-            not_before=stop.not_before,
         )
 
     def _mark_blocked(self) -> tuple[str, ...]:
@@ -129,8 +139,8 @@ class Execution:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
         if len(self.journal.receipts) == len(self.journal.plan.operations):
             return
-        half_over = self.journal.lease_left() < self.policy.lease / 2
-        if self.policy.journal == "every" or half_over:
+        half_over = self.journal.lease_left() < self.context.policy.lease / 2
+        if self.context.policy.journal == "every" or half_over:
             self.journal.append(Event.CONFIRMED, operation=operation_id)
 
     def _finish(self) -> RunReport:

@@ -1,44 +1,33 @@
 """One session's append-only, fenced history on a store.
 
 An entry's number is the fencing token: an owner appends only at its next number, and each number is
-created once. Whoever finds its number taken has been taken over, and stops.
+created once. An owner that finds its number taken has been taken over, and stops.
 """
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import datetime
+from typing import Literal, Self
 
-from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced
-from writeahead.model import (
-    AbandonedPlan,
-    Event,
-    JournalEntry,
-    PlannedWriteback,
-    Receipt,
-    ReplayClass,
-    RunStatus,
-    Writeback,
-)
-from writeahead.protocol.artifacts import (
-    decode,
-    encode_model,
-    final_key,
-    is_abandoned,
-    journal_key,
-    journal_prefix,
-    planned_key,
-    require_session_id,
-)
+from pydantic import JsonValue
+
+from writeahead.errors import AlreadyExists, Fenced
+from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
+from writeahead.protocol.encoding import encode_model
+from writeahead.protocol.keys import journal_key
+from writeahead.protocol.liveness import this_process
 from writeahead.protocol.retry import Clock
-from writeahead.stores.base import ArtifactStore, ObjectInfo
+from writeahead.protocol.schema import Event, JournalEntry, PlannedWriteback, StoredReceipt
+from writeahead.protocol.session import Session
+from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Journal", "Session", "after", "new_owner", "read_session"]
+__all__ = ["Ending", "Journal", "new_owner", "renewed_key"]
 
-_ENTRY = re.compile(r"(\d{6})\.json\Z", re.ASCII)
-_LAST_NUMBER = 999_999
+
+def renewed_key(key: str, generation: int) -> str:
+    """The key of an operation to which an operator gave a new one, by how often that was."""
+    return str(uuid.uuid5(uuid.UUID(key), f"generation {generation}"))
 
 
 def new_owner() -> str:
@@ -46,126 +35,21 @@ def new_owner() -> str:
     return os.urandom(8).hex()
 
 
-def after(moment: datetime, seconds: float) -> datetime:
-    """Return a later moment; the last there is, where a file's odd time leads beyond that."""
-    try:
-        return moment + timedelta(seconds=seconds)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
-
-
 @dataclass(frozen=True)
-class Session:
-    """What a store holds of one session, as far as it is needed: a final artifact makes the rest moot.
+class Ending:
+    """Why and how a run stops short of the final artifact.
 
     Attributes:
-        session_id: The session.
-        final: The final artifact.
-        plan: The plan.
-        abandoned: The tombstone at the plan's key.
-        entry: The newest journal entry.
-        written_at: When the newest of these was written, by the store's clock where it has one.
+        status: ``resume_needed``, ``blocked`` or ``abandoned``.
+        error: Why, in one line.
+        block_reason: Why it is blocked, if it is.
+        not_before: Resuming earlier than this is pointless.
     """
 
-    session_id: str
-    final: Writeback | None = None
-    plan: PlannedWriteback | None = None
-    abandoned: AbandonedPlan | None = None
-    entry: JournalEntry | None = None
-    written_at: datetime | None = None
-
-    @property
-    def number(self) -> int:
-        """The newest entry's number; 0 if there is none."""
-        return self.entry.number if self.entry else 0
-
-    @property
-    def receipts(self) -> Mapping[str, Receipt]:
-        """Every receipt so far, by operation id."""
-        if self.final:
-            return {operation.id: operation.receipt for operation in self.final.operations}
-        return self.entry.receipts if self.entry else {}
-
-    @property
-    def was_ended(self) -> bool:
-        """Whether the last owner gave the session up by itself, rather than falling silent."""
-        return self.entry is not None and self.entry.event in (Event.ENDED, Event.UNBLOCKED)
-
-    @property
-    def lease_ends(self) -> datetime | None:
-        """When the last owner's lease runs out; None if nobody can hold one."""
-        lease = self.entry.lease_seconds if self.entry else self.plan.lease_seconds if self.plan else 0
-        if self.final or self.was_ended or self.written_at is None:
-            return None
-        return after(self.written_at, lease)
-
-    def status(self, now: datetime, clock_skew: float) -> RunStatus:
-        """Tell the session's status: completed, blocked, in progress, or needing a resume."""
-        if self.final:
-            return RunStatus.COMPLETED
-        if self.entry and self.entry.status is RunStatus.BLOCKED:
-            return RunStatus.BLOCKED
-        if self.lease_ends and now < after(self.lease_ends, clock_skew):
-            return RunStatus.IN_PROGRESS
-        return RunStatus.RESUME_NEEDED
-
-
-def read_session(store: ArtifactStore, session_id: str) -> Session:
-    """Read a session: one listing, then the final artifact, or else the plan and the newest entry.
-
-    A session that is not there has none of these.
-
-    Raises:
-        CorruptArtifact: One of these is truncated or altered, or an entry is missing from the
-            journal.
-        InvalidInput: The session id can't be used.
-        StoreError: As the store's verbs.
-    """
-    require_session_id(session_id)
-    found = {info.key: info for info in store.list(f"{session_id}/")}
-    final = found.get(final_key(session_id))
-    if final:
-        stored = store.get(final.key)
-        return Session(session_id, final=decode(stored.data, Writeback, key=final.key))
-    planned = found.get(planned_key(session_id))
-    if planned is None:
-        _require_no_entry(session_id, found)
-        return Session(session_id)
-    data = store.get(planned.key).data
-    if is_abandoned(data, key=planned.key):
-        return Session(session_id, abandoned=decode(data, AbandonedPlan, key=planned.key))
-    plan = decode(data, PlannedWriteback, key=planned.key)
-    newest = _newest_entry(store, session_id, found)
-    if newest is None:
-        return Session(session_id, plan=plan, written_at=planned.last_modified or plan.created_at)
-    entry = decode(store.get(newest.key).data, JournalEntry, key=newest.key)
-    if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
-        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
-    return Session(session_id, plan=plan, entry=entry, written_at=newest.last_modified or entry.at)
-
-
-def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
-    """Refuse a journal without a plan: taken for a run that died early, its effects would be forgotten."""
-    if any(key.startswith(journal_prefix(session_id)) for key in found):
-        raise CorruptArtifact(
-            f"{planned_key(session_id)}: missing, and the session has a journal: somebody has removed it"
-        )
-
-
-def _newest_entry(
-    store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]
-) -> ObjectInfo | None:
-    prefix = journal_prefix(session_id)
-    numbers = sorted(
-        int(match[1]) for key in found if key.startswith(prefix) and (match := _ENTRY.match(key, len(prefix)))
-    )
-    if not numbers:
-        return None
-    for number in sorted(set(range(1, numbers[-1])) - set(numbers)):
-        # A listing that ran while entries were added may lack one; only the store's word counts.
-        if store.head(journal_key(session_id, number)) is None:
-            raise CorruptArtifact(f"{journal_key(session_id, number)}: missing from the journal")
-    return found[journal_key(session_id, numbers[-1])]
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED]
+    error: str
+    block_reason: BlockReason | None = None
+    not_before: datetime | None = None
 
 
 @dataclass
@@ -181,6 +65,11 @@ class Journal:
         receipts: Every receipt so far, by operation id.
         attempted: Operations without a receipt that may have been sent, and when at the latest.
         was_blocked: The session has a ``.blocked/`` marker to be removed at its end.
+        attempted_since: Of operations whose key expires: when they may have been sent at the earliest.
+        unsettled: Of upserts that may land late: when that is over.
+        generations: How often an operator gave an operation a new key.
+        turn: How often the session was claimed.
+        idle: Turns since the last new receipt, this one included.
     """
 
     store: ArtifactStore
@@ -190,9 +79,16 @@ class Journal:
     lease: float
     number: int
     renewed_at: float
-    receipts: dict[str, Receipt] = field(default_factory=dict)
+    receipts: dict[str, StoredReceipt] = field(default_factory=dict)
     attempted: dict[str, datetime] = field(default_factory=dict)
     was_blocked: bool = False
+    attempted_since: dict[str, datetime] = field(default_factory=dict)
+    unsettled: dict[str, datetime] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    turn: int = 0
+    idle: int = 0
+    # The entry whose put an interrupt or the store left open.
+    _unsettled: bytes | None = None
 
     @classmethod
     def of(
@@ -200,18 +96,19 @@ class Journal:
     ) -> Self:
         """The history of a session that was read, for a new owner who has not claimed it yet."""
         entry = session.entry
-        return cls(
-            store,
-            clock,
-            plan,
-            new_owner(),
-            lease,
-            session.number,
-            clock.monotonic(),
-            dict(session.receipts),
-            dict(entry.attempted) if entry else {},
-            was_blocked=entry is not None and (entry.was_blocked or entry.event is Event.UNBLOCKED),
-        )
+        journal = cls(store, clock, plan, new_owner(), lease, session.number, clock.monotonic())
+        # A run that died right after its plan may have left either marker.
+        journal.was_blocked = entry is None or entry.was_blocked or entry.event is Event.UNBLOCKED
+        if entry is not None:
+            journal.receipts = dict(entry.receipts)
+            journal.attempted = dict(entry.attempted)
+            journal.attempted_since = dict(entry.attempted_since)
+            journal.unsettled = dict(entry.unsettled)
+            journal.generations = dict(entry.generations)
+        is_new_start = entry is not None and entry.event is Event.UNBLOCKED
+        journal.turn = 1 if entry is None or is_new_start else entry.turn + 1
+        journal.idle = 1 if entry is None or is_new_start else entry.idle + 1
+        return journal
 
     def undecided(self) -> str | None:
         """Return the unprovable operation that was sent and has no receipt, if there is one."""
@@ -220,37 +117,87 @@ class Journal:
                 return operation.id
         return None
 
-    def append(self, event: Event, *, lease: float | None = None, **fields: Any) -> JournalEntry:
-        """Append an entry with all receipts so far; it renews the lease, by ``lease`` if given.
+    def confirm(self, operation_id: str, receipt: Receipt, now: datetime, attempts: int | None) -> None:
+        """Keep a receipt in memory; the next entry, or the final artifact, carries it."""
+        self.attempted.pop(operation_id, None)
+        self.attempted_since.pop(operation_id, None)
+        self.receipts[operation_id] = StoredReceipt(
+            **dict(receipt)
+            | {
+                "confirmed_at": now,
+                "attempts": attempts,
+                "generation": self.generations.get(operation_id, 0),
+            }
+        )
+        self.idle = 0
+
+    def append(
+        self,
+        event: Event,
+        *,
+        operation: str | None = None,
+        ending: Ending | None = None,
+        reason: str | None = None,
+        issued: dict[str, JsonValue] | None = None,
+    ) -> None:
+        """Append an entry with all receipts so far; it renews the lease, or gives it up at an ending.
 
         Raises:
             Fenced: The number is taken: another owner has the session now.
             StoreError: As `ArtifactStore.put`.
         """
-        if self.number >= _LAST_NUMBER:
-            raise Fenced(f"session {self.plan.session_id}: its journal is full")
-        before = self.clock.monotonic()
-        entry = JournalEntry(
+        earlier, self._unsettled = self._unsettled, None
+        while True:
+            before = self.clock.monotonic()
+            entry = self._entry(event, operation, ending, reason, issued)
+            key, data = journal_key(entry.session_id, entry.number), encode_model(entry)
+            self._unsettled = data
+            try:
+                self.store.put(key, data, if_absent=True)
+            except AlreadyExists:
+                self._unsettled = None
+                if earlier is None or self.store.get(key).data != earlier:
+                    message = f"session {entry.session_id}: another owner has taken it over ({key})"
+                    raise Fenced(message) from None
+                # Ours: an interrupt, or the store, left open whether it had landed.
+                self.number, earlier = entry.number, None
+            else:
+                break
+        self.number, self.renewed_at, self._unsettled = entry.number, before, None
+
+    def _entry(
+        self,
+        event: Event,
+        operation: str | None,
+        ending: Ending | None,
+        reason: str | None,
+        issued: dict[str, JsonValue] | None,
+    ) -> JournalEntry:
+        return JournalEntry(
             session_id=self.plan.session_id,
             number=self.number + 1,
             event=event,
             owner=self.owner,
             at=self.clock.now(),
-            lease_seconds=self.lease if lease is None else lease,
+            lease_seconds=0 if ending else self.lease,
             plan_digest=self.plan.digest,
             receipts=self.receipts,
             attempted=self.attempted,
+            operation=operation,
+            status=ending.status if ending else None,
+            block_reason=ending.block_reason if ending else None,
+            error=ending.error if ending else None,
+            not_before=ending.not_before if ending else None,
+            reason=reason,
             was_blocked=self.was_blocked,
-            **fields,
+            attempted_since=self.attempted_since,
+            unsettled=self.unsettled,
+            generations=self.generations,
+            issued=issued,
+            turn=self.turn,
+            idle=self.idle,
+            holder=this_process() if self.lease and not ending else None,
         )
-        key = journal_key(entry.session_id, entry.number)
-        try:
-            self.store.put(key, encode_model(entry), if_absent=True)
-        except AlreadyExists:
-            raise Fenced(f"session {entry.session_id}: another owner has taken it over ({key})") from None
-        self.number = entry.number
-        self.renewed_at = before
-        return entry
 
     def lease_left(self) -> float:
         """Seconds until this owner's lease runs out, by the monotonic clock."""

@@ -1,29 +1,24 @@
 """From what a caller asks for to what will be issued."""
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
-from writeahead.adapters.limits import call_limits
 from writeahead.errors import InvalidInput
-from writeahead.model import (
-    KeyedOperation,
-    Operation,
-    PlannedOperation,
-    ReplayClass,
-    RunPolicy,
-    idempotency_key,
-)
-from writeahead.protocol.artifacts import require_session_id
-from writeahead.protocol.retry import Clock, sleep_unless_stopped, with_retries
+from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
+from writeahead.protocol.keys import require_session_id
+from writeahead.protocol.references import planned_with_references, reads_receipts
+from writeahead.protocol.retry import with_retries
+from writeahead.protocol.schema import PlannedWriteback
 
-__all__ = ["keyed_operations", "plan_operations", "require_atomic"]
+__all__ = ["keyed_operations", "plan_operations", "require_atomic", "require_finishable"]
 
 
 def keyed_operations(
-    session_id: str, operations: Iterable[Operation | Mapping[str, Any]]
+    session_id: str, operations: Iterable[Operation | Mapping[str, Any]], *, namespace: str = ""
 ) -> list[KeyedOperation]:
     """Give each operation its id and its idempotency key.
 
@@ -41,7 +36,7 @@ def keyed_operations(
             session_id=session_id,
             id=operation_id,
             kind=operation.kind,
-            key=idempotency_key(session_id, operation_id),
+            key=idempotency_key(session_id, operation_id, namespace=namespace),
             payload=operation.payload,
         )
     if not keyed:
@@ -52,40 +47,39 @@ def keyed_operations(
 def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operation:
     if isinstance(given, Operation):
         return given
-    operation = validated(lambda: Operation.model_validate(given))
+    try:
+        operation = validated(lambda: Operation.model_validate(given))
+    except InvalidInput as error:
+        raise InvalidInput(f"operation {position}: {error}") from None
     if isinstance(operation, Invalid):
         raise InvalidInput(f"operation {position}: {operation.line()}")
     return operation
 
 
-def plan_operations(
-    keyed: Sequence[KeyedOperation],
-    *,
-    adapter: Adapter,
-    policy: RunPolicy,
-    clock: Clock,
-    stop: threading.Event | None,
-    deadline: float,
-) -> list[PlannedOperation]:
+def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> list[PlannedOperation]:
     """Have the adapter plan, under the retry policy.
 
     Raises:
-        InvalidInput: The operations can't be used, or the adapter planned others than it was asked
-        to. NotReady, AdapterError: As `Adapter.plan`.
+        InvalidInput: The operations can't be used, or the adapter planned others than it was asked to.
+        NotReady, AdapterError: As `Adapter.plan`.
     """
 
-    def plan() -> list[PlannedOperation]:
-        with call_limits(lambda: deadline - clock.monotonic(), stop):
-            return adapter.plan(keyed)
+    def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        with context.call_limits():
+            return context.adapter.plan(asked)
 
-    planned = with_retries(
-        plan,
-        policy=policy,
-        time_left=lambda: 0.0 if stop and stop.is_set() else deadline - clock.monotonic(),
-        sleep=lambda seconds: sleep_unless_stopped(seconds, clock, stop),
-    )
+    def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        return with_retries(
+            lambda: attempt(asked),
+            policy=context.policy,
+            clock=context.clock,
+            time_left=context.time_left,
+            sleep=context.sleep,
+        )
+
+    planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
-        raise InvalidInput(f"adapter {adapter.name!r} planned other operations than it was asked to")
+        raise InvalidInput(f"adapter {context.adapter.name!r} planned other operations than it was asked to")
     return planned
 
 
@@ -106,3 +100,23 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
                 f"operation {operation.id} is of class {operation.replay}, which can be in no transaction:"
                 " plan the session without atomic, or make this one a session of its own"
             )
+        if reads_receipts(operation.payload):
+            raise InvalidInput(
+                f"operation {operation.id} refers to a receipt, which one transaction does not have yet: plan"
+                " the session without atomic"
+            )
+
+
+def require_finishable(plan: PlannedWriteback) -> None:
+    """Refuse a plan whose final artifact could be too large, while nothing has been written.
+
+    Raises:
+        InvalidInput: It is, if every receipt is as large as a receipt can be.
+    """
+    size = len(encode_model(plan)) + len(plan.operations) * MAX_RECEIPT_BYTES
+    if size > MAX_ARTIFACT_BYTES:
+        raise InvalidInput(
+            f"session {plan.session_id}: {len(plan.operations)} operations need up to {size} bytes in the"
+            f" final artifact, with their receipts, and it has at most {MAX_ARTIFACT_BYTES}: make it"
+            " several sessions"
+        )

@@ -1,6 +1,6 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
-import threading
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,26 +9,33 @@ from typing import TypeVar
 from writeahead.errors import TransientError
 from writeahead.model import RunPolicy
 
-__all__ = ["Clock", "sleep_unless_stopped", "with_retries"]
+__all__ = ["Clock", "with_retries"]
 
 T = TypeVar("T")
 
 
 class Clock:
-    """Where time comes from: one for owners' leases, one for people. Tests give their own."""
+    """Where time and chance come from; tests give their own.
+
+    `now` is for people and for artifacts, `monotonic` for the leases of owners.
+    """
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never jump, and that pass while the machine is suspended where that's offered.
+        """Return seconds that never jump, and that pass during suspend where the system offers it.
 
         Linux stops CLOCK_MONOTONIC during suspend and keeps CLOCK_BOOTTIME going: clock_gettime(2).
         """
         if hasattr(time, "CLOCK_BOOTTIME"):
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
+
+    def random(self) -> float:
+        """Return a number from 0 up to, but not, 1: by how much a wait is shortened or prolonged."""
+        return random.random()  # noqa: S311 - spreads waits, and protects nothing
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -39,6 +46,7 @@ def with_retries(
     send: Callable[[], T],
     *,
     policy: RunPolicy,
+    clock: Clock,
     time_left: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> T:
@@ -48,20 +56,9 @@ def with_retries(
     ``time_left()`` (seconds) is not begun.
 
     Raises:
-        TransientError: The last one, when the budget is gone.
+        TransientError: The last one, when the attempts or the time are used up.
     """
-    try:
-        return send()
-    except TransientError as error:
-        failed = [error]
-
-    def send_again() -> T:
-        # The failure above is the first attempt.
-        if failed:
-            raise failed.pop()
-        return send()
-
-    # Late, because tenacity loads asyncio, which costs more than the rest of the core together.
+    # Here, because tenacity loads asyncio, which costs more than the rest of the core together.
     from tenacity import (
         RetryCallState,
         Retrying,
@@ -75,7 +72,8 @@ def with_retries(
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         floor = error.retry_after if isinstance(error, TransientError) else None
-        return max(backoff(state), floor or 0.0)
+        chance = clock.random()
+        return max(backoff(state) * (1 - chance / 2), floor + chance * policy.wait_initial if floor else 0.0)
 
     def out_of_time(state: RetryCallState) -> bool:
         return state.upcoming_sleep >= time_left()
@@ -87,12 +85,4 @@ def with_retries(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(send_again)
-
-
-def sleep_unless_stopped(seconds: float, clock: Clock, stop: threading.Event | None) -> None:
-    """Wait, or return at once when asked to stop."""
-    if stop is None:
-        clock.sleep(seconds)
-    else:
-        stop.wait(seconds)
+    return retrying(send)

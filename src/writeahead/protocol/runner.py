@@ -1,17 +1,15 @@
-"""write_back() and resume_session(): from operations to a final artifact, through a store and an adapter."""
+"""write_back(): from operations to a final artifact, through a plan that is durable before the first effect."""
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pydantic import JsonValue
 
 from writeahead.adapters.base import Adapter
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
-    Fenced,
-    InvalidInput,
     NotReady,
     PlanConflict,
     ResumeError,
@@ -19,67 +17,38 @@ from writeahead.errors import (
 )
 from writeahead.model import (
     BlockReason,
-    Event,
+    KeyedOperation,
     Operation,
-    PlannedWriteback,
+    PlannedOperation,
     ReplayClass,
     RunPolicy,
     RunReport,
     RunStatus,
 )
-from writeahead.protocol.artifacts import (
-    decode,
-    digest_of,
-    digest_of_operations,
-    dry_run_key,
-    encode_model,
-    no_session,
-    open_key,
-    planned_key,
-)
-from writeahead.protocol.emission import Emission, EndRun
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.encoding import decode, digest_of, digest_of_operations, encode_model
 from writeahead.protocol.execution import Execution, remove_markers
-from writeahead.protocol.journal import Journal, Session, after, new_owner, read_session
+from writeahead.protocol.journal import Journal, new_owner
+from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, planned_key
+from writeahead.protocol.liveness import this_process
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.planning import keyed_operations, plan_operations, require_atomic
+from writeahead.protocol.planning import (
+    keyed_operations,
+    plan_operations,
+    require_atomic,
+    require_finishable,
+)
+from writeahead.protocol.resuming import report_of, report_of_final, resume_from
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.schema import PlannedWriteback
+from writeahead.protocol.session import Session, after, read_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["resume_from", "resume_session", "write_back"]
+__all__ = ["write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
-# What a plan that was made anew does no harm to, though it was carried out before: see
-# docs/protocol.md.
+# A second plan of a session that was carried out before does no harm to these: see docs/protocol.md.
 _HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
-
-
-@dataclass(frozen=True)
-class _Means:
-    """What a run works with."""
-
-    store: ArtifactStore
-    adapter: Adapter
-    policy: RunPolicy
-    stop: threading.Event | None
-    clock: Clock
-    deadline: float
-
-    @classmethod
-    def of(
-        cls,
-        store: ArtifactStore,
-        adapter: Adapter,
-        policy: RunPolicy,
-        stop: threading.Event | None,
-        clock: Clock | None,
-    ) -> "_Means":
-        clock = clock or Clock()
-        # One limit on the whole run, planning included.
-        return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
-
-    def turn(self, journal: Journal) -> Execution:
-        emission = Emission(journal, self.adapter, self.policy, self.stop, self.deadline)
-        return Execution(journal, emission, self.policy)
 
 
 def write_back(
@@ -91,6 +60,8 @@ def write_back(
     policy: RunPolicy = _DEFAULT_POLICY,
     dry_run: bool = False,
     atomic: bool = False,
+    identity: JsonValue = None,
+    namespace: str = "",
     stop: threading.Event | None = None,
     clock: Clock | None = None,
 ) -> RunReport:
@@ -100,19 +71,25 @@ def write_back(
 
     Args:
         operations: What is to be written, in this order.
-        session_id: Names the unit of work; the idempotency keys are made from it.
+        session_id: Names the unit of work, for as long as the remote remembers it; the idempotency
+            keys are made from it.
         store: Where the artifacts go.
         adapter: Plans and emits.
         policy: How hard to try.
         dry_run: Plan through the same code, leave the plan under ``.dry-run/``, emit nothing.
         atomic: Issue the operations as one transaction: all of them take effect, or none. For
             adapters that have transactions (`TransactionalAdapter`).
+        identity: What makes two requests for this session the same, as JSON; by default the
+            operations. With it, a repeat whose operations differ (by a timestamp, say) is no conflict,
+            and the operations that were planned first are the ones that are sent.
+        namespace: Tells apart sessions of the same id on one remote, for callers whose ids are unique
+            only within it. It becomes part of the idempotency keys.
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
 
     Returns:
         How it ended: ``completed``, ``resume_needed``, ``blocked``, ``no_resume_needed``,
-        ``in_progress`` (another owner is at it) or ``planned`` (a dry run).
+        ``in_progress`` (another run is active), ``abandoned`` or ``planned`` (a dry run).
 
     Raises:
         InvalidInput: The operations or the session id can't be used. Nothing was written.
@@ -120,32 +97,34 @@ def write_back(
         ResumeError: The session exists, and can't be used.
         StoreError: The plan could not be made durable. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as
-            ``resume_needed``.
+            ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
-    means = _Means.of(store, adapter, policy, stop, clock)
-    keyed = keyed_operations(session_id, operations)
+    context = RunContext.begin(store, adapter, policy, stop, clock)
+    keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
-    request = [item.model_dump(mode="json") for item in keyed]
-    digest = digest_of({"atomic": request} if atomic else request)
+    digest = _request_digest(keyed, atomic=atomic, identity=identity)
     try:
-        planned = plan_operations(
-            keyed, adapter=adapter, policy=policy, clock=means.clock, stop=stop, deadline=means.deadline
-        )
+        planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(means, session_id, error)
+        return _not_planned(context, session_id, digest, error)
     if atomic:
         require_atomic(adapter, planned)
+    if identity is not None:
+        planned = [_identified(operation, identity) for operation in planned]
     plan = PlannedWriteback(
         session_id=session_id,
         adapter=adapter.name,
-        created_at=means.clock.now(),
+        created_at=context.clock.now(),
         owner=new_owner(),
         lease_seconds=policy.lease,
         request_digest=digest,
         digest=digest_of_operations(planned),
         operations=tuple(planned),
         atomic=atomic,
+        target=adapter.target(),
+        holder=this_process(),
     )
+    require_finishable(plan)
     if dry_run:
         store.put(dry_run_key(session_id), encode_model(plan))
         return RunReport(
@@ -154,198 +133,146 @@ def write_back(
             operations=plan.operations,
             warnings=plan.warnings,
         )
+    return _begin(context, plan)
+
+
+def _request_digest(keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue) -> str:
+    if identity is not None:
+        return digest_of({"identity": identity, "atomic": atomic})
+    request = [item.model_dump(mode="json") for item in keyed]
+    return digest_of({"atomic": request} if atomic else request)
+
+
+def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOperation:
+    return operation.model_copy(update={"identity": digest_of([identity, operation.id])})
+
+
+def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
+    """Make the plan durable and carry it out; or go on with the one that is there."""
+    store, session_id = context.store, plan.session_id
     data = encode_model(plan)
-    renewed_at = means.clock.monotonic()
+    renewed_at = context.clock.monotonic()
     store.put(open_key(session_id), b"")
     try:
-        _create_plan(store, plan, data)
+        store.put(planned_key(session_id), data, if_absent=True)
     except AlreadyExists:
-        return _repeat(means, session_id, digest)
+        session = read_session(store, session_id)
+        if session.abandoned is None:
+            return _repeat(context, session, plan.request_digest, plan)
+        return _begin_again(context, plan)
     if _has_a_past(store, plan):
-        return _repeat(means, session_id, digest)
-    journal = Journal(store, means.clock, plan, plan.owner, policy.lease, 0, renewed_at)
-    return means.turn(journal).carry_out()
+        return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
+    journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
+    return Execution(journal, context).carry_out()
 
 
-def resume_session(
-    session_id: str,
-    *,
-    store: ArtifactStore,
-    adapter: Adapter,
-    policy: RunPolicy = _DEFAULT_POLICY,
-    stop: threading.Event | None = None,
-    clock: Clock | None = None,
-) -> RunReport:
-    """Replay just the writes that a session still lacks.
+def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
+    """Begin a session whose earlier run died before it had a plan, and was given a tombstone.
 
-    Args: as `write_back`.
-
-    Returns:
-        How it ended. Nothing is sent if the session is complete (``no_resume_needed``),
-        ``blocked``, held by a live owner (``in_progress``), or told by the remote to wait
-        (``resume_needed`` and ``not_before``).
-
-    Raises:
-        ResumeError: There is neither plan nor final artifact, or what is there can't be used.
-        InvalidInput: The session id can't be used, or its plan was made by another adapter.
-        StoreError: The session could not be read or claimed. Nothing was emitted.
-        Exception: What an adapter raises against its contract; the session is left as
-            ``resume_needed``.
+    A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's marker is
+    ``.blocked/``, which no sweep deletes before there is a final artifact. A slow writer's plan that
+    lands once the tombstone is gone is a plan like any other: one of the two is created.
     """
-    session = read_session(store, session_id)
-    return resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
+    store, session_id = context.store, plan.session_id
+    renewed_at = context.clock.monotonic()
+    store.put(blocked_key(session_id), b"")
+    store.delete(planned_key(session_id))
+    try:
+        store.put(planned_key(session_id), encode_model(plan), if_absent=True)
+    except AlreadyExists:
+        session = read_session(store, session_id)
+        if session.abandoned:
+            raise ResumeError(
+                f"session {session_id}: a sweep has marked it as abandoned again; run it again"
+            ) from None
+        return _repeat(context, session, plan.request_digest, plan)
+    journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
+    journal.was_blocked = True
+    return Execution(journal, context).carry_out()
 
 
-def resume_from(
-    session: Session,
-    *,
-    store: ArtifactStore,
-    adapter: Adapter,
-    policy: RunPolicy = _DEFAULT_POLICY,
-    stop: threading.Event | None = None,
-    clock: Clock | None = None,
+def _not_planned(
+    context: RunContext, session_id: str, digest: str, error: NotReady | AdapterError
 ) -> RunReport:
-    """Do the same as `resume_session` with a session that has just been read."""
-    return _resume(_Means.of(store, adapter, policy, stop, clock), session)
-
-
-def _create_plan(store: ArtifactStore, plan: PlannedWriteback, data: bytes) -> None:
-    store.put(planned_key(plan.session_id), data, if_absent=True)
-
-
-def _not_planned(means: _Means, session_id: str, error: NotReady | AdapterError) -> RunReport:
-    """Report a run that found no plan to persist; there is nothing that could be resumed."""
-    if isinstance(error, TransientError) and means.stop and means.stop.is_set():
+    """Report a run that found no plan to persist; if the session is there already, that decides."""
+    if isinstance(error, TransientError) and context.stopped:
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
+    session = read_session(context.store, session_id)
+    if session.final or session.plan:
+        return _repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
     return RunReport(
         session_id=session_id,
         status=RunStatus.BLOCKED,
         block_reason=BlockReason.NOT_READY,
         error=one_line(error),
-        not_before=after(means.clock.now(), wait) if wait else None,
+        not_before=after(context.clock.now(), wait) if wait else None,
     )
 
 
 def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether there is more of a session than the plan that was just created, which somebody removed, then.
+    """Whether there is more of a session than the plan that was just created: an earlier plan was removed.
 
     Asked only where a second run would have a second effect: for the other classes the request buys
-        nothing.
+    nothing.
     """
     if all(operation.replay in _HARMLESS for operation in plan.operations):
         return False
     return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
 
 
-def _repeat(means: _Means, session_id: str, request_digest: str) -> RunReport:
-    """Go on with a session that was there already, if it is for the same operations."""
-    store = means.store
-    session = read_session(store, session_id)
+def _repeat(
+    context: RunContext, session: Session, request_digest: str, asked: PlannedWriteback | None
+) -> RunReport:
+    """Go on with a session that was there already, if it is for the same operations.
+
+    Args:
+        context: Of the run that was asked for.
+        session: As it is in the store.
+        request_digest: Of what was asked for.
+        asked: What was planned now; None where planning failed.
+    """
+    store, session_id = context.store, session.session_id
     plan = session.plan
     if session.final:
         stored = store.get(planned_key(session_id))
         plan = decode(stored.data, PlannedWriteback, key=stored.info.key)
-    if plan and plan.request_digest != request_digest:
-        if session.final:
+    same = plan is None or plan.request_digest == request_digest
+    if not same and not (asked and plan and _is_same_plan(context, plan, asked)):
+        if session.final and asked:
             # We have just put a marker, and a completed session needs none, whatever its operations
             # were.
             remove_markers(store, session_id, was_blocked=False)
-        raise PlanConflict(
-            f"session {session_id} already has a plan for other operations: use a new session id, or resume"
-            " it as it is"
-        )
-    return _resume(means, session)
+        raise _plan_conflict(context, session)
+    return resume_from(session, context)
 
 
-def _resume(means: _Means, session: Session) -> RunReport:
-    if session.abandoned:
-        when = session.abandoned.abandoned_at
-        raise ResumeError(
-            f"session {session.session_id} was abandoned at {when:%Y-%m-%d %H:%M:%SZ} before it emitted"
-            " anything: start it again under a new session id"
-        )
+def _plan_conflict(context: RunContext, session: Session) -> PlanConflict:
     if session.final:
-        return _nothing_to_do(session, remove_markers(means.store, session.session_id, was_blocked=True))
-    plan = session.plan
-    if plan is None:
-        raise no_session(means.store, session.session_id)
-    if plan.adapter != means.adapter.name:
-        raise InvalidInput(
-            f"session {session.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"
-            f" not with {means.adapter.name!r}"
+        return PlanConflict(
+            f"session {session.session_id} was completed with other operations: a session id names one unit"
+            " of work, so give this one its own",
+            report_of_final(session),
         )
-    _require_same_classes(means.adapter, plan)
-    if plan.atomic:
-        require_atomic(means.adapter, plan.operations)
-    refusal = _refusal(session, plan, means.clock.now(), means.policy)
-    return refusal or _claim(means, session, plan)
-
-
-def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
-    """Refuse a plan that an adapter of today would carry out under other rules than it was made for."""
-    for operation in plan.operations:
-        kind = adapter.kinds.get(operation.kind)
-        if kind is not None and kind.replay is not operation.replay:
-            raise InvalidInput(
-                f"operation {operation.id} was planned as {operation.replay}, and adapter {adapter.name!r}"
-                f" now says {kind.replay}: resume it with the version that planned it"
-            )
-
-
-def _claim(means: _Means, session: Session, plan: PlannedWriteback) -> RunReport:
-    """Take a session over and carry on with it, unless somebody else is faster."""
-    journal = Journal.of(session, plan, means.store, means.clock, lease=means.policy.lease)
-    _suspect_lookups(session, journal)
-    turn = means.turn(journal)
-    undecided = journal.undecided()
-    if undecided:
-        error = "it was sent, and nobody knows whether it took effect"
-        return turn.end(EndRun(RunStatus.BLOCKED, error, reason=BlockReason.OUTCOME_UNKNOWN), undecided)
-    try:
-        journal.append(Event.CLAIMED)
-    except Fenced as error:
-        return turn.report(RunStatus.IN_PROGRESS, error=str(error))
-    return turn.carry_out()
-
-
-def _nothing_to_do(session: Session, warnings: tuple[str, ...]) -> RunReport:
-    assert session.final is not None
-    return RunReport(
-        session_id=session.session_id,
-        status=RunStatus.NO_RESUME_NEEDED,
-        operations=session.final.operations,
-        receipts=dict(session.receipts),
-        warnings=warnings,
+    assert session.plan is not None
+    return PlanConflict(
+        f"session {session.session_id} already has a plan for other operations, which is not finished: resume"
+        " it as it is",
+        report_of(session, session.plan, context),
     )
 
 
-def _refusal(session: Session, plan: PlannedWriteback, now: datetime, policy: RunPolicy) -> RunReport | None:
-    """Say why a session can't be claimed now; None if it can."""
-    status = session.status(now, policy.clock_skew)
-    entry = session.entry
-    not_before = entry.not_before if entry else None
-    if status is RunStatus.IN_PROGRESS and session.lease_ends:
-        not_before = after(session.lease_ends, policy.clock_skew)
-    elif status is RunStatus.RESUME_NEEDED and (not_before is None or not_before <= now):
-        return None
-    return RunReport(
-        session_id=session.session_id,
-        status=status,
-        block_reason=entry.block_reason if entry else None,
-        error=entry.error if entry else None,
-        operation=entry.operation if entry else None,
-        operations=plan.operations,
-        receipts=dict(session.receipts),
-        not_before=not_before,
+def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWriteback) -> bool:
+    """Whether two plans differ in nothing but the order of sets, which version 1 did not fix."""
+    if plan.atomic != asked.atomic or len(plan.operations) != len(asked.operations):
+        return False
+    pairs = zip(plan.operations, asked.operations, strict=True)
+    return all(
+        _named(one) == _named(other) and context.adapter.payload_of(one) == context.adapter.payload_of(other)
+        for one, other in pairs
     )
 
 
-def _suspect_lookups(session: Session, journal: Journal) -> None:
-    """Note what a silent owner may have sent, up to its lease's last moment, without telling us."""
-    if session.lease_ends is None:
-        return
-    for operation in journal.plan.operations:
-        if operation.replay is ReplayClass.LOOKUP and operation.id not in journal.receipts:
-            journal.attempted[operation.id] = session.lease_ends
+def _named(operation: PlannedOperation) -> tuple[object, ...]:
+    return operation.id, operation.kind, operation.key, operation.replay, operation.identity

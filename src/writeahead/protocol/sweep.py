@@ -4,30 +4,34 @@ import heapq
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
 from writeahead.adapters.base import Adapter
-from writeahead.errors import AlreadyExists, ResumeError, StoreError, WriteaheadError
-from writeahead.model import AbandonedPlan, BlockReason, RunPolicy, RunReport, RunStatus
-from writeahead.protocol.artifacts import (
-    BLOCKED_PREFIX,
-    FINAL,
-    OPEN_PREFIX,
-    encode_model,
-    is_session_id,
-    open_key,
-    planned_key,
-)
+from writeahead.errors import AlreadyExists, InvalidInput, ResumeError, StoreError, WriteaheadError
+from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.execution import remove_markers
-from writeahead.protocol.journal import Session, read_session
+from writeahead.protocol.keys import BLOCKED_PREFIX, FINAL, OPEN_PREFIX, is_session_id, open_key, planned_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.runner import resume_from
+from writeahead.protocol.schema import AbandonedPlan
+from writeahead.protocol.session import Session, read_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["SessionSummary", "State", "SweepResult", "find_sessions", "sweep", "unfinished_sessions"]
+__all__ = [
+    "SessionSummary",
+    "State",
+    "SweepAction",
+    "SweepResult",
+    "find_sessions",
+    "sweep",
+    "sweep_step",
+    "unfinished_sessions",
+]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -97,7 +101,7 @@ def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
 
 def find_sessions(
     store: ArtifactStore,
-    state: State | None = None,
+    state: State | str | None = None,
     *,
     clock_skew: float = _DEFAULT_POLICY.clock_skew,
     clock: Clock | None = None,
@@ -110,9 +114,17 @@ def find_sessions(
     since it would cost a request each.
 
     Raises:
+        InvalidInput: There is no such state.
         StoreError: The store can't be listed.
     """
-    clock = clock or Clock()
+    if state is not None and state not in tuple(State):
+        raise InvalidInput(f"state {str(state)!r}: use one of {', '.join(State)}")
+    return _found(store, None if state is None else State(state), clock or Clock(), clock_skew)
+
+
+def _found(
+    store: ArtifactStore, state: State | None, clock: Clock, clock_skew: float
+) -> Iterator[SessionSummary]:
     everything = state in (None, State.COMPLETED)
     found = _all_sessions(store) if everything else ((name, False) for name in unfinished_sessions(store))
     for session_id, is_final in found:
@@ -148,7 +160,7 @@ def sweep(
         if stop and stop.is_set():
             return
         try:
-            yield _sweep_one(session_id, store, adapter, policy, stop=stop, clock=clock)
+            yield _sweep_one(session_id, RunContext.begin(store, adapter, policy, stop, clock))
         except WriteaheadError as error:
             yield SweepResult(session_id, error=one_line(error))
         except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
@@ -156,44 +168,98 @@ def sweep(
             yield SweepResult(session_id, error=message)
 
 
-def _sweep_one(
-    session_id: str,
-    store: ArtifactStore,
-    adapter: Adapter,
-    policy: RunPolicy,
-    *,
-    stop: threading.Event | None,
-    clock: Clock,
-) -> SweepResult:
-    session = read_session(store, session_id)
-    if session.final or session.abandoned:
-        remove_markers(store, session_id, was_blocked=True)
-        return SweepResult(session_id, note="finished: its marker was removed")
-    if session.plan is None:
-        return _abandon(session_id, store, policy, clock)
-    if session.plan.adapter != adapter.name:
-        return SweepResult(
-            session_id, note=f"planned by adapter {session.plan.adapter!r}: sweep it with that"
+class SweepAction(StrEnum):
+    """What a sweep does about a session that has a marker."""
+
+    TIDY = "tidy"
+    ABANDON = "abandon"
+    SKIP = "skip"
+    WAIT = "wait"
+    RESUME = "resume"
+
+
+def sweep_step(
+    session: Session, *, now: datetime, clock_skew: float, adapter: str | None = None
+) -> tuple[SweepAction, str]:
+    """Decide what a sweep does about a session that has a marker, and say it in one line.
+
+    Args:
+        session: As it was read.
+        now: The wall clock's time.
+        clock_skew: Seconds that two machines' clocks may be apart.
+        adapter: The name of the adapter that sweeps; None to leave it out of the decision.
+    """
+    if session.final:
+        return SweepAction.TIDY, "finished: remove its marker"
+    if session.abandoned:
+        return SweepAction.TIDY, "abandoned before it emitted anything: remove its marker"
+    if session.entry and session.entry.status is RunStatus.ABANDONED:
+        return SweepAction.TIDY, "abandoned by an operator: remove its marker"
+    plan = session.plan
+    if plan is None:
+        return (
+            SweepAction.ABANDON,
+            "no plan yet: wait while its run may be active; later, mark it as abandoned",
         )
-    if session.status(clock.now(), policy.clock_skew) is RunStatus.BLOCKED:
-        return SweepResult(session_id, note="blocked: it waits for a person")
-    report = resume_from(session, store=store, adapter=adapter, policy=policy, stop=stop, clock=clock)
-    return SweepResult(session_id, report=report)
+    if adapter is not None and plan.adapter != adapter:
+        return SweepAction.SKIP, f"planned by adapter {plan.adapter!r}: sweep it with that one"
+    status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
+    if status is RunStatus.BLOCKED:
+        return SweepAction.SKIP, "blocked: it waits for an operator"
+    if not_before:
+        what = "another run is active" if status is RunStatus.IN_PROGRESS else "the remote asked to wait"
+        return SweepAction.WAIT, f"{what}, until {not_before:%Y-%m-%d %H:%M:%SZ} at the latest"
+    missing = len(plan.operations) - len(session.receipts)
+    return SweepAction.RESUME, f"resume it: {missing} of {len(plan.operations)} operations are missing"
 
 
-def _abandon(session_id: str, store: ArtifactStore, policy: RunPolicy, clock: Clock) -> SweepResult:
+def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
+    store = context.store
+    session = read_session(store, session_id)
+    action, note = sweep_step(
+        session,
+        now=context.clock.now(),
+        clock_skew=context.policy.clock_skew,
+        adapter=context.adapter.name,
+    )
+    match action:
+        case SweepAction.TIDY:
+            return _tidied(session, store)
+        case SweepAction.ABANDON:
+            return _abandon(session_id, context)
+        case SweepAction.SKIP:
+            return SweepResult(session_id, note=note)
+    # One that has to wait is reported as a resume reports it.
+    return SweepResult(session_id, report=resume_from(session, context))
+
+
+def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
+    """Remove the markers of a session that nothing is left to do about.
+
+    A tombstone can be replaced by a new run, whose marker is ``.blocked/``: that one stays.
+    """
+    session_id = session.session_id
+    problems = remove_markers(store, session_id, was_blocked=session.abandoned is None)
+    if problems:
+        return SweepResult(session_id, error=problems[0])
+    return SweepResult(session_id, note="finished: its marker was removed")
+
+
+def _abandon(session_id: str, context: RunContext) -> SweepResult:
+    store, policy, now = context.store, context.policy, context.clock.now()
     marker = store.head(open_key(session_id))
     age = timedelta(seconds=policy.lease + policy.clock_skew)
-    if marker is None or marker.last_modified is None or clock.now() - marker.last_modified <= age:
-        return SweepResult(session_id, note="no plan yet: its run may still be at it")
-    tombstone = AbandonedPlan(session_id=session_id, abandoned_at=clock.now())
+    if marker is None or marker.last_modified is None or now - marker.last_modified <= age:
+        return SweepResult(session_id, note="no plan yet: its run may be active")
+    tombstone = AbandonedPlan(session_id=session_id, abandoned_at=now)
     try:
         # The tombstone first: a slow writer's plan is refused from now on, so the marker can go.
         store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
     except AlreadyExists:
-        return SweepResult(session_id, note="its plan has just come")
-    remove_markers(store, session_id, was_blocked=False)
-    return SweepResult(session_id, note="abandoned: its run died before it emitted anything")
+        return SweepResult(session_id, note="its plan has just been created")
+    problems = remove_markers(store, session_id, was_blocked=False)
+    note = "abandoned: its run died before it emitted anything"
+    return SweepResult(session_id, note=None if problems else note, error=problems[0] if problems else None)
 
 
 def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:

@@ -1,16 +1,21 @@
-"""unblock_session(): a person's decision on a session that waits for one."""
+"""unblock_session() and abandon_session(): an operator's decisions on a session."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from writeahead.errors import InvalidInput
-from writeahead.model import Event, Receipt, RunReport, RunStatus
-from writeahead.protocol.artifacts import no_session, open_key
-from writeahead.protocol.journal import Journal, Session, read_session
+from writeahead.model import Assume, Receipt, RunReport, RunStatus
+from writeahead.protocol.artifacts import no_session
+from writeahead.protocol.execution import remove_markers
+from writeahead.protocol.journal import Ending, Journal
+from writeahead.protocol.keys import open_key
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.schema import Event
+from writeahead.protocol.session import Session, read_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["unblock_session"]
+__all__ = ["abandon_session", "unblock_session"]
 
 
 def unblock_session(
@@ -18,38 +23,44 @@ def unblock_session(
     *,
     store: ArtifactStore,
     reason: str,
-    assume: Mapping[str, bool] | None = None,
+    assume: Mapping[str, Assume | str | bool] | None = None,
+    remote_ids: Mapping[str, str] | None = None,
+    new_keys: Collection[str] = (),
     clock: Clock | None = None,
 ) -> RunReport:
-    """Let a blocked session be resumed, by a person's decision.
+    """Let a blocked session be resumed, by an operator's decision.
 
     Args:
         session_id: The session.
         store: Where its artifacts are.
         reason: Why; it is kept in the journal.
-        assume: What a person found out of operations without a receipt: True if it was applied, so
-            that it is never sent again; False if it was not, so that it may be sent.
+        assume: What the operator found out, by operation id: `Assume.APPLIED` (``"applied"``), so
+            that it is never sent again, or `Assume.NOT_APPLIED` (``"not-applied"``), so that it may
+            be sent. True and False mean the same; they warn, and go in the next version.
+        remote_ids: The remote's ids of operations that are assumed as applied, for their receipts.
+        new_keys: Operations that are sent under a new idempotency key from now on, for a remote that
+            replays its first refusal for ever. Only for an outcome that is known as not applied.
         clock: Where time comes from; for tests.
 
     Returns:
         A report with status ``resume_needed``: the session can be resumed now.
 
     Raises:
-        InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
-            for a decision on an operation of unknown outcome that ``assume`` does not give.
-        Fenced: Somebody else unblocked it at the same time.
+        InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits for
+            a decision on an operation of unknown outcome that ``assume`` does not give.
+        Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
     """
     clock = clock or Clock()
-    session = read_session(store, session_id)
-    if session == Session(session_id):
-        raise no_session(store, session_id)
-    # Where there is a final artifact neither of these was read.
+    session = _existing(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
     journal = Journal.of(session, session.plan, store, clock, lease=0)
-    _assume(journal, assume or {}, clock.now())
+    decisions = {name: _checked(name, value) for name, value in (assume or {}).items()}
+    _assume(journal, decisions, remote_ids or {}, clock.now())
+    for operation_id in new_keys:
+        _renew_key(journal, operation_id, decisions)
     undecided = journal.undecided()
     if undecided:
         raise InvalidInput(
@@ -57,27 +68,113 @@ def unblock_session(
             f" {undecided} or --assume not-applied {undecided}"
         )
     journal.was_blocked = True
+    journal.turn = journal.idle = 0
     journal.append(Event.UNBLOCKED, reason=reason)
     # .blocked/ stays until the session is final: see docs/decisions/0002.
     store.put(open_key(session_id), b"")
+    return _report(session_id, RunStatus.RESUME_NEEDED, journal)
+
+
+def abandon_session(
+    session_id: str, *, store: ArtifactStore, reason: str, clock: Clock | None = None
+) -> RunReport:
+    """End a session for good, by an operator's decision. It is never completed, and never resumed.
+
+    A live owner is fenced: it stops at its next entry. If its final artifact comes all the same, every
+    operation was confirmed, and the session is completed. Receipts so far are kept in the journal.
+
+    Args:
+        session_id: The session.
+        store: Where its artifacts are.
+        reason: Why; it is kept in the journal.
+        clock: Where time comes from; for tests.
+
+    Returns:
+        A report with status ``abandoned``, the receipts so far, and what may have been sent besides.
+
+    Raises:
+        InvalidInput: It is completed.
+        Fenced: Its owner was faster; call again.
+        ResumeError: There is no such session, it has no plan yet, or it can't be read.
+        StoreError: As the store's verbs.
+    """
+    clock = clock or Clock()
+    session = _existing(store, session_id)
+    if session.final:
+        raise InvalidInput(f"session {session_id} is completed: there is nothing to abandon")
+    if session.plan is None:
+        raise no_session(store, session_id)
+    journal = Journal.of(session, session.plan, store, clock, lease=0)
+    is_abandoned = session.entry is not None and session.entry.status is RunStatus.ABANDONED
+    if not is_abandoned:
+        ending = Ending(RunStatus.ABANDONED, "abandoned by an operator")
+        journal.append(Event.ABANDONED, ending=ending, reason=reason)
+    warnings = remove_markers(store, session_id, was_blocked=True)
+    return _report(session_id, RunStatus.ABANDONED, journal, warnings)
+
+
+def _existing(store: ArtifactStore, session_id: str) -> Session:
+    session = read_session(store, session_id)
+    if session == Session(session_id):
+        raise no_session(store, session_id)
+    return session
+
+
+def _report(session_id: str, status: RunStatus, journal: Journal, warnings: Sequence[str] = ()) -> RunReport:
+    unsure = [f"{name} may have been sent" for name in journal.attempted]
     return RunReport(
         session_id=session_id,
-        status=RunStatus.RESUME_NEEDED,
-        operations=session.plan.operations,
-        receipts=journal.receipts,
+        status=status,
+        operations=journal.plan.operations,
+        receipts=dict(journal.receipts),
+        warnings=(*unsure, *warnings) if status is RunStatus.ABANDONED else tuple(warnings),
     )
 
 
-def _assume(journal: Journal, assume: Mapping[str, bool], now: datetime) -> None:
+def _renew_key(journal: Journal, operation_id: str, decisions: Mapping[str, Assume]) -> None:
+    _require_open(journal, operation_id)
+    if operation_id in journal.attempted and decisions.get(operation_id) is not Assume.NOT_APPLIED:
+        raise InvalidInput(
+            f"operation {operation_id!r} may have been sent: a new key could apply it twice. Find out whether"
+            f" it took effect; if not, say --assume not-applied {operation_id} as well"
+        )
+    journal.generations[operation_id] = journal.generations.get(operation_id, 0) + 1
+
+
+def _require_open(journal: Journal, operation_id: str) -> None:
     known = [operation.id for operation in journal.plan.operations]
+    if operation_id not in known:
+        raise InvalidInput(f"there is no operation {operation_id!r} here, only: {', '.join(known)}")
+    if operation_id in journal.receipts:
+        raise InvalidInput(f"operation {operation_id!r} is confirmed already: leave it out")
+
+
+def _checked(operation_id: str, value: Assume | str | bool) -> Assume:
+    if isinstance(value, bool):
+        words = 'write "applied" or "not-applied" in place of True or False'
+        warnings.warn(f"unblock_session(assume=...): {words}", DeprecationWarning, stacklevel=3)
+        return Assume.APPLIED if value else Assume.NOT_APPLIED
+    if value not in tuple(Assume):
+        raise InvalidInput(f"operation {operation_id!r}: assume {' or '.join(Assume)}, not {value!r}")
+    return Assume(value)
+
+
+def _assume(
+    journal: Journal, assume: Mapping[str, Assume], remote_ids: Mapping[str, str], now: datetime
+) -> None:
     for operation_id in assume:
-        if operation_id not in known:
-            raise InvalidInput(f"there is no operation {operation_id!r} here, only: {', '.join(known)}")
-        if operation_id in journal.receipts:
-            raise InvalidInput(f"operation {operation_id!r} is confirmed already: nothing is to be assumed")
-    if journal.plan.atomic and assume and (len(assume) < len(known) or len(set(assume.values())) > 1):
+        _require_open(journal, operation_id)
+    for operation_id in remote_ids:
+        if assume.get(operation_id) is not Assume.APPLIED:
+            raise InvalidInput(
+                f"operation {operation_id!r} gets a remote id only if it is assumed as applied"
+            )
+    is_part = len(assume) < len(journal.plan.operations) or len(set(assume.values())) > 1
+    if journal.plan.atomic and assume and is_part:
         raise InvalidInput("it is one transaction: assume the same of each of its operations, or nothing")
-    for operation_id, applied in assume.items():
+    for operation_id, found in assume.items():
         journal.attempted.pop(operation_id, None)
-        if applied:
-            journal.receipts[operation_id] = Receipt(outcome="assumed", confirmed_at=now)
+        journal.attempted_since.pop(operation_id, None)
+        if found is Assume.APPLIED:
+            receipt = Receipt(outcome="assumed", remote_id=remote_ids.get(operation_id))
+            journal.confirm(operation_id, receipt, now, None)

@@ -1,4 +1,4 @@
-"""What a person reads of a session: its operations, its history, its artifacts, and what to do next."""
+"""What there is to read about a session: operations, history, artifacts, and what to do next."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,25 +10,17 @@ from pydantic import BaseModel, ConfigDict
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
 from writeahead.model import (
     BlockReason,
-    JournalEntry,
     PlannedOperation,
-    PlannedWriteback,
     Receipt,
     ReplayClass,
     RunReport,
     RunStatus,
-    SettledOperation,
     Timestamp,
 )
-from writeahead.protocol.artifacts import (
-    blocked_key,
-    decode,
-    dry_run_key,
-    journal_prefix,
-    open_key,
-    planned_key,
-)
-from writeahead.protocol.journal import Session, after, read_session
+from writeahead.protocol.encoding import decode
+from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
+from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
+from writeahead.protocol.session import Session, read_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [
@@ -38,7 +30,6 @@ __all__ = [
     "next_step",
     "operation_lines",
     "read_page",
-    "sweep_step",
 ]
 
 
@@ -80,8 +71,8 @@ class SessionPage(_Line):
 
     Attributes:
         session_id: The session.
-        status: Its status; None if it can't be told.
-        problem: Why it can't be told, or can't be resumed.
+        status: Its status; None if it is unknown.
+        problem: Why the status is unknown, or the session can't be resumed.
         adapter: The adapter that its plan is for.
         planned_at: When it was planned, by the owner's clock.
         atomic: Its operations are issued as one transaction.
@@ -146,7 +137,7 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         warnings=plan.warnings if plan else (),
         block_reason=entry.block_reason if entry else None,
         error=entry.error if entry else None,
-        not_before=_not_before(session, now, clock_skew),
+        not_before=session.waits_until(now, clock_skew),
         operations=operation_lines(_operations(session), session),
         history=tuple(_history(store, session_id)),
         artifacts=artifacts,
@@ -182,7 +173,7 @@ def next_step(
     options: str = "",
     resume_options: str = "",
 ) -> str | None:
-    """Say what a person does next, in one line; None if there is nothing to do.
+    """Say what to do next, in one line; None if there is nothing to do.
 
     Args:
         session_id: The session.
@@ -200,33 +191,15 @@ def next_step(
         case RunStatus.RESUME_NEEDED:
             return f"{when}{resume if planned else 'run it again; nothing was written'}"
         case RunStatus.IN_PROGRESS:
-            return f"its owner is at it; if that one is gone, {when}{resume}"
+            return f"another run is active; if it is gone, {when}{resume}"
         case RunStatus.PLANNED:
             return "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED if block_reason is BlockReason.NOT_READY:
-            mend = "" if not_before else "mend what is named above, then "
-            return f"{when}{mend}run it again; nothing was sent"
+            fix = "" if not_before else "fix the problems above, then "
+            return f"{when}{fix}run it again; nothing was sent"
         case RunStatus.BLOCKED:
             return _unblock_step(session_id, block_reason, operation, options)
     return None
-
-
-def sweep_step(session: Session, now: datetime, clock_skew: float) -> str:
-    """Say what a sweep will do about a session that has a marker."""
-    if session.final or session.abandoned:
-        return "remove its marker: it is finished"
-    if session.plan is None:
-        return "leave it while its run may still be at it; later, mark it as abandoned"
-    not_before = _not_before(session, now, clock_skew)
-    match session.status(now, clock_skew):
-        case RunStatus.BLOCKED:
-            return "leave it: it waits for a person"
-        case RunStatus.IN_PROGRESS:
-            return "leave it: its owner is at it"
-        case _ if not_before and not_before > now:
-            return f"leave it: the remote asked to wait until {not_before:%Y-%m-%d %H:%M:%SZ}"
-    missing = len(session.plan.operations) - len(session.receipts)
-    return f"resume it: {missing} of {len(session.plan.operations)} operations are missing"
 
 
 def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
@@ -234,15 +207,15 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
     named = shlex.quote(operation) if operation else "OPERATION"
     if reason is BlockReason.OUTCOME_UNKNOWN:
         return f"find out whether {named} took effect, then: {unblock} --assume applied|not-applied {named}"
-    found = "settle the conflict" if reason is BlockReason.CONFLICT_DETECTED else "mend what was refused"
+    found = "settle the conflict" if reason is BlockReason.CONFLICT_DETECTED else "fix what was refused"
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
 
 
 def _problem_of(session: Session) -> str | None:
     if session.abandoned:
-        return "abandoned before it emitted anything: start it again under a new session id"
+        return "abandoned before it emitted anything: run it again under a new session id"
     if session.plan is None and session.final is None:
-        return "it has no plan yet: its run is still at it, or died before it emitted anything"
+        return "it has no plan yet: its run is active, or died before it emitted anything"
     return None
 
 
@@ -298,12 +271,3 @@ def _state(
     if operation_id in found.receipts:
         return "confirmed"
     return "attempted" if operation_id in attempted else "missing"
-
-
-def _not_before(session: Session, now: datetime, clock_skew: float) -> datetime | None:
-    if session.final or session.plan is None:
-        return None
-    if session.lease_ends:
-        ends = after(session.lease_ends, clock_skew)
-        return ends if ends > now else None
-    return session.entry.not_before if session.entry else None

@@ -1,4 +1,6 @@
-"""Remote systems to try things on: each is a folder, with SQLite underneath and faults on demand.
+"""Simulated remote systems: each is a folder, keeps its rows in SQLite, and has faults on demand.
 
-The simulators know nothing of adapters, stores or the protocol. They are reached by HTTP only.
+A simulator knows one remote system, by that system's own documentation. It knows nothing of
+adapters, stores, sessions or the protocol. Adapters reach it by HTTP only; tests may also read and
+change its database.
 """

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import final
 
 from writeahead.errors import InvalidKey
+from writeahead.stores.check import StoreCheck, check_store
 
-__all__ = ["ArtifactStore", "CheckResult", "ObjectInfo", "StoreCheck", "StoredObject"]
+__all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
 
 MAX_KEY_BYTES = 900
 MAX_SEGMENT_BYTES = 255
@@ -47,29 +48,6 @@ class StoredObject:
     info: ObjectInfo
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One promise that was put to the test: what was tried, what was seen, and whether it holds."""
-
-    promise: str
-    tried: str
-    seen: str
-    ok: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoreCheck:
-    """The outcome of `ArtifactStore.check`: one result for each promise."""
-
-    store: str
-    results: tuple[CheckResult, ...]
-
-    @property
-    def ok(self) -> bool:
-        """True only if a run on this store would be safe."""
-        return all(result.ok for result in self.results)
-
-
 class ArtifactStore(ABC):
     """A place for artifacts: a folder, a bucket, a dict.
 
@@ -93,7 +71,7 @@ class ArtifactStore(ABC):
 
         - ``if_absent=False``: replaces what was there.
         - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly
-          ``data``, whoever wrote it.
+          ``data``, also if another client wrote it.
 
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.
@@ -148,11 +126,9 @@ class ArtifactStore(ABC):
     def check(self) -> StoreCheck:
         """Prove this very store by trying it, under keys of its own that are removed afterwards.
 
-        A step for a person or a deployment, never part of a run. Returns one result a promise; a
-        store whose ``ok`` is False must not be used.
+        A step for an operator or a deployment, never part of a run. Returns one result for each
+        promise. A store whose ``ok`` is False must not be used.
         """
-        from writeahead.stores.check import check_store
-
         return check_store(self)
 
     @abstractmethod

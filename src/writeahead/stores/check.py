@@ -1,17 +1,81 @@
-"""Prove a store by trying it: what `ArtifactStore.check` does."""
+"""Prove a store by trying it: what `ArtifactStore.check` does.
+
+A check needs no more of a store than its verbs, so this module does not import the stores' base.
+"""
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Barrier
+from typing import Protocol
 
 from writeahead.errors import AlreadyExists, NotFound, Unsupported
-from writeahead.stores.base import ArtifactStore, CheckResult, StoreCheck
 
-__all__ = ["check_prefix", "check_store"]
+__all__ = ["CheckResult", "StoreCheck", "StoreVerbs", "check_prefix", "check_store"]
 
 _RACERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One promise that was put to the test.
+
+    Attributes:
+        promise: Its name, e.g. ``one winner``.
+        tried: What the check did.
+        seen: What the store answered, in one line.
+        ok: Whether the promise holds.
+    """
+
+    promise: str
+    tried: str
+    seen: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCheck:
+    """The outcome of `ArtifactStore.check`: one result for each promise."""
+
+    store: str
+    results: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True only if a run on this store would be safe."""
+        return all(result.ok for result in self.results)
+
+
+class _Held(Protocol):
+    @property
+    def data(self) -> bytes: ...
+
+
+class _Listed(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
+class StoreVerbs(Protocol):
+    """What a check asks of a store: see `ArtifactStore` for what each verb promises."""
+
+    @property
+    def name(self) -> str:
+        """What the results call the store."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> object:
+        """Write an object."""
+
+    def get(self, key: str) -> _Held:
+        """Read an object."""
+
+    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterable[_Listed]:
+        """List the objects below a prefix."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
 
 
 def check_prefix() -> str:
@@ -19,7 +83,7 @@ def check_prefix() -> str:
     return f".check-{secrets.token_hex(8)}/"
 
 
-def check_store(store: ArtifactStore, prefix: str | None = None) -> StoreCheck:
+def check_store(store: StoreVerbs, prefix: str | None = None) -> StoreCheck:
     """Put every promise that a run relies on to the test, on the store itself.
 
     Args:
@@ -49,9 +113,9 @@ def check_store(store: ArtifactStore, prefix: str | None = None) -> StoreCheck:
 
 
 class _Trial:
-    """The steps of one check. Each has its own keys; it says whether the promise held, and what it saw."""
+    """The steps of one check, each with its own keys."""
 
-    def __init__(self, store: ArtifactStore, prefix: str) -> None:
+    def __init__(self, store: StoreVerbs, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
         self._keys: list[str] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 from writeahead.stores.obstore import ObstoreStore
 from writeahead.stores.remote import checked_prefix
@@ -89,8 +90,9 @@ def _s3_client(location: S3Location) -> S3Store:
 
 
 def _profile(name: str) -> tuple["S3CredentialProvider", str | None]:
-    from botocore.exceptions import ProfileNotFound
-    from botocore.session import Session
+    with requires_extra("store s3://...: profile"):
+        from botocore.exceptions import ProfileNotFound
+        from botocore.session import Session
 
     session = Session(profile=name)
     try:

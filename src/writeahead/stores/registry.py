@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.urls import client_of, scheme_of
@@ -27,15 +28,6 @@ _BUILT_IN = {
 # For schemes that more than one client library serves, by the URL's option ``client``.
 _CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_clients:s3_from_url"}}
 _ANY_FSSPEC = "writeahead.stores.any_fsspec:from_url"
-# The extra that brings what a backend imports: {module that may be missing: extra}.
-_EXTRAS = {
-    "s3fs": "s3",
-    "fsspec": "s3",
-    "aiobotocore": "s3",
-    "aiohttp": "s3",
-    "botocore": "s3",
-    "obstore": "obstore",
-}
 
 
 def open_store(url: str) -> ArtifactStore:
@@ -95,16 +87,10 @@ def _factory(scheme: str, client: str | None = None) -> Factory:
 
 def _load_built_in(scheme: str, target: str) -> Factory:
     module, _, name = target.partition(":")
-    try:
+    # fsspec comes with s3fs as well, but a scheme of fsspec's own does not need that.
+    extra = "fsspec" if target == _ANY_FSSPEC else None
+    with requires_extra(f"store {scheme}://...", extra):
         return cast(Factory, getattr(import_module(module), name))
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:
-            raise
-        raise InvalidInput(
-            f"store {scheme}://...: {missing} is not installed; "
-            f'run: python -m pip install "writeahead[{_EXTRAS[missing]}]"'
-        ) from error
 
 
 def _load_plugin(scheme: str, point: EntryPoint) -> Factory:

@@ -1,4 +1,8 @@
-"""Contract kits for stores and adapters of others, which need pytest, and stores that trace and fail."""
+"""Contract kits for stores and adapters, and wrappers and proxies that trace and fail on demand.
+
+The kits are tests that a backend or an adapter inherits; they need pytest. They know the public
+interfaces only: no backend, no adapter of this package.
+"""
 
 import pytest
 
@@ -10,11 +14,13 @@ from writeahead.testing.adapter_contract import (  # noqa: E402 - see above
     RemoteBackdoor,
     RemoteRow,
 )
+from writeahead.testing.clock import ManualClock  # noqa: E402 - see above
 from writeahead.testing.decorators import (  # noqa: E402 - see above
     FaultyStore,
     StoreCall,
     StoreFault,
     TracingStore,
+    WrapperStore,
 )
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
 from writeahead.testing.store_contract import StoreBackdoor, StoreContract  # noqa: E402 - see above
@@ -24,6 +30,7 @@ __all__ = [
     "Fault",
     "FaultyStore",
     "HttpProxy",
+    "ManualClock",
     "RemoteBackdoor",
     "RemoteRow",
     "SeenRequest",
@@ -32,4 +39,5 @@ __all__ = [
     "StoreContract",
     "StoreFault",
     "TracingStore",
+    "WrapperStore",
 ]

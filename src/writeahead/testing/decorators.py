@@ -1,17 +1,17 @@
-"""Stores around a store: one that tells what was asked of it, and one that fails as it was told to.
+"""Stores around a store: `TracingStore` keeps what was asked of it, `FaultyStore` fails on demand.
 
     store = FaultyStore(TracingStore(MemoryStore()))
     store.fail("create", "*/planned-writeback.json", StoreFault.lost_reply())
 
-Both keep the name of the store that they wrap, so that errors read as they would without them.
-Their verbs are ``put``, ``create`` (a put with ``if_absent``), ``get``, ``head``, ``list`` (its key
-is the prefix) and ``delete``.
+`WrapperStore` is the base of both, and of a wrapper of your own. A wrapper keeps the name of the
+store that it wraps, so that errors read as they would without it. The verbs of a wrapper are
+``put``, ``create`` (a put with ``if_absent``), ``get``, ``head``, ``list`` (its key is the prefix)
+and ``delete``.
 """
 
 import logging
 import threading
 import time
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from typing import Literal, Self, TypeVar
 from writeahead.errors import AccessDenied, InvalidInput, OutcomeUnknown, StoreError, Unavailable
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 
-__all__ = ["FaultyStore", "StoreCall", "StoreFault", "TracingStore"]
+__all__ = ["FaultyStore", "StoreCall", "StoreFault", "TracingStore", "WrapperStore"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -29,8 +29,18 @@ _WRITES = ("put", "create", "delete")
 _VERBS = ("*", "get", "head", "list", *_WRITES)
 
 
-class _Wrapper(ArtifactStore):
-    """Passes every verb on, each through `_around`."""
+class WrapperStore(ArtifactStore):
+    """A store that passes every verb on to another store.
+
+    A subclass overrides `_around`, which every verb goes through, or the verbs that it changes:
+    ``_put``, ``_get``, ``_head``, ``_list``, ``_delete``.
+
+    Args:
+        store: The store to wrap.
+
+    Attributes:
+        wrapped: That store.
+    """
 
     def __init__(self, store: ArtifactStore) -> None:
         self.wrapped = store
@@ -40,8 +50,19 @@ class _Wrapper(ArtifactStore):
         """The name of the store that is wrapped."""
         return self.wrapped.name
 
-    @abstractmethod
-    def _around(self, verb: str, key: str, call: Callable[[], _T]) -> _T: ...
+    def _around(self, verb: str, key: str, call: Callable[[], _T]) -> _T:  # noqa: ARG002 - for subclasses
+        """Carry out one call of the wrapped store.
+
+        Args:
+            verb: ``put``, ``create``, ``get``, ``head``, ``list`` or ``delete``.
+            key: The key; the prefix of a ``list``.
+            call: Calls the wrapped store. For ``list`` it returns the iterator, whose requests are
+                sent later, while it is iterated.
+
+        Returns:
+            What the caller of the verb gets.
+        """
+        return call()
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         verb = "create" if if_absent else "put"
@@ -63,15 +84,15 @@ class _Wrapper(ArtifactStore):
 
 @dataclass(frozen=True, slots=True)
 class StoreCall:
-    """One call of a store: the verb, the key or prefix, and the name of the error it raised, if it did."""
+    """One call of a store: its verb, key or prefix, and the name of the error it raised."""
 
     verb: str
     key: str
     error: str | None = None
 
 
-class TracingStore(_Wrapper):
-    """Passes every verb on, and keeps what was asked: for request budgets, and to see what a run did.
+class TracingStore(WrapperStore):
+    """Passes every verb on, and keeps what was asked of the store: for request budgets.
 
     Each call is also logged, at level DEBUG, by the logger ``writeahead.testing.decorators``.
 
@@ -124,7 +145,7 @@ class StoreFault:
 
     @classmethod
     def lost_reply(cls) -> Self:
-        """The call is applied and its reply lost: `OutcomeUnknown` from a write, else `Unavailable`."""
+        """Applied, and its reply lost: `OutcomeUnknown` from a write, else `Unavailable`."""
 
         def error(store: str, operation: str, key: str) -> StoreError:
             kind = OutcomeUnknown if operation in _WRITES else Unavailable
@@ -134,7 +155,7 @@ class StoreFault:
 
     @classmethod
     def unsent(cls) -> Self:
-        """The call is not applied, though the caller can't know it: `OutcomeUnknown` from a write."""
+        """The call is not applied, but the caller can't know: `OutcomeUnknown` from a write."""
         return cls(applied=False, error=cls.lost_reply().error)
 
     @classmethod
@@ -159,7 +180,7 @@ class StoreFault:
 
     @classmethod
     def crash(cls, when: Literal["before", "after"], error: BaseException) -> Self:
-        """``error`` is raised before or after the call is applied: a process's end, seen from the inside.
+        """``error`` is raised before or after the call is applied, as when a process ends.
 
         Give a `BaseException` that nothing catches on its way, for example ``KeyboardInterrupt()``.
         """
@@ -192,8 +213,8 @@ class _Plan:
         return True
 
 
-class FaultyStore(_Wrapper):
-    """Passes every verb on, but for the faults that were planned with `fail`."""
+class FaultyStore(WrapperStore):
+    """Passes every verb on, except where a fault was planned with `fail`."""
 
     def __init__(self, store: ArtifactStore) -> None:
         super().__init__(store)
@@ -223,7 +244,7 @@ class FaultyStore(_Wrapper):
 
     @property
     def pending(self) -> int:
-        """How many faults are still to come, not counting those for ever: a test may look that it is 0."""
+        """How many faults are still to come; those for ever do not count. A test can expect 0."""
         with self._lock:
             return sum(plan.left or 0 for plan in self._plans)
 

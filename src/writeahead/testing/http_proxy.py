@@ -1,12 +1,12 @@
-"""A fault-injecting HTTP proxy: real TCP in front of a real server, faults on demand, every request kept.
+"""An HTTP proxy in front of a real server: it fails on demand, and keeps every request.
 
     with HttpProxy("http://127.0.0.1:8000") as proxy:
         adapter = MyAdapter(proxy.url)
-        proxy.fault("POST", lost_reply())              # the next POST is applied, and its reply lost
+        proxy.fault("POST", lost_reply())          # the next POST is applied, its reply lost
         proxy.fault("PATCH", answer(503), times=2, skip=1)
         ...
         assert [request.verb for request in proxy.requests] == ["POST", "POST"]
-        proxy.clear()                                  # forget what was seen and what is planned
+        proxy.clear()                              # forget what was seen and what is planned
 
 Faults are met in the order in which they were planned, by the requests that match them; what was
 done shows in the request's ``fault``.
@@ -43,7 +43,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 @dataclass(frozen=True)
 class SeenRequest:
-    """One request on the wire. ``status`` is what the client was sent; None where it got no answer."""
+    """One request on the wire. ``status`` is what the client was sent; None if it got no answer."""
 
     verb: str
     path: str
@@ -112,7 +112,7 @@ def truncated() -> Fault:
 
 
 def after(step: Callable[[], None]) -> Fault:
-    """``step`` runs before the server gets the request: something that happens meanwhile, or a wait."""
+    """``step`` runs before the server gets the request: something that happens meanwhile."""
     return Fault("after", forward=True, before=step)
 
 
@@ -165,7 +165,7 @@ class HttpProxy:
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """Every request since the start or the last `clear`, in the order in which they were answered."""
+        """Every request since the start or the last `clear`, in the order of their answers."""
         with self._lock:
             return list(self._requests)
 

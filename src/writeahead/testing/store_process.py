@@ -1,4 +1,6 @@
-"""A store in a process of its own, driven over its standard input: `StoreContract` races and kills these.
+"""A store in a process of its own, driven over its standard input.
+
+`StoreContract` races such processes, and kills them.
 
 Such a process reads one JSON object a line, ``{"verb": ..., "key": ..., "data": ..., "if_absent":
 ...}``, and answers each with one line, ``{"value": ...}`` or ``{"error": NAME}``.

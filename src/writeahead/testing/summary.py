@@ -1,4 +1,4 @@
-"""What the contract kits found, at the end of a pytest run: one line a store, one line an adapter's kind.
+"""What the contract kits found: a line for each store, and for each kind of an adapter.
 
 To see it, import the hook in a ``conftest.py``::
 
@@ -46,7 +46,7 @@ def _sum_up_stores(terminalreporter: Any) -> None:
 
 
 def _sum_up_adapters(terminalreporter: Any) -> None:
-    """Print the fault matrix: for each kind, how many cases there were, and what went wrong in how many."""
+    """Print for each kind how many cases were tried, and in how many of them what went wrong."""
     found: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     impossible: set[str] = set()
     for outcome in ("passed", "failed", "error", "skipped"):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import timedelta
 
 import httpx
 import pytest
@@ -12,8 +11,8 @@ from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.model import BlockReason, Operation, RunPolicy, RunStatus
-from writeahead.protocol.retry import Clock
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 QUEUE = "d0000000-0000-4000-8000-000000000001"
 POLICY = RunPolicy(attempts=2, wait_initial=0.01)
@@ -24,21 +23,6 @@ OPERATIONS = [
     Operation(kind="queue_status_update", payload={"row_id": QUEUE, "status": "completed", "attempts": 2}),
 ]
 DONE = {RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED}
-
-
-class Skipping(Clock):
-    """A clock on which waiting takes no time."""
-
-    ahead = 0.0
-
-    def now(self):
-        return super().now() + timedelta(seconds=self.ahead)
-
-    def monotonic(self):
-        return super().monotonic() + self.ahead
-
-    def sleep(self, seconds):
-        self.ahead += seconds
 
 
 class Remote:
@@ -112,7 +96,7 @@ def remote():
 
 class Session:
     def __init__(self, remote):
-        self.clock, self.store = Skipping(), MemoryStore()
+        self.clock, self.store = ManualClock(), MemoryStore()
         self.adapter = DataverseAdapter(
             "https://planted.crm.dynamics.com",
             lambda: "planted-token",

@@ -12,7 +12,7 @@ FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def backdoor(tmp_path_factory):
     with running_dataverse(tmp_path_factory.mktemp("crm")) as running:
         yield running
 

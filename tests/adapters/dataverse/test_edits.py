@@ -83,7 +83,7 @@ def test_an_edit_of_what_is_to_be_written_is_not_overwritten(sim, adapter, emit)
 
 
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
-def test_an_edit_of_other_columns_stays(sim, adapter, emit):
+def test_an_edit_of_an_unguarded_column_stands(sim, adapter, emit):
     planned = plan(adapter, update(wa_notes="ours"))
     sim.edit("wa_callqueues", ROW, {"wa_name": "a user's"})
     assert emit(adapter, planned) == ["applied"]
@@ -137,7 +137,7 @@ def test_a_value_is_compared_as_the_service_shows_it(written, read, same):
     assert changed == ([] if same else ["column"])
 
 
-def test_a_completion_in_a_table_with_the_name_of_a_kind(sim, adapter):
+def test_a_create_in_a_table_named_like_a_kind_is_completed(sim, adapter):
     create = "create_row", {"table": "task", "columns": {"subject": "x"}}
     planned = plan(adapter, create, ("complete_activity", {"operation": "1-create_row"}))
     assert planned[1].payload["table"] == "tables.task"

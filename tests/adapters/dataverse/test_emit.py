@@ -113,7 +113,7 @@ def test_a_create_whose_key_is_taken(sim, adapter, task):
 
 
 @pytest.mark.parametrize("session", [SESSION, "another"])
-def test_a_create_is_known_by_its_guid_after_later_writes(sim, adapter, task, session):
+def test_a_create_is_known_by_its_guid_after_other_writes(sim, adapter, task, session):
     """A later session completes a call; a resume of the first one meets its marker."""
     sim.faults.add("reset", method="PATCH", apply=True)
     with pytest.raises(TransientDataverseError):
@@ -325,7 +325,7 @@ def test_a_second_update_of_one_row_builds_on_the_first(sim, adapter):
     assert (row["wa_status"], row["wa_attempts"]) == (REVIEW, ATTEMPTS)
 
 
-def test_the_first_of_two_updates_is_not_repeated_later(sim, adapter):
+def test_the_first_of_two_updates_is_not_sent_over_the_second(sim, adapter):
     first, second = adapter.plan([update_of(attempts=ATTEMPTS), update_of("needs_review", number=2)])
     adapter.emit(first)
     adapter.emit(second)
@@ -392,7 +392,7 @@ def test_a_baseline_that_may_not_be_read(sim, adapter):
         ),
     ],
 )
-def test_a_payload_of_the_wrong_shape_sends_nothing(sim, adapter, payload, words):
+def test_a_payload_of_the_wrong_shape_causes_no_request(sim, adapter, payload, words):
     with pytest.raises(InvalidInput) as caught:
         adapter.plan([keyed("queue_status_update", payload)])
     assert all(word in str(caught.value) for word in ["1-queue_status_update", *words])
@@ -464,7 +464,7 @@ EVIL = [
 
 
 @pytest.mark.parametrize("change", EVIL, ids=str)
-def test_a_malicious_plan_of_an_update_is_not_sent(sim, adapter, update, change):
+def test_a_malicious_update_plan_is_refused_without_a_request(sim, adapter, update, change):
     _assert_refused(sim, adapter, update, change)
 
 
@@ -483,7 +483,7 @@ def test_a_malicious_plan_of_an_update_is_not_sent(sim, adapter, update, change)
     ],
     ids=str,
 )
-def test_a_malicious_plan_of_a_create_is_not_sent(sim, adapter, task, change):
+def test_a_malicious_create_plan_is_refused_without_a_request(sim, adapter, task, change):
     _assert_refused(sim, adapter, task, change)
 
 

@@ -243,7 +243,7 @@ def test_with_a_marker_two_updates_of_a_row_follow_each_other(sim, adapter):
     assert {adapter.emit(operation).outcome for operation in planned} == {"already_applied"}
 
 
-def test_an_update_by_an_alternate_key_keeps_to_its_row(sim, adapter):
+def test_an_alternate_key_means_the_row_that_had_it(sim, adapter):
     operation = plan(
         adapter, "update_row", table="account", key={"accountnumber": "A-1"}, columns={"name": "x"}
     )
@@ -329,7 +329,7 @@ def test_an_upsert_creates_by_an_alternate_key_and_then_updates(sim, adapter):
     assert "A-2" not in repr(adapter)
 
 
-def test_an_upsert_that_watches_nothing_overwrites_its_columns(sim, adapter):
+def test_an_unguarded_upsert_overwrites_its_columns_only(sim, adapter):
     operation = plan(adapter, "upsert_row", table="account", row_id=ACCOUNT, columns={"name": "ours"})
     assert operation.precondition is None
     sim.edit("accounts", ACCOUNT, {"name": "theirs", "description": "theirs"})

@@ -10,7 +10,7 @@ from writeahead.testing import AdapterContract
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def backdoor(tmp_path_factory):
     with running_any_table(tmp_path_factory.mktemp("crm")) as running:
         yield running
 

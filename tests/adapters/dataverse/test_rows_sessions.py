@@ -131,7 +131,7 @@ def test_values_that_were_so_before_do_not_prove_a_transaction(sim, adapter, sto
     assert sim.row("contacts", idempotency_key(SESSION, "1-create_row"))["lastname"] == "Byron"
 
 
-def test_a_transaction_without_proof_is_no_rebase(sim, adapter, store):
+def test_a_transaction_without_a_witness_needs_a_known_version(sim, adapter, store):
     sim.faults.add("drop", method="POST", path="*batch", apply=False)
     run(adapter, store, EVERY[1], atomic=True)
     sim.edit("contacts", CONTACT, {"lastname": "touched"})
@@ -140,7 +140,7 @@ def test_a_transaction_without_proof_is_no_rebase(sim, adapter, store):
     assert sim.row("contacts", CONTACT)["description"] is None
 
 
-def test_a_transaction_with_one_row_all_preserved(sim, adapter, store):
+def test_a_transaction_is_written_beside_preserved_rows(sim, adapter, store):
     sim.edit("contacts", CONTACT, {"telephone1": "theirs"})
     kept = {**PLAIN, "columns": {"telephone1": "+49 30 901820"}}
     report = run(adapter, store, ("update_row", kept), ("create_row", CREATE), atomic=True)

@@ -83,7 +83,7 @@ def test_needs_human_review_has_a_reason(sim, adapter, store, load):
     assert task["_regardingobjectid_value"] == row_id(3)
 
 
-def test_do_not_call_empties_the_next_attempt(sim, adapter, store, load):
+def test_do_not_call_sets_its_columns_and_the_next_attempt(sim, adapter, store, load):
     sim.edit("wa_callqueues", row_id(4), {"wa_nextattempton": "2026-04-01T08:00:00Z"})
     run(load("do-not-call"), adapter, store)
     row = sim.row("wa_callqueues", row_id(4))

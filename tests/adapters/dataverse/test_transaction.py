@@ -155,7 +155,7 @@ def test_other_rows_are_looked_at_where_the_first_is_unmarked(server, adapter, o
     assert receipts[2].remote_version == 'W/"7"'
 
 
-def test_a_row_under_our_guid_is_proof_after_later_sessions(server, adapter, operations):
+def test_a_row_under_our_guid_proves_the_transaction(server, adapter, operations):
     server.script = [refusal(1), activity(CALL, "another", "1-x")]
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
 
@@ -167,7 +167,7 @@ def test_a_later_update_of_the_same_row_proves_it_too(server, adapter):
     assert [receipt.outcome for receipt in receipts] == ["already_applied"] * 4
 
 
-def test_a_new_version_without_a_guarded_change_is_rebased_on(server, adapter, operations):
+def test_a_new_version_without_a_guarded_change_is_no_conflict(server, adapter, operations):
     server.script = [refusal(2), MISSING, queue_row(etag='W/"42"'), MISSING, written()]
     assert [receipt.outcome for receipt in adapter.transact(operations)] == ["applied"] * 3
     first, second = batches(server)
@@ -201,7 +201,7 @@ def test_a_row_that_keeps_changing(server, adapter, operations):
         ),
     ],
 )
-def test_a_conflict_names_operations_and_columns_only(server, adapter, operations, rows, words):
+def test_a_conflict_names_operations_and_columns_not_values(server, adapter, operations, rows, words):
     server.script = [refusal(2), *rows]
     with pytest.raises(ConflictError) as caught:
         adapter.transact(operations)
@@ -225,7 +225,7 @@ def test_a_key_that_is_taken_is_a_conflict_however_it_is_refused(server, adapter
         adapter.transact(operations)
 
 
-def test_an_obstacle_that_is_gone_is_transient(server, adapter, operations):
+def test_an_obstacle_that_is_gone_is_worth_another_attempt(server, adapter, operations):
     server.script = [refusal(1), MISSING, queue_row(), MISSING]
     with pytest.raises(TransientDataverseError) as caught:
         adapter.transact(operations)
@@ -295,7 +295,7 @@ def test_a_read_back_that_is_forbidden_leaves_the_refusal(server, adapter, opera
 
 
 @pytest.mark.parametrize("marker", [OURS, LATER])
-def test_planned_again_after_lost_artifacts_nothing_is_sent(server, adapter, marker):
+def test_nothing_is_sent_again_after_artifacts_were_lost(server, adapter, marker):
     baseline = queue_row(marker, wa_status=100000003, wa_attempts=2)
     operations = planned(server, adapter, baseline, again=marker is LATER)
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}

@@ -41,7 +41,7 @@ def send(http, *parts, **headers):
 
 
 def read(reply):
-    """The answers in an answer, in lists for change sets: status, Content-ID, headers and body of each."""
+    """The replies of a batch, in lists for change sets: status, Content-ID, headers and body."""
     head = f"Content-Type: {reply.headers['content-type']}\r\n\r\n".encode()
     message = email.message_from_bytes(head + reply.content)
     assert message.is_multipart()
@@ -163,7 +163,7 @@ def test_a_batch_goes_on_past_errors_where_that_is_preferred(sim, http):
     assert sorted(row["subject"] for row in stored(sim).values()) == ["b", "c"]
 
 
-def test_reads_go_outside_of_change_sets_and_see_what_was_written_before(sim, http):
+def test_reads_outside_of_change_sets_see_earlier_writes(sim, http):
     path = f"{ROOT}tasks({ROWS[0]})?$select=subject"
     reply = send(
         http,

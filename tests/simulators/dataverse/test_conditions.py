@@ -1,4 +1,4 @@
-"""Each cell of the matrix: method, precondition, state of the row. Truth is read from the file by sqlite3."""
+"""Each cell of the matrix: method, precondition, state of the row. sqlite3 reads the truth."""
 
 import json
 import sqlite3
@@ -139,7 +139,7 @@ def test_conditional_read(sim, http):
     assert http.get(f"tasks({ROW})", headers={"If-None-Match": etag}).json()["subject"] == "edited"
 
 
-def test_a_person_who_edits_in_between_makes_the_version_stale(sim, http):
+def test_an_edit_in_between_makes_the_version_stale(sim, http):
     etag = seeded(sim)
     edited = sim.edit("tasks", ROW, {"subject": "by hand"})
     assert edited != etag
@@ -150,7 +150,7 @@ def test_a_person_who_edits_in_between_makes_the_version_stale(sim, http):
     assert row["_modifiedby_value"] != row["_createdby_value"]
 
 
-def test_a_person_who_deletes_in_between(sim, http):
+def test_a_delete_in_between(sim, http):
     etag = seeded(sim)
     sim.delete("tasks", ROW)
     assert http.patch(f"tasks({ROW})", json={}, headers={"If-Match": etag}).status_code == 404

@@ -1,4 +1,4 @@
-"""What organizations add: a plug-in, rules against duplicates. Truth is read from the file by sqlite3."""
+"""What organizations add: a plug-in, rules against duplicates. sqlite3 reads the truth."""
 
 import contextlib
 import sqlite3
@@ -38,7 +38,7 @@ def batch(*lines):
     return {"content": body, "headers": {"Content-Type": "multipart/mixed; boundary=b"}}
 
 
-def test_a_plug_in_moves_on_the_version_that_the_client_was_told(tmp_path):
+def test_a_plug_in_changes_the_version_after_the_reply(tmp_path):
     with running(tmp_path, plugin_tables=["tasks"]) as (sim, http):
         for _ in "ab":
             reply = http.patch(

@@ -1,4 +1,4 @@
-"""A person who edits a row right before or after a request. Truth is read from the file by sqlite3."""
+"""Edits by another user right before or after a request. sqlite3 reads the truth."""
 
 import contextlib
 import json
@@ -95,7 +95,7 @@ def test_it_can_be_asked_for_from_outside(sim, http):
 
 
 @pytest.mark.parametrize("row", [PATH, "nowhere(1)", "tasks(5)"])
-def test_an_edit_that_fails_is_said_aloud(sim, http, row):
+def test_an_edit_that_fails_is_an_error(sim, http, row):
     sim.faults.add("edit", edit_before={"row": row, "columns": {"subject": "x"}})
     reply = http.get("tasks")
     assert reply.status_code == 500

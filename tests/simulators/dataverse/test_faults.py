@@ -1,4 +1,4 @@
-"""Each fault as it shows on the socket, and what it did to the rows. The client here is a bare socket."""
+"""Each fault on the socket, and its effect on the rows. The client here is a bare socket."""
 
 import email.utils
 import json
@@ -26,7 +26,7 @@ def request_bytes(method, path, body):
 
 
 def exchange(sim, method="PATCH", path=f"tasks({ROW})", body='{"subject":"x"}'):
-    """Send one request; return every byte that came, and how the connection ended: 'closed' or 'reset'."""
+    """Send one request; return all bytes received, and the end: 'closed' or 'reset'."""
     received = b""
     with socket.create_connection(("127.0.0.1", sim.port), timeout=30) as connection:
         connection.sendall(request_bytes(method, path, body))

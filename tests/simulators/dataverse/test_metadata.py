@@ -33,7 +33,7 @@ def test_a_definition_is_found_by_its_logical_name(http):
 
 
 @pytest.mark.parametrize("by", ["LogicalName eq 'wa_callqueue'", "EntitySetName eq 'wa_callqueues'"])
-def test_a_definition_is_found_by_a_filter_with_what_hangs_below_it(http, by):
+def test_a_filter_finds_a_definition_with_its_parts(http, by):
     found = get(
         http,
         "EntityDefinitions",
@@ -119,7 +119,7 @@ def test_what_is_not_there_or_not_imitated_is_refused(http, path, options, statu
     assert get(http, path, status, **options)["error"]["message"]
 
 
-def test_definitions_are_those_of_the_schema_that_the_simulator_was_given(tmp_path):
+def test_definitions_are_those_of_the_given_schema(tmp_path):
     task = DEFAULT_SCHEMA.get("tasks")
     columns = {name: column for name, column in task.columns.items() if name != "wa_email"}
     schema = DEFAULT_SCHEMA.with_tables(replace(task, columns=columns, optimistic_concurrency=False))
@@ -132,7 +132,7 @@ def test_definitions_are_those_of_the_schema_that_the_simulator_was_given(tmp_pa
     assert "wa_email" not in {item["LogicalName"] for item in found["Attributes"]}
 
 
-def test_every_navigation_property_that_the_definitions_name_can_be_bound(http, sim):
+def test_every_navigation_property_of_a_definition_can_be_bound(http, sim):
     rows = {}
     for table in DEFAULT_SCHEMA:
         rows[table.logical_name] = (table.entity_set, sim.seed(table.entity_set, {}))

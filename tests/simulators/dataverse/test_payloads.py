@@ -1,4 +1,4 @@
-"""What may be written and read: types, option sets, lookups, states, filters, and Dataverse's refusals."""
+"""Valid and refused payloads and reads: types, option sets, lookups, states, filters."""
 
 import dataclasses
 

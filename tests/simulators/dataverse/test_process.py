@@ -1,4 +1,4 @@
-"""Starting, stopping, killing: the log and the rows outlive the process, and nothing is left behind."""
+"""Start, stop, kill: the log and the rows outlive the process, and nothing is left behind."""
 
 import signal
 import socket
@@ -62,7 +62,7 @@ class Process:
 
 
 def test_killed_and_started_again(tmp_path):
-    """What was answered before the kill is there after it, and versions and sequence numbers go on."""
+    """What was answered before a kill is there after it; versions and numbers go on."""
     path = tmp_path / "crm.sqlite"
     truth = SimulatorDatabase(path)
     with Process(path) as first:
@@ -148,7 +148,7 @@ def test_starting_and_stopping_twice_is_harmless(sim):
     sim.start()
     sim.stop()
     sim.stop()
-    with pytest.raises(InvalidInput, match="does not run"):
+    with pytest.raises(InvalidInput, match="not running"):
         sim.issue_token()
 
 
@@ -196,7 +196,7 @@ def test_concurrent_creates_of_one_row_have_one_winner(sim):
     assert len(sim.requests(applied=True)) == sim.count("tasks") == 1
 
 
-def test_a_row_and_the_note_that_it_was_applied_come_together_or_not_at_all(sim, http, monkeypatch):
+def test_a_row_and_its_log_entry_are_one_transaction(sim, http, monkeypatch):
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("planted")
 
@@ -248,7 +248,7 @@ def test_database_of_another_program(tmp_path):
     connection.execute("CREATE TABLE precious (x)")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(InvalidInput, match="give a file of its own"):
+    with pytest.raises(InvalidInput, match="give another file"):
         Simulator(path).start()
     assert path.read_bytes() == before
 
@@ -276,8 +276,9 @@ def test_the_web_framework_is_needed_only_to_start(tmp_path, missing):
     )
     path = tmp_path / "crm.sqlite"
     result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert f"needs {missing}" in result.stdout
-    assert 'pip install "writeahead[demo]"' in result.stdout
+    assert result.stdout == (
+        f'the simulator: {missing} is not installed; run: python -m pip install "writeahead[simulator]"\n'
+    )
     assert not path.exists()
 
 

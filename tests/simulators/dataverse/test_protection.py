@@ -1,4 +1,4 @@
-"""Service protection by counting, on a clock of the test's. Truth is read from the file by sqlite3."""
+"""Service protection by counting, on the test's own clock. sqlite3 reads the truth."""
 
 import contextlib
 import sqlite3
@@ -9,29 +9,23 @@ import pytest
 
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse import ServiceLimits, Settings, Simulator
+from writeahead.testing import ManualClock
 
 TOKEN = "token-of-the-tests"
 REMAINING = "x-ms-ratelimit-burst-remaining-xrm-requests"
 
 
-class HandClock:
-    """Time that passes when told."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return HandClock()
+    return ManualClock()
 
 
 @pytest.fixture
 def limited(tmp_path, clock):
     """Three requests in 60 seconds, two at once, five seconds for each that comes too early."""
-    limits = ServiceLimits(requests=3, window=60, concurrent=2, penalty=5, concurrent_wait=2, clock=clock)
+    limits = ServiceLimits(
+        requests=3, window=60, concurrent=2, penalty=5, concurrent_wait=2, clock=clock.monotonic
+    )
     settings = Settings(static_tokens=[TOKEN], limits=limits)
     with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
         yield running
@@ -63,7 +57,7 @@ def test_requests_beyond_the_limit_wait_for_the_window_to_move(limited, client, 
         reply = post(client)
         assert reply.status_code == 204
         left.append(reply.headers[REMAINING])
-        clock.now += 10
+        clock.advance(10)
     assert left == ["2", "1", "0"]
     reply = post(client)
     assert refused(reply) == ("0x80072322", "30")
@@ -71,7 +65,7 @@ def test_requests_beyond_the_limit_wait_for_the_window_to_move(limited, client, 
         "Number of requests exceeded the limit of 3 over time window of 60 seconds."
     )
     assert count(limited) == 3
-    clock.now += 30
+    clock.advance(30)
     assert post(client).status_code == 204
     assert refused(post(client)) == ("0x80072322", "10")
     assert count(limited) == 4
@@ -82,13 +76,13 @@ def test_who_comes_too_early_waits_longer(limited, client, clock):
     for _ in range(3):
         post(client)
     assert refused(post(client)) == ("0x80072322", "60")
-    clock.now += 58.5
+    clock.advance(58.5)
     assert refused(post(client)) == ("0x80072322", "7")
     assert refused(post(client)) == ("0x80072322", "12")
-    clock.now += 11
+    clock.advance(11)
     # The window is long empty, but who was told to wait has to.
     assert refused(client.get("tasks")) == ("0x80072322", "6")
-    clock.now += 6
+    clock.advance(6)
     assert post(client).status_code == 204
     assert count(limited) == 4
 
@@ -120,7 +114,7 @@ def test_too_many_at_once_are_refused_at_once(limited, client):
 def test_those_that_are_done_are_not_there_at_once(client, clock):
     for _ in range(8):
         assert client.get("WhoAmI").status_code == 200
-        clock.now += 60
+        clock.advance(60)
 
 
 def test_a_batch_is_one_request(limited, client):
@@ -147,7 +141,7 @@ def test_faults_are_for_requests_that_are_let_in(limited, client, clock):
         post(client)
     limited.faults.add("status", status=503)
     assert post(client).status_code == 429
-    clock.now += 60
+    clock.advance(60)
     assert post(client).status_code == 503
     assert count(limited) == 3
 

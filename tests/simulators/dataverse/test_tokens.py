@@ -95,7 +95,7 @@ def test_static_tokens(tmp_path):
 
 
 def test_no_secret_is_kept(guarded, tmp_path):
-    """Neither the client's secret nor a token stands in the database, its write-ahead log or a repr."""
+    """Neither the client's secret nor a token is in the database, its WAL or a repr."""
     token = httpx.post(guarded.token_url, data=FORM).json()["access_token"]
     httpx.post(f"{guarded.api_url}tasks", json={"subject": "x"}, headers={"Authorization": f"Bearer {token}"})
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())

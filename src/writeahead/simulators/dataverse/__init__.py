@@ -1,5 +1,9 @@
 """A Dataverse Web API v9.2 on loopback, on one SQLite file, with faults on demand.
 
+This room knows the Web API's requests, rows, rules, tokens and limits. It does not know the
+adapter: both were written from Microsoft's pages, so that each tests the other. It imports nothing
+of writeahead but its errors and the check for a missing extra.
+
 In this process::
 
     with Simulator("crm.sqlite") as sim:
@@ -19,17 +23,18 @@ Names here:
   issue_token() faults settings``, a context manager, and everything of
 - `SimulatorDatabase(path, schema=DEFAULT_SCHEMA)`: ``rows(set) row(set, id) count(set)
   requests(method=, path=, after=, applied=) last_sequence() seed(set, columns) edit(set, id,
-  columns) delete(set, id)``. ``edit`` and ``delete`` act as a person who works at the same time.
+  columns) delete(set, id)``. ``edit`` and ``delete`` act as another user who works at the same
+  time.
 - `serve(db_path, port=0, *, settings=None, faults=None, on_ready=None)`.
 - `Settings(tenant_id=, client_id=, client_secret=, token_lifetime=, static_tokens=,
   empty_error_codes=, batch_errors=, limits=, plugin_tables=, duplicate_rules=, schema=)`.
-- `ServiceLimits(requests=6000, window=300.0, concurrent=52, penalty=, concurrent_wait=, clock=)`:
-  counted where `Settings` have them.
-- `BatchErrors`: ``STATUS OK NESTED BARE``, how a batch is answered in which a request fails.
+- `ServiceLimits(requests=6000, window=300, concurrent=52, penalty=, concurrent_wait=, clock=)`:
+  when requests are refused with 429; `Settings` has none by default.
+- `BatchErrors`: ``STATUS OK NESTED BARE``, the answer to a batch in which a request fails.
 - `Faults`: ``add(action, **fields) arm(fault) remove(number) clear() pending()``, with the fields
   of `Fault`; over HTTP ``POST /_simulator/faults`` takes one as JSON, ``GET`` lists them,
   ``DELETE`` disarms them all.
-- `Edit(row=, columns=)`: what a person does before or after a request, for ``edit_before`` and
+- `Edit(row=, columns=)`: what another user does before or after a request, for ``edit_before`` and
   ``edit_after`` of a fault.
 - `LoggedRequest`: a line of the request log.
 - `DEFAULT_SCHEMA`, `Schema`, `Table`, `Column`, `Kind`: which tables and columns there are
@@ -37,7 +42,7 @@ Names here:
 - `APPLICATION_USER`, `HUMAN_USER`: the two systemusers that a new database holds.
 
 What it imitates, with sources, and what it does not: ``docs/simulator.md``. It needs starlette and
-uvicorn (``pip install "writeahead[demo]"``) to be started, not to be imported.
+uvicorn (``pip install "writeahead[simulator]"``) to be started, not to be imported.
 """
 
 from writeahead.simulators.dataverse.batch import BatchErrors

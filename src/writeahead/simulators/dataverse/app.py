@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the request log around every request, and faults acted out on the connection."""
+"""The HTTP side: routes, the request log, and faults of the connection."""
 
 import asyncio
 import contextlib
@@ -34,22 +34,22 @@ _Answer = Callable[[Request, bytes, int], ApiResponse]
 
 
 class Connection(Protocol):
-    """What a fault needs of a client's TCP connection, beyond ASGI."""
+    """A client's TCP connection, with the two ways to end it that faults need."""
 
     def close(self) -> None:
-        """Close it once what was written has been sent."""
+        """Close the connection after everything written was sent."""
 
     def reset(self) -> None:
-        """Close it with RST, at once."""
+        """Close the connection with RST at once."""
 
 
 class SimulatorApp:
     """The ASGI application.
 
     Args:
-        path: Of the database, which is made if need be.
+        path: The database file, which is created if it does not exist.
         settings: Credentials, schema and the like.
-        faults: That requests meet.
+        faults: The faults to apply to requests.
 
     Raises:
         InvalidInput: The database can't be used.
@@ -96,7 +96,7 @@ class SimulatorApp:
         await self._router(scope, receive, send)
 
     def stop_waiting(self) -> None:
-        """End every delay: requests that still wait are dropped; those not applied yet never are."""
+        """End every delay: drop the requests that still wait, without applying them."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -104,9 +104,9 @@ class SimulatorApp:
         self._connection.close()
 
     async def record(self, request: Request, answer: _Answer, *, data: bool) -> "_Outcome":
-        """Take one request in: log it, count it, let it meet its fault, carry it out.
+        """Log one request, count it, apply its fault, and carry it out.
 
-        Bodies are kept of requests for data only; the limits are for those with a good token.
+        The log keeps bodies of requests for data only. Limits count requests with a valid token.
         """
         body = await request.body()
         path = request.scope["path"]
@@ -160,7 +160,7 @@ class SimulatorApp:
 
     def _data(self, request: Request, body: bytes, sequence: int) -> ApiResponse:
         if not self.tokens.accepts(request.headers.get("authorization")):
-            # As the gateway before Dataverse answers: a challenge, and no body to parse.
+            # The answer of the gateway in front of Dataverse: a challenge without a body.
             return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer", "REQ_ID": f"{sequence}"})
         try:
             api_request = _api_request(request, body)
@@ -194,7 +194,7 @@ class SimulatorApp:
 
 
 class _Outcome:
-    """How a request ends: a reply, or none, on a connection that is left alone, closed or reset."""
+    """The end of a request: a reply or none, on a connection that stays, closes or is reset."""
 
     def __init__(self, fault: Fault | None, reply: ApiResponse | None) -> None:
         self._action = fault.action if fault else None
@@ -202,11 +202,11 @@ class _Outcome:
 
     @property
     def status(self) -> int | None:
-        """What will be sent; None if nothing will."""
+        """The reply that will be sent; None for no reply."""
         return self._reply.status if self._reply else None
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Act it out."""
+        """Send the reply, and close or reset the connection."""
         if self._reply is None:
             connection: Connection = scope["extensions"][CONNECTION]
             (connection.reset if self._action is FaultAction.RESET else connection.close)()
@@ -221,7 +221,7 @@ class _Outcome:
 
 
 class _Recorded:
-    """A route's endpoint as an ASGI application, so that it takes every method."""
+    """A route's endpoint as an ASGI application, so that it accepts every method."""
 
     def __init__(self, app: SimulatorApp, answer: _Answer, *, data: bool) -> None:
         self._app = app
@@ -232,7 +232,7 @@ class _Recorded:
         try:
             outcome = await self._app.record(Request(scope, receive), self._answer, data=self._data)
         except ClientDisconnect:
-            # The client died before its request was complete: nothing arrived, and nobody waits.
+            # The client died before its request was complete: there is nothing to answer.
             return
         await outcome.send(scope, receive, send)
 
@@ -248,7 +248,7 @@ async def _send_cut(reply: ApiResponse, scope: Scope, receive: Receive, send: Se
 
 
 async def _gone(receive: Receive) -> None:
-    """Wait until the server knows of the closed connection, and so expects no reply any more."""
+    """Wait until the server knows that the connection is closed and expects no reply."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

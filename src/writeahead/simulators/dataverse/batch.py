@@ -8,7 +8,7 @@ place.
 
 The other shapes are not documented for Dataverse: .NET's OData answers 200
 (github.com/janhommes/o.js, pull request 124), Azure's tables put the error into the change set, and
-a bare error is as of a gateway.
+a bare error is what a gateway sends.
 """
 
 import json
@@ -39,16 +39,16 @@ _CONTINUE = "odata.continue-on-error"
 
 
 class BatchErrors(StrEnum):
-    """How a batch is answered in which a request fails, unless the client prefers to continue."""
+    """The answer to a batch in which a request fails, without continue-on-error."""
 
     STATUS = "status"
-    """By the status of the failure, and its error as a part: as documented."""
+    """The status of the failure, with its error as a part, as documented."""
     OK = "ok"
-    """By 200, and the error as a part."""
+    """Status 200, with the error as a part."""
     NESTED = "nested"
     """As STATUS, but the error of a change set is a part of a change set, with its Content-ID."""
     BARE = "bare"
-    """By the error alone, as if it had been one request."""
+    """The error alone, as for a single request."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Result:
-    """What a step came to: its part of the answer, and what failed in it."""
+    """The result of a step: its part of the answer, and its failure, if any."""
 
     content: bytes
     failure: ApiResponse | None = None
@@ -78,11 +78,11 @@ class Batches:
     """Answers batches.
 
     Args:
-        api: Answers their requests.
-        connection: Of the database.
-        log: Where the requests are noted, each after its batch.
+        api: Answers the requests in a batch.
+        connection: A connection to the database.
+        log: The request log; requests follow their batch.
         plugin: Runs after each transaction.
-        errors: How failures are shown.
+        errors: The form of an answer with a failure.
         empty_codes: Whether ``error.code`` is always empty.
     """
 
@@ -104,14 +104,14 @@ class Batches:
         self._empty_codes = empty_codes
 
     def answer(self, request: ApiRequest, sequence: int) -> ApiResponse:
-        """Carry out a batch, in transactions of its own.
+        """Carry out a batch, in its own transactions.
 
         Args:
             request: The batch.
-            sequence: Of the batch in the log.
+            sequence: The batch's number in the log.
 
         Raises:
-            ODataError: 400 or 405: it is no batch, and nothing was done.
+            ODataError: 400 or 405: the request is not a batch; nothing was done.
         """
         if request.method != "POST":
             raise ODataError(405, ErrorCode.NONE, "A batch must be sent by POST.")
@@ -126,7 +126,7 @@ class Batches:
         return _multipart(200, contents, {"Preference-Applied": _CONTINUE} if go_on else {})
 
     def _noted(self, steps: Sequence[_Step], batch: int) -> list[_Step]:
-        """Put the parts into the log before any is carried out."""
+        """Log the parts before any of them is carried out."""
         with transaction(self._connection):
             return [replace(step, parts=[self._note(part, batch) for part in step.parts]) for step in steps]
 
@@ -152,7 +152,7 @@ class Batches:
                 if any(reply.changed for _, reply in replies):
                     self._log.applied(batch)
         except ODataError as error:
-            # The part at fault is the first without a reply; nothing that was done before it stays.
+            # The part that failed is the first without a reply; those before it are rolled back.
             part = step.parts[len(replies)]
             failure = error_response(error, empty_code=self._empty_codes)
             self._log.answered(part.sequence, status=failure.status, fault=None)

@@ -1,4 +1,4 @@
-"""A person who works on the same rows at the same time: edits right before or after a request, on demand."""
+"""Edits by another user, right before or after a request, on demand."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ __all__ = ["Edit", "Editor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What the person does.
+    """What the other user does.
 
     Args:
-        row: The row's path, such as ``wa_callqueues(<guid>)``.
-        columns: What is written to it; None to delete it.
+        row: The row's path, e.g. ``wa_callqueues(<guid>)``.
+        columns: The new values; None to delete the row.
 
     Raises:
-        InvalidInput: It is no path of a row, or the columns are none.
+        InvalidInput: The path names no row, or the columns are not a mapping.
     """
 
     row: str
@@ -41,7 +41,7 @@ class Edit:
         """An edit as it is, or from JSON of the same field names; None stays None.
 
         Raises:
-            InvalidInput: It is none.
+            InvalidInput: The value is not an edit.
         """
         if content is None or isinstance(content, Edit):
             return content
@@ -51,11 +51,11 @@ class Edit:
 
 
 class Editor:
-    """Carries edits out.
+    """Carries out edits.
 
     Args:
-        connection: Of the database.
-        schema: The tables there are.
+        connection: A connection to the database.
+        schema: The tables and their columns.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
@@ -64,11 +64,11 @@ class Editor:
         self._records = Records(connection, schema, HUMAN_USER)
 
     def carry_out(self, edit: Edit) -> None:
-        """Change or delete the row, in a transaction of its own.
+        """Change or delete the row, in its own transaction.
 
         Raises:
-            ODataError: 500: there is no such row, or the edit does not fit it. A test must hear of
-                it.
+            ODataError: 500: the row does not exist, or the edit does not fit it. This error is for
+                the test to see.
         """
         name, _, key = edit.row.removesuffix(")").partition("(")
         table = self._schema.get(name)

@@ -27,7 +27,7 @@ _PARTIAL = b'{"@odata.context":"http://'
 
 
 class FaultAction(StrEnum):
-    """What happens to a request that a fault meets."""
+    """What a fault does to a request."""
 
     STATUS = "status"
     """An error response with a status, a code and a message, with Retry-After if asked for."""
@@ -44,7 +44,7 @@ class FaultAction(StrEnum):
     DELAY = "delay"
     """The right reply, late."""
     EDIT = "edit"
-    """The right reply, while a person edits a row."""
+    """The right reply, while another user edits a row."""
 
 
 _RIGHT = {FaultAction.DELAY, FaultAction.EDIT}
@@ -71,27 +71,27 @@ class Fault:
 
     Args:
         action: What happens.
-        method: Of the requests it is for; ``*`` for any.
-        path: Of the requests it is for, with ``*`` and ``?`` as in file names: below the service
-            root (``tasks*``, ``wa_callqueues(*)``), or the whole path where it begins with a slash
-            (``/*/oauth2/v2.0/token``).
-        times: How many matching requests it meets; None for all from then on.
-        skip: How many matching requests it lets pass first.
+        method: The method of matching requests; ``*`` for any.
+        path: The path of matching requests, with ``*`` and ``?`` as in file names: below the
+            service root (``tasks*``, ``wa_callqueues(*)``), or the whole path if it begins with a
+            slash (``/*/oauth2/v2.0/token``).
+        times: How many matching requests it affects; None for all from then on.
+        skip: How many matching requests pass first.
         apply: Whether the request is carried out although the reply is spoilt. None means no for
             ``status``, ``drop`` and ``reset``, and yes for the others.
-        status: Of the reply. None means 503 for ``status``, and the right one for the others.
+        status: The reply's status. None means 503 for ``status``, and the right one for the others.
         code: Dataverse's error code, for ``status``; None for the usual one.
         message: Dataverse's message, for ``status``; None for the usual one.
         retry_after: Seconds, sent as Retry-After.
         retry_after_as: ``seconds`` or ``date``, the two forms of Retry-After.
         delay_before: Seconds to wait before the request is carried out.
         delay_after: Seconds to wait between that and the reply.
-        edit_before: What a person does to a row right before the request is carried out: an `Edit`,
+        edit_before: What another user does right before the request is carried out: an `Edit`,
             or a mapping of its fields. It goes with every action, and so does ``edit_after``.
-        edit_after: What a person does right after it, before the reply.
+        edit_after: What another user does right after it, before the reply.
 
     Raises:
-        InvalidInput: The values make no sense together.
+        InvalidInput: The values contradict each other.
     """
 
     action: FaultAction
@@ -139,7 +139,7 @@ class Fault:
         """Read a fault from JSON of the same field names.
 
         Raises:
-            InvalidInput: It is none.
+            InvalidInput: The content is not a fault.
         """
         if not isinstance(content, Mapping):
             raise InvalidInput("fault: a JSON object is needed, with at least an action")
@@ -149,7 +149,7 @@ class Fault:
             raise InvalidInput(f"fault: {str(error).removeprefix('Fault.__init__() ')}") from None
 
     def as_json(self) -> dict[str, Any]:
-        """The fault as `from_json` reads it."""
+        """Return the fault in the form that `from_json` reads."""
         return dataclasses.asdict(self)
 
     @property
@@ -159,14 +159,14 @@ class Fault:
 
     @property
     def label(self) -> str:
-        """What the request log says of it, such as ``status 503``, ``drop after applying``."""
+        """The fault's name in the request log, e.g. ``status 503`` or ``drop after applying``."""
         what = (
             f"status {self.status or _UNAVAILABLE}" if self.action is FaultAction.STATUS else str(self.action)
         )
         return f"{what} after applying" if self.applies and self.action not in _RIGHT else what
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether it is for this request; ``path`` is the whole path."""
+        """Return whether the fault matches a request; ``path`` is the whole path."""
         if self.method not in ("*", method):
             return False
         if not self.path.startswith("/"):
@@ -176,12 +176,12 @@ class Fault:
         return fnmatch.fnmatchcase(path, self.path)
 
     def spoil(self, reply: ApiResponse | None) -> ApiResponse:
-        """The reply that is sent instead of the right one (None if the request was not carried out)."""
+        """Return the spoilt reply; ``reply`` is None if the request was not carried out."""
         if self.action is FaultAction.STATUS:
             return self._error()
         if self.action in _RIGHT and reply is not None:
             return reply
-        # A body is needed to spoil, so a reply that may have none is turned into one that may.
+        # Only a body can be spoilt, so a reply without one gets a status that allows it.
         right = 200 if reply is None or not reply.body else reply.status
         status = self.status or right
         if self.action is FaultAction.NOT_JSON:
@@ -208,8 +208,7 @@ class Fault:
             return {}
         if self.retry_after_as == "seconds":
             return {"Retry-After": f"{math.ceil(self.retry_after)}"}
-        # Rounded up: a date holds whole seconds, and an earlier one would ask for less than was
-        # meant.
+        # Rounded up: a date holds whole seconds, and must not be earlier than asked for.
         until = math.ceil(time.time() + self.retry_after)
         return {"Retry-After": email.utils.formatdate(until, usegmt=True)}
 
@@ -234,7 +233,7 @@ class Faults:
         self._armed: list[_Armed] = []
 
     def add(self, action: FaultAction | str, **fields: Any) -> int:
-        """Arm a fault; where several match a request, the one that was armed first meets it.
+        """Arm a fault; if several match a request, the one that was armed first applies.
 
         Args:
             action: What happens.
@@ -244,7 +243,7 @@ class Faults:
             Its number, for `remove`.
 
         Raises:
-            InvalidInput: An unknown field or action, or values that make no sense together.
+            InvalidInput: A field or action is unknown, or values contradict each other.
         """
         return self.arm(Fault.from_json({"action": action, **fields}))
 
@@ -256,7 +255,7 @@ class Faults:
             return armed.number
 
     def remove(self, number: int) -> bool:
-        """Disarm one fault; False if it was not armed any more."""
+        """Disarm one fault; return False if it was no longer armed."""
         with self._lock:
             before = len(self._armed)
             self._armed = [armed for armed in self._armed if armed.number != number]
@@ -268,7 +267,7 @@ class Faults:
             self._armed.clear()
 
     def pending(self) -> list[dict[str, Any]]:
-        """The faults still armed, with their numbers and how many requests they have left to meet."""
+        """The armed faults, with their numbers and how many requests they will still affect."""
         with self._lock:
             return [
                 {**armed.fault.as_json(), "number": armed.number, "skip": armed.skip, "times": armed.left}
@@ -276,7 +275,7 @@ class Faults:
             ]
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The fault that meets this request, which is counted; None if it may pass."""
+        """Count a request, and return the fault that applies to it; None if it may pass."""
         with self._lock:
             met: Fault | None = None
             for armed in self._armed:

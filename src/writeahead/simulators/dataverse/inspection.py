@@ -1,4 +1,4 @@
-"""Looking at a simulator's truth from outside, and changing it behind its back. Needs no running server."""
+"""Reading and changing a simulator's database directly. This needs no running server."""
 
 import contextlib
 import fnmatch
@@ -23,18 +23,17 @@ __all__ = ["LoggedRequest", "SimulatorDatabase"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedRequest:
-    """One request that arrived, with what became of it.
+    """One request that arrived, and its outcome.
 
     Attributes:
         sequence: Grows with every request, over restarts.
         method: Such as ``PATCH``.
         path: The whole path, without the query.
         query: The query string, still encoded.
-        if_match: The header, or None; so are ``if_none_match`` and ``prefer``.
-        body: What was sent, but None for requests for tokens, which hold a secret.
-        fault: What the request met, such as ``status 503`` or ``drop after applying``; None if
-            nothing.
-        status: What was answered; None if nothing was, or not yet.
+        if_match: The header, or None; likewise ``if_none_match`` and ``prefer``.
+        body: The request's body; None for token requests, which hold a secret.
+        fault: The fault applied to it, e.g. ``status 503`` or ``drop after applying``, or None.
+        status: The reply's status; None if there was no reply, or not yet.
         applied: Whether it changed a row.
         batch: For a request within a batch: the sequence of the batch, which is logged before its
             parts. A part that was not reached, or was rolled back with another one, has no status.
@@ -65,13 +64,13 @@ class LoggedRequest:
 
 
 class SimulatorDatabase:
-    """The database file of a simulator, in this process, in another one, or of one that runs no more.
+    """The database file of a simulator that runs in any process, or no longer runs.
 
-    Every call opens the file anew, so it can be used from threads and after a fork.
+    Every call opens the file again, so it can be used from threads and after a fork.
 
     Args:
-        path: Of the file.
-        schema: The tables there are, if not the usual ones.
+        path: The database file.
+        schema: The tables, if not the default ones.
     """
 
     def __init__(self, path: str | Path, schema: Schema = DEFAULT_SCHEMA) -> None:
@@ -79,14 +78,14 @@ class SimulatorDatabase:
         self._schema = schema
 
     def rows(self, entity_set: str) -> list[dict[str, Any]]:
-        """Every row of a table as the Web API would show it, with ``@odata.etag``, oldest version first."""
+        """All rows of a table as the Web API shows them, with ``@odata.etag``, by version."""
         table = self._table(entity_set)
         with self._open() as connection:
             records = Records(connection, self._schema).select(table, Query(order_by="version"))
         return [{**record.body(), **record.columns} for record in records]
 
     def row(self, entity_set: str, row_id: str) -> dict[str, Any] | None:
-        """One row, or None if there is none with this id."""
+        """One row, or None if no row has this id."""
         table = self._table(entity_set)
         with self._open() as connection:
             record = Records(connection, self._schema).find(table, _guid(row_id))
@@ -104,7 +103,7 @@ class SimulatorDatabase:
     def requests(
         self, *, method: str = "*", path: str = "*", after: int = 0, applied: bool | None = None
     ) -> list[LoggedRequest]:
-        """The request log, oldest first, with requests for tokens, without those that program faults.
+        """The request log, oldest first: all requests but those that program faults.
 
         Args:
             method: Only requests of this method.
@@ -127,18 +126,18 @@ class SimulatorDatabase:
         ]
 
     def last_sequence(self) -> int:
-        """The sequence number of the newest request, for ``requests(after=...)``; 0 if none has arrived."""
+        """The number of the newest request, for ``requests(after=...)``; 0 if none has arrived."""
         with self._open() as connection:
             (number,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM requests").fetchone()
         return int(number)
 
     def seed(self, entity_set: str, columns: Mapping[str, Any] | None = None, *, keep: bool = False) -> str:
-        """Put a row in, without a request.
+        """Insert a row without a request.
 
         Args:
             entity_set: The table.
             columns: Its columns, as a client would send them; the primary key may be among them.
-            keep: A row that has this primary key already stays as it is.
+            keep: Whether an existing row of this primary key stays as it is.
 
         Returns:
             The row's id.
@@ -153,23 +152,23 @@ class SimulatorDatabase:
             return (held or records.create(table, None, columns)).id
 
     def edit(self, entity_set: str, row_id: str, columns: Mapping[str, Any]) -> str:
-        """Change a row as a person would who has it open at the same time.
+        """Change a row, as another user does at the same time.
 
         Returns:
             The row's new ETag.
 
         Raises:
-            InvalidInput: There is no such row, or the change does not fit its table.
+            InvalidInput: The row does not exist, or the change does not fit its table.
         """
         with self._writing(HUMAN_USER) as records:
             record = records.get(self._table(entity_set), _guid(row_id))
             return records.update(record, columns).etag
 
     def delete(self, entity_set: str, row_id: str) -> None:
-        """Delete a row as a person would.
+        """Delete a row, as another user does.
 
         Raises:
-            InvalidInput: There is no such row.
+            InvalidInput: The row does not exist.
         """
         with self._writing(HUMAN_USER) as records:
             records.delete(records.get(self._table(entity_set), _guid(row_id)))

@@ -4,8 +4,8 @@ Sources, learn.microsoft.com/power-apps/developer/data-platform: "Use an alterna
 a record" (the message for a wrong key, the primary key by its name, lookups, the characters that no
 request gets past), "Work with alternate keys" (uniqueness, nulls, the states of an index); OData
 4.0 part 2, section 4.3.1 (a quote in a text is doubled). What is answered before the index is
-Active is not documented: people report 400 as well as 404, and here it is what an undeclared key
-gets.
+Active is not documented: users report 400 as well as 404. Here it is the answer for an undeclared
+key.
 """
 
 import re
@@ -27,16 +27,16 @@ _PAIR = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<literal>(?:'[^']*')+|[^',=]+)\s*
 # ASP.NET refuses these in a path, encoded or not.
 _DANGEROUS = re.compile(r"[/<>*%&:\\?+]")
 _ACTIVE = "Active"
-# Their key is ownerid, of the owner that both are.
+# Their key is ownerid, because both are owners.
 _NOT_BY_NAME = {"systemuser", "team"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowKey:
-    """Which row a URL means.
+    """The row that a URL names.
 
     Attributes:
-        text: As in the URL, decoded.
+        text: The key's text in the URL, decoded.
         id: The row's GUID; None if an alternate key is given.
         values: The properties of the alternate key.
     """
@@ -50,8 +50,8 @@ def parse_key(table: Table, text: str) -> RowKey:
     """Read a key.
 
     Raises:
-        ODataError: 400: it is no GUID and no alternate key of the table, its index is not Active,
-            or it has a character that no key may have.
+        ODataError: 400: it is neither a GUID nor an alternate key of the table, its index is not
+            Active, or it has a character that no key may have.
     """
     if "=" not in text:
         return RowKey(text=text, id=_guid(text))
@@ -72,15 +72,15 @@ def parse_key(table: Table, text: str) -> RowKey:
 
 
 def key_query(values: Mapping[str, Any], table: Table) -> Query:
-    """The rows with these values in these properties; text compares without case, as SQL Server's does."""
+    """The rows with these values; text compares without case, as SQL Server's does."""
     terms = [sql_equals(table, name) for name in values]
     return Query(where=" AND ".join(terms), parameters=tuple(values.values()), top=2)
 
 
 def unique_queries(table: Table, columns: Mapping[str, Any]) -> Iterator[tuple[AlternateKey, Query]]:
-    """For each key that is enforced on a row: the rows that hold the same values.
+    """Return a query for each enforced key, for the rows with the same values.
 
-    Rows with a null in a column of the key may be many.
+    Several rows may have a null in a column of the key.
     """
     for key in _usable(table):
         values = {name: columns.get(name) for name in _names(table, key)}

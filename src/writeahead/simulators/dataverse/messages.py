@@ -1,4 +1,4 @@
-"""Requests to the Web API and its responses, without the connection that they come and go on."""
+"""Requests to the Web API and its responses, without the connection that carries them."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ __all__ = ["API_ROOT", "HEADERS", "ApiRequest", "ApiResponse", "error_response",
 
 API_ROOT = "/api/data/v9.2/"
 HEADERS = {"OData-Version": "4.0", "Content-Type": "application/json; odata.metadata=minimal"}
-"""Of every response with a JSON body."""
+"""The headers of every response with a JSON body."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class ApiRequest:
 
     Args:
         method: In capitals.
-        path: Below the service root: ``phonecalls``, ``tasks(<guid>)``.
+        path: The path below the service root: ``phonecalls``, ``tasks(<guid>)``.
         query: The query string, still encoded.
         headers: By name in lower case.
-        body: As it came.
+        body: The body's bytes.
         root: The service root's URL, which responses name rows by.
     """
 
@@ -35,14 +35,14 @@ class ApiRequest:
     root: str = API_ROOT
 
     def header(self, name: str) -> str | None:
-        """A conditional header; the literal ``null``, which Microsoft has clients send, means none."""
+        """A conditional header; the literal ``null``, which some clients send, means none."""
         value = self.headers.get(name, "").strip()
         return None if value in ("", "null") else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """A response, whether the request changed a row, and the path of the one that it made or changed."""
+    """A response, and the path of the row that the request made or changed, if any."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -55,11 +55,12 @@ class Metadata:
         """The JSON of a definition, or of several.
 
         Args:
-            path: Below the service root.
+            path: The path below the service root.
             query: The query string, still encoded.
 
         Raises:
-            ODataError: 404 for what is not there, 400 or 501 for what is not understood.
+            ODataError: 404 if the definition does not exist, 400 or 501 if the request is not
+                understood.
         """
         match = _PATH.fullmatch(urllib.parse.unquote(path))
         if match is None:
@@ -152,7 +153,7 @@ _DERIVED = frozenset(
 
 
 def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> _Json:
-    """Apply $select and $expand: MetadataId always comes, navigation properties only when expanded."""
+    """Apply $select and $expand. MetadataId is always there, a navigation property if expanded."""
     if set(options) - {"$select", "$expand", "$filter"}:
         raise not_imitated("this query option on a definition")
     wanted = _names(options["$select"]) if options.get("$select") else None
@@ -192,7 +193,7 @@ def _expanded(text: str) -> dict[str, dict[str, str]]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split where no parenthesis is open."""
+    """Split at separators outside of parentheses."""
     parts, depth = [""], 0
     for character in text:
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -239,7 +240,7 @@ _DECIMAL_LIMITS = {"MinValue": -1e11, "MaxValue": 1e11}
 
 
 def _typed(table: Table, column: Column, schema: Schema) -> _Json:
-    """What only columns of this kind have."""
+    """The properties that only columns of this kind have."""
     if column.kind in (Kind.STRING, Kind.MEMO):
         return {"MaxLength": column.max_length}
     if column.kind in (Kind.INTEGER, Kind.DECIMAL):
@@ -326,7 +327,7 @@ def _id(name: str) -> str:
 
 
 def _absent(what: str, name: str) -> ODataError:
-    # Web service error codes: 0x80060888 is for the syntax; what is not there is DoesNotExist.
+    # Web service error codes: 0x80060888 is for syntax errors, DoesNotExist for missing ones.
     return ODataError(
         404, ErrorCode.OBJECT_DOES_NOT_EXIST, f"Could not find an {what} with LogicalName '{name}'."
     )

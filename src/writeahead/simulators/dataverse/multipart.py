@@ -30,7 +30,7 @@ class Item:
 
     @property
     def content_type(self) -> str:
-        """The header, empty if it is not there."""
+        """Return a header, or an empty text if it is missing."""
         return self.headers.get("content-type", "")
 
 
@@ -48,13 +48,13 @@ def split(content_type: str, body: bytes) -> list[Item]:
     """The parts of a multipart body.
 
     Raises:
-        ODataError: 400: it is none, or its end is missing.
+        ODataError: 400: the body is not a batch, or its end is missing.
     """
     match = _BOUNDARY.match(content_type.strip())
     if match is None:
         raise malformed("a content type of multipart/mixed with a boundary is needed")
     boundary = re.escape((match[1] or match[2]).encode())
-    # Whatever comes before the first boundary is no part, nor is what follows the closing one.
+    # What stands before the first boundary or after the closing one is not a part.
     _, *pieces = re.split(rb"(?:\A|\r?\n)--" + boundary + rb"(?=--|[ \t]*\r?\n)", body)
     if not pieces or not pieces[-1].startswith(b"--"):
         raise malformed("the closing boundary is missing")
@@ -65,7 +65,7 @@ def read_request(item: Item) -> HttpRequest:
     """The request that a part holds.
 
     Raises:
-        ODataError: 400: it holds none.
+        ODataError: 400: the part holds no request.
     """
     if item.content_type.partition(";")[0].strip().lower() != "application/http":
         raise malformed("a part must be of type application/http")
@@ -87,7 +87,7 @@ def http_part(status: int, headers: Mapping[str, str], body: bytes, content_id: 
 
 
 def joined(name: str, parts: Sequence[bytes]) -> tuple[str, bytes]:
-    """A multipart body, and its content type; ``name`` is what the boundary begins with."""
+    """Return a multipart body and its content type; ``name`` is the start of the boundary."""
     boundary = f"{name}_{uuid.uuid4()}"
     head = f"--{boundary}\r\n".encode()
     body = b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
@@ -100,7 +100,7 @@ def malformed(why: str) -> ODataError:
 
 
 def _item(piece: bytes) -> Item:
-    # The rest of the boundary's own line goes first.
+    # Drop the rest of the boundary's line.
     return Item(*_headers_and_body(piece.partition(b"\n")[2]))
 
 

@@ -11,7 +11,7 @@ __all__ = ["ErrorCode", "ODataError", "error_body", "not_imitated"]
 
 
 class ErrorCode(StrEnum):
-    """The codes in use here, under the names that Microsoft's list gives them."""
+    """The error codes of the simulator, named as in Microsoft's list."""
 
     NONE = "0x0"
     INVALID_ARGUMENT = "0x80040203"
@@ -33,7 +33,7 @@ class ErrorCode(StrEnum):
 
 
 class ODataError(Exception):
-    """A request is refused: the HTTP status, Dataverse's code and its message."""
+    """A refused request: the HTTP status, Dataverse's code and its message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         self.status = status
@@ -48,5 +48,5 @@ def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
 
 
 def not_imitated(what: str) -> ODataError:
-    """Dataverse has it, the simulator has not: said aloud, so that no test passes by chance."""
+    """Return the error for what is not imitated, so that no test passes by chance."""
     return ODataError(501, ErrorCode.NONE, f"The simulator does not imitate {what}.")

@@ -1,4 +1,4 @@
-"""A plug-in that writes rows once more after a client did, so that their versions move on behind its back.
+"""A plug-in that writes a row again after each write of a client, so that its version changes.
 
 It does what an asynchronous step does ("Event framework", learn.microsoft.com,
 power-apps/developer/data-platform): it runs once the client's transaction is committed, so no
@@ -23,7 +23,7 @@ class Plugin:
     Args:
         connection: Of the database.
         schema: The tables there are.
-        entity_sets: Those whose rows it is for.
+        entity_sets: The tables whose rows it writes.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema, entity_sets: Collection[str]) -> None:
@@ -32,7 +32,7 @@ class Plugin:
         self._tables = {table.entity_set: table for table in schema if table.entity_set in entity_sets}
 
     def after(self, replies: Iterable[ApiResponse]) -> None:
-        """Run for what was just committed."""
+        """Write the rows of a committed transaction again."""
         for reply in replies:
             entity_set, _, rest = (reply.row or "").partition("(")
             table = self._tables.get(entity_set)

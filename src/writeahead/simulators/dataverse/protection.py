@@ -1,11 +1,11 @@
-"""Service protection by counting: too many requests in a window, or at once, are refused with 429.
+"""Service protection by counting: too many requests in a window, or at the same time, get 429.
 
 Source: "Service protection API limits", learn.microsoft.com
 (power-apps/developer/data-platform/api-limits): per user and web server 6,000 requests in a sliding
-window of 300 seconds and 52 at once, the codes and messages, Retry-After in seconds. That page says
-too that the wait "will be extended" for a client that goes on all the same, but not by how much:
-that is a choice here, as is that one web server serves all, that refused requests are not counted,
-and what is told for a request too many at once. A batch is one request.
+window of 300 seconds and 52 at a time, the codes and messages, Retry-After in seconds. It says
+also that the wait "will be extended" for a client that keeps sending, but not by how much. Choices
+of this simulator are: that extension, the wait after too many requests at the same time, one web
+server for all, and that refused requests are not counted. A batch is one request.
 """
 
 import contextlib
@@ -26,16 +26,19 @@ _TOO_MANY = 429
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """What one user may ask for.
+    """What one user may ask for; more is refused.
+
+    The adapter's limits of the same name are another thing: how much a client asks for. The two
+    share no code, so that each tests the other.
 
     Args:
         requests: How many requests there may be in a window.
         window: Seconds.
-        concurrent: How many requests may be carried out at once; those that a fault delays are
-            among them.
+        concurrent: How many requests may be carried out at the same time, including those that a
+            fault delays.
         penalty: Seconds that are added to the wait by each request that comes before its end.
-        concurrent_wait: Seconds of Retry-After for a request too many at once.
-        clock: Tells seconds; for tests.
+        concurrent_wait: Seconds of Retry-After after too many requests at the same time.
+        clock: Returns seconds; for tests.
 
     Raises:
         InvalidInput: A number is too small.
@@ -68,12 +71,12 @@ class Protection:
         self._limits = limits
         self._present = 0
         self._admitted: deque[float] = deque()
-        # Nothing is let through before that time.
+        # No request is admitted before that time.
         self._resting_until = -math.inf
 
     @contextlib.contextmanager
     def request(self) -> Iterator[ApiResponse | None]:
-        """Let a request in for as long as the context lasts; yields the response if it is refused."""
+        """Admit a request while the context lasts; yield the response if it is refused."""
         refused = self._refusal(self._limits) if self._limits else None
         if refused is not None:
             yield refused
@@ -85,7 +88,7 @@ class Protection:
             self._present -= 1
 
     def with_remaining(self, reply: ApiResponse) -> ApiResponse:
-        """The reply with the header that says how many requests are left in this window."""
+        """Return the reply with the header of how many requests are left in this window."""
         if self._limits is None:
             return reply
         left = max(0, self._limits.requests - len(self._admitted))

@@ -38,7 +38,7 @@ _GUIDS = {Kind.UNIQUEIDENTIFIER, Kind.LOOKUP}
 
 @dataclass(frozen=True)
 class Query:
-    """A read's options, checked against the table; conditions and order are SQL over the stored rows."""
+    """A read's options, checked against the table, with conditions and order as SQL."""
 
     select: tuple[str, ...] | None = None
     where: str = "1"
@@ -51,7 +51,8 @@ def parse_query(table: Table, query: str) -> Query:
     """Read the query string of a request for rows of a table.
 
     Raises:
-        ODataError: 400 for a malformed option or an unknown column, 501 for what is not imitated.
+        ODataError: 400 for a malformed option or an unknown column, 501 for an option that is not
+            imitated.
     """
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     for option in options:
@@ -68,10 +69,10 @@ def parse_query(table: Table, query: str) -> Query:
 
 
 def literal(name: str, column: Column, text: str) -> Any:
-    """The value of one literal, as it is stored.
+    """Return the stored form of a literal.
 
     Raises:
-        ODataError: 400: it is none, or of another type than the column.
+        ODataError: 400: the text is not a literal, or has another type than the column.
     """
     tokens = _tokens(text)
     if len(tokens) != 1:

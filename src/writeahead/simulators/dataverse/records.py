@@ -1,4 +1,4 @@
-"""Rows: created, changed, deleted and read by the rules of their table, in the caller's transaction."""
+"""Create, change, delete and read rows by the rules of their table, in the caller's transaction."""
 
 import json
 import re
@@ -38,7 +38,7 @@ class Record:
 
     @property
     def path(self) -> str:
-        """Where it is, below the service root."""
+        """The row's path below the service root."""
         return f"{self.table.entity_set}({self.id})"
 
     def body(self, select: Iterable[str] | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Records:
     Args:
         connection: Of the database; the caller runs the transaction.
         schema: The tables there are.
-        user: The system user in whose name rows are written.
+        user: The system user that writes the rows.
     """
 
     def __init__(self, connection: sqlite3.Connection, schema: Schema, user: str = APPLICATION_USER) -> None:
@@ -69,17 +69,17 @@ class Records:
         self._user = user
 
     def find(self, table: Table, row_id: str) -> Record | None:
-        """The row with this id, if there is one."""
+        """Return the row with this id, or None."""
         found = self._connection.execute(
             "SELECT version, body FROM rows WHERE entity_set = ? AND id = ?", (table.entity_set, row_id)
         ).fetchone()
         return None if found is None else Record(table, row_id, found["version"], json.loads(found["body"]))
 
     def get(self, table: Table, row_id: str) -> Record:
-        """The row with this id.
+        """Return the row with this id.
 
         Raises:
-            ODataError: 404, where there is none.
+            ODataError: 404: the row does not exist.
         """
         record = self.find(table, row_id)
         if record is None:
@@ -91,16 +91,16 @@ class Records:
         return record
 
     def find_by(self, table: Table, key: RowKey) -> Record | None:
-        """The row that a URL means, if there is one."""
+        """Return the row that a URL names, or None."""
         if key.id is not None:
             return self.find(table, key.id)
         return next(iter(self.select(table, key_query(key.values, table))), None)
 
     def get_by(self, table: Table, key: RowKey) -> Record:
-        """The row that a URL means.
+        """Return the row that a URL names.
 
         Raises:
-            ODataError: 404, where there is none.
+            ODataError: 404: the row does not exist.
         """
         if key.id is not None:
             return self.get(table, key.id)
@@ -114,8 +114,8 @@ class Records:
         return record
 
     def select(self, table: Table, query: Query) -> list[Record]:
-        """The rows that a query asks for."""
-        # The condition and the order are made of the schema's own names; values are parameters.
+        """Return the rows that match a query."""
+        # Condition and order consist of names from the schema; values are parameters.
         sql = (
             f"SELECT id, version, body FROM rows WHERE entity_set = ? AND ({query.where}) "  # noqa: S608
             f"ORDER BY {query.order_by} LIMIT ?"
@@ -125,7 +125,7 @@ class Records:
         return [Record(table, row["id"], row["version"], json.loads(row["body"])) for row in found]
 
     def create(self, table: Table, key: RowKey | None, payload: Mapping[str, Any]) -> Record:
-        """Make a row. Its id is the one of the key, or else the one in the payload, or else a new one.
+        """Create a row. Its id comes from the key, else from the payload, else it is new.
 
         The payload's columns go before those of an alternate key, even if they differ: "Use Upsert
         to create or update a record", learn.microsoft.com.
@@ -152,7 +152,7 @@ class Records:
         return self._store(table, row_id, columns, moment)
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
-        """Change some columns of a row. Its version grows even where no value changes, as in Dataverse.
+        """Change columns of a row. Its version grows even if no value changes, as in Dataverse.
 
         Raises:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
@@ -205,7 +205,7 @@ class Records:
                 )
 
     def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns that a payload sets, checked; what a client can't set is dropped, as in Dataverse."""
+        """Check and return the columns that a payload sets, without the read-only ones."""
         changes = {}
         for name, value in payload.items():
             if name.endswith(_BIND):
@@ -274,14 +274,14 @@ def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
 
 
 def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any], *, new: bool) -> None:
-    """Keep state and status together: a status must belong to the state, a state alone brings its default."""
+    """Keep state and status consistent: a state without a status gets its default status."""
     if not table.states or not {"statecode", "statuscode"} & set(changes):
         return
     state: Any = changes.get("statecode", columns.get("statecode"))
     if "statuscode" not in changes:
         changes["statuscode"] = table.states[state][0] if state in table.states else None
     status = changes["statuscode"]
-    # A new activity is open; completing it is an update of its own.
+    # A new activity is open; completing it takes a second request.
     if status not in table.states.get(state, ()) or (new and table.activity and state != 0):
         shown = table.columns["statecode"].options.get(state, state)
         raise ODataError(

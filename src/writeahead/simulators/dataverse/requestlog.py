@@ -1,4 +1,4 @@
-"""The request log: what arrived, what was applied, what was answered. Never the Authorization header."""
+"""The request log: each request, its effect and its reply, without the Authorization header."""
 
 import sqlite3
 import time
@@ -8,10 +8,10 @@ __all__ = ["RequestLog"]
 
 
 class RequestLog:
-    """Writes the log. Each entry is durable before its request is looked at.
+    """Writes the log. Each entry is durable before its request is handled.
 
     Args:
-        connection: Of the database.
+        connection: A connection to the database.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -27,7 +27,7 @@ class RequestLog:
         body: str | None,
         batch: int | None = None,
     ) -> int:
-        """Note a request that arrived, as a part of a batch if one is given; return its sequence number."""
+        """Log a request, as a part of a batch if one is given; return its sequence number."""
         cursor = self._connection.execute(
             "INSERT INTO requests (method, path, query, if_match, if_none_match, prefer, body, "
             "received_at, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -46,13 +46,13 @@ class RequestLog:
         return int(cursor.lastrowid or 0)
 
     def applied(self, sequence: int) -> None:
-        """Note that a request changed rows; to be called in the transaction that changes them."""
+        """Log that a request changed rows; call this in the transaction that changes them."""
         self._connection.execute(
             "UPDATE requests SET applied = 1, applied_at = ? WHERE sequence = ?", (time.time(), sequence)
         )
 
     def answered(self, sequence: int, *, status: int | None, fault: str | None) -> None:
-        """Note the status about to be sent (None: no reply), and the fault that the request met."""
+        """Log the status about to be sent (None: no reply), and the fault of the request."""
         self._connection.execute(
             "UPDATE requests SET status = ?, fault = ?, answered_at = ? WHERE sequence = ?",
             (status, fault, time.time(), sequence),

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse.faults import Faults
 from writeahead.simulators.dataverse.inspection import SimulatorDatabase
@@ -30,13 +31,13 @@ class Simulator(SimulatorDatabase):
     It can be stopped and started again: the port stays, and so does everything in the database.
 
     Args:
-        db_path: The SQLite file, made if it is not there.
-        port: On loopback; 0 lets the system choose one.
+        db_path: The SQLite file, which is created if it does not exist.
+        port: The port on 127.0.0.1; 0 takes a free one.
         settings: Credentials, schema and the like.
 
     Attributes:
-        faults: That requests meet.
-        settings: As given.
+        faults: The faults to apply to requests.
+        settings: The settings as given.
     """
 
     def __init__(self, db_path: str | Path, port: int = 0, *, settings: Settings | None = None) -> None:
@@ -61,7 +62,7 @@ class Simulator(SimulatorDatabase):
         return self
 
     def stop(self) -> None:
-        """Stop it: requests being answered are finished, those that a fault delays are dropped."""
+        """Stop it: finish requests under way, but drop those that a fault delays."""
         running, self._running = self._running, None
         if running is not None:
             running.stop()
@@ -98,13 +99,13 @@ class Simulator(SimulatorDatabase):
         return f"{self.url}/{self.settings.tenant_id}/oauth2/v2.0/token"
 
     def issue_token(self) -> str:
-        """A bearer token, without asking the token endpoint. Only while it runs.
+        """Return a bearer token without a request. The simulator must be running.
 
         Raises:
-            InvalidInput: It does not run.
+            InvalidInput: The simulator is not running.
         """
         if self._running is None:
-            raise InvalidInput("the simulator does not run: start it first")
+            raise InvalidInput("the simulator is not running: start it first")
         return self._running.app.tokens.issue()
 
 
@@ -119,10 +120,10 @@ def serve(
     """Run a simulator in this process until SIGTERM or SIGINT, then return. It prints nothing.
 
     Args:
-        db_path: The SQLite file, made if it is not there.
-        port: On loopback; 0 lets the system choose one.
+        db_path: The SQLite file, which is created if it does not exist.
+        port: The port on 127.0.0.1; 0 takes a free one.
         settings: Credentials, schema and the like.
-        faults: To start with; more can be armed at ``/_simulator/faults``.
+        faults: The first faults; more can be armed at ``/_simulator/faults``.
         on_ready: Called with the URL once requests are answered.
 
     Raises:
@@ -138,12 +139,8 @@ class _Running:
     """One run of a server: its socket, its application, and its thread if it has one."""
 
     def __init__(self, path: Path, port: int, settings: Settings, faults: Faults) -> None:
-        try:
+        with requires_extra("the simulator", "simulator"):
             from writeahead.simulators.dataverse import app, server
-        except ModuleNotFoundError as error:
-            raise InvalidInput(
-                f'the simulator needs {error.name}, which is not installed: pip install "writeahead[demo]"'
-            ) from None
         self._serve = server.Server
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
@@ -157,7 +154,7 @@ class _Running:
             raise
 
     def run(self, on_started: Callable[[], None]) -> None:
-        """Serve until told to stop."""
+        """Serve until `stop` is called."""
         self._server = self._serve(self.app, on_started)
         try:
             self._server.run(sockets=[self._socket])
@@ -197,7 +194,7 @@ def _listen(port: int) -> socket.socket:
     # it on, each reply with a body waits 40 ms for the client to acknowledge its head.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # Without it, a port that was just in use can't be had again for a minute.
+        # Without it, a port that was just in use stays taken for a minute.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((_HOST, port))
         listening.listen(128)
@@ -219,7 +216,7 @@ def _signals_caught() -> Iterator[None]:
         return
 
     def ignore(_number: int, _frame: FrameType | None) -> None:
-        """The signal has done its work."""
+        """Do nothing: the server has handled the signal."""
 
     found = {number: signal.signal(number, ignore) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

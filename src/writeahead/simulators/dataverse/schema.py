@@ -46,9 +46,9 @@ class Column:
         minimum: Smallest number.
         maximum: Largest number.
         options: For option sets: the values allowed, with their labels.
-        default: What a new row holds if nothing is given.
-        writable: Whether a client may set it. As in Dataverse, what it sends for other columns is
-            dropped.
+        default: The value in a new row if none is given.
+        writable: Whether a client may set it. As in Dataverse, values for other columns are
+            ignored.
         navigation: For lookups: the navigation property of each table that it can point to, by
             entity set.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
@@ -71,7 +71,7 @@ class AlternateKey:
 
     Args:
         columns: By logical name.
-        status: Of the index: Active, Pending, InProgress or Failed.
+        status: The index's status: Active, Pending, InProgress or Failed.
     """
 
     columns: tuple[str, ...]
@@ -80,7 +80,7 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Navigation:
-    """A single-valued navigation property: which lookup it sets, and which tables it can point to."""
+    """A single-valued navigation property: its lookup, and the tables that it can point to."""
 
     name: str
     property_name: str
@@ -95,15 +95,16 @@ class Table:
         entity_set: Its name in URLs, such as ``phonecalls``.
         logical_name: Such as ``phonecall``.
         primary_key: The column that holds the row's GUID.
-        primary_name: The column that a person reads as the row's name.
-        columns: By logical name; the system columns come on top.
+        primary_name: The column that users see as the row's name.
+        columns: The columns by logical name; system columns are added.
         states: The status values of each state, the default first. Empty for tables without a
             state.
         activity: Whether rows are activities: their GUIDs are unique over all activity tables, and
             a new one is always open.
         closed_read_only: Whether an activity that is completed or canceled refuses changes, but for
-            those that open it again. Reported of old versions; no page of Microsoft says so.
-        optimistic_concurrency: What its metadata says of it.
+            those that open it again. Users report this of old versions; Microsoft does not document
+            it.
+        optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
     """
 
@@ -133,8 +134,7 @@ class Table:
             shown: Navigation(
                 shown,
                 f"_{name}_value",
-                # Owners are of two tables by one property; elsewhere each table has a property of
-                # its own.
+                # Owners of two tables share one property; otherwise each table has its own.
                 tuple(target for target, other in column.navigation.items() if other == navigation),
             )
             for name, column in self.columns.items()
@@ -145,8 +145,8 @@ class Table:
     def own_navigation(self, navigation: str) -> str:
         """A navigation property as the definitions call it.
 
-        A derived type repeats its base's under names of its own: the Web API reference of phonecall
-        has both ownerid, of activitypointer, and ownerid_phonecall.
+        A derived type repeats its base's properties under its own names: the Web API reference of
+        phonecall has both ownerid, of activitypointer, and ownerid_phonecall.
         """
         return (
             f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
@@ -154,7 +154,7 @@ class Table:
 
     @property
     def type_name(self) -> str:
-        """As messages of the Web API call it."""
+        """The name in messages of the Web API."""
         return f"Microsoft.Dynamics.CRM.{self.logical_name}"
 
     def state_of(self, status: int) -> int | None:

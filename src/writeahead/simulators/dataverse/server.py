@@ -1,4 +1,4 @@
-"""uvicorn, with what a simulator needs on top: connections that can be dropped, and a fast clean stop."""
+"""uvicorn with two additions: connections that can be dropped, and a fast and clean stop."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ __all__ = ["Server"]
 
 _TICK = 0.1  # uvicorn counts its ticks by this, and refreshes the Date header every tenth
 _POLL = 0.001
-_GRACE = 1.0  # seconds that a stop waits for requests being answered
+_GRACE = 1.0  # seconds that a stop waits for requests under way
 # on, zero seconds: closing then sends RST and forgets unsent bytes (socket(7), SO_LINGER)
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class _Protocol(H11Protocol):
-    """Hands its connection over to the application, as an ASGI extension."""
+    """Passes its connection to the application, as an ASGI extension."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +48,7 @@ class _Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves one simulator on a socket that listens already.
+    """Serves one simulator on a listening socket.
 
     Args:
         app: The application.
@@ -77,19 +77,19 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Ask the server to stop; safe to call from any thread, at any time."""
         self.should_exit = True
-        # Without a loop it has not begun, or is over: the flag is enough.
+        # Without a loop the server has not started, or has ended: the flag is enough.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._woken.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
+        """Begin to answer, then call ``on_started``."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets=sockets)
         self._on_started()
 
     async def main_loop(self) -> None:
-        """Run until told to stop."""
+        """Run until `stop` is called."""
         # uvicorn's own sleeps through the tick, which would make each stop wait for it.
         tick = 0
         while not await self.on_tick(tick):
@@ -99,8 +99,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is being answered, and close everything."""
-        # uvicorn's own waits for every request, and 0.1 s more than that; here delayed ones are let
-        # go.
+        # uvicorn's own waits for every request and 0.1 s more. This one drops delayed requests.
         for server in self.servers:
             server.close()
         for listening in sockets or []:
@@ -115,7 +114,7 @@ class Server(uvicorn.Server):
         await self._drained(time.monotonic() + _GRACE)
 
     async def _drained(self, deadline: float) -> None:
-        # uvicorn's own sets, which nobody can be told about.
+        # uvicorn's own sets, which offer no way to wait for a change.
         while self.server_state.connections or self.server_state.tasks:
             if time.monotonic() > deadline:
                 return

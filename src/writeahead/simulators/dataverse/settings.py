@@ -1,4 +1,4 @@
-"""What a simulator can be told when it is started."""
+"""The settings of a simulator."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,22 +13,21 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a simulator can be told when it is started.
+    """How a simulator behaves, fixed when it is started.
 
     Args:
-        tenant_id: Of the token endpoint, ``/<tenant_id>/oauth2/v2.0/token``.
+        tenant_id: The tenant in the token endpoint, ``/<tenant_id>/oauth2/v2.0/token``.
         client_id: The application that may get tokens there.
         client_secret: Its secret.
-        token_lifetime: Seconds that an issued token is good for.
-        static_tokens: Bearer tokens that are accepted although nobody issued them.
+        token_lifetime: Seconds until an issued token expires.
+        static_tokens: Further bearer tokens that are accepted.
         empty_error_codes: Whether ``error.code`` is always empty, as it often is in reality.
         batch_errors: How a batch is answered in which a request fails.
-        limits: Of the service's protection, which are counted then; None for none.
-        plugin_tables: Entity sets whose rows a plug-in writes once more after each write of a
-            client.
-        duplicate_rules: By entity set, the properties in which a row must not equal another one
-            where a client sends ``MSCRM.SuppressDuplicateDetection: false``.
-        schema: The tables there are.
+        limits: When too many requests are refused; None for never.
+        plugin_tables: Entity sets whose rows a plug-in writes again after each write of a client.
+        duplicate_rules: By entity set, the properties that make two rows duplicates. They count if
+            a client sends ``MSCRM.SuppressDuplicateDetection: false``.
+        schema: The tables and their columns.
     """
 
     tenant_id: str = "00000000-0000-4000-8000-00000000000a"

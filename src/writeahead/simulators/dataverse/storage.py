@@ -18,9 +18,9 @@ from writeahead.simulators.dataverse.values import now
 __all__ = ["APPLICATION_USER", "HUMAN_USER", "create_database", "open_database", "setting", "transaction"]
 
 APPLICATION_USER = "a0000000-0000-4000-8000-000000000001"
-"""The system user that every request over HTTP runs as; it owns what nobody else is said to own."""
+"""The system user of every request over HTTP; it owns each row that names no other owner."""
 HUMAN_USER = "a0000000-0000-4000-8000-000000000002"
-"""The system user that edits and deletes rows at the same time, by `SimulatorDatabase.edit` and `delete`."""
+"""The system user of `SimulatorDatabase.edit` and `delete`, which change rows meanwhile."""
 
 _FORMAT = "2"
 _TABLES = """
@@ -55,7 +55,7 @@ _USERS = (
     (APPLICATION_USER, {"fullname": "writeahead (application)", "applicationid": APPLICATION_USER}),
     (HUMAN_USER, {"fullname": "Hanna Human", "firstname": "Hanna", "lastname": "Human"}),
 )
-# Row versions of a real organization are large from the start, so nobody takes them for a count.
+# Row versions of a real organization are large from the start, so they can't pass for a count.
 _FIRST_VERSION = 1_000_000
 
 
@@ -63,12 +63,12 @@ def open_database(path: Path) -> sqlite3.Connection:
     """Open a simulator's database, which must exist.
 
     Raises:
-        InvalidInput: It does not, or it is something else.
+        InvalidInput: It does not exist, or is not a simulator's database.
     """
     try:
         connection = _connect(path, mode="rw")
     except sqlite3.DatabaseError:
-        raise InvalidInput(f"{path} is no simulator database: start a simulator with it first") from None
+        raise InvalidInput(f"{path} is not a simulator database: start a simulator with it first") from None
     try:
         _require_format(connection, path)
     except BaseException:
@@ -78,10 +78,10 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def create_database(path: Path) -> sqlite3.Connection:
-    """Open a simulator's database, and make it first if the file is not there or empty.
+    """Open a simulator's database, and create it if the file does not exist or is empty.
 
     Raises:
-        InvalidInput: The file can't be made, or holds something else.
+        InvalidInput: The file can't be created, or holds something else.
     """
     try:
         connection = _connect(path, mode="rwc")
@@ -106,7 +106,7 @@ def create_database(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. The write lock is taken at the start, so what was read stays true until the end."""
+    """Run a transaction under the write lock, so that what it reads stays true until its end."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -145,7 +145,7 @@ def _require_format(connection: sqlite3.Connection, path: Path) -> None:
         found = None
     if found is None or found[0] != _FORMAT:
         raise InvalidInput(
-            f"{path} is no simulator database of this version: give a file of its own, which need not exist"
+            f"{path} is not a simulator database of this version: give another file, which need not exist"
         )
 
 
@@ -156,7 +156,7 @@ def _fill(connection: sqlite3.Connection) -> None:
         "INSERT INTO settings VALUES (?, ?)",
         [
             ("format", _FORMAT),
-            # Tokens are signed with it, so they outlive a restart, and no other simulator takes
+            # Tokens are signed with it, so they outlive a restart, and other simulators refuse
             # them.
             ("token_key", secrets.token_hex(32)),
             ("organization_id", "a0000000-0000-4000-8000-000000000003"),

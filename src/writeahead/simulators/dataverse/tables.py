@@ -1,4 +1,4 @@
-"""The tables of the simulated organization. To add one, describe it here; nothing else has to change.
+"""The tables of the simulated organization. A new table needs a description here, no more.
 
 ``phonecall``, ``task``, ``systemuser``, ``team``, ``contact``, ``account``, ``queue`` and
 ``queueitem`` hold the columns that an outbound-call service touches, with the names, lengths and
@@ -133,8 +133,7 @@ def _activity(name: str) -> dict[str, Column]:
         "regardingobjectid": _lookup(
             **{target: f"regardingobjectid_{_LOGICAL[target]}_{name}" for target in _ANY_ACTIVITY_TARGET}
         ),
-        # The marks that tell whose write this is: what a read-back after an unknown outcome looks
-        # for.
+        # These say which operation wrote the row. A read-back after an unknown outcome reads them.
         "wa_sessionid": _text(128),
         "wa_operationid": _text(200),
         "wa_outcome": _choice(OUTCOMES),
@@ -217,7 +216,7 @@ _CALL_QUEUE = Table(
         "wa_lastcallon": _time(),
         "wa_nextattempton": _time(),
         "wa_notes": _memo(4000),
-        # The marks of the last write, as on activities.
+        # The same columns for the last write.
         "wa_lastsession": _text(128),
         "wa_lastoperation": _text(200),
         "wa_contact": _lookup(contacts="wa_Contact"),
@@ -349,4 +348,4 @@ _QUEUEITEM = Table(
 DEFAULT_SCHEMA = Schema(
     [_PHONECALL, _TASK, _CALL_QUEUE, _SYSTEMUSER, _TEAM, _CONTACT, _ACCOUNT, _QUEUE, _QUEUEITEM]
 )
-"""What a simulator holds unless it is given another schema."""
+"""The schema of a simulator that is given no other."""

@@ -2,8 +2,7 @@
 
 Source: "Microsoft identity platform and the OAuth 2.0 client credentials flow"
 (learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow) and its page of
-AADSTS codes. Tokens are signed rather than stored, so one that was issued before a restart is good
-after it.
+AADSTS codes. Tokens are signed rather than stored, so they stay valid after a restart.
 """
 
 import hashlib
@@ -19,15 +18,15 @@ __all__ = ["TokenIssuer"]
 
 
 class TokenIssuer:
-    """Issues tokens and knows its own again.
+    """Issues tokens, and checks them.
 
     Args:
-        key: What tokens are signed with.
-        tenant_id: The only tenant there is.
-        client_id: The only client there is.
+        key: The key that signs tokens.
+        tenant_id: The only tenant.
+        client_id: The only client.
         client_secret: Its secret.
-        lifetime: Seconds that a token is good for.
-        static_tokens: Tokens that are good for ever, though nobody issued them.
+        lifetime: Seconds until a token expires.
+        static_tokens: Further tokens that are accepted; they never expire.
     """
 
     def __init__(
@@ -48,12 +47,12 @@ class TokenIssuer:
         self._static_tokens = static_tokens
 
     def issue(self) -> str:
-        """A new token."""
+        """Return a new token."""
         text = f"{time.time() + self._lifetime:.3f}~{secrets.token_hex(16)}"
         return f"{text}~{self._signature(text)}"
 
     def accepts(self, authorization: str | None) -> bool:
-        """Whether the value of an Authorization header holds a token that is good now."""
+        """Return whether an Authorization header holds a valid token."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.isascii():
             return False
@@ -97,7 +96,7 @@ class TokenIssuer:
             return _refused(
                 400, "unauthorized_client", "AADSTS700016: Application was not found in the directory."
             )
-        # Bytes: compare_digest takes no text beyond ASCII.
+        # Bytes, because compare_digest takes ASCII text only.
         if not hmac.compare_digest(form.get("client_secret", "").encode(), self._client_secret.encode()):
             return _refused(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
         return None

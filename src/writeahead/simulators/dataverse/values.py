@@ -15,7 +15,7 @@ def guid(text: str) -> str:
     """A GUID as it is stored: lower case, with hyphens.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a GUID.
     """
     parsed = uuid.UUID(text)
     # uuid.UUID takes braces, URNs and bare digits as well, which the Web API does not.
@@ -33,7 +33,7 @@ def stored_value(table: Table, name: str, column: Column, value: Any) -> Any:
     """Check a value against its column.
 
     Raises:
-        ODataError: 400, where the value is of the wrong type, too long, too large or not in the
+        ODataError: 400: the value is of the wrong type, too long, too large or not in the
             option set.
     """
     # Dataverse has no empty texts.
@@ -56,7 +56,7 @@ def _text(table: Table, name: str, column: Column, value: Any) -> str:
 
 
 def _units(text: str) -> int:
-    """The length as nvarchar counts it: a character beyond U+FFFF, such as an emoji, takes two units.
+    """The length as nvarchar counts it: a character beyond U+FFFF, e.g. an emoji, counts twice.
 
     Source: "nchar and nvarchar (Transact-SQL)", learn.microsoft.com.
     """

@@ -1,4 +1,4 @@
-"""The Web API itself: one request in, one response out. It knows nothing of sockets, faults or tokens.
+"""The Web API: one request in, one response out, without sockets, faults or tokens.
 
 Sources, all below learn.microsoft.com/power-apps/developer/data-platform/webapi: "Perform
 conditional operations using the Web API" (the matrix of If-Match and If-None-Match), "Create a
@@ -42,12 +42,12 @@ _Handler = TypeVar("_Handler", bound=Callable[..., ApiResponse])
 
 
 class WebApi:
-    """Answers requests by the rows of one database.
+    """Answers requests with the rows of one database.
 
     Args:
-        connection: Of the database; the caller runs the transaction.
-        schema: The tables there are.
-        duplicate_rules: Properties in which rows must not be equal, by entity set.
+        connection: A connection to the database; the caller runs the transaction.
+        schema: The tables and their columns.
+        duplicate_rules: By entity set, the properties that make two rows duplicates.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class WebApi:
         if found is not None and request.header("if-none-match") == "*":
             raise ODataError(412, ErrorCode.DUPLICATE_RECORD, _EXISTS)
         if request.header("if-match") is not None:
-            # No header at all is an upsert; with one, a missing row is never made.
+            # Without a header this is an upsert; with one, a missing row is never created.
             found = self._records.get_by(table, key)
             _require_version(request, found)
         payload = _payload(request)
@@ -174,7 +174,7 @@ class WebApi:
             status = 201 if created else 200
             reply = self._representation(request, record, query, status, headers, changed=True)
             return replace(reply, row=record.path)
-        # A row that was named by an alternate key is named so in the answer too.
+        # The answer names a row as the request did, by its alternate key.
         name = urllib.parse.quote(key.text, safe="=,'") if key and key.values else record.id
         headers = {
             "OData-Version": "4.0",
@@ -183,7 +183,7 @@ class WebApi:
         return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
 
     def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
-        """Refuse a row like another one, where the client asks: "Detect duplicate data using the Web API"."""
+        """Refuse a duplicate, if the client asks ("Detect duplicate data using the Web API")."""
         names = self._duplicate_rules.get(record.table.entity_set, ())
         values = {name: record.columns.get(name) for name in names}
         asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
@@ -247,7 +247,7 @@ def _payload(request: ApiRequest) -> dict[str, Any]:
 
 
 def _no_json(constant: str) -> Any:
-    # NaN and the infinities, which Python reads and JSON has not.
+    # NaN and the infinities, which Python reads but JSON does not have.
     raise ValueError(constant)
 
 

@@ -1,4 +1,4 @@
-"""What the adapter contract needs to know of a remote, from whoever has one."""
+"""What the adapter contract needs to know of a remote; the author of an adapter writes it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class RemoteRow:
 
     Attributes:
         id: As a receipt's ``remote_id`` would name it.
-        content: What the operation wrote into it, without what differs from one session to the
+        content: What the operation wrote into it. Leave out what differs from one session to the
             next: ids, versions, times, the mark of the session. Two operations of one kind must
-            come to equal contents.
+            have equal contents.
     """
 
     id: str
@@ -35,48 +35,48 @@ class RemoteBackdoor(Protocol):
 
     @property
     def secrets(self) -> Sequence[str]:
-        """What is in the adapter's settings and must be in no message: passwords, tokens, tenant."""
+        """Parts of the adapter's settings that no message may show: passwords, tokens, tenant."""
 
     @property
     def operations(self) -> Mapping[str, Callable[[], Operation]]:
-        """For each kind, what makes an operation that was never sent; rows that it needs are made by then."""
+        """For each kind, a function that makes a new operation, and the rows that it needs."""
 
     def adapter(self, url: str, clock: Clock, /) -> Adapter:
         """A new adapter, as in a new process.
 
         Args:
             url: Where it sends: the server, through a proxy.
-            clock: Passes hours in no time; for an adapter that keeps waits or expiries of its own.
-                Others leave it alone.
+            clock: A clock whose hours pass in no time, for an adapter that has waits or expiries of
+                its own. Other adapters ignore it.
 
         Returns:
-            The adapter. It is closed by its ``close()``, if it has one.
+            The adapter. The kit calls its ``close()``, if it has one.
         """
 
     def rows(self, operation: KeyedOperation) -> Sequence[RemoteRow]:
-        """All rows that carry what this operation of this session wrote, or its key; each of them once."""
+        """All rows that this operation of this session wrote, or that have its key; each once."""
 
     def snapshot(self) -> object:
-        """All that an operation could change; two of them are equal if nothing was changed."""
+        """Everything that an operation could change; two snapshots are equal if nothing changed."""
 
     def edit(self, operation: KeyedOperation, *, guarded: bool) -> Callable[[], bool]:
-        """Change the row that an operation writes or has written, as a person would.
+        """Change the row that an operation writes or has written, as another user would.
 
         Args:
             operation: Of any kind; its row is there.
-            guarded: In a field that the plan's baseline guards; else in one that no operation
+            guarded: Change a field that the plan's baseline guards; else one that no operation
                 writes.
 
         Returns:
-            Tells whether that edit still stands.
+            A function that tells whether that edit is still there.
         """
 
     def remove(self, operation: KeyedOperation) -> None:
-        """Delete the row that an operation is to update, as a person would."""
+        """Delete the row that an operation is to update, as another user would."""
 
     def take_key(self, operation: KeyedOperation) -> Callable[[], bool]:
-        """Make a row of somebody else's that has the key which an operation is to create.
+        """Make a row of another user with the key that an operation is to create.
 
         Returns:
-            Tells whether that row is there and as it was made.
+            A function that tells whether that row is there, unchanged.
         """

@@ -1,4 +1,4 @@
-"""What others do to the same rows meanwhile."""
+"""What other users do to the same rows meanwhile."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 
 from writeahead.model import BlockReason, ReplayClass, RunReport
 from writeahead.testing.adapter_contract.part import (
-    FOR_EVER,
+    FOREVER,
     TRANSACTION,
     ContractPart,
     Later,
@@ -20,15 +20,15 @@ __all__ = ["ConcurrentEdits"]
 
 
 class ConcurrentEdits(ContractPart):
-    """Sessions whose rows are somebody else's, too."""
+    """Sessions whose rows other users change, too."""
 
     def test_an_edit_between_plan_and_send(self) -> None:
-        """A person's edit of what the plan guards wins, and the session waits for a person."""
+        """An edit of what the plan guards wins, and the session waits for an operator."""
         self._need("edit")
         for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(kind, "edit before sending") as trial:
-                edit = Later(partial(self._place.edit, trial.operation, guarded=True))
-                self._wire.at(self._cleans[kind].planning, after(edit))
+                edit = Later(partial(self._backdoor.edit, trial.operation, guarded=True))
+                self._proxy.at(self._cleans[kind].planning, after(edit))
                 self._require_conflict(trial, trial.run(), edit)
 
     def test_an_edit_between_two_runs(self) -> None:
@@ -36,41 +36,41 @@ class ConcurrentEdits(ContractPart):
         self._need("edit")
         for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(kind, "edit before resuming") as trial:
-                self._wire.at(self._cleans[kind].planning, answer(503), times=FOR_EVER)
+                self._proxy.at(self._cleans[kind].planning, answer(503), times=FOREVER)
                 trial.run()
-                self._wire.clear()
-                edit = Later(partial(self._place.edit, trial.operation, guarded=True))
+                self._proxy.clear()
+                edit = Later(partial(self._backdoor.edit, trial.operation, guarded=True))
                 edit()
                 self._require_conflict(trial, trial.resume(), edit)
 
     def test_an_edit_elsewhere_in_the_row(self) -> None:
-        """A person's edit of what nobody guards stands beside the write."""
+        """An edit of what the plan does not guard stands beside the write."""
         self._need("edit", "unguarded")
         for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(kind, "edit elsewhere") as trial:
-                edit = Later(partial(self._place.edit, trial.operation, guarded=False))
-                self._wire.at(self._cleans[kind].planning, after(edit))
+                edit = Later(partial(self._backdoor.edit, trial.operation, guarded=False))
+                self._proxy.at(self._cleans[kind].planning, after(edit))
                 report = trial.run()
                 require_standing(trial, edit.stands)
                 trial.judge(report)
 
     def test_an_edit_of_what_was_written(self) -> None:
-        """The write was applied, its reply lost, and then a person changed the row: that is not undone."""
+        """The write was applied and its reply lost; an edit of the row after that is not undone."""
         self._need("edit")
         updates = self._kinds_of(ReplayClass.CONDITIONAL_UPDATE)
         # An upsert promises no more than to converge on what it writes.
         for kind in self._kinds(*(set(ReplayClass) - {ReplayClass.UPSERT, ReplayClass.UNPROVABLE})):
             with self._trial(kind, "edit after a lost reply") as trial:
-                self._wire.at(self._cleans[kind].planning, lost_reply(), times=FOR_EVER)
+                self._proxy.at(self._cleans[kind].planning, lost_reply(), times=FOREVER)
                 trial.run()
-                self._wire.clear()
-                stands = self._place.edit(trial.operation, guarded=True)
+                self._proxy.clear()
+                stands = self._backdoor.edit(trial.operation, guarded=True)
                 report = trial.resume()
                 require_standing(trial, stands)
                 if kind in updates and report and report.block_reason is BlockReason.CONFLICT_DETECTED:
-                    # A remote without a mark in the row can't tell whose the rest of it is: a
-                    # person can.
-                    trial.judge_words()
+                    # A remote without a mark in the row can't tell whose the rest of it is; an
+                    # operator can.
+                    trial.judge_messages()
                     continue
                 trial.content = {}
                 trial.judge(report)
@@ -83,39 +83,39 @@ class ConcurrentEdits(ContractPart):
         for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(TRANSACTION, f"edit of {kind} before sending") as trial:
                 (target,) = (one for one in trial.operations if one.kind == kind)
-                edit = Later(partial(self._place.edit, target, guarded=True))
-                self._wire.at(self._cleans[TRANSACTION].planning, after(edit))
+                edit = Later(partial(self._backdoor.edit, target, guarded=True))
+                self._proxy.at(self._cleans[TRANSACTION].planning, after(edit))
                 self._require_conflict(trial, trial.run(), edit)
-                if any(self._place.rows(operation) for operation in trial.operations):
+                if any(self._backdoor.rows(operation) for operation in trial.operations):
                     trial.problems.append("loss: a part of a transaction is there, and a part is not")
 
     def test_a_row_that_is_gone(self) -> None:
-        """A row that a person deleted before the write is not made anew."""
+        """A row that another user deleted before the write is not created again."""
         self._need("remove")
         for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(kind, "row removed") as trial:
-                self._wire.at(
-                    self._cleans[kind].planning, after(partial(self._place.remove, trial.operation))
+                self._proxy.at(
+                    self._cleans[kind].planning, after(partial(self._backdoor.remove, trial.operation))
                 )
                 report = trial.run()
-                if self._place.rows(trial.operation):
-                    trial.problems.append("loss: a row that a person deleted is there again")
+                if self._backdoor.rows(trial.operation):
+                    trial.problems.append("loss: a row that another user deleted is there again")
                 require_blocked(trial, report, BlockReason.CONFLICT_DETECTED, BlockReason.REJECTED)
-                trial.judge_words()
+                trial.judge_messages()
 
     def test_a_key_that_is_taken(self) -> None:
-        """A row of somebody else's under our key is neither changed nor taken for ours."""
+        """Another user's row under our key is neither changed nor taken for ours."""
         self._need("take_key")
         for kind in self._kinds(ReplayClass.CREATE_WITH_KEY):
             with self._trial(kind, "key taken") as trial:
-                stands = Later(partial(self._place.take_key, trial.operation))
-                self._wire.at(self._cleans[kind].planning, after(stands))
+                stands = Later(partial(self._backdoor.take_key, trial.operation))
+                self._proxy.at(self._cleans[kind].planning, after(stands))
                 report = trial.run()
                 require_standing(trial, stands.stands)
                 require_blocked(trial, report, BlockReason.CONFLICT_DETECTED, BlockReason.REJECTED)
-                trial.judge_words()
+                trial.judge_messages()
 
-    def _require_conflict(self, trial: Trial, report: RunReport | None, edit: "Later") -> None:
+    def _require_conflict(self, trial: Trial, report: RunReport | None, edit: Later) -> None:
         require_standing(trial, edit.stands)
         require_blocked(trial, report, BlockReason.CONFLICT_DETECTED)
-        trial.judge_words()
+        trial.judge_messages()

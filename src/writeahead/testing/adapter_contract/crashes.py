@@ -1,4 +1,4 @@
-"""Who dies, who comes after, and what comes late."""
+"""Processes that die, those that resume, and requests that arrive late."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import pytest
 
 from writeahead.model import ReplayClass, RunReport
 from writeahead.stores.local import LocalStore
+from writeahead.stores.memory import MemoryStore
 from writeahead.testing.adapter_contract.part import ContractPart, require_standing, wait_for
 from writeahead.testing.adapter_contract.process import forked
 from writeahead.testing.adapter_contract.trial import DONE
@@ -19,51 +20,62 @@ __all__ = ["Crashes"]
 
 
 class Crashes(ContractPart):
-    """Sessions whose process dies, or is overtaken."""
+    """Sessions whose process dies, loses its artifacts, or is overtaken."""
 
     @pytest.mark.parametrize("applied", [False, True], ids=["before_apply", "after_apply"])
     def test_a_crash_at_each_exchange(self, *, applied: bool) -> None:
-        """From there on nothing of that process has any effect; another one resumes it."""
+        """From there on nothing of that process has any effect; another one resumes the session."""
         for kind, clean in self._cleans.items():
             for exchange in range(clean.total):
                 with self._trial(kind, f"crash at exchange {exchange}, applied: {applied}") as trial:
-                    self._wire.at(exchange, Fault("crash", forward=applied, reset=True))
+                    self._proxy.at(exchange, Fault("crash", forward=applied, reset=True))
                     assert trial.run() is None
-                    trial.look()
+                    trial.judge_rows()
                     trial.judge(trial.settle())
 
     @pytest.mark.parametrize("applied", [False, True], ids=["before_apply", "after_apply"])
     def test_a_kill(self, *, applied: bool) -> None:
-        """A real process, and SIGKILL while its write is on the way."""
+        """A real process gets SIGKILL while its write is on the way."""
         self._need("fork")
         for kind, clean in self._cleans.items():
             store = LocalStore(self._folder / kind)
             with self._trial(kind, f"kill -9, applied: {applied}", inner_store=store) as trial:
-                self._wire.at(clean.planning, Fault("kill", forward=applied, reset=True))
-                status = forked(trial.run, partial(setattr, self._wire, "victim"))
+                self._proxy.at(clean.planning, Fault("kill", forward=applied, reset=True))
+                status = forked(trial.run, partial(setattr, self._proxy, "victim"))
                 assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-                trial.look()
+                trial.judge_rows()
                 trial.judge(trial.settle())
 
+    def test_a_session_that_lost_its_artifacts(self) -> None:
+        """Done again from nothing, under the same ids, it still makes one row."""
+        for kind in self._kinds(
+            ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE
+        ):
+            with self._trial(kind, "artifacts lost") as trial:
+                trial.run()
+                trial.inner_store = MemoryStore()
+                trial.store.wrapped = trial.inner_store
+                trial.judge(trial.run())
+
     def test_two_resumers_at_once(self) -> None:
-        """After a crash that nobody knows the outcome of, two come; the first request waits for the other."""
+        """After a crash of unknown outcome two resume; the first request waits for the other."""
         for kind, clean in self._cleans.items():
             with self._trial(kind, "two resumers") as trial:
-                self._wire.at(clean.planning, Fault("crash", forward=True, reset=True))
+                self._proxy.at(clean.planning, Fault("crash", forward=True, reset=True))
                 trial.run()
-                self._wire.clear()
+                self._proxy.clear()
                 other_is_done = threading.Event()
-                self._wire.at(0, after(lambda done=other_is_done: wait_for(done)))  # type: ignore[misc]
+                self._proxy.at(0, after(lambda done=other_is_done: wait_for(done)))  # type: ignore[misc]
                 reports = _both(trial.resume, other_is_done)
                 if not any(report and report.status in DONE for report in reports):
                     reports = [trial.settle()]
-                # Done, as one of them says; or blocked, as both do.
-                told = sorted(filter(None, reports), key=lambda report: report.status not in DONE)
-                trial.judge(told[0] if told else None)
+                # Done, if one of them is done; else blocked, as both are.
+                ended = sorted(filter(None, reports), key=lambda report: report.status not in DONE)
+                trial.judge(ended[0] if ended else None)
 
     @pytest.mark.parametrize("edited", [False, True], ids=["unseen", "edited_meanwhile"])
     def test_a_request_that_arrives_late(self, *, edited: bool) -> None:
-        """A write is on its way for hours, while the session is resumed, and done, by another process."""
+        """A write is on its way for hours; meanwhile another process finishes the session."""
         self._need("late", *(["edit"] if edited else []))
         for kind in self._kinds(ReplayClass.CREATE_WITH_KEY, ReplayClass.CONDITIONAL_UPDATE):
             with self._trial(kind, "late request") as trial:
@@ -73,24 +85,24 @@ class Crashes(ContractPart):
                     arrived.set()
                     wait_for(go)
 
-                self._wire.at(self._cleans[kind].planning, after(hold))
+                self._proxy.at(self._cleans[kind].planning, after(hold))
                 slow = threading.Thread(target=trial.run)
                 slow.start()
                 try:
                     wait_for(on_its_way)
                     report = trial.resume()
-                    stands = self._place.edit(trial.operation, guarded=True) if edited else lambda: True
+                    stands = self._backdoor.edit(trial.operation, guarded=True) if edited else lambda: True
                 finally:
                     may_arrive.set()
                     slow.join()
                 require_standing(trial, stands)
-                # Its content is the person's by now.
+                # Its content is the other user's by now.
                 trial.content = {} if edited else trial.content
                 trial.judge(report)
 
 
 def _both(work: Callable[[], RunReport | None], first_is_done: threading.Event) -> list[RunReport | None]:
-    """Do the work in two threads that start together, and tell when the first of them is done."""
+    """Do the work in two threads that start together; set the event when the first is done."""
     start = threading.Barrier(2)
     reports: list[RunReport | None] = []
 

@@ -1,4 +1,4 @@
-"""What the parts of the adapter contract share: the trials, and how they are counted."""
+"""What the parts of the adapter contract share: trials, and how they are counted."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +13,13 @@ from writeahead.adapters.base import TransactionalAdapter
 from writeahead.model import BlockReason, ReplayClass, RunReport
 from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor
 from writeahead.testing.adapter_contract.process import FaultProxy
-from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, told
+from writeahead.testing.adapter_contract.trial import DONE, Clean, Trial, outcome_of
 from writeahead.testing.http_proxy import lost_reply
+from writeahead.testing.part import Part, require_members
 from writeahead.testing.summary import ADAPTER_PROPERTY
 
 __all__ = [
-    "FOR_EVER",
+    "FOREVER",
     "TRANSACTION",
     "ContractPart",
     "Later",
@@ -27,10 +28,10 @@ __all__ = [
     "wait_for",
 ]
 
-FOR_EVER = 10**6
+FOREVER = 10**6
 # What stands for the kind of a session whose operations are one transaction.
 TRANSACTION = "all of them"
-_PATIENCE = 20.0  # seconds that a thread waits for another one; it is a failure if they pass
+_PATIENCE = 300.0  # seconds that a thread waits for another one; more is a deadlock
 _COUNTED = {"duplicate": "duplicates", "loss": "losses", "stuck": "stuck", "leak": "leaks"}
 
 
@@ -46,27 +47,26 @@ class Tally:
     leaks: int = 0
 
 
-class ContractPart:
+class ContractPart(Part):
     """Some of the tests of `AdapterContract`."""
 
-    impossible: ClassVar[Mapping[str, str]] = {}
     _known: ClassVar[tuple[RemoteBackdoor, Mapping[str, Clean]] | None] = None
 
     @pytest.fixture(autouse=True)
     def _tried(
-        self, place: RemoteBackdoor, tmp_path: Path, record_property: Callable[[str, object], None]
+        self, backdoor: RemoteBackdoor, tmp_path: Path, record_property: Callable[[str, object], None]
     ) -> Iterator[None]:
-        with self.on(place, tmp_path) as tallies:
+        with self.on(backdoor, tmp_path) as tallies:
             # By reference: it is filled by the time that the report is made.
             record_property(ADAPTER_PROPERTY, {"name": type(self).__name__, "kinds": tallies})
             yield
 
     @contextmanager
-    def on(self, place: RemoteBackdoor, folder: Path) -> Iterator[Mapping[str, Mapping[str, Any]]]:
-        """Let the tests run on a place, without pytest's fixtures; for tests of this kit.
+    def on(self, backdoor: RemoteBackdoor, folder: Path) -> Iterator[Mapping[str, Mapping[str, Any]]]:
+        """Let the tests run on a backdoor, without pytest's fixtures; for tests of this kit.
 
         Args:
-            place: The remote.
+            backdoor: The remote.
             folder: For artifacts; empty.
 
         Returns:
@@ -74,18 +74,19 @@ class ContractPart:
         """
         self._tallies: dict[str, dict[str, Any]] = {}
         self._folder = folder
-        self._place = place
-        self._echo = " ".join(place.secrets).encode()
-        with FaultProxy(place.url) as wire:
-            self._wire = wire
-            self._cleans = self._cleans_of(place)
+        require_members(backdoor, "url", "secrets", "operations", "adapter", "rows")
+        self._backdoor = backdoor
+        self._echo = " ".join(backdoor.secrets).encode()
+        with FaultProxy(backdoor.url) as proxy:
+            self._proxy = proxy
+            self._cleans = self._cleans_of(backdoor)
             yield self._tallies
 
     def _need(self, *parts: str) -> None:
-        """Skip a test that needs what was declared impossible, and say why."""
+        super()._need(*parts)
         for part in parts:
-            if part in self.impossible:
-                pytest.skip(f"{part} declared impossible: {self.impossible[part]}")
+            if part in vars(RemoteBackdoor):
+                require_members(self._backdoor, part, part=part)
 
     def _kinds_of(self, *classes: ReplayClass) -> list[str]:
         return [kind for kind, clean in self._cleans.items() if clean.replay in classes]
@@ -97,47 +98,47 @@ class ContractPart:
             pytest.skip(f"no kind is of class {', '.join(sorted(classes))}")
         return kinds
 
-    def _cleans_of(self, place: RemoteBackdoor) -> Mapping[str, Clean]:
-        """Each kind's session without a fault, done once for all tests that share a place."""
+    def _cleans_of(self, backdoor: RemoteBackdoor) -> Mapping[str, Clean]:
+        """Each kind's session without a fault, done once for all tests that share a backdoor."""
         known = type(self)._known  # noqa: SLF001 - the subclass's own
-        if known is None or known[0] is not place:
-            cleans = {kind: self._clean([kind]) for kind in place.operations}
-            known = place, {**cleans, **self._transaction(cleans)}
+        if known is None or known[0] is not backdoor:
+            cleans = {kind: self._clean([kind]) for kind in backdoor.operations}
+            known = backdoor, {**cleans, **self._transaction(cleans)}
             type(self)._known = known  # noqa: SLF001 - see above
         return known[1]
 
     def _transaction(self, cleans: Mapping[str, Clean]) -> Mapping[str, Clean]:
-        """A session of all kinds as one transaction, if the adapter can do that; it is tried like a kind."""
+        """One transaction of all kinds, if the adapter can do that; it is tried like a kind."""
         unfit = (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
         kinds = [kind for kind, clean in cleans.items() if clean.replay not in unfit]
         if "transaction" in self.impossible or not kinds:
             return {}
-        trial = Trial(self._place, self._wire, kinds)
+        trial = Trial(self._backdoor, self._proxy, kinds)
         able = isinstance(trial.adapter().inner, TransactionalAdapter)
         trial.close()
         return {TRANSACTION: self._clean(kinds, atomic=True)} if able else {}
 
     def _clean(self, kinds: Sequence[str], *, atomic: bool = False) -> Clean:
-        """Do one session without any fault, to know its exchanges and its content."""
-        trial = Trial(self._place, self._wire, kinds, atomic=atomic)
+        """Do one session without any fault, to learn its exchanges and its content."""
+        trial = Trial(self._backdoor, self._proxy, kinds, atomic=atomic)
         try:
             report = trial.run()
             trial.judge(report)
             assert not trial.problems, f"{kinds}: without any fault: {'; '.join(trial.problems)}"
-            content = {one.kind: self._place.rows(one)[0].content for one in trial.operations}
+            content = {one.kind: self._backdoor.rows(one)[0].content for one in trial.operations}
             replay = "transaction" if atomic else str(trial.replay_of(trial.operation))
-            planning, total = trial.store.planning or 0, len(self._wire.requests)
+            planning, total = trial.store.planning or 0, len(self._proxy.requests)
         finally:
             trial.close()
         return Clean(replay, planning, total, content, self._more(kinds, planning, atomic=atomic))
 
     def _more(self, kinds: Sequence[str], planning: int, *, atomic: bool) -> int:
-        """How many requests a run sends after one whose reply was lost; what it makes of it is not judged."""
-        trial = Trial(self._place, self._wire, kinds, atomic=atomic)
+        """How many requests a run sends after a lost reply; nothing is judged here."""
+        trial = Trial(self._backdoor, self._proxy, kinds, atomic=atomic)
         try:
-            self._wire.at(planning, lost_reply())
+            self._proxy.at(planning, lost_reply())
             trial.run()
-            more = len(self._wire.requests) - planning - 1
+            more = len(self._proxy.requests) - planning - 1
             trial.settle()
             return more
         finally:
@@ -145,11 +146,16 @@ class ContractPart:
 
     @contextmanager
     def _trial(self, kind: str, what: str, **parts: Any) -> Iterator[Trial]:
-        """One case; it is counted, and what went wrong fails the test at once, with its name."""
+        """One case: it is counted, and its problems fail the test with its name."""
         clean = self._cleans[kind]
         tally = Tally(**self._tallies.get(kind, {"replay": clean.replay}))
         trial = Trial(
-            self._place, self._wire, list(clean.content), clean.content, atomic=kind == TRANSACTION, **parts
+            self._backdoor,
+            self._proxy,
+            list(clean.content),
+            clean.content,
+            atomic=kind == TRANSACTION,
+            **parts,
         )
         try:
             yield trial
@@ -165,42 +171,42 @@ class ContractPart:
 
     def _settle(self, trial: Trial, report: RunReport | None) -> None:
         """Judge a session that met faults, after it was resumed if it must be."""
-        trial.look()
+        trial.judge_rows()
         if report is None or report.status not in DONE:
             report = trial.settle()
         trial.judge(report)
 
 
 class Later:
-    """A person's deed at a moment to come, and what tells whether it still stands."""
+    """An edit at a moment to come; it then tells whether it is still there."""
 
-    def __init__(self, deed: Callable[[], Callable[[], bool]]) -> None:
-        self._deed = deed
+    def __init__(self, edit: Callable[[], Callable[[], bool]]) -> None:
+        self._edit = edit
         self._stands: Callable[[], bool] | None = None
 
     def __call__(self) -> None:
-        """Do it."""
-        self._stands = self._deed()
+        """Edit."""
+        self._stands = self._edit()
 
     def stands(self) -> bool:
-        """Whether it does."""
+        """Whether the edit is still there."""
         assert self._stands is not None, "the moment never came: the adapter sent nothing"
         return self._stands()
 
 
 def require_standing(trial: Trial, stands: Callable[[], bool]) -> None:
-    """Note a loss where what somebody else did was undone."""
+    """Note a loss if what another user wrote is gone."""
     if not stands():
-        trial.problems.append("loss: what somebody else wrote is gone")
+        trial.problems.append("loss: what another user wrote is gone")
 
 
 def require_blocked(trial: Trial, report: RunReport | None, *reasons: BlockReason) -> None:
-    """Note a loss where a session did not end as one that waits for a person."""
+    """Note a loss if a session did not end as blocked, with one of the reasons."""
     if report is None or report.block_reason not in reasons:
-        problem = f"loss: it must end {' or '.join(reasons)}, and it said: {told(report)}"
+        problem = f"loss: it must end {' or '.join(reasons)}, and it ended: {outcome_of(report)}"
         trial.problems.append(problem)
 
 
 def wait_for(event: threading.Event) -> None:
-    """Wait until another thread has come so far."""
-    assert event.wait(_PATIENCE), "nobody came"
+    """Wait until another thread has set the event."""
+    assert event.wait(_PATIENCE), "the other thread never came so far"

@@ -1,40 +1,55 @@
-"""A process that is killed at an exchange: its connections, its store and its clock all end there."""
+"""One process under test: its network, store, clock and adapter, recorded and killed on demand."""
 
 import os
 import signal
 import urllib.parse
 import warnings
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from writeahead.protocol.artifacts import planned_key
-from writeahead.protocol.retry import Clock
+from writeahead.adapters.base import Adapter, TransactionalAdapter
+from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady, PermanentError, TransientError
+from writeahead.model import KeyedOperation, PlannedOperation, Receipt
+from writeahead.protocol.keys import planned_key
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.clock import ManualClock
 from writeahead.testing.decorators import TracingStore
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest
 
-__all__ = ["FaultProxy", "KillableStore", "Killed", "SkippingClock", "forked"]
+__all__ = ["FaultProxy", "KillableClock", "KillableStore", "Killed", "RecordingAdapter", "forked"]
 
 _T = TypeVar("_T")
+# Seconds until a child ends itself whose parent is gone.
+_PATIENCE = 300
+# The runner takes these for "surely not applied", a TransientError only if it says so.
+_CLAIMS = (PermanentError, ConflictError, NotReady, InvalidInput)
 
 
 class Killed(BaseException):
-    """The death of a process, as far as it can be told from outside: from here on nothing has an effect."""
+    """The death of a process, as others see it: nothing that it does has an effect any more."""
 
 
 class FaultProxy(HttpProxy):
-    """A proxy that takes a process's life at an exchange: its own threads and stores ask it if they live."""
+    """A proxy that kills a process at an exchange.
+
+    Attributes:
+        dead: Whether the process is; its store and its clock ask.
+        victim: The id of a real process to kill.
+        spoilt: How many requests the server got whose answer the client did not get whole.
+        pid: The process that made this proxy.
+    """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.path = urllib.parse.urlsplit(upstream).path.rstrip("/")
         self.dead = False
         self.victim: int | None = None
+        self.spoilt = 0
+        self.pid = os.getpid()
 
     @property
     def base(self) -> str:
-        """What an adapter is given for the server's URL."""
+        """What an adapter gets as the server's URL."""
         return self.url + self.path
 
     def at(self, exchange: int, fault: Fault, *, times: int = 1) -> None:
@@ -42,19 +57,22 @@ class FaultProxy(HttpProxy):
         self.fault(lambda _request: True, fault, times=times, skip=exchange)
 
     def clear(self) -> None:
-        """Forget all, and let live."""
+        """Forget the requests and the faults; the process lives."""
         super().clear()
         self.dead = False
         self.victim = None
 
     def next_fault(self, request: SeenRequest) -> Fault | None:
-        """Nothing reaches the server from a process that is dead."""
+        """The fault of a request; nothing reaches the server from a dead process."""
         if self.dead:
             return Fault("dead", forward=False, reset=True)
-        return super().next_fault(request)
+        fault = super().next_fault(request)
+        if fault is not None and fault.forward and (fault.answer or fault.reset or fault.cut):
+            self.spoilt += 1
+        return fault
 
     def record(self, request: SeenRequest) -> None:
-        """Kill when it is time: the server has done what it shall, and the client has no answer yet."""
+        """Kill if that is planned: the server has done its part, and the client has no answer yet."""
         super().record(request)
         if request.fault == "crash":
             self.dead = True
@@ -63,56 +81,173 @@ class FaultProxy(HttpProxy):
 
 
 class KillableStore(TracingStore):
-    """Its process's store: out of reach once that is dead."""
+    """The store of a process: out of reach once that is dead.
 
-    def __init__(self, store: ArtifactStore, wire: FaultProxy) -> None:
+    Attributes:
+        planning: How many requests there were before the plan was created.
+    """
+
+    def __init__(self, store: ArtifactStore, proxy: FaultProxy) -> None:
         super().__init__(store)
-        self._wire = wire
+        self._proxy = proxy
         self.planning: int | None = None
 
     def _around(self, verb: str, key: str, call: Callable[[], _T]) -> _T:
-        if self._wire.dead:
+        if self._proxy.dead:
             raise Killed
         if verb == "create" and key.endswith(planned_key("")) and self.planning is None:
-            self.planning = len(self._wire.requests)
+            self.planning = len(self._proxy.requests)
         return super()._around(verb, key, call)
 
 
-class SkippingClock(Clock):
-    """Waits are over at once."""
+class KillableClock(ManualClock):
+    """The clock of a process: no sleep begins once that is dead.
 
-    def __init__(self, wire: FaultProxy, ahead: float = 0.0) -> None:
-        self.ahead = ahead
-        self.slept: list[float] = []
-        self._wire = wire
+    Args:
+        proxy: Says whether the process is dead.
+        ahead: Seconds by which it is ahead of the real time at first.
+    """
 
-    def now(self) -> datetime:
-        """The time, had all waits been real."""
-        return super().now() + timedelta(seconds=self.ahead)
-
-    def monotonic(self) -> float:
-        """The same, on a clock that is never set."""
-        return super().monotonic() + self.ahead
+    def __init__(self, proxy: FaultProxy, ahead: float = 0.0) -> None:
+        super().__init__()
+        self.advance(ahead)
+        self._proxy = proxy
 
     def sleep(self, seconds: float) -> None:
-        """Be there at once."""
-        if self._wire.dead:
+        """Let the time pass at once, or die."""
+        if self._proxy.dead:
             raise Killed
-        self.slept.append(seconds)
-        self.ahead += seconds
+        super().sleep(seconds)
+
+
+class RecordingAdapter(TransactionalAdapter):
+    """The adapter under test; its errors and its requests are recorded.
+
+    It can do transactions if that adapter can.
+
+    Args:
+        inner: The adapter.
+        proxy: Where it sends.
+        rows: Reads what the remote has of this session, around the adapter.
+        detour: Used instead of ``inner`` for the first ``detours`` attempts at sending.
+        detours: See above.
+        plan: Planning counts as such an attempt, too.
+
+    Attributes:
+        errors: What the adapter raised.
+        waits: The ``retry_after`` of each TransientError, in seconds.
+        repeats: How many requests it sent in an attempt after the answer 429 or 503.
+        false_claims: Errors that said "surely not applied" although the server had applied the
+            request.
+    """
+
+    def __init__(
+        self,
+        inner: Adapter,
+        proxy: FaultProxy,
+        rows: Callable[[], object],
+        detour: Adapter | None = None,
+        *,
+        detours: int = 0,
+        plan: bool = False,
+    ) -> None:
+        self.inner = inner
+        self._proxy = proxy
+        self._rows = rows
+        self._detour = detour
+        self._detours = detours
+        self._plan_too = plan
+        self.errors: list[BaseException] = []
+        self.waits: list[float | None] = []
+        self.repeats = 0
+        self.false_claims: list[str] = []
+        # This one class stands for adapters of all names and kinds.
+        setattr(self, "name", inner.name)  # noqa: B010 - see above
+        setattr(self, "kinds", inner.kinds)  # noqa: B010 - see above
+        self.request_lifetime = inner.request_lifetime
+
+    def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        """As the adapter does."""
+        inner = self._next() if self._plan_too else self.inner
+        return self._record(lambda: inner.plan(operations))
+
+    def emit(self, operation: PlannedOperation) -> Receipt:
+        """As the adapter does."""
+        inner = self._next()
+        return self._check_claim(lambda: inner.emit(operation))
+
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        """As the adapter does."""
+        inner = self._next()
+        assert isinstance(inner, TransactionalAdapter), "the kit asks no other for transactions"
+        return self._check_claim(lambda: inner.transact(operations))
+
+    def find(self, operation: PlannedOperation) -> Receipt | None:
+        """As the adapter does."""
+        return self._record(lambda: self.inner.find(operation))
+
+    def close(self) -> None:
+        """Close what has a close."""
+        for adapter in filter(None, (self.inner, self._detour)):
+            close = getattr(adapter, "close", None)
+            if close is not None:
+                close()
+
+    def _next(self) -> Adapter:
+        if self._detour is None or self._detours < 1:
+            return self.inner
+        self._detours -= 1
+        return self._detour
+
+    def _check_claim(self, send: Callable[[], _T]) -> _T:
+        """Send; note a "surely not applied" of a request that has changed a row.
+
+        What a run does shows such a lie for some replay classes only: the others send again anyway.
+        """
+        before, spoilt = self._rows_now(), self._proxy.spoilt
+        try:
+            return self._record(send)
+        except BaseException as error:
+            claims = isinstance(error, _CLAIMS) or getattr(error, "applied", None) is Applied.NO
+            if claims and self._proxy.spoilt > spoilt and self._rows_now() != before:
+                self.false_claims.append(type(error).__name__)
+            raise
+
+    def _rows_now(self) -> object:
+        # A forked child must not use what the backdoor has opened.
+        return self._rows() if os.getpid() == self._proxy.pid else None
+
+    def _record(self, call: Callable[[], _T]) -> _T:
+        before = len(self._proxy.requests)
+        try:
+            return call()
+        except BaseException as error:
+            self.errors.append(error)
+            if isinstance(error, TransientError):
+                # Now, because the runner may make it longer.
+                self.waits.append(error.retry_after)
+            raise
+        finally:
+            sent = self._proxy.requests[before:]
+            busy = [position for position, one in enumerate(sent) if one.fault and one.status in (429, 503)]
+            self.repeats += len(sent) - 1 - busy[0] if busy else 0
 
 
 def forked(work: Callable[[], object], begin: Callable[[int], None]) -> int:
-    """Do the work in a child process, after ``begin`` was called here with its id; return its wait status."""
-    waiting, told = os.pipe()
+    """Do the work in a child process, after ``begin`` was called with its id.
+
+    Returns:
+        The child's wait status.
+    """
+    waiting, go = os.pipe()
     with warnings.catch_warnings():
-        # Python warns, rightly, of a fork beside threads; the child makes all that it uses anew.
+        # Python is right to warn of a fork beside threads; the child makes new objects of its own.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
         code = 1
         try:
-            signal.alarm(60)
+            signal.alarm(_PATIENCE)
             os.read(waiting, 1)
             work()
             code = 0
@@ -120,8 +255,8 @@ def forked(work: Callable[[], object], begin: Callable[[int], None]) -> int:
             os._exit(code)
     try:
         begin(child)
-        os.write(told, b"x")
+        os.write(go, b"x")
         return os.waitpid(child, 0)[1]
     finally:
         os.close(waiting)
-        os.close(told)
+        os.close(go)

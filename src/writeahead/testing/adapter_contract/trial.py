@@ -1,4 +1,4 @@
-"""One session on a wire that fails on demand, and its judgement."""
+"""One session on a network that fails on demand, and its judgement."""
 
 import json
 import secrets
@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 
 from writeahead.errors import WriteaheadError
 from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunPolicy, RunReport, RunStatus
-from writeahead.protocol.artifacts import planned_key
+from writeahead.protocol.keys import planned_key
 from writeahead.protocol.planning import keyed_operations
-from writeahead.protocol.runner import resume_session, write_back
+from writeahead.protocol.resuming import resume_session
+from writeahead.protocol.runner import write_back
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor, RemoteRow
-from writeahead.testing.adapter_contract.process import FaultProxy, KillableStore, Killed, SkippingClock
-from writeahead.testing.adapter_contract.recording import RecordingAdapter
+from writeahead.testing.adapter_contract.process import (
+    FaultProxy,
+    KillableClock,
+    KillableStore,
+    Killed,
+    RecordingAdapter,
+)
 
-__all__ = ["DONE", "Clean", "Trial", "told"]
+__all__ = ["DONE", "Clean", "Trial", "outcome_of"]
 
 POLICY = RunPolicy(attempts=3, run_limit=7200, lease=7200, clock_skew=0)
 # Hours later than any lease, wait or request lifetime that the trials have.
@@ -28,9 +34,14 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Clean:
-    """A session without faults: how many requests planning and all of it took, and what it wrote, by kind.
+    """What a session without faults did.
 
-    ``more`` is how many requests a run sends after one whose reply was lost.
+    Attributes:
+        replay: The replay class of its kind.
+        planning: How many requests planning took.
+        total: How many requests all of it took.
+        content: What it wrote, by kind.
+        more: How many requests a run sends after one whose reply was lost.
     """
 
     replay: str
@@ -40,18 +51,18 @@ class Clean:
     more: int
 
     def exchanges(self) -> list[int]:
-        """The positions of the requests to spoil: the first and the last of planning, and all that follow."""
+        """Which requests to spoil: the first and the last of planning, and all that follow."""
         planning = {0, self.planning - 1} if self.planning else set()
         return sorted(planning | set(range(self.planning, self.total)))
 
 
 @dataclass
 class Trial:
-    """One session, from its plan to its end, and everything that was said on the way.
+    """One session, from its plan to its end, with everything that it reported.
 
     Attributes:
-        place: The remote.
-        wire: The way there.
+        backdoor: Reads the remote around the adapter.
+        proxy: Between the adapter and the remote.
         kinds: It has one operation of each of these.
         content: By kind, what its row must hold in the end; any content will do for one that is not
             here.
@@ -61,8 +72,8 @@ class Trial:
         reports: What the runs said.
     """
 
-    place: RemoteBackdoor
-    wire: FaultProxy
+    backdoor: RemoteBackdoor
+    proxy: FaultProxy
     kinds: Sequence[str]
     content: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     atomic: bool = False
@@ -71,17 +82,17 @@ class Trial:
     reports: list[RunReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.wire.clear()
+        self.proxy.clear()
         self.session_id = f"contract-{secrets.token_hex(8)}"
-        self.given = [self.place.operations[kind]() for kind in self.kinds]
+        self.given = [self.backdoor.operations[kind]() for kind in self.kinds]
         self.operations = keyed_operations(self.session_id, self.given)
-        self.store = KillableStore(self.inner_store, self.wire)
-        self.clock = SkippingClock(self.wire)
-        self.watched: list[RecordingAdapter] = []
+        self.store = KillableStore(self.inner_store, self.proxy)
+        self.clock = KillableClock(self.proxy)
+        self.adapters: list[RecordingAdapter] = []
 
     @property
     def operation(self) -> KeyedOperation:
-        """The first one; most trials have no other."""
+        """The first operation; most trials have no other."""
         return self.operations[0]
 
     # Running.
@@ -92,15 +103,15 @@ class Trial:
         *,
         detours: int = 0,
         plan: bool = False,
-        clock: SkippingClock | None = None,
+        clock: KillableClock | None = None,
     ) -> RecordingAdapter:
-        """A new adapter on the wire, which keeps what it says."""
+        """A new adapter behind the proxy, recorded."""
         clock = clock or self.clock
-        detour = self.place.adapter(detour_to + self.wire.path, clock) if detour_to else None
-        inner = self.place.adapter(self.wire.base, clock)
-        watched = RecordingAdapter(inner, self.wire, detour, detours=detours, plan=plan)
-        self.watched.append(watched)
-        return watched
+        detour = self.backdoor.adapter(detour_to + self.proxy.path, clock) if detour_to else None
+        inner = self.backdoor.adapter(self.proxy.base, clock)
+        made = RecordingAdapter(inner, self.proxy, self.rows, detour, detours=detours, plan=plan)
+        self.adapters.append(made)
+        return made
 
     def run(self, adapter: RecordingAdapter | None = None, *, dry_run: bool = False) -> RunReport | None:
         """Plan and emit; None if the process died of it."""
@@ -119,9 +130,9 @@ class Trial:
         )
 
     def resume(self) -> RunReport | None:
-        """Come back when all leases and waits are over, with nothing but the store."""
+        """Resume when all leases and waits are over, with nothing but the store."""
         # One of its own: several may come at once.
-        clock = SkippingClock(self.wire, self.clock.ahead + LATER)
+        clock = KillableClock(self.proxy, self.clock.elapsed + LATER)
         self.clock = clock
         adapter = self.adapter(clock=clock)
         return self._report(
@@ -136,7 +147,7 @@ class Trial:
 
     def settle(self) -> RunReport | None:
         """Bring the session to its end, now that all faults are gone."""
-        self.wire.clear()
+        self.proxy.clear()
         report: RunReport | None = None
         for _ in range(_ROUNDS):
             report = self.resume() if self.is_planned() else self.run()
@@ -145,7 +156,7 @@ class Trial:
         return report
 
     def is_planned(self) -> bool:
-        """Whether there is anything to resume from."""
+        """Whether there is a plan to resume from."""
         return self.inner_store.head(planned_key(self.session_id)) is not None
 
     def _report(self, call: Callable[[], RunReport]) -> RunReport | None:
@@ -161,9 +172,13 @@ class Trial:
 
     # Judging.
 
-    def look(self) -> None:
-        """See what is at the remote, at a moment when nothing is on its way."""
-        counts = [len(self.place.rows(operation)) for operation in self.operations]
+    def rows(self) -> list[list[RemoteRow]]:
+        """The remote's rows, by operation."""
+        return [list(self.backdoor.rows(operation)) for operation in self.operations]
+
+    def judge_rows(self) -> None:
+        """Look at the remote, at a moment when no request is on its way."""
+        counts = [len(rows) for rows in self.rows()]
         if max(counts) > 1:
             self.problems.append(f"duplicate: {max(counts)} rows")
         if self.atomic and 0 in counts and any(counts):
@@ -171,13 +186,14 @@ class Trial:
 
     def judge(self, report: RunReport | None) -> None:
         """Compare what the session says with what the remote has."""
-        self.look()
-        self.judge_words()
+        self.judge_rows()
+        self.judge_messages()
+        self.judge_claims()
         if report is not None and report.status in DONE:
             for operation in self.operations:
-                self._judge_done(operation, report, self.place.rows(operation))
+                self._judge_done(operation, report, self.backdoor.rows(operation))
         elif not (self._may_be_unknown() and report and report.block_reason is BlockReason.OUTCOME_UNKNOWN):
-            self.problems.append(f"stuck: {told(report)}")
+            self.problems.append(f"stuck: {outcome_of(report)}")
 
     def _judge_done(self, operation: KeyedOperation, report: RunReport, rows: Sequence[RemoteRow]) -> None:
         if not rows:
@@ -191,39 +207,49 @@ class Trial:
         if named not in {row.id for row in rows} and self.replay_of(operation) is not ReplayClass.UNPROVABLE:
             self.problems.append(f"receipt: it names {named!r}, and the row is {rows[0].id!r}")
 
-    def judge_words(self) -> None:
-        """Look for what must not be said in errors, reports and artifacts."""
-        words = [f"{type(error).__name__} {error!s} {error!r}" for one in self.watched for error in one.said]
-        words += [repr(one.inner) for one in self.watched]
+    def judge_claims(self) -> None:
+        """Note each error that said "surely not applied" of a request that was applied."""
+        self.problems += [
+            f"claim: {error} said that nothing was applied, and the remote had applied the request"
+            for one in self.adapters
+            for error in one.false_claims
+        ]
+
+    def judge_messages(self) -> None:
+        """Look for secrets and hosts in errors, reports and artifacts."""
+        words = [
+            f"{type(error).__name__} {error!s} {error!r}" for one in self.adapters for error in one.errors
+        ]
+        words += [repr(one.inner) for one in self.adapters]
         kept = [report.model_dump_json() for report in self.reports]
         kept += [self.inner_store.get(info.key).data.decode() for info in list(self.inner_store.list())]
-        for secret in self.place.secrets:
+        for secret in self.backdoor.secrets:
             if any(secret in text or json.dumps(secret)[1:-1] in text for text in (*words, *kept)):
                 self.problems.append("leak: a secret of the settings is in a message")
-        host = urllib.parse.urlsplit(self.wire.url).netloc
+        host = urllib.parse.urlsplit(self.proxy.url).netloc
         if any(host in text for text in kept):
             self.problems.append("leak: the remote's host is in a message")
 
     def replay_of(self, operation: KeyedOperation) -> ReplayClass:
         """The class of an operation's kind."""
-        return self.watched[0].kinds[operation.kind].replay
+        return self.adapters[0].kinds[operation.kind].replay
 
     def _may_be_unknown(self) -> bool:
         return any(self.replay_of(operation) is ReplayClass.UNPROVABLE for operation in self.operations)
 
-    def waits_told(self) -> list[float]:
-        """How long the adapters said to wait, error by error."""
-        return [wait for one in self.watched for wait in one.waits if wait is not None]
+    def waits(self) -> list[float]:
+        """How long the adapters said to wait, error by error, in seconds."""
+        return [wait for one in self.adapters for wait in one.waits if wait is not None]
 
     def close(self) -> None:
         """Close what the adapters hold, and forget the faults."""
-        self.wire.clear()
-        for watched in self.watched:
-            watched.close()
+        self.proxy.clear()
+        for adapter in self.adapters:
+            adapter.close()
 
 
-def told(report: RunReport | None) -> str:
-    """How a run ended, for people."""
+def outcome_of(report: RunReport | None) -> str:
+    """How a run ended, in words."""
     if report is None:
         return "it did not end"
     return f"{report.status} {report.block_reason or ''} {report.error or ''}".strip()

@@ -1,16 +1,26 @@
-"""What every artifact store promises, as tests that a backend inherits."""
+"""What every artifact store promises, as tests that a backend inherits.
 
-from writeahead.testing.store_contract.backdoors import FolderBackdoor, ServedBackdoor, StoreBackdoor
-from writeahead.testing.store_contract.files import Files
+The tests use a store's verbs, and look at the truth through a backdoor: the bytes around the store,
+the requests on the wire, the system calls. They know no backend.
+"""
+
+from writeahead.testing.store_contract.backdoors import (
+    FilesBackdoor,
+    FolderBackdoor,
+    ServedBackdoor,
+    StoreBackdoor,
+)
+from writeahead.testing.store_contract.durability import Durability
 from writeahead.testing.store_contract.http_faults import HttpFaults
 from writeahead.testing.store_contract.keys import Keys
+from writeahead.testing.store_contract.links import Links
 from writeahead.testing.store_contract.sharing import Sharing
 from writeahead.testing.store_contract.verbs import Verbs
 
-__all__ = ["FolderBackdoor", "ServedBackdoor", "StoreBackdoor", "StoreContract"]
+__all__ = ["FilesBackdoor", "FolderBackdoor", "ServedBackdoor", "StoreBackdoor", "StoreContract"]
 
 
-class StoreContract(Verbs, Keys, Sharing, HttpFaults, Files):
+class StoreContract(Verbs, Keys, Sharing, HttpFaults, Links, Durability):
     """The promises of `ArtifactStore`.
 
     A backend's tests subclass it, and give a fixture ``place``::
@@ -32,8 +42,10 @@ class StoreContract(Verbs, Keys, Sharing, HttpFaults, Files):
     - ``wire``: an HTTP server behind the store, which can be made to fail; the place is a
       `ServedBackdoor`;
     - ``retries``: one failure that passes, such as a lost reply or a 503, is not even noticed;
-    - ``files``: objects in a file system, where links and system calls can be looked at; the place
-      is a `FolderBackdoor`.
+    - ``links``: a file for each object, among which symbolic links can be planted; the place is a
+      `FolderBackdoor`;
+    - ``durability``: files on this machine, whose system calls can be traced; the place is a
+      `FolderBackdoor` or a `FilesBackdoor`.
 
     What a verb may cost is in ``requests``, and how many objects a long listing has in
     ``listed_keys``.

@@ -6,11 +6,11 @@ from typing import Protocol, runtime_checkable
 
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["FolderBackdoor", "ServedBackdoor", "StoreBackdoor"]
+__all__ = ["FilesBackdoor", "FolderBackdoor", "ServedBackdoor", "StoreBackdoor"]
 
 
 class StoreBackdoor(Protocol):
-    """Where a store keeps its objects, reached around the store under test: with other code than its own."""
+    """The place where a store keeps its objects, reached by other code than the store's own."""
 
     @property
     def url(self) -> str:
@@ -29,7 +29,7 @@ class StoreBackdoor(Protocol):
         """Make ``count`` small objects whose keys are ``prefix`` and six digits from 000000 on."""
 
     def keys(self) -> Sequence[str]:
-        """All that is there, also what is no object: a temporary file that stayed behind shows here."""
+        """All that is there, even what is no object: a temporary file that stayed behind, say."""
 
 
 @runtime_checkable
@@ -46,8 +46,20 @@ class ServedBackdoor(Protocol):
 
 @runtime_checkable
 class FolderBackdoor(Protocol):
-    """A place in a file system: what the part ``files`` needs besides."""
+    """A place with a file for each object: what ``links`` and ``durability`` need besides."""
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the objects, each at the path that is its key. It need not be there yet."""
+        """The folder that holds each object at the path that is its key. It need not exist yet."""
+
+
+@runtime_checkable
+class FilesBackdoor(Protocol):
+    """A place in files of many objects each, as a database: what ``durability`` needs besides."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files whose system calls are traced: a power cut must neither take nor restore any.
+
+        For example an SQLite database and its write-ahead log. A file need not exist yet.
+        """

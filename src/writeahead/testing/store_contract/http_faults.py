@@ -1,4 +1,4 @@
-"""A store behind HTTP, with a failing server: its outcomes are true, whatever becomes of its requests."""
+"""A store behind a failing HTTP server: what it says of an outcome is true."""
 
 import threading
 import urllib.parse
@@ -132,16 +132,16 @@ class HttpFaults(ContractPart):
 
     @_TIMES
     def test_a_create_tells_the_truth(self, wired: _Wired, times: int) -> None:
-        """What it says of a key that was free is what is there."""
+        """If it returns, its bytes are there; if it says that nothing was done, nothing is."""
         for number, fault in enumerate(_TO_WRITES):
             key = f"a/{number}"
             error = wired.fail(fault, times, partial(wired.store.put, key, b"ours", if_absent=True))
-            assert not isinstance(error, AlreadyExists), f"{fault.name}: nobody else was there"
+            assert not isinstance(error, AlreadyExists), f"{fault.name}: the key was free"
             self._assert_true(fault, times, error, wired.place.read(key), before=None, after=b"ours")
 
     @_TIMES
     def test_a_create_of_what_is_taken_never_succeeds(self, wired: _Wired, times: int) -> None:
-        """The other's bytes stay, and whoever came too late knows it, or knows that it doesn't."""
+        """The other's bytes stay, and the loser gets an error that fits."""
         wired.place.write("a/b", b"theirs")
         for fault in _TO_WRITES:
             error = wired.fail(fault, times, lambda: wired.store.put("a/b", b"ours", if_absent=True))
@@ -162,7 +162,7 @@ class HttpFaults(ContractPart):
 
     @_TIMES
     def test_a_put_tells_the_truth(self, wired: _Wired, times: int) -> None:
-        """The new bytes are there if it returns, the old ones if it says that nothing was changed."""
+        """The new bytes are there if it returns, the old ones if it says "nothing was changed"."""
         for fault in _PASSING:
             wired.place.write("a/b", b"old")
             error = wired.fail(fault, times, lambda: wired.store.put("a/b", b"new"))
@@ -178,7 +178,7 @@ class HttpFaults(ContractPart):
 
     @_TIMES
     def test_a_read_is_whole_or_fails(self, wired: _Wired, times: int) -> None:
-        """No part of an object or of a listing is taken for all of it, and no failure for an absence."""
+        """A part is never taken for the whole object or listing, nor a failure for absence."""
         store, data = wired.store, b"0123456789" * 1000
         wired.place.write("a/b", data)
         wired.place.write("a/c", data)
@@ -197,7 +197,7 @@ class HttpFaults(ContractPart):
                 assert not self._outlasts(times), (fault.name, error)
 
     def test_check_refuses_a_server_that_ignores_conditions(self, place: StoreBackdoor) -> None:
-        """Such a server must never be used: its creates overwrite. The check says so, and cleans up."""
+        """Its creates overwrite, so it must never be used. The check says so, and cleans up."""
         served = self._served(place)
         with _Unconditional(served.server, place) as proxy:
             outcome = served.open_at(proxy.url).check()
@@ -227,11 +227,8 @@ class HttpFaults(ContractPart):
             assert not [word for word in ("127.0.0.1", "anted", "http:") if word in str(error)]
 
     def _served(self, place: StoreBackdoor) -> ServedBackdoor:
-        self._need("wire")
-        assert isinstance(place, ServedBackdoor), (
-            "give the place server and open_at, or declare 'wire' impossible"
-        )
-        return place
+        served: ServedBackdoor = self._backdoor(place, "wire", ServedBackdoor)
+        return served
 
     def _outlasts(self, times: int) -> bool:
         return times == 1 and "retries" not in self.impossible

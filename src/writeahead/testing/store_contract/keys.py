@@ -136,7 +136,7 @@ class Keys(ContractPart):
     def test_list_gives_the_keys_of_a_prefix_in_order(
         self, place: StoreBackdoor, store: ArtifactStore
     ) -> None:
-        """For every prefix, in the order of bytes, from ``start_after`` on, which need not be there."""
+        """For every prefix, in byte order, from ``start_after`` on, which need not be a key."""
         for key in reversed(_LISTED):
             place.write(key, key.encode())
         for prefix, start_after in product(_PREFIXES, _START_AFTERS):
@@ -146,7 +146,7 @@ class Keys(ContractPart):
             assert [info.size for info in found] == [len(key) for key in expected]
 
     def test_a_listing_streams(self, place: StoreBackdoor, store: ArtifactStore) -> None:
-        """Thousands of objects: all of them, in order, in memory that does not grow with their number."""
+        """Thousands of objects, in order, in memory that does not grow with their number."""
         self._need("streaming")
         half = self.listed_keys // 2
         place.fill("many/a/", half)
@@ -161,7 +161,7 @@ class Keys(ContractPart):
     def test_a_listing_that_is_left_or_changed_under_way(
         self, place: StoreBackdoor, store: ArtifactStore
     ) -> None:
-        """What stays is listed once, whatever goes and comes meanwhile; a listing may be left early."""
+        """What stays is listed once, whatever changes meanwhile; a listing may be left early."""
         for number in range(20):
             place.write(f"a/{number:02d}", b"")
         listing = store.list()

@@ -1,36 +1,45 @@
 """What the parts of the store contract share."""
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from writeahead.errors import StoreError
 from writeahead.stores.base import ArtifactStore
+from writeahead.testing.part import Part, require_members
 from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.summary import PROPERTY
 
 __all__ = ["ContractPart", "raised"]
 
 
-class ContractPart:
+class ContractPart(Part):
     """Some of the tests of `StoreContract`."""
-
-    impossible: ClassVar[Mapping[str, str]] = {}
 
     @pytest.fixture(autouse=True)
     def _named_in_the_summary(self, record_property: Callable[[str, object], None]) -> None:
         record_property(PROPERTY, type(self).__name__)
+
+    @pytest.fixture(autouse=True)
+    def _with_a_whole_backdoor(self, place: StoreBackdoor) -> None:
+        require_members(place, *members(StoreBackdoor))
 
     @pytest.fixture
     def store(self, place: StoreBackdoor) -> ArtifactStore:
         """The store under test."""
         return place.open()
 
-    def _need(self, part: str) -> None:
-        """Skip a test of a part that was declared impossible, and say why."""
-        if part in self.impossible:
-            pytest.skip(f"{part} declared impossible: {self.impossible[part]}")
+    def _backdoor(self, place: StoreBackdoor, part: str, protocol: type[Any]) -> Any:
+        """The place, with what a part needs of it; skips the test if the part is impossible."""
+        self._need(part)
+        require_members(place, *members(protocol), part=part)
+        return place
+
+
+def members(protocol: type) -> list[str]:
+    """The names of the methods and properties that a protocol asks for."""
+    return [name for name in vars(protocol) if not name.startswith("_")]
 
 
 def raised(call: Callable[[], object]) -> StoreError:

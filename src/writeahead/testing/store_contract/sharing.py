@@ -1,4 +1,4 @@
-"""One place, used from several threads, processes and instances at once, and by some that are killed."""
+"""One place, used by several threads, processes and instances at once, some of them killed."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class Sharing(ContractPart):
     # Races to create.
 
     def test_threads_race_to_create(self, place: StoreBackdoor, store: ArtifactStore) -> None:
-        """Of several creates at once exactly one wins; each loser knows, and the winner's bytes are there."""
+        """Of several creates at once exactly one wins; the losers know, and its bytes are there."""
         for number in range(10):
             key = f"races/{number}"
             won = _in_threads(partial(_race, store, key))
@@ -88,7 +88,7 @@ class Sharing(ContractPart):
     # Atomicity.
 
     def test_a_reader_never_sees_a_part(self, store: ArtifactStore) -> None:
-        """While an object is replaced, each read gives the old bytes or the new, whole, with their size."""
+        """While an object is replaced, each read gives old or new bytes, whole, with their size."""
         values = {b"a" * 300_000, b"b" * 10}
         store.put("a", b"b" * 10)
         done = threading.Event()
@@ -199,7 +199,7 @@ def _in_threads(work: Callable[[int], _T]) -> list[_T]:
 def _see_each_change(
     put: Callable[[str, bytes], object], delete: Callable[[str], object], reader: ArtifactStore
 ) -> None:
-    """Change an object by the one side, and look at it from the other after each change."""
+    """Change an object on one side, and look after each change from the other."""
     assert list(reader.list("a/")) == []
     for data in (b"one", b"a longer one", b""):
         put("a/b", data)

@@ -1,4 +1,4 @@
-"""The verbs, one by one: what is put is there, a create is settled, and errors say what they are of."""
+"""The verbs, one by one: a put is there, a create is settled, an error says what it is about."""
 
 import pickle
 
@@ -87,7 +87,7 @@ class Verbs(ContractPart):
     # Create-if-absent.
 
     def test_a_create_is_settled(self, place: StoreBackdoor, store: ArtifactStore) -> None:
-        """The same bytes are accepted again, whoever wrote them."""
+        """The same bytes are accepted again, also if another client wrote them."""
         first = store.put("a/b", b"1", if_absent=True)
         again = store.put("a/b", b"1", if_absent=True)
         assert (first.key, first.size, first.etag) == (again.key, again.size, again.etag)

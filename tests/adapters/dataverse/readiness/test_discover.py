@@ -61,7 +61,7 @@ def test_a_field_without_a_column_is_left_out_and_said_to_be(environment, tmp_pa
     assert "# outcome: there is no choice column wa_outcome" in text
 
 
-def test_labels_are_live_where_the_values_differ(environment, tmp_path):
+def test_labels_come_from_the_live_options(environment, tmp_path):
     calls = DEFAULT_SCHEMA.get("phonecalls")
     options = {1: "Interested!", 2: "No answer", 3: "no answer", 4: "3 tries", 5: "日本"}
     columns = {**calls.columns, "wa_outcome": replace(calls.columns["wa_outcome"], options=options)}

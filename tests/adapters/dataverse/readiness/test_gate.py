@@ -70,7 +70,7 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
     assert {request.method for request in sim.requests() if "token" not in request.path} == {"GET"}
 
 
-def test_a_call_without_a_number_is_a_gap_unlike_a_task(sim, gated, store):
+def test_only_a_call_needs_a_phone_number(sim, gated, store):
     operations = [
         {"kind": "phone_call_activity", "payload": {"subject": "A call"}},
         {"kind": "phone_call_activity", "payload": {"subject": "A call", "phone_number": "call me"}},

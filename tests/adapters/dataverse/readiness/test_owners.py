@@ -49,7 +49,7 @@ def test_an_answer_is_kept_for_a_while_and_no_longer(sim, client):
     assert len(sim.requests()) == 2
 
 
-def test_an_unreadable_owner_is_a_problem_unless_it_may_pass(sim, client):
+def test_an_owner_that_may_not_be_read_is_a_problem(sim, client):
     bind = f"/teams({sim.seed('teams', {'name': 'Callers'})})"
     sim.faults.add("status", path="teams*", status=403)
     assert "the team can't be read" in Owners(client).problems([bind])[bind]

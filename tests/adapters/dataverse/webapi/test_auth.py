@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from tests.support.scripted_server import CLOSE, SILENCE, cut, reply
 from writeahead.adapters.dataverse import ClientCredentials, TransientDataverseError
 from writeahead.errors import Applied, InvalidInput, NotReady
+from writeahead.testing import ManualClock
 
 SECRET = "planted-client-secret"
 TENANT = "00000000-0000-4000-8000-00000000000a"
@@ -22,16 +23,9 @@ def token_reply(token, lifetime=3600):
     return reply(200, {"token_type": "Bearer", "expires_in": lifetime, "access_token": token})
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
@@ -43,7 +37,7 @@ def credentials(server, clock):
         client_secret=SECRET,
         authority=server.url,
         timeout=5,
-        monotonic=clock,
+        monotonic=clock.monotonic,
     )
 
 
@@ -65,9 +59,9 @@ def test_the_request_as_it_goes_over_the_wire(server, credentials):
 def test_a_token_is_kept_until_shortly_before_its_end(server, credentials, clock, lifetime, kept):
     server.script = [token_reply("one", lifetime), token_reply("two", lifetime)]
     assert credentials() == "one"
-    clock.now += kept - 0.001
+    clock.advance(kept - 0.001)
     assert credentials() == "one"
-    clock.now += 0.001
+    clock.advance(0.001)
     assert credentials() == "two"
 
 

@@ -208,7 +208,7 @@ def test_401_twice_is_not_ready(server):
     client.close()
 
 
-def test_a_source_that_repeats_a_refused_token(server, client):
+def test_a_source_that_repeats_a_refused_token_is_given_up(server, client):
     server.script = [refused(401), reply(204)]
     with pytest.raises(NotReady):
         patch(client)

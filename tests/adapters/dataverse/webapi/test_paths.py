@@ -60,7 +60,7 @@ def test_what_is_no_key_is_never_sent(server, client, key):
 
 
 @pytest.mark.parametrize("answer", [refused(400), refused(503), b"no HTTP\r\n\r\n", reply(200, b"{")])
-def test_an_error_names_key_columns_without_values(server, client, answer):
+def test_an_error_names_key_columns_and_not_their_values(server, client, answer):
     server.script = [answer]
     with pytest.raises((PermanentDataverseError, TransientDataverseError)) as caught:
         client.patch("accounts", {"number": "planted", "other": 5}, {"name": "n"})

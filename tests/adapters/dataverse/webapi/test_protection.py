@@ -21,20 +21,14 @@ from writeahead.adapters.dataverse.webapi.protection import (
     protection_of,
 )
 from writeahead.errors import Applied, InvalidInput, WriteaheadError
+from writeahead.testing import ManualClock
 
 ROW = "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11"
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 def patch(client):
@@ -64,21 +58,21 @@ def sends(protection, at_most=10_000):
 def client_of(server, clock=None, **kwargs):
     client = DataverseClient(server.url, lambda: TOKEN, **{"timeout": 5, **kwargs})
     if clock is not None:
-        client._endpoint.protection._monotonic = clock
+        client._endpoint.protection._monotonic = clock.monotonic
     return client
 
 
-def test_a_429_pauses_every_client_of_the_environment(server, clock):
+def test_429_pauses_every_client_of_the_environment(server, clock):
     first, second = client_of(server, clock), client_of(server)
     server.script = [refused(429, "0x80072322", Retry_After="120"), reply(204), reply(204)]
     with pytest.raises(TransientDataverseError) as caught:
         patch(first)
     assert (caught.value.status, caught.value.retry_after) == (429, 120)
     assert not_sent(second) == 120
-    clock.now += 119.5
+    clock.advance(119.5)
     assert not_sent(first) == 0.5
     assert len(server.requests) == 1
-    clock.now += 0.5
+    clock.advance(0.5)
     patch(second)
     patch(first)
     assert len(server.requests) == 3
@@ -112,10 +106,10 @@ def test_a_reply_that_asks_for_no_wait_pauses_nothing(server, clock, answer):
 
 
 def test_a_shorter_wait_does_not_end_a_longer_one(clock):
-    protection = Protection(monotonic=clock)
+    protection = Protection(monotonic=clock.monotonic)
     protection.pause(100)
     protection.pause(5)
-    clock.now += 50
+    clock.advance(50)
     with pytest.raises(RateLimited) as caught, protection.slot(None):
         pass
     assert caught.value.seconds == 50
@@ -152,7 +146,7 @@ def test_another_environment_is_not_concerned(clock):
 def test_a_pause_outlives_the_client_that_was_seen(clock):
     root = "https://three.example"
     first = protection_of(root)
-    first._monotonic = clock
+    first._monotonic = clock.monotonic
     first.pause(100)
     identity = id(first)
     del first
@@ -166,7 +160,7 @@ def test_a_pause_outlives_the_client_that_was_seen(clock):
 def test_what_was_sent_outlives_the_client_that_sent_it(clock):
     root = "https://six.example"
     first = protection_of(root)
-    first._monotonic = clock
+    first._monotonic = clock.monotonic
     assert sends(first) == 491
     del first
     gc.collect()
@@ -181,37 +175,37 @@ def test_a_429_without_a_time_pauses_all_clients_for_a_moment(server, clock, hea
         patch(first)
     assert caught.value.retry_after == 5
     assert not_sent(second) == 5
-    clock.now += 5
+    clock.advance(5)
     patch(second)
 
 
 @pytest.mark.parametrize("requests", [1, 2, 100, 5900, 6000])
 def test_no_five_minutes_see_more_requests_than_the_limit(clock, requests):
-    protection = Protection(ServiceLimits(requests=requests), monotonic=clock)
+    protection = Protection(ServiceLimits(requests=requests), monotonic=clock.monotonic)
     sent = []
     for _ in range(200):  # ten minutes, with a request whenever there may be one
-        sent += [clock.now] * sends(protection)
-        clock.now += 3.0
+        sent += [clock.elapsed] * sends(protection)
+        clock.advance(3.0)
     for start in range(1000, 1600, 3):
         assert len([moment for moment in sent if start <= moment < start + 300]) <= requests
     assert len(sent) >= requests
 
 
-def test_a_request_beyond_the_rate_learns_when_to_come_back(clock):
-    protection = Protection(ServiceLimits(requests=60), monotonic=clock)
+def test_a_request_without_a_free_slot_learns_when_to_retry(clock):
+    protection = Protection(ServiceLimits(requests=60), monotonic=clock.monotonic)
     assert sends(protection) == 5
     with pytest.raises(RateLimited) as caught, protection.slot(1.0):
         pass
     assert caught.value.seconds is not None
-    clock.now += caught.value.seconds - 0.01
+    clock.advance(caught.value.seconds - 0.01)
     assert sends(protection) == 0
-    clock.now += 0.01
+    clock.advance(0.01)
     assert sends(protection) == 1
 
 
 def test_a_client_without_a_token_sends_nothing(server, clock):
     server.script = [reply(204)] * 9
-    protection = Protection(ServiceLimits(requests=12), monotonic=clock)
+    protection = Protection(ServiceLimits(requests=12), monotonic=clock.monotonic)
     client = client_of(server, protection=protection, timeout=httpx.Timeout(5, pool=0.1))
     patch(client)
     assert 20 < not_sent(client) < 30
@@ -229,11 +223,11 @@ def test_the_narrowest_limits_hold():
 def test_narrower_limits_forget_nothing_that_was_sent(clock):
     root = "https://seven.example"
     shared = protection_of(root)
-    shared._monotonic = clock
+    shared._monotonic = clock.monotonic
     assert sends(shared) == 491
     protection_of(root, ServiceLimits(52, 5800))
     assert sends(shared) == 0
-    clock.now += 3.0
+    clock.advance(3.0)
     assert 0 < sends(shared) < 60
 
 

@@ -1,0 +1,125 @@
+"""A model as JSON that reads back as the same model, or an error that names the field which would not.
+
+What is planned is what was asked for: a masked secret, an excluded or private field, a subclass's
+field behind its base, or a validator that changes what it wrote itself would be lost in silence.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import PydanticSerializationError
+
+from writeahead._validation import Invalid, validated
+from writeahead.errors import InvalidInput
+
+__all__ = ["difference_of", "json_of"]
+
+_SECRETS = (SecretStr, SecretBytes)
+_DUMP: Mapping[str, Any] = {"by_alias": True, "round_trip": True}
+
+
+def json_of(model: BaseModel) -> dict[str, Any]:
+    """Return a model as JSON; its sets come in one canonical order, whatever process asks.
+
+    Raises:
+        InvalidInput: It can't be JSON, or would read back as something else. The message names the
+            field, and never its value.
+    """
+    name = type(model).__name__
+    try:
+        document = _in_order(model.model_dump(mode="json", **_DUMP), model.model_dump(mode="python", **_DUMP))
+        text = json.dumps(document, allow_nan=False)
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        place = _unwritable(model)
+        raise InvalidInput(
+            f"{name}{place}: can't be written as JSON ({type(error).__name__}); nothing was written"
+        ) from None
+    read_back = validated(lambda: type(model).model_validate_json(text))
+    if isinstance(read_back, Invalid):
+        places = ", ".join(problem.where("the whole") for problem in read_back.problems)[:300]
+        raise InvalidInput(f"{name} does not read back what it writes: {places}; nothing was written")
+    for place, why in _differences(model, read_back, ""):
+        raise InvalidInput(f"{name}{place}: {why}; nothing was written")
+    return dict(document)
+
+
+def difference_of(planned: Mapping[str, Any], model: BaseModel) -> str | None:
+    """Where a model's JSON differs from the JSON that it was read from; None if it does not.
+
+    The order of sets does not count.
+    """
+    value = model.model_dump(mode="python", **_DUMP)
+    document = _in_order(model.model_dump(mode="json", **_DUMP), value)
+    if document == planned or document == _in_order(dict(planned), value):
+        return None
+    lost = [name for name in planned if name not in document]
+    added = [name for name in document if name not in planned]
+    changed = [name for name in planned if name in document and planned[name] != document[name]]
+    told = (("would be lost", lost), ("would be added", added), ("would change", changed))
+    return "; ".join(f"{', '.join(map(repr, names))} {what}" for what, names in told if names)
+
+
+def _in_order(document: Any, value: Any) -> Any:
+    """Sort the lists that were sets: their order differs between processes."""
+    if isinstance(value, set | frozenset) and isinstance(document, list):
+        inner = all(isinstance(item, set | frozenset) for item in value)
+        items = [_in_order(item, frozenset()) if inner else item for item in document]
+        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, Mapping) and isinstance(document, dict) and len(value) == len(document):
+        pairs = zip(document.items(), value.values(), strict=True)
+        return {key: _in_order(item, inside) for (key, item), inside in pairs}
+    if isinstance(value, list | tuple) and isinstance(document, list) and len(value) == len(document):
+        return [_in_order(item, inside) for item, inside in zip(document, value, strict=True)]
+    return document
+
+
+def _unwritable(model: BaseModel) -> str:
+    """The first field that can't be written by itself."""
+    for field in type(model).model_fields:
+        try:
+            json.dumps(model.model_dump(mode="json", include={field}, **_DUMP), allow_nan=False)
+        except (PydanticSerializationError, TypeError, ValueError, RecursionError):
+            return f".{field}"
+    return ""
+
+
+def _differences(asked: Any, read: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Where two values differ, and why that is, from the outside in."""
+    if isinstance(asked, _SECRETS):
+        yield (
+            place,
+            "is a secret, which must not go into an artifact: give it to the adapter by its environment",
+        )
+    elif isinstance(asked, BaseModel) and type(asked) is type(read):
+        yield from _differences_of_models(asked, read, place)
+    elif isinstance(asked, Mapping) and isinstance(read, Mapping):
+        if list(map(str, asked)) != list(map(str, read)):
+            yield place, "has keys that are the same or others in JSON"
+        for key, inside in asked.items():
+            if key in read:
+                yield from _differences(inside, read[key], f"{place}.{key}")
+            else:
+                yield f"{place}.{key}", "has a key that is none in JSON"
+    elif isinstance(asked, list | tuple) and isinstance(read, list | tuple) and len(asked) == len(read):
+        for position, (one, other) in enumerate(zip(asked, read, strict=True)):
+            yield from _differences(one, other, f"{place}.{position}")
+    elif asked != read:
+        yield place, f"would read back as {_kind(asked, read)}"
+
+
+def _differences_of_models(asked: BaseModel, read: BaseModel, place: str) -> Iterator[tuple[str, str]]:
+    for field, info in type(asked).model_fields.items():
+        inside = f"{place}.{field}"
+        for where, why in _differences(getattr(asked, field), getattr(read, field), inside):
+            yield where, "is excluded from JSON" if info.exclude and where == inside else why
+    for attribute, value in (asked.__pydantic_private__ or {}).items():
+        if (read.__pydantic_private__ or {}).get(attribute) != value:
+            yield f"{place}.{attribute}", "is private, so JSON does not have it"
+    yield from _differences(asked.__pydantic_extra__ or {}, read.__pydantic_extra__ or {}, place)
+
+
+def _kind(asked: Any, read: Any) -> str:
+    one, other = type(asked).__name__, type(read).__name__
+    return f"another {one} than it is" if one == other else f"{other}, and it is {one}"

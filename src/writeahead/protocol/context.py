@@ -1,0 +1,68 @@
+"""What one run works with, from its first check to its last: the same for planning, sending and ending."""
+
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Self
+
+from writeahead.adapters.base import Adapter
+from writeahead.adapters.limits import call_limits
+from writeahead.model import RunPolicy
+from writeahead.protocol.retry import Clock
+from writeahead.stores.base import ArtifactStore
+
+__all__ = ["RunContext"]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run works with.
+
+    Attributes:
+        store: Where the artifacts are.
+        adapter: Plans and emits.
+        policy: How hard to try.
+        stop: Once set, nothing more is sent.
+        clock: Where time comes from.
+        deadline: When the whole run has to end, planning included, on the monotonic clock.
+    """
+
+    store: ArtifactStore
+    adapter: Adapter
+    policy: RunPolicy
+    stop: threading.Event | None
+    clock: Clock
+    deadline: float
+
+    @classmethod
+    def begin(
+        cls,
+        store: ArtifactStore,
+        adapter: Adapter,
+        policy: RunPolicy,
+        stop: threading.Event | None,
+        clock: Clock | None,
+    ) -> Self:
+        """The context of a run that begins now."""
+        clock = clock or Clock()
+        return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the caller or a signal asked the run to stop."""
+        return self.stop is not None and self.stop.is_set()
+
+    def time_left(self) -> float:
+        """Seconds until the run's limit; none once it was asked to stop."""
+        return 0.0 if self.stopped else self.deadline - self.clock.monotonic()
+
+    def call_limits(self) -> AbstractContextManager[None]:
+        """What ends a request of the adapter that is under way: the run's limit, and a stop."""
+        return call_limits(lambda: self.deadline - self.clock.monotonic(), self.stop)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or return at once when asked to stop."""
+        if self.stop is None:
+            self.clock.sleep(seconds)
+        else:
+            self.stop.wait(seconds)

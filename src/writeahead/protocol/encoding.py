@@ -1,0 +1,241 @@
+"""The bytes of an artifact: canonical JSON, sealed by a checksum, and read back without trust.
+
+Artifacts are data: nothing in one is imported, evaluated, or used as a host to send to.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from writeahead._roundtrip import json_of
+from writeahead._validation import Invalid, validated
+from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact
+from writeahead.model import PlannedOperation
+from writeahead.protocol.keys import DRY_RUN_PREFIX, FINAL, PLANNED
+from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
+
+__all__ = [
+    "MAX_ARTIFACT_BYTES",
+    "MAX_RECEIPT_BYTES",
+    "VERSION",
+    "artifact_type",
+    "decode",
+    "digest_of",
+    "digest_of_operations",
+    "encode",
+    "encode_model",
+    "is_abandoned",
+    "is_ours",
+    "require_size",
+]
+
+MAX_ARTIFACT_BYTES = 64 * 1024 * 1024
+# So that a plan's final artifact can be known to fit before anything is sent.
+MAX_RECEIPT_BYTES = 4 * 1024
+
+# Raised by the rule in docs/decisions/0009. Every version from 1 on is read for ever.
+VERSION = 2
+_FORMATS: Mapping[type[BaseModel], str] = {
+    PlannedWriteback: "writeahead/planned-writeback",
+    AbandonedPlan: "writeahead/abandoned",
+    JournalEntry: "writeahead/journal-entry",
+    Writeback: "writeahead/writeback",
+}
+
+# Bytes; a tombstone holds an id and a moment.
+_LARGEST_TOMBSTONE = 4096
+_ZEROS = "0" * 64
+_CHECKSUM_LINE = b'\n  "checksum": "%b",\n'
+_CHECKSUM = re.compile(rb'\n  "checksum": "([0-9a-f]{64})",\n')
+# What is wrong with a sealed artifact only if it is newer: a field, an event or a status unknown here.
+_NEWER_KINDS = frozenset({"extra_forbidden", "enum", "literal_error"})
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def artifact_type(key: str) -> type[BaseModel] | None:
+    """Which model an artifact's bytes are read as, by its key; None for what is no artifact of ours.
+
+    A plan's key may hold a tombstone instead: see `is_abandoned`.
+    """
+    name = key.removeprefix(DRY_RUN_PREFIX).partition("/")[2]
+    if name.startswith("journal/"):
+        return JournalEntry
+    types: dict[str, type[BaseModel]] = {PLANNED: PlannedWriteback, FINAL: Writeback}
+    return types.get(name)
+
+
+def is_ours(model_type: type[BaseModel]) -> bool:
+    """Whether artifacts of this model are sealed ones of ours, rather than a caller's own JSON."""
+    return model_type in _FORMATS
+
+
+def encode(document: Any) -> bytes:
+    """Encode JSON canonically: UTF-8, sorted keys, 2-space indent, LF, one newline at the end.
+
+    Raises:
+        InvalidInput: The document holds what JSON or UTF-8 can't: NaN, an infinity, a lone
+            surrogate.
+    """
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2, sort_keys=True)
+        return text.encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"an artifact must be JSON in UTF-8: {error.__class__.__name__}") from None
+
+
+def digest_of(document: Any) -> str:
+    """Return the sha256, in hex, of a JSON document in its canonical encoding."""
+    return hashlib.sha256(encode(document)).hexdigest()
+
+
+def digest_of_operations(operations: Sequence[PlannedOperation]) -> str:
+    """Return the digest that a plan carries and its final repeats."""
+    fields = set(PlannedOperation.model_fields)
+    return digest_of([operation.model_dump(mode="json", include=fields) for operation in operations])
+
+
+def encode_model(model: BaseModel) -> bytes:
+    """Encode one of our artifacts with format, version and checksum; any other model as its own JSON.
+
+    Raises:
+        InvalidInput: It is larger than 64 MiB, holds what JSON can't, or does not read back as it is.
+    """
+    name = _FORMATS.get(type(model))
+    data = encode(json_of(model)) if name is None else _sealed(model, name)
+    if len(data) > MAX_ARTIFACT_BYTES:
+        raise InvalidInput(
+            f"an artifact has at most {MAX_ARTIFACT_BYTES} bytes, not {len(data)}: make it several sessions"
+        )
+    return data
+
+
+def _sealed(model: BaseModel, name: str) -> bytes:
+    document = model.model_dump(mode="json") | {"format": name, "version": VERSION, "checksum": _ZEROS}
+    text = encode(document)
+    before, _, after = text.partition(_CHECKSUM_LINE % _ZEROS.encode())
+    digest = hashlib.sha256(before + b"\n" + after).hexdigest()
+    return before + _CHECKSUM_LINE % digest.encode() + after
+
+
+def decode(data: bytes, model_type: type[M], *, key: str) -> M:
+    """Read an artifact's bytes as a model: first the size, then the checksum, then the fields.
+
+    Raises:
+        CorruptArtifact: They are not that: truncated, altered, foreign, or of another session.
+        NewerArtifact: They were written by a newer version.
+    """
+    require_size(len(data), key)
+    name = _FORMATS.get(model_type)
+    if name is None:
+        _parse(data, key)
+        return _validate(lambda: model_type.model_validate_json(data), model_type, key)
+    fields = _unseal(data, name, key)
+    model = _validate(lambda: model_type.model_validate(fields), model_type, key, sealed=True)
+    _require_consistent(model, key)
+    return model
+
+
+def require_size(size: int, key: str) -> None:
+    """Refuse what is larger than any artifact, from a listing's size, before it is read.
+
+    Raises:
+        CorruptArtifact: It is.
+    """
+    if size > MAX_ARTIFACT_BYTES:
+        raise CorruptArtifact(f"{key}: larger than any artifact ({size} bytes); it was left as it is")
+
+
+def is_abandoned(data: bytes, *, key: str) -> bool:
+    """Tell whether the bytes at a plan's key are a tombstone."""
+    if len(data) > _LARGEST_TOMBSTONE:
+        return False
+    document = _parse(data, key)
+    return isinstance(document, dict) and document.get("format") == _FORMATS[AbandonedPlan]
+
+
+def _parse(data: bytes, key: str) -> Any:
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise CorruptArtifact(
+            f"{key}: truncated or altered: not JSON in UTF-8; it was left as it is"
+        ) from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _unseal(data: bytes, expected: str, key: str) -> dict[str, Any]:
+    """The fields under a seal that holds. Linear in the bytes: hashed once, parsed once."""
+    intact = _is_intact(data)
+    document = _parse(data, key)
+    if not isinstance(document, dict) or document.get("format") != expected:
+        raise CorruptArtifact(f"{key}: not a {expected} artifact; it was left as it is")
+    version = document.pop("version", None)
+    if isinstance(version, int) and version > VERSION:
+        raise NewerArtifact(
+            f"{key}: written by a newer version of writeahead (format version {version}, this one reads up"
+            f" to {VERSION}): upgrade; it was left as it is"
+        )
+    checksum = document.pop("checksum", None)
+    if not intact and not (version == 1 and _is_intact_version_1(document, checksum)):
+        raise CorruptArtifact(f"{key}: altered: its checksum does not match; it was left as it is")
+    if type(version) is not int or version < 1:
+        raise CorruptArtifact(f"{key}: unknown format version; it was left as it is")
+    del document["format"]
+    return document
+
+
+def _is_intact(data: bytes) -> bool:
+    """Whether the bytes without the line of the checksum have that checksum.
+
+    A raw newline can't be inside a JSON string, so only the outermost object has such a line.
+    """
+    found = _CHECKSUM.search(data)
+    if found is None:
+        return False
+    hashed = hashlib.sha256(data[: found.start()])
+    hashed.update(b"\n")
+    hashed.update(data[found.end() :])
+    return hashed.hexdigest().encode() == found[1]
+
+
+def _is_intact_version_1(document: Mapping[str, Any], checksum: object) -> bool:
+    """Version 1 allowed other white space: see docs/decisions/0001."""
+    try:
+        return checksum == digest_of({**document, "version": 1})
+    except InvalidInput:
+        return False
+
+
+def _validate(validate: Callable[[], M], model_type: type[M], key: str, *, sealed: bool = False) -> M:
+    try:
+        found = validated(validate)
+    except RecursionError:
+        raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: nested too deeply") from None
+    if not isinstance(found, Invalid):
+        return found
+    places = ", ".join(problem.where("the whole") for problem in found.problems)[:300]
+    if sealed and all(problem.kind in _NEWER_KINDS for problem in found.problems):
+        raise NewerArtifact(
+            f"{key}: written by a newer version of writeahead, which this one does not know all of ({places}):"
+            " upgrade; it was left as it is"
+        )
+    raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {places}")
+
+
+def _require_consistent(model: BaseModel, key: str) -> None:
+    """Hold an artifact against the key that it was found at, and its digest against its operations."""
+    session_id = getattr(model, "session_id", None)
+    if key.removeprefix(DRY_RUN_PREFIX).split("/")[0] != session_id:
+        raise CorruptArtifact(f"{key}: belongs to another session; it was left as it is")
+    digest = getattr(model, "digest", None) or getattr(model, "plan_digest", None)
+    operations = getattr(model, "operations", None)
+    if operations is not None and digest != digest_of_operations(operations):
+        raise CorruptArtifact(f"{key}: its operations do not match its digest; it was left as it is")

@@ -1,0 +1,143 @@
+"""References in a payload to receipts of earlier operations: planned by a stand-in, resolved before the send."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from writeahead.errors import InvalidInput, PermanentError
+from writeahead.model import REFERENCE, KeyedOperation, PlannedOperation, Receipt
+
+__all__ = ["planned_with_references", "reads_receipts", "resolved"]
+
+_FIELDS = ("remote_id", "remote_version", "value")
+_KEYS = ({REFERENCE}, {REFERENCE, "field"})
+
+
+def reads_receipts(payload: Mapping[str, Any]) -> set[str]:
+    """The operations whose receipts a payload refers to."""
+    return {found[REFERENCE] for found in _references(payload)}
+
+
+def resolved(operation: PlannedOperation, receipts: Mapping[str, Receipt]) -> PlannedOperation:
+    """Return the operation with the receipts' fields in place of its references.
+
+    Raises:
+        PermanentError: A receipt lacks the field.
+    """
+
+    def field_of(reference: Mapping[str, str]) -> Any:
+        name = reference.get("field", "remote_id")
+        value = getattr(receipts[reference[REFERENCE]], name)
+        if value is None:
+            raise PermanentError(
+                f"the receipt of {reference[REFERENCE]} has no {name}, which this one refers to"
+            )
+        return value
+
+    if not reads_receipts(operation.payload):
+        return operation
+    return operation.model_copy(update={"payload": _replaced(operation.payload, field_of)})
+
+
+def planned_with_references(
+    keyed: Sequence[KeyedOperation], plan: Callable[[Sequence[KeyedOperation]], list[PlannedOperation]]
+) -> list[PlannedOperation]:
+    """Have operations planned, with a stand-in for each reference: its value is not known yet.
+
+    Models and planners see a GUID, or a number where a GUID does not fit, and must keep it whole.
+
+    Raises:
+        InvalidInput: A reference is malformed, names no earlier operation, or can't stand where it does.
+    """
+    _require_earlier(keyed)
+    if not any(reads_receipts(item.payload) for item in keyed):
+        return plan(keyed)
+    first: InvalidInput | None = None
+    for stand_in in (_guid, _number):
+        try:
+            planned = plan([_with_stand_ins(item, stand_in) for item in keyed])
+            return [_put_back(one, other, stand_in) for one, other in zip(keyed, planned, strict=True)]
+        except InvalidInput as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _require_earlier(keyed: Sequence[KeyedOperation]) -> None:
+    earlier: list[str] = []
+    for item in keyed:
+        for found in _references(item.payload):
+            if set(found) not in _KEYS or found.get("field", "remote_id") not in _FIELDS:
+                raise InvalidInput(
+                    f'operation {item.id}: write a reference as {{"{REFERENCE}": OPERATION, "field": FIELD}},'
+                    f" with a field of {', '.join(_FIELDS)}"
+                )
+            if found[REFERENCE] not in earlier:
+                raise InvalidInput(
+                    f"operation {item.id}: it refers to {found[REFERENCE]!r}, which is no operation before it"
+                )
+        earlier.append(item.id)
+
+
+def _guid(place: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"writeahead:{place}"))
+
+
+def _number(place: str) -> int:
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"writeahead:{place}").int % 10**9
+
+
+def _place(operation_id: str, reference: Mapping[str, str]) -> str:
+    return f"{operation_id}/{reference[REFERENCE]}/{reference.get('field', 'remote_id')}"
+
+
+def _with_stand_ins(item: KeyedOperation, stand_in: Callable[[str], Any]) -> KeyedOperation:
+    payload = _replaced(item.payload, lambda reference: stand_in(_place(item.id, reference)))
+    return item.model_copy(update={"payload": payload})
+
+
+def _put_back(
+    asked: KeyedOperation, planned: PlannedOperation, stand_in: Callable[[str], Any]
+) -> PlannedOperation:
+    back = {stand_in(_place(asked.id, reference)): reference for reference in _references(asked.payload)}
+    if not back:
+        return planned
+    found: set[Any] = set()
+    payload = _swapped(planned.payload, back, found)
+    left = json.dumps([payload, planned.precondition, planned.key])
+    if found != set(back) or any(str(value) in left for value in back):
+        raise InvalidInput(
+            f"operation {asked.id} ({asked.kind}): a reference can't stand where its kind needs the value"
+            " while it is planned, as in what finds or names a row"
+        )
+    return planned.model_copy(update={"payload": payload})
+
+
+def _references(value: Any) -> Iterator[Mapping[str, str]]:
+    if isinstance(value, Mapping):
+        if REFERENCE in value:
+            yield value
+        else:
+            for inside in value.values():
+                yield from _references(inside)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            yield from _references(inside)
+
+
+def _replaced(value: Any, by: Callable[[Mapping[str, str]], Any]) -> Any:
+    if isinstance(value, Mapping):
+        return by(value) if REFERENCE in value else {key: _replaced(item, by) for key, item in value.items()}
+    return [_replaced(item, by) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _swapped(value: Any, back: Mapping[Any, Any], found: set[Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _swapped(item, back, found) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_swapped(item, back, found) for item in value]
+    if isinstance(value, str | int) and not isinstance(value, bool) and value in back:
+        found.add(value)
+        return back[value]
+    return value

@@ -1,0 +1,242 @@
+"""resume_session(): who may go on with a session, under which conditions, and from what."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from writeahead.adapters.base import Adapter
+from writeahead.errors import Fenced, InvalidInput, ResumeError
+from writeahead.model import BlockReason, ReplayClass, RunPolicy, RunReport, RunStatus
+from writeahead.protocol.artifacts import no_session
+from writeahead.protocol.context import RunContext
+from writeahead.protocol.execution import Execution, remove_markers
+from writeahead.protocol.journal import Ending, Journal
+from writeahead.protocol.planning import require_atomic
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.schema import Event, PlannedWriteback
+from writeahead.protocol.session import Session, after, read_session
+from writeahead.stores.base import ArtifactStore
+
+__all__ = ["Override", "report_of", "report_of_final", "resume_from", "resume_session"]
+
+_DEFAULT_POLICY = RunPolicy()
+
+
+@dataclass(frozen=True)
+class Override:
+    """Which waits an operator cuts short, and why."""
+
+    take_over: str | None = None
+    now: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """What the journal keeps of it."""
+        return self.take_over or self.now
+
+
+_NO_OVERRIDE = Override()
+
+
+def resume_session(
+    session_id: str,
+    *,
+    store: ArtifactStore,
+    adapter: Adapter,
+    policy: RunPolicy = _DEFAULT_POLICY,
+    take_over: str | None = None,
+    now: str | None = None,
+    stop: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> RunReport:
+    """Replay just the writes that a session still lacks.
+
+    A session whose owner was a process on this machine that surely does not run any more is resumed at
+    once; any other owner's lease is waited for.
+
+    Args:
+        session_id: The session.
+        store: Where its artifacts are.
+        adapter: Of the same name and target as the one that planned it.
+        policy: How hard to try.
+        take_over: Why an operator takes the session over before its owner's lease is over; it is kept in
+            the journal. The owner stops at its next entry. No unprovable operation is sent twice by it,
+            and a ``lookup`` still waits for the lease and for ``request_lifetime``.
+        now: Why an operator resumes before the remote's Retry-After is over; it is kept in the journal.
+        stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
+        clock: Where time comes from; for tests.
+
+    Returns:
+        How it ended. Nothing is sent if the session is complete (``no_resume_needed``), ``blocked``,
+        ``abandoned``, held by a live owner (``in_progress``), or told by the remote to wait
+        (``resume_needed`` and ``not_before``).
+
+    Raises:
+        ResumeError: There is neither plan nor final artifact, or what is there can't be used.
+        InvalidInput: The session id can't be used, or its plan was made by another adapter or for
+            another target.
+        StoreError: The session could not be read or claimed. Nothing was emitted.
+        Exception: What an adapter raises against its contract; the session is left as
+            ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
+    """
+    session = read_session(store, session_id)
+    override = Override(take_over=take_over, now=now)
+    return resume_from(session, RunContext.begin(store, adapter, policy, stop, clock), override)
+
+
+def resume_from(session: Session, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
+    """Do the same as `resume_session` with a session that has just been read."""
+    if session.abandoned:
+        when = session.abandoned.abandoned_at
+        raise ResumeError(
+            f"session {session.session_id} was abandoned at {when:%Y-%m-%d %H:%M:%SZ} before it emitted"
+            " anything: run it again"
+        )
+    if session.final:
+        return report_of_final(session, remove_markers(context.store, session.session_id, was_blocked=True))
+    plan = session.plan
+    if plan is None:
+        raise no_session(context.store, session.session_id)
+    _require_same_remote(context.adapter, plan)
+    _require_same_classes(context.adapter, plan)
+    if plan.atomic:
+        require_atomic(context.adapter, plan.operations)
+    if _must_wait(session, context, override):
+        return report_of(session, plan, context)
+    return _claim(context, session, plan, override)
+
+
+def _require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
+    """Refuse an adapter that would write elsewhere than the plan was made for."""
+    if plan.adapter != adapter.name:
+        raise InvalidInput(
+            f"session {plan.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"
+            f" not with {adapter.name!r}"
+        )
+    target = adapter.target()
+    if plan.target is not None and plan.target != target:
+        raise InvalidInput(
+            f"session {plan.session_id} was planned for target {plan.target}, and adapter {adapter.name!r} now"
+            f" writes to {target or 'one that it does not name'}: resume it with the URL and account that it"
+            " was planned for"
+        )
+
+
+def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
+    """Refuse a plan that an adapter of today would carry out under other rules than it was made for."""
+    for operation in plan.operations:
+        kind = adapter.kinds.get(operation.kind)
+        if kind is not None and kind.replay is not operation.replay:
+            raise InvalidInput(
+                f"operation {operation.id} was planned as {operation.replay}, and adapter {adapter.name!r}"
+                f" now says {kind.replay}: resume it with the version that planned it"
+            )
+
+
+def _claim(context: RunContext, session: Session, plan: PlannedWriteback, override: Override) -> RunReport:
+    """Take a session over and carry on with it, unless another run is faster."""
+    journal = Journal.of(session, plan, context.store, context.clock, lease=context.policy.lease)
+    _suspect_silent_owner(session, journal, context)
+    execution = Execution(journal, context)
+    ending = _hopeless(journal, context)
+    if ending:
+        return execution.end(*ending)
+    try:
+        journal.append(Event.CLAIMED, reason=override.reason)
+    except Fenced as error:
+        return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+    return execution.carry_out()
+
+
+def _hopeless(journal: Journal, context: RunContext) -> tuple[Ending, str | None] | None:
+    """Why a session must not be carried on with, and at which operation; None if it may be."""
+    undecided = journal.undecided()
+    if undecided:
+        error = "it may have been sent, and no one can tell whether it took effect"
+        return Ending(RunStatus.BLOCKED, error, BlockReason.OUTCOME_UNKNOWN), undecided
+    for operation in journal.plan.operations:
+        if operation.id not in journal.receipts and operation.kind not in context.adapter.kinds:
+            error = f"adapter {context.adapter.name!r} has no kind {operation.kind!r} any more"
+            return Ending(RunStatus.BLOCKED, error, BlockReason.UNKNOWN_KIND), operation.id
+    policy, age = context.policy, context.clock.now() - journal.plan.created_at
+    if policy.max_turns is not None and journal.idle > policy.max_turns:
+        error = f"gave up after {policy.max_turns} resumes without progress"
+        return Ending(RunStatus.BLOCKED, error, BlockReason.GAVE_UP), None
+    if policy.max_age is not None and age.total_seconds() > policy.max_age:
+        error = f"gave up: it was planned more than {policy.max_age:g} s ago"
+        return Ending(RunStatus.BLOCKED, error, BlockReason.GAVE_UP), None
+    return None
+
+
+def report_of_final(session: Session, warnings: Sequence[str] = ()) -> RunReport:
+    """How a completed session stands."""
+    assert session.final is not None
+    return RunReport(
+        session_id=session.session_id,
+        status=RunStatus.NO_RESUME_NEEDED,
+        operations=session.final.operations,
+        receipts=dict(session.receipts),
+        warnings=tuple(warnings),
+    )
+
+
+def _must_wait(session: Session, context: RunContext, override: Override) -> bool:
+    """Whether a session can't be claimed now."""
+    now, clock_skew = context.clock.now(), context.policy.clock_skew
+    match session.status(now, clock_skew):
+        case RunStatus.IN_PROGRESS:
+            return override.take_over is None
+        case RunStatus.RESUME_NEEDED:
+            return override.reason is None and session.waits_until(now, clock_skew) is not None
+    return True
+
+
+def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> RunReport:
+    """How a session stands that nothing is done about."""
+    now, clock_skew = context.clock.now(), context.policy.clock_skew
+    entry = session.entry
+    status = session.status(now, clock_skew)
+    return RunReport(
+        session_id=session.session_id,
+        status=status,
+        block_reason=entry.block_reason if entry else None,
+        error=_held_by(session) if status is RunStatus.IN_PROGRESS else entry.error if entry else None,
+        operation=entry.operation if entry else None,
+        operations=plan.operations,
+        receipts=dict(session.receipts),
+        not_before=session.waits_until(now, clock_skew),
+    )
+
+
+def _held_by(session: Session) -> str:
+    """Who holds a session, since when, and until when."""
+    entry = session.entry or session.plan
+    assert entry is not None
+    holder = f"process {entry.holder.pid} on {entry.holder.host}" if entry.holder else f"run {entry.owner}"
+    since, until = session.written_at, session.lease_ends
+    assert since is not None
+    assert until is not None
+    return (
+        f"another run is active: {holder} holds the lease since {since:%Y-%m-%d %H:%M:%SZ}, until"
+        f" {until:%Y-%m-%d %H:%M:%SZ}"
+    )
+
+
+def _suspect_silent_owner(session: Session, journal: Journal, context: RunContext) -> None:
+    """Note what a silent owner may have sent, up to its last moment, without telling us."""
+    if session.lease_ends is None or session.written_at is None:
+        return
+    now = context.clock.now()
+    latest = min(now, session.lease_ends) if session.owner_is_dead else session.lease_ends
+    record = session.entry.at if session.entry else journal.plan.created_at
+    earliest = after(min(record, session.written_at), -context.policy.clock_skew)
+    for operation in journal.plan.operations:
+        kind = context.adapter.kinds.get(operation.kind)
+        if operation.id in journal.receipts or kind is None:
+            continue
+        if kind.replay is ReplayClass.LOOKUP or kind.key_valid_for:
+            journal.attempted[operation.id] = latest
+        if kind.key_valid_for:
+            journal.attempted_since.setdefault(operation.id, earliest)
+        if kind.settles_after:
+            journal.unsettled[operation.id] = after(latest, kind.settles_after.total_seconds())

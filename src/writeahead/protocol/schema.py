@@ -1,0 +1,187 @@
+"""What each artifact holds, field by field. How they are encoded is in `encoding`.
+
+A field or an event that is added here is an artifact field: see docs/decisions/0009.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from writeahead.model import (
+    ID_PATTERN,
+    LONGEST_LEASE,
+    BlockReason,
+    Frozen,
+    PlannedOperation,
+    Receipt,
+    RunStatus,
+    Timestamp,
+    is_unset,
+)
+
+__all__ = [
+    "AbandonedPlan",
+    "Event",
+    "Holder",
+    "JournalEntry",
+    "PlannedWriteback",
+    "SettledOperation",
+    "StoredReceipt",
+    "Writeback",
+]
+
+
+class StoredReceipt(Receipt):
+    """A receipt in an artifact: there, an unknown field is one of a newer version."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=False)
+
+
+class SettledOperation(PlannedOperation):
+    """A planned operation with its receipt; an element of the final artifact."""
+
+    receipt: StoredReceipt
+
+
+class Holder(Frozen):
+    """The process that holds a session's lease, so that another one on its machine can tell its death.
+
+    Attributes:
+        host: The machine's name, for people.
+        boot_id: Of the running kernel: /proc/sys/kernel/random/boot_id, random(4).
+        pid_namespace: In which ``pid`` counts: /proc/self/ns/pid, pid_namespaces(7).
+        pid: The process.
+        started: When it started, in clock ticks since the boot: /proc/[pid]/stat, proc(5).
+    """
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: str
+
+
+class _Artifact(Frozen):
+    session_id: str = Field(pattern=ID_PATTERN)
+
+
+class PlannedWriteback(_Artifact):
+    """The intent: ``planned-writeback.json``, created once before the first effect.
+
+    Attributes:
+        adapter: The name of the adapter that made the plan; only the same one may carry it out.
+        created_at: When, by the owner's clock.
+        owner: Random id of the run that owns attempt 1.
+        lease_seconds: How long an owner may stay silent before another may take over.
+        request_digest: sha256 of the operations as they were asked for, to tell a repeat from a
+            conflict.
+        digest: sha256 of ``operations``.
+        operations: What will be issued, in this order.
+        atomic: They are issued as one transaction: all of them take effect, or none.
+        target: What identifies the remote, hashed: see `Adapter.target`.
+        holder: The process that made the plan and holds its first lease.
+    """
+
+    adapter: str
+    created_at: Timestamp
+    owner: str
+    lease_seconds: float = Field(ge=0, le=LONGEST_LEASE)
+    request_digest: str
+    digest: str
+    operations: tuple[PlannedOperation, ...] = Field(min_length=1)
+    atomic: bool = Field(default=False, exclude_if=is_unset)
+    target: str | None = Field(default=None, exclude_if=is_unset)
+    holder: Holder | None = Field(default=None, exclude_if=is_unset)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What planning found odd, with the operation that it is about."""
+        return tuple(f"{item.id}: {warning}" for item in self.operations for warning in item.warnings)
+
+
+class AbandonedPlan(_Artifact):
+    """A tombstone at the plan's key: the run died before it had a plan, so nothing was ever emitted."""
+
+    abandoned_at: Timestamp
+
+
+class Event(StrEnum):
+    """What a journal entry reports."""
+
+    CONFIRMED = "confirmed"
+    SENDING = "sending"
+    CLAIMED = "claimed"
+    ENDED = "ended"
+    UNBLOCKED = "unblocked"
+    WAITING = "waiting"
+    ABANDONED = "abandoned"
+
+
+class JournalEntry(_Artifact):
+    """One entry of a session's history. It is cumulative, so that the newest one is enough.
+
+    Attributes:
+        number: Position, from 1, without gaps; also the fencing token.
+        event: What happened.
+        owner: Random id of the run that wrote it.
+        at: When, by the owner's clock.
+        lease_seconds: The entry renews the owner's lease by this much; 0 gives it up.
+        plan_digest: The plan that it belongs to.
+        receipts: Every receipt so far, by operation id.
+        attempted: Operations without a receipt that may have been sent, and when at the latest.
+        operation: The operation it is about, if any.
+        status: How the run ended: ``resume_needed``, ``blocked`` or ``abandoned``.
+        block_reason: Why it is blocked.
+        error: What the remote or the store said, in one line.
+        not_before: The remote asked to send nothing earlier than this.
+        reason: Why an operator unblocked, took over, or abandoned the session.
+        was_blocked: The session has had a ``.blocked/`` marker, which goes when it is final.
+        attempted_since: Of operations whose key expires: when they may have been sent at the earliest.
+        unsettled: Of upserts that may land late: when that is over, by operation id.
+        generations: How often an operator gave an operation a new key.
+        issued: The payload about to be sent, with its references resolved, where it can't be proved.
+        turn: How often the session was claimed; 0 for the run that made the plan.
+        idle: Turns since the last new receipt.
+        holder: The process that holds the lease.
+    """
+
+    number: int = Field(ge=1)
+    event: Event
+    owner: str
+    at: Timestamp
+    lease_seconds: float = Field(ge=0, le=LONGEST_LEASE)
+    plan_digest: str
+    receipts: dict[str, StoredReceipt] = Field(default_factory=dict)
+    attempted: dict[str, Timestamp] = Field(default_factory=dict)
+    operation: str | None = None
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = None
+    block_reason: BlockReason | None = None
+    error: str | None = None
+    not_before: Timestamp | None = None
+    reason: str | None = None
+    was_blocked: bool = False
+    attempted_since: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
+    unsettled: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
+    generations: dict[str, int] = Field(default_factory=dict, exclude_if=is_unset)
+    issued: dict[str, JsonValue] | None = Field(default=None, exclude_if=is_unset)
+    turn: int = Field(default=0, ge=0, exclude_if=is_unset)
+    idle: int = Field(default=0, ge=0, exclude_if=is_unset)
+    holder: Holder | None = Field(default=None, exclude_if=is_unset)
+
+
+class Writeback(_Artifact):
+    """All is done: ``writeback.json``. Its presence is the success signal.
+
+    Attributes:
+        adapter: The adapter that carried the plan out.
+        plan_digest: The plan's ``digest``, and the sha256 of the operations here without their
+            receipts.
+        completed_at: When, by the last owner's clock.
+        operations: Every planned operation with its receipt.
+    """
+
+    adapter: str
+    plan_digest: str
+    completed_at: Timestamp
+    operations: tuple[SettledOperation, ...] = Field(min_length=1)

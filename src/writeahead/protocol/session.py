@@ -1,0 +1,174 @@
+"""What a store holds of one session, read without trust and without changing anything."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from writeahead.errors import CorruptArtifact
+from writeahead.model import Receipt, RunStatus
+from writeahead.protocol.encoding import decode, is_abandoned, require_size
+from writeahead.protocol.keys import final_key, journal_key, journal_prefix, planned_key, require_session_id
+from writeahead.protocol.liveness import is_dead
+from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
+from writeahead.stores.base import ArtifactStore, ObjectInfo
+
+__all__ = ["Session", "after", "read_session"]
+
+# At least six digits, so that names sort as numbers up to a million entries; numbers count, not names.
+_ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
+
+
+def after(moment: datetime, seconds: float) -> datetime:
+    """Return a later moment; the last there is, where a file's odd time leads beyond that."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a store holds of one session, as far as it is needed: a final artifact makes the rest moot.
+
+    Attributes:
+        session_id: The session.
+        final: The final artifact.
+        plan: The plan.
+        abandoned: The tombstone at the plan's key.
+        entry: The newest journal entry.
+        written_at: When the newest of these was written, by the store's clock where it has one.
+    """
+
+    session_id: str
+    final: Writeback | None = None
+    plan: PlannedWriteback | None = None
+    abandoned: AbandonedPlan | None = None
+    entry: JournalEntry | None = None
+    written_at: datetime | None = None
+
+    @property
+    def number(self) -> int:
+        """The newest entry's number; 0 if there is none."""
+        return self.entry.number if self.entry else 0
+
+    @property
+    def receipts(self) -> Mapping[str, Receipt]:
+        """Every receipt so far, by operation id."""
+        if self.final:
+            return {operation.id: operation.receipt for operation in self.final.operations}
+        return self.entry.receipts if self.entry else {}
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether the last owner gave the session up by itself, rather than falling silent."""
+        return self.entry is not None and self.entry.event in (Event.ENDED, Event.UNBLOCKED, Event.ABANDONED)
+
+    @property
+    def lease_ends(self) -> datetime | None:
+        """When the last owner's lease runs out; None if there is no owner."""
+        lease = self.entry.lease_seconds if self.entry else self.plan.lease_seconds if self.plan else 0
+        if self.final or self.was_ended or self.written_at is None:
+            return None
+        return after(self.written_at, lease)
+
+    @property
+    def owner_is_dead(self) -> bool:
+        """Whether the last owner was a process on this machine that surely does not run any more."""
+        return is_dead(self.entry.holder if self.entry else self.plan.holder if self.plan else None)
+
+    def waits_until(self, now: datetime, clock_skew: float) -> datetime | None:
+        """Before when resuming is pointless: another owner's lease, or the remote, says so."""
+        if self.final or self.plan is None:
+            return None
+        if self.lease_ends:
+            moment = now if self.owner_is_dead else after(self.lease_ends, clock_skew)
+        elif self.entry and self.entry.not_before:
+            moment = self.entry.not_before
+        else:
+            return None
+        return moment if moment > now else None
+
+    def status(self, now: datetime, clock_skew: float) -> RunStatus:
+        """Tell the session's status: completed, blocked, in progress, or needing a resume."""
+        if self.final:
+            return RunStatus.COMPLETED
+        if self.entry and self.entry.status in (RunStatus.BLOCKED, RunStatus.ABANDONED):
+            return self.entry.status
+        if self.lease_ends and self.waits_until(now, clock_skew):
+            return RunStatus.IN_PROGRESS
+        return RunStatus.RESUME_NEEDED
+
+
+def read_session(store: ArtifactStore, session_id: str) -> Session:
+    """Read a session: one listing, then the final artifact, or else the plan and the newest entry.
+
+    A session that is not there has none of these.
+
+    Raises:
+        CorruptArtifact: One of these is truncated or altered, or an entry is missing from the
+            journal.
+        InvalidInput: The session id can't be used.
+        StoreError: As the store's verbs.
+    """
+    require_session_id(session_id)
+    found = {info.key: info for info in store.list(f"{session_id}/")}
+    final = found.get(final_key(session_id))
+    if final:
+        return Session(session_id, final=decode(_read(store, final), Writeback, key=final.key))
+    planned = found.get(planned_key(session_id))
+    if planned is None:
+        _require_no_entry(session_id, found)
+        return Session(session_id)
+    data = _read(store, planned)
+    if is_abandoned(data, key=planned.key):
+        return Session(session_id, abandoned=decode(data, AbandonedPlan, key=planned.key))
+    plan = decode(data, PlannedWriteback, key=planned.key)
+    newest = _newest_entry(store, session_id, found)
+    if newest is None:
+        return Session(session_id, plan=plan, written_at=_latest(planned.last_modified) or plan.created_at)
+    entry = decode(_read(store, newest), JournalEntry, key=newest.key)
+    if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
+        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
+    return Session(session_id, plan=plan, entry=entry, written_at=_latest(newest.last_modified) or entry.at)
+
+
+def _read(store: ArtifactStore, info: ObjectInfo) -> bytes:
+    """Read an object whose size, from the listing, can be that of an artifact."""
+    require_size(info.size, info.key)
+    return store.get(info.key).data
+
+
+def _latest(last_modified: datetime | None) -> datetime | None:
+    """The latest moment that a store's time stands for.
+
+    Some stores keep whole seconds only (S3's Last-Modified is an HTTP date: RFC 9110, section 5.6.7),
+    and a lease that was counted from the second's beginning would end early.
+    """
+    if last_modified is not None and last_modified.microsecond == 0:
+        return after(last_modified, 1.0)
+    return last_modified
+
+
+def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
+    """Refuse a journal without a plan: taken for a run that died early, its effects would be forgotten."""
+    if any(key.startswith(journal_prefix(session_id)) for key in found):
+        raise CorruptArtifact(
+            f"{planned_key(session_id)}: missing, though the session has a journal: it was removed"
+        )
+
+
+def _newest_entry(
+    store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]
+) -> ObjectInfo | None:
+    prefix = journal_prefix(session_id)
+    numbers = sorted(
+        int(match[1]) for key in found if key.startswith(prefix) and (match := _ENTRY.match(key, len(prefix)))
+    )
+    if not numbers:
+        return None
+    for number in sorted(set(range(1, numbers[-1])) - set(numbers)):
+        # A listing that ran while entries were added may lack one; ask for each before believing it.
+        if store.head(journal_key(session_id, number)) is None:
+            raise CorruptArtifact(f"{journal_key(session_id, number)}: missing from the journal")
+    return found[journal_key(session_id, numbers[-1])]

@@ -1,0 +1,227 @@
+"""The entries of the journal: what each holds, and what is wrong with one that does not fit."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.remotes import Meets
+from tests.support.worlds import entry_of, held_by_another, planned_session, refuse, take_over
+from writeahead import RunPolicy
+from writeahead.errors import CorruptArtifact
+from writeahead.model import RunStatus
+from writeahead.protocol.encoding import decode, encode_model
+from writeahead.protocol.journal import Journal
+from writeahead.protocol.schema import Event, JournalEntry
+from writeahead.protocol.session import Session, read_session
+from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
+
+
+def test_batched_runs_leave_receipts_to_the_final(world):
+    world.policy = RunPolicy(journal="batched")
+    assert world.run("create", "update", "upsert").status is RunStatus.COMPLETED
+    assert world.names() == ["s1/planned-writeback.json", "s1/writeback.json"]
+
+
+def test_batched_runs_journal_before_half_the_lease_is_over(world):
+    world.policy = RunPolicy(journal="batched", lease=10, wait_initial=4, clock_skew=0)
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
+    assert world.run("create", "create").status is RunStatus.COMPLETED
+    assert "s1/journal/000001.json" in world.names()
+
+
+def test_a_missing_journal_entry_is_found_out(world):
+    world.remote.script["3-create"] = [Meets.UNAVAILABLE] * 4
+    world.run("create", "create", "create")
+    world.store.delete("s1/journal/000001.json")
+    with pytest.raises(CorruptArtifact, match="000001"):
+        world.resume()
+
+
+def test_a_listing_that_lacks_an_entry_is_no_missing_entry(world):
+    """A listing that runs while entries are added may leave one out: only the store's word on it counts."""
+    world.remote.script["3-create"] = [Meets.REJECTED]
+    world.run("create", "create", "create")
+
+    class Lagging(MemoryStore):
+        def _list(self, prefix, start_after):
+            return (info for info in super()._list(prefix, start_after) if "000002" not in info.key)
+
+    lagging = Lagging()
+    lagging._objects = world.store._objects
+    assert read_session(lagging, "s1").number == 3
+
+
+def test_a_missing_entry_is_named(world):
+    world.run("create", "create", "create", "create")
+    world.store.delete("s1/writeback.json")
+    world.store.delete("s1/journal/000002.json")
+    with pytest.raises(CorruptArtifact, match=r"^s1/journal/000002\.json: missing from the journal$"):
+        read_session(world.store, "s1")
+
+
+@pytest.mark.parametrize("change", [{"plan_digest": "0" * 64}, {"number": 7}])
+def test_an_entry_of_another_plan_or_place_is_named(world, change):
+    planned_session(world)
+    ended = JournalEntry.model_validate(
+        {k: v for k, v in entry_of(world, 1).items() if k in JournalEntry.model_fields}
+    )
+    world.store.put("s1/journal/000001.json", encode_model(ended.model_copy(update=change)))
+    with pytest.raises(CorruptArtifact, match=r"^s1/journal/000001\.json: belongs to another plan or place"):
+        read_session(world.store, "s1")
+
+
+def test_a_journal_goes_on_after_a_million_entries(world):
+    session = planned_session(world)
+    journal = Journal.of(session, session.plan, world.store, world.clock, lease=600)
+    journal.number = 999_998
+    for number in (999_999, 1_000_000, 1_000_001):
+        journal.append(Event.CLAIMED)
+        assert journal.number == number
+        assert world.store.head(f"s1/journal/{number}.json")
+    # Names of another length sort elsewhere; only their numbers count.
+    keys = [info.key for info in world.store.list("s1/journal/")]
+    assert keys.index("s1/journal/1000001.json") < keys.index("s1/journal/999999.json")
+
+
+def test_a_lease_counts_from_the_newest_artifact_in_the_store(world):
+    world.clock = ManualClock(skew=-86_400)
+    held_by_another(world)
+    session = read_session(world.store, "s1")
+    assert session.entry.at < session.written_at
+    assert session.lease_ends == session.written_at + timedelta(seconds=600)
+    before_any_entry = read_session(_without(world.store, "s1/journal/"), "s1")
+    assert before_any_entry.written_at > before_any_entry.plan.created_at
+
+
+def _without(store, prefix):
+    for info in list(store.list(prefix)):
+        store.delete(info.key)
+    return store
+
+
+def test_a_lease_ends_after_the_skew_of_clocks_and_not_earlier(world):
+    session = planned_session(world)
+    held = Session("s1", plan=session.plan, written_at=session.plan.created_at)
+    ends = held.lease_ends + timedelta(seconds=5)
+    assert held.status(ends - timedelta(microseconds=1), 5) is RunStatus.IN_PROGRESS
+    assert held.status(ends, 5) is RunStatus.RESUME_NEEDED
+
+
+def test_an_end_is_journaled_without_a_lease(world):
+    world.remote.script["2-update"] = [Meets.UNAVAILABLE] * 4
+    report = world.run("create", "update")
+    ended = entry_of(world, 2)
+    assert (ended["event"], ended["operation"], ended["lease_seconds"]) == ("ended", "2-update", 0)
+    assert (report.operation, report.error) == ("2-update", "POST /rows: 503")
+    assert entry_of(world, 1)["lease_seconds"] == world.policy.lease
+
+
+def test_an_end_that_finds_another_owner_is_in_progress(world):
+    emit = world.adapter.emit
+
+    def taken_over(operation):
+        take_over(world)
+        return emit(operation)
+
+    world.adapter.emit = taken_over
+    world.remote.script["1-create"] = [Meets.REJECTED]
+    report = world.run("create")
+    assert (report.status, report.operation) == (RunStatus.IN_PROGRESS, "1-create")
+    assert "session s1: another owner has taken it over (s1/journal/000001.json)" in report.error
+    assert ".blocked/s1" not in world.names()
+
+
+@pytest.mark.parametrize(
+    ("meets", "error", "said"),
+    [
+        (Meets.BUG, RuntimeError, "the adapter raised RuntimeError"),
+        (Meets.INTERRUPT, KeyboardInterrupt, "stopped by KeyboardInterrupt"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["create", "mail"])
+def test_an_adapter_bug_is_journaled_by_its_type(world, meets, error, said, kind):
+    world.remote.script[f"1-{kind}"] = [meets]
+    with pytest.raises(error):
+        world.run(kind)
+    ended = world.json(f"s1/journal/{1 + (kind == 'mail'):06}.json")
+    assert ended["error"] == said
+    assert list(ended["attempted"]) == [f"1-{kind}"]
+    assert ended["status"] == ("blocked" if kind == "mail" else "resume_needed")
+
+
+def test_who_claims_gives_its_own_lease_and_heeds_its_own_stop(world):
+    planned_session(world)
+
+    class Set:
+        def is_set(self):
+            return True
+
+    world.policy, world.stop = RunPolicy(lease=77), Set()
+    report = world.resume()
+    assert (report.status, report.error) == (RunStatus.RESUME_NEEDED, "stopped by a signal or by the caller")
+    assert (entry_of(world, 2)["event"], entry_of(world, 2)["lease_seconds"]) == ("claimed", 77)
+    assert world.remote.requests == ["1-create"] * 4
+
+
+def test_an_announcement_names_its_operation(world):
+    world.run("create", "mail")
+    entry = world.json("s1/journal/000002.json")
+    assert (entry["event"], entry["operation"], list(entry["attempted"])) == ("sending", "2-mail", ["2-mail"])
+
+
+def test_who_is_taken_over_says_so_and_where(world):
+    emit = world.adapter.emit
+
+    def taken_over(operation):
+        receipt = emit(operation)
+        other = encode_model(decode_entry(world))
+        world.store.put("s1/journal/000002.json", other, if_absent=True)
+        return receipt
+
+    world.run("create", "create", "create", session_id="s0")
+    world.adapter.emit = lambda operation: (
+        taken_over(operation) if operation.id == "2-create" else emit(operation)
+    )
+    report = world.run("create", "create", "create")
+    assert (report.status, report.operation) == (RunStatus.IN_PROGRESS, "2-create")
+    assert "another owner has taken it over (s1/journal/000002.json)" in report.error
+    assert len(world.remote.requests) == 3 + 2
+
+
+def decode_entry(world):
+    """What another owner would write next: the newest entry of a session, as number 2."""
+    entry = decode(world.store.get("s1/journal/000001.json").data, JournalEntry, key="s1/journal/000001.json")
+    return entry.model_copy(update={"number": 2, "owner": "another"})
+
+
+def test_a_final_that_can_not_be_put_is_told_in_the_journal(world):
+    refuse(world, "s1/writeback.json")
+    report = world.run("create")
+    assert report.status is RunStatus.RESUME_NEEDED
+    error = world.json("s1/journal/000001.json")["error"]
+    assert "s1/writeback.json" in error
+    assert error == report.error
+
+
+def test_a_bug_is_journaled_with_its_operation(world):
+    world.remote.script["2-create"] = [Meets.BUG]
+    with pytest.raises(RuntimeError):
+        world.run("create", "create")
+    assert world.json("s1/journal/000002.json")["operation"] == "2-create"
+
+
+def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
+    put = world.store._put
+
+    def interrupted(name, data, *, if_absent):
+        if name == "s1/writeback.json":
+            raise KeyboardInterrupt
+        return put(name, data, if_absent=if_absent)
+
+    world.store._put = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        world.run("create")
+    entry = world.json("s1/journal/000001.json")
+    assert (entry["error"], entry["operation"]) == ("stopped by KeyboardInterrupt", None)
+    assert list(entry["receipts"]) == ["1-create"]

@@ -1,0 +1,222 @@
+"""What a run gives back: values, references between operations, and receipts of any size."""
+
+import json
+
+import pytest
+from pydantic import BaseModel
+
+from tests.support.remotes import TransactionalRemoteAdapter
+from tests.support.worlds import World
+from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits
+from writeahead.adapters.base import Adapter
+from writeahead.errors import Applied, InvalidInput, TransientError
+from writeahead.model import BlockReason, KeyedOperation, RunStatus, ref
+from writeahead.protocol import planning
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES
+
+
+class Ticket(BaseModel):
+    title: str = "x"
+
+
+class Comment(BaseModel):
+    ticket: str
+    text: str = ""
+    urgent: bool = False
+
+
+class Vote(BaseModel):
+    ticket_number: int
+
+
+class Address(BaseModel):
+    row: str
+
+
+class Desk(Adapter):
+    name = "desk"
+
+    def __init__(self):
+        self.sent, self.receipt = [], Receipt(remote_id="T-1", value=4711)
+
+    def _send(self, payload):
+        self.sent.append(payload)
+
+    @emits("create_with_key")
+    def emit_ticket(self, payload: Ticket, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return self.receipt
+
+    @emits("unprovable")
+    def emit_comment(self, payload: Comment, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return Receipt()
+
+    @emits("upsert")
+    def emit_vote(self, payload: Vote, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return Receipt()
+
+    def plan_address(self, payload: Address, operation: KeyedOperation) -> PlannedOperation:
+        return PlannedOperation(
+            id=operation.id,
+            kind="address",
+            key=operation.key,
+            payload={"row": f"/tickets({payload.row})"},
+            replay="upsert",
+        )
+
+    @emits("upsert")
+    def emit_address(self, payload: Address, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return Receipt()
+
+
+@pytest.fixture
+def world():
+    world = World(RunPolicy(attempts=1))
+    world.adapter = Desk()
+    return world
+
+
+TICKET = Operation(kind="ticket")
+COMMENT = Operation(kind="comment", payload={"ticket": ref("1-ticket"), "text": "hello"})
+
+
+def test_an_operation_refers_to_an_earlier_receipt(world):
+    report = world.run_operations([TICKET, COMMENT])
+    assert report.ok
+    assert world.adapter.sent == [Ticket(), Comment(ticket="T-1", text="hello")]
+    planned = world.json("s1/planned-writeback.json")["operations"][1]["payload"]
+    assert planned == {
+        "ticket": {"$receipt": "1-ticket", "field": "remote_id"},
+        "text": "hello",
+        "urgent": False,
+    }
+    (sending,) = [
+        entry
+        for name in world.names()
+        if "/journal/" in name and (entry := world.json(name))["event"] == "sending"
+    ]
+    assert sending["issued"] == {"ticket": "T-1", "text": "hello", "urgent": False}
+
+
+def test_a_reference_is_resolved_after_a_resume(world):
+    world.adapter._send = failing_second(world.adapter)
+    assert world.run_operations([TICKET, COMMENT]).status is RunStatus.RESUME_NEEDED
+    world.adapter = Desk()
+    assert world.resume().ok
+    assert world.adapter.sent == [Comment(ticket="T-1", text="hello")]
+
+
+def failing_second(adapter):
+    def send(payload):
+        adapter.sent.append(payload)
+        if len(adapter.sent) == 2:
+            raise TransientError("503", applied=Applied.NO)
+
+    return send
+
+
+def test_a_reference_may_be_a_number(world):
+    vote = Operation(kind="vote", payload={"ticket_number": ref("1-ticket", "value")})
+    assert world.run_operations([TICKET, vote]).ok
+    assert world.adapter.sent[1] == Vote(ticket_number=4711)
+
+
+WRONG = {
+    "forward": ([COMMENT, TICKET], "refers to '1-ticket', which is no operation before it"),
+    "to itself": (
+        [Operation(kind="comment", payload={"ticket": ref("1-comment")})],
+        "no operation before it",
+    ),
+    "malformed": (
+        [TICKET, Operation(kind="comment", payload={"ticket": {"$receipt": "1-ticket", "x": 1}})],
+        "write",
+    ),
+    "of no field": (
+        [TICKET, Operation(kind="comment", payload={"ticket": ref("1-ticket", "zork")})],
+        "write a ref",
+    ),
+    "in an address": (
+        [TICKET, Operation(kind="address", payload={"row": ref("1-ticket")})],
+        "can't stand where its kind needs the value",
+    ),
+    "for a bool": (
+        [TICKET, Operation(kind="comment", payload={"ticket": "x", "urgent": ref("1-ticket")})],
+        "urgent",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_reference_of_no_use_is_refused_before_anything_is_written(world, what):
+    operations, said = WRONG[what]
+    with pytest.raises(InvalidInput, match=said):
+        world.run_operations(operations)
+    assert world.names() == []
+    assert world.adapter.sent == []
+
+
+def test_a_transaction_has_no_receipts_to_refer_to():
+    world = World()
+    world.adapter = TransactionalRemoteAdapter(world.remote)
+    operations = [
+        Operation(kind="create", payload={"text": "a"}),
+        Operation(kind="upsert", payload={"text": ref("1-create")}),
+    ]
+    with pytest.raises(InvalidInput, match="refers to a receipt"):
+        world.run_operations(operations, atomic=True)
+
+
+def test_a_receipt_without_the_field_rejects_the_operation(world):
+    world.adapter.receipt = Receipt()
+    report = world.run_operations([TICKET, COMMENT])
+    assert (report.block_reason, report.operation) == (BlockReason.REJECTED, "2-comment")
+    assert "the receipt of 1-ticket has no remote_id" in report.error
+    assert len(world.adapter.sent) == 1
+
+
+def test_a_value_is_kept_and_shown(world):
+    world.adapter.receipt = Receipt(remote_id="T-1", value={"number": 7, "url": "/t/7"})
+    report = world.run_operations([TICKET])
+    assert report.receipts["1-ticket"].value == {"number": 7, "url": "/t/7"}
+    (operation,) = world.json("s1/writeback.json")["operations"]
+    assert operation["receipt"]["value"] == {"number": 7, "url": "/t/7"}
+
+
+def test_what_an_adapter_returns_too_much_is_no_error_after_the_effect():
+    receipt = Receipt(remote_id=4711, status="open")
+    assert (receipt.remote_id, receipt.model_dump().get("status")) == ("4711", None)
+
+
+@pytest.mark.parametrize(
+    "large", [{"remote_id": "x" * 10_000}, {"value": ["x" * 9_000]}, {"remote_id": "\ud800"}]
+)
+def test_a_receipt_too_large_is_cut_and_the_effect_recorded(world, large):
+    world.adapter.receipt = Receipt(**large, outcome="already_applied")
+    assert world.run_operations([TICKET]).ok
+    (operation,) = world.json("s1/writeback.json")["operations"]
+    assert operation["receipt"]["outcome"] == "already_applied"
+    assert len(json.dumps(operation["receipt"], indent=2)) <= MAX_RECEIPT_BYTES
+
+
+def test_a_plan_whose_final_could_not_be_written_is_refused(world, monkeypatch):
+    size = MAX_RECEIPT_BYTES * 2 + 2000
+    monkeypatch.setattr(planning, "MAX_ARTIFACT_BYTES", size)
+    with pytest.raises(InvalidInput, match="3 operations need up to .* make it several sessions"):
+        world.run_operations([TICKET] * 3)
+    with pytest.raises(InvalidInput, match="several sessions"):
+        world.run_operations([TICKET] * 3, dry_run=True)
+    assert world.names() == []
+    assert world.adapter.sent == []
+    assert world.run_operations([TICKET]).ok
+
+
+def test_the_largest_plan_that_is_accepted_can_be_finished(world):
+    """Each receipt as large as it may be: the final artifact still fits."""
+    world.adapter.receipt = Receipt(remote_id="x" * 3400)
+    count = 200
+    assert world.run_operations([TICKET] * count).ok
+    planned, final = (len(world.store.get(f"s1/{name}writeback.json").data) for name in ("planned-", ""))
+    assert final <= planned + count * MAX_RECEIPT_BYTES <= MAX_ARTIFACT_BYTES

@@ -1,0 +1,189 @@
+"""What is planned is what was asked for: a payload that would come back different is refused, by its field."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field, PrivateAttr, SecretBytes, SecretStr, field_validator
+
+from tests.support.remotes import Remote, RemoteAdapter
+from writeahead import Operation, write_back, write_planned_writeback_artifact, write_writeback_artifact
+from writeahead.errors import InvalidInput, PlanConflict
+from writeahead.stores.memory import MemoryStore
+
+
+class Base(BaseModel):
+    text: str = "x"
+
+
+class Derived(Base):
+    more: int = 2
+
+
+class Secret(Base):
+    password: SecretStr = SecretStr("planted")
+
+
+class DeepSecret(Base):
+    inner: list[dict[str, SecretBytes]] = Field(default_factory=lambda: [{"a": SecretBytes(b"planted")}])
+
+
+class Excluded(Base):
+    hidden: int = Field(default=1, exclude=True)
+
+
+class Private(Base):
+    _mine: int = PrivateAttr(default=0)
+
+
+class Items(Base):
+    items: list[Base] = Field(default_factory=list)
+
+
+class Keys(Base):
+    counts: dict[Any, int] = Field(default_factory=dict)
+
+
+class Title(Base):
+    name: str = "Smith"
+
+    @field_validator("name")
+    @classmethod
+    def _polite(cls, name: str) -> str:
+        return f"Mr {name}"
+
+
+class Raw(Base):
+    raw: bytes = b""
+
+
+class Loose(Base):
+    value: Any = None
+
+
+class Tags(Base):
+    tags: set[str] = Field(default_factory=set)
+    pairs: frozenset[frozenset[int]] = frozenset()
+
+
+def private():
+    model = Private()
+    model._mine = 7
+    return model
+
+
+REFUSED = {
+    "a secret": (Secret(), r"Secret\.password: is a secret, .*by its environment"),
+    "a deep secret": (DeepSecret(), r"DeepSecret\.inner\.0\.a: is a secret"),
+    "an excluded field": (Excluded(hidden=2), r"Excluded\.hidden: is excluded"),
+    "a private attribute": (private(), r"Private\._mine: is private"),
+    "a subclass's field": (
+        Items(items=[Derived()]),
+        r"Items\.items\.0: would read back as Base, and it is Derived",
+    ),
+    "keys that collide": (Keys(counts={1: 1, "1": 2}), r"Keys\.counts: has keys"),
+    "a validator that is not idempotent": (
+        Title(name="Smith"),
+        r"Title\.name: would read back as another str",
+    ),
+    "bytes that are not text": (Raw(raw=b"\xff"), r"Raw\.raw: can't be written as JSON"),
+    "a set of any type": (Loose(value={1}), r"Loose\.value: would read back as list, and it is set"),
+    "no number": (Loose(value=float("nan")), r"Loose\.value"),
+}
+KEPT = {
+    "nothing set": (Excluded(), {"text": "x"}),
+    "a private default": (Private(), {"text": "x"}),
+    "a tuple": (Loose(value=(1, 2)), {"text": "x", "value": [1, 2]}),
+    "text in bytes": (Raw(raw=b"a"), {"text": "x", "raw": "a"}),
+    "keys that do not collide": (Keys(counts={"1": 2}), {"text": "x", "counts": {"1": 2}}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_operation_refuses_a_payload_that_changes(what):
+    model, said = REFUSED[what]
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Operation(kind="create", payload=model)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("write", [write_planned_writeback_artifact, write_writeback_artifact])
+def test_an_artifact_function_refuses_a_model_that_changes(what, write):
+    model, said = REFUSED[what]
+    store = MemoryStore()
+    with pytest.raises(InvalidInput, match=said):
+        write(store, "s1", model)
+    assert not list(store.list())
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_stays_the_same_is_kept(what):
+    model, payload = KEPT[what]
+    assert Operation(kind="create", payload=model).payload == payload
+
+
+def test_an_operation_given_as_a_mapping_is_held_to_the_same():
+    with pytest.raises(InvalidInput, match=r"^operation 1: .*Secret\.password: is a secret") as caught:
+        write_back(
+            [{"kind": "create", "payload": Secret()}],
+            session_id="s1",
+            store=MemoryStore(),
+            adapter=RemoteAdapter(Remote()),
+        )
+    assert "planted" not in str(caught.value)
+
+
+PRINT_TAGS = """
+from tests.test_roundtrip import Tags
+from writeahead import Operation
+tags = {f"tag-{number}" for number in range(40)}
+pairs = frozenset({frozenset({1, 2, 3}), frozenset({30, 4})})
+print(Operation(kind="create", payload=Tags(tags=tags, pairs=pairs)).model_dump_json())
+"""
+
+
+def test_sets_come_in_one_order_in_every_process():
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", PRINT_TAGS],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    (order,) = orders
+    assert json.loads(order)["payload"]["pairs"] == [[1, 2, 3], [30, 4]]
+
+
+def test_an_own_plan_whose_sets_stand_in_another_order_is_the_same():
+    store = MemoryStore()
+    info = write_planned_writeback_artifact(store, "s1", Tags(tags={"a", "b"}))
+    data = store.get(info.key).data
+    other = data.replace(b'"a",\n    "b"', b'"b",\n    "a"')
+    assert other != data
+    store.delete(info.key)
+    store.put(info.key, other)
+    write_planned_writeback_artifact(store, "s1", Tags(tags={"a", "b"}))
+    assert store.get(info.key).data == other
+    with pytest.raises(PlanConflict, match="resume that one"):
+        write_planned_writeback_artifact(store, "s1", Tags(tags={"a", "c"}))
+
+
+def test_a_conflict_never_advises_a_new_id_while_a_session_is_open():
+    store, adapter = MemoryStore(), RemoteAdapter(Remote())
+    write_back(
+        [Operation(kind="create", payload={"text": "a"})], session_id="s1", store=store, adapter=adapter
+    )
+    write_planned_writeback_artifact(store, "s2", Base())
+    with pytest.raises(PlanConflict, match="was completed with other operations"):
+        write_back(
+            [Operation(kind="create", payload={"text": "b"})], session_id="s1", store=store, adapter=adapter
+        )
+    with pytest.raises(PlanConflict) as caught:
+        write_planned_writeback_artifact(store, "s2", Base(text="other"))
+    assert "new" not in str(caught.value)

@@ -1,0 +1,231 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportUnusedCallResult=false
+"""The public names as a user's typed code has them: mypy and pyright check this file, strictly.
+
+`assert_type` pins what comes out. A line with ``type: ignore`` must be an error, or the checkers
+complain of the comment.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, assert_type
+
+import pytest
+from pydantic import BaseModel
+
+from writeahead import (
+    Adapter,
+    ArtifactStore,
+    Operation,
+    PlannedOperation,
+    Receipt,
+    ReplayArtifact,
+    ResumeError,
+    RunPolicy,
+    RunReport,
+    WriteaheadError,
+    emits,
+    load_replay_artifact,
+    open_store,
+    resume_session,
+    write_back,
+    write_planned_writeback_artifact,
+    write_writeback_artifact,
+)
+from writeahead.adapters.base import TransactionalAdapter
+from writeahead.errors import Applied, ConflictError, TransientError
+from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunStatus
+from writeahead.protocol.retry import Clock
+from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
+from writeahead.stores.memory import MemoryStore
+from writeahead.testing import (
+    AdapterContract,
+    Fault,
+    FaultyStore,
+    HttpProxy,
+    ManualClock,
+    RemoteBackdoor,
+    RemoteRow,
+    SeenRequest,
+    StoreBackdoor,
+    StoreCall,
+    StoreContract,
+    StoreFault,
+    TracingStore,
+)
+
+# An adapter, and running it.
+
+
+class Row(BaseModel):
+    text: str
+
+
+class Crm(Adapter):
+    name = "crm"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @emits("create_with_key")
+    def emit_row(self, payload: Row, operation: PlannedOperation) -> Receipt:
+        if not payload.text:
+            raise TransientError("PUT /rows: 503", applied=Applied.UNKNOWN, retry_after=7.5)
+        return Receipt(remote_id=operation.key, remote_version="1")
+
+    @emits(ReplayClass.LOOKUP)
+    def emit_note(self, payload: Row, operation: PlannedOperation) -> Receipt:
+        raise ConflictError("PUT /notes: another user wrote it")
+
+    def find_note(self, payload: Row, operation: PlannedOperation) -> Receipt | None:
+        return None
+
+
+class Batches(Crm, TransactionalAdapter):
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        return [Receipt(remote_id=operation.key) for operation in operations]
+
+
+def emit(crm: Crm, operation: PlannedOperation) -> Receipt | None:
+    # A marked method keeps its own type.
+    assert_type(crm.emit_row(Row(text="x"), operation), Receipt)
+    crm.emit_row("no row", operation)  # type: ignore[arg-type]
+    assert_type(crm.plan([]), list[PlannedOperation])
+    assert_type(crm.emit(operation), Receipt)
+    return crm.find(operation)
+
+
+def run(store: ArtifactStore) -> RunReport:
+    operations: list[Operation | Mapping[str, Any]] = [
+        Operation(kind="row", payload={"text": "x"}),
+        {"kind": "row", "payload": Row(text="y")},
+    ]
+    report = write_back(operations, session_id="s1", store=store, adapter=Crm("http://crm"))
+    assert_type(report, RunReport)
+    assert_type(report.status, RunStatus)
+    assert_type(report.block_reason, BlockReason | None)
+    assert_type(report.not_before, datetime | None)
+    write_back(operations, session_id="s1", store=store)  # type: ignore[call-arg]
+    return report
+
+
+def resume(store: ArtifactStore, clock: Clock) -> RunStatus | None:
+    policy = RunPolicy(attempts=3, wait_initial=0.5, lease=600)
+    try:
+        report = resume_session("s1", store=store, adapter=Batches("http://crm"), policy=policy, clock=clock)
+    except ResumeError:
+        return None
+    except WriteaheadError as error:
+        raise SystemExit(str(error)) from error
+    return report.status
+
+
+# The store alone, and one's own models in it.
+
+
+def keep(data: bytes) -> ArtifactStore:
+    store = open_store("memory://typed")
+    assert_type(store, ArtifactStore)
+    assert_type(store.put("a/b", data, if_absent=True), ObjectInfo)
+    assert_type(store.get("a/b"), StoredObject)
+    assert_type(store.head("a/b"), ObjectInfo | None)
+    assert_type(store.list("a/"), Iterator[ObjectInfo])
+    assert_type(store.check(), StoreCheck)
+    store.put("a/b", "text")  # type: ignore[arg-type]
+    store.delete("a/b")
+    return store
+
+
+def record(store: ArtifactStore) -> Row:
+    assert_type(write_planned_writeback_artifact(store, "s2", Row(text="x")), ObjectInfo)
+    assert_type(write_writeback_artifact(store, "s2", Row(text="x")), ObjectInfo)
+    found = load_replay_artifact(store, "s2", Row)
+    assert_type(found, ReplayArtifact[Row])
+    write_writeback_artifact(store, "s2", {"text": "x"})  # type: ignore[arg-type]
+    return found.model
+
+
+# Tests of one's own.
+
+
+def count_the_puts() -> int:
+    traced = TracingStore(MemoryStore())
+    faulty = FaultyStore(traced)
+    faulty.fail("create", "*/planned-writeback.json", StoreFault.lost_reply(), times=None)
+    clock = ManualClock(datetime(2030, 1, 1, tzinfo=UTC), skew=-5, chance=0.25)
+    clock.advance(3600)
+    assert_type(clock.random(), float)
+    assert_type(clock.slept, list[float])
+    resume(faulty, clock)
+    assert_type(traced.calls, list[StoreCall])
+    return traced.count()["put"]
+
+
+def watch(url: str) -> list[SeenRequest]:
+    with HttpProxy(url) as proxy:
+        assert_type(proxy, HttpProxy)
+        proxy.fault("POST", Fault("refused", forward=False, reset=True), times=2)
+        proxy.fault(lambda request: request.status is None, Fault("seen", forward=True))
+        return proxy.requests
+
+
+class CrmBackdoor:
+    url = "http://127.0.0.1:8000"
+    secrets: Sequence[str] = ("password",)
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[], Operation]]:
+        return {"row": lambda: Operation(kind="row", payload={"text": "x"})}
+
+    def adapter(self, url: str, clock: Clock, /) -> Crm:
+        return Crm(url)
+
+    def rows(self, operation: KeyedOperation) -> list[RemoteRow]:
+        return [RemoteRow(operation.key, {"text": "x"})]
+
+    def snapshot(self) -> object:
+        return None
+
+    def edit(self, operation: KeyedOperation, *, guarded: bool) -> Callable[[], bool]:
+        return lambda: guarded
+
+    def remove(self, operation: KeyedOperation) -> None: ...
+
+    def take_key(self, operation: KeyedOperation) -> Callable[[], bool]:
+        return lambda: True
+
+
+class TestCrm(AdapterContract):
+    impossible: ClassVar = {"edit": "no one else writes into this CRM"}
+
+    @pytest.fixture(scope="class")
+    def backdoor(self) -> RemoteBackdoor:
+        return CrmBackdoor()
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = path.as_uri()
+
+    def open(self) -> ArtifactStore:
+        return open_store(self.url)
+
+    def read(self, key: str) -> bytes | None:
+        return (self.path / key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        (self.path / key).write_bytes(data)
+
+    def fill(self, prefix: str, count: int) -> None: ...
+
+    def keys(self) -> list[str]:
+        return []
+
+
+class TestFolder(StoreContract):
+    impossible: ClassVar = {"wire": "no HTTP is spoken"}
+
+    @pytest.fixture
+    def backdoor(self, tmp_path: Path) -> StoreBackdoor:
+        return Folder(tmp_path)

@@ -1,0 +1,24 @@
+"""``api.py`` uses every public name; mypy and pyright check it in the lint session."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import writeahead
+import writeahead.testing
+
+TREE = ast.parse((Path(__file__).parent / "api.py").read_text())
+
+
+@pytest.mark.parametrize("module", [writeahead, writeahead.testing], ids=lambda module: module.__name__)
+def test_every_public_name_is_type_checked(module):
+    imported = {
+        alias.name
+        for node in TREE.body
+        if isinstance(node, ast.ImportFrom) and node.module == module.__name__
+        for alias in node.names
+    }
+    used = {node.id for node in ast.walk(TREE) if isinstance(node, ast.Name)}
+    assert imported == set(module.__all__)
+    assert imported <= used
