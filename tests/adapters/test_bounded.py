@@ -2,8 +2,11 @@
 
 import functools
 import gzip
+import ipaddress
+import ssl
 import threading
 import tracemalloc
+from datetime import datetime
 
 import httpx
 import pytest
@@ -19,6 +22,7 @@ from tests.support.hostile_server import (
     drips_headers,
     endless_body,
     gzip_bomb,
+    tunnels,
 )
 from writeahead import Receipt, RunPolicy, write_back
 from writeahead.adapters.base import Adapter, emits
@@ -289,6 +293,84 @@ def test_a_stop_signal_ends_a_request_under_way(monkeypatch, clock):
         assert len(server.requests) == 1
     assert report.status is RunStatus.RESUME_NEEDED
     assert report.error == "stopped by a signal or by the caller"
+
+
+def test_an_upload_meets_the_deadline():
+    """The clock moves a second with each piece that is written."""
+    received = []
+
+    def takes_all(server, connection):
+        while data := connection.recv(2**16):
+            received.append(len(data))
+
+    with (
+        HostileServer(takes_all) as server,
+        client_of(network_transport(), monotonic=TickingClock()) as http,
+        pytest.raises(httpx.WriteTimeout) as caught,
+    ):
+        http.put(server.url, content=b"x" * 16 * MIB)
+    assert sum(received) < 8 * MIB
+    assert applied_despite(caught.value) is Applied.UNKNOWN
+
+
+@pytest.fixture
+def tls(tmp_path, monkeypatch):
+    """A server's TLS context, whose certificate this process trusts."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "127.0.0.1")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1))  # noqa: DTZ001 - as cryptography takes it
+        .not_valid_after(datetime(2120, 1, 1))  # noqa: DTZ001
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    )
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
+
+
+@pytest.mark.parametrize("through_proxy", [False, True])
+@pytest.mark.parametrize("behaviour", [drips_headers, continues, drips_body])
+def test_tls_and_proxies_keep_the_deadline(tls, behaviour, through_proxy):
+    clock = TickingClock()
+    with HostileServer(behaviour, clock, tls=tls) as server, HostileServer(tunnels) as proxy:
+        transport = network_transport(proxy=proxy.url if through_proxy else None)
+        with client_of(transport, monotonic=clock) as http, pytest.raises(httpx.ReadTimeout):
+            http.get(server.url)
+        assert [request.partition(b" ")[0] for request in server.requests] == [b"GET"]
+        assert len(proxy.requests) == through_proxy
+
+
+@pytest.mark.parametrize("through_proxy", [False, True])
+def test_tls_and_proxies_pass_large_bodies(tls, through_proxy):
+    body = b"x" * 3 * MIB
+
+    def echoes(server, connection):
+        received = server.requests[-1].partition(b"\r\n\r\n")[2]
+        while len(received) < len(body):
+            received += connection.recv(2**16)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(received)}\r\n\r\n"
+        server.send(connection, head.encode() + received)
+
+    with HostileServer(echoes, tls=tls) as server, HostileServer(tunnels) as proxy:
+        transport = network_transport(proxy=proxy.url if through_proxy else None)
+        with client_of(transport) as http:
+            assert http.post(server.url, content=body).content == body
 
 
 def test_a_proxy_comes_from_the_environment(monkeypatch):

@@ -24,8 +24,9 @@ class TickingClock:
 class HostileServer:
     """Answers requests by ``behaviour(server, connection)``, and keeps their first bytes."""
 
-    def __init__(self, behaviour, clock=None):
+    def __init__(self, behaviour, clock=None, tls=None):
         self.behaviour = behaviour
+        self.tls = tls
         self.clock = clock or TickingClock()
         self.requests = []
         self.sent = 0
@@ -35,7 +36,8 @@ class HostileServer:
 
     def __enter__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._start(self._accept)
         return self
 
@@ -71,10 +73,18 @@ class HostileServer:
 
     def _serve(self, connection):
         with connection, contextlib.suppress(OSError):
-            request = connection.recv(2**16)
-            if request:
-                self.requests.append(request)
-                self.behaviour(self, connection)
+            if self.tls is None:
+                self._answer(connection)
+                return
+            with self.tls.wrap_socket(connection, server_side=True) as encrypted:
+                self._connections.append(encrypted)
+                self._answer(encrypted)
+
+    def _answer(self, connection):
+        request = connection.recv(2**16)
+        if request:
+            self.requests.append(request)
+            self.behaviour(self, connection)
 
 
 def drips_headers(server, connection):
@@ -112,6 +122,26 @@ def gzip_bomb(server, connection):
     body = bomb()
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
     server.send(connection, head.encode() + body)
+
+
+def tunnels(server, connection):
+    """A proxy: connects to what the request names, and passes bytes on."""
+    host, _, port = server.requests[-1].split(b" ")[1].partition(b":")
+    with socket.create_connection((host.decode(), int(port))) as target:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        back = threading.Thread(target=_pump, args=(target, connection))
+        back.start()
+        _pump(connection, target)
+        back.join()
+
+
+def _pump(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(2**16):
+            target.sendall(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def bomb(size=CONTENT):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.scripted_server import CLOSE, RESET, SILENCE, TOKEN, cut, refused, reply
 from writeahead.adapters.dataverse import DataverseClient, TransientDataverseError
+from writeahead.adapters.dataverse.webapi.protection import Protection, ServiceLimits
 from writeahead.errors import Applied, InvalidInput, NotReady, PermanentError, TransientError
 
 ROW = "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11"
@@ -196,6 +197,24 @@ def test_401_renews_the_token_once(server):
     assert server.requests[0].body == server.requests[1].body
     assert server.requests[1].headers["if-none-match"] == "*"
     assert tokens.discarded == ["old"]
+    client.close()
+
+
+def test_a_slot_is_free_while_the_token_is_renewed(server):
+    protection = Protection(ServiceLimits(concurrent=1))
+    renewed = []
+
+    class Renewing(Tokens):
+        def discard(self, token):
+            with protection.slot(0):
+                renewed.append(token)
+            super().discard(token)
+
+    client = DataverseClient(server.url, Renewing("old", "new"), protection=protection)
+    server.script = [refused(401), reply(204)]
+    patch(client)
+    assert renewed == ["old"]
+    assert len(server.requests) == 2
     client.close()
 
 
