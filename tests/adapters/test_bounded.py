@@ -205,10 +205,19 @@ def test_a_reply_that_comes_in_that_moment_counts():
 
 @pytest.mark.parametrize("left", [0.0, -1.0])
 def test_after_the_time_of_the_run_nothing_is_sent(left):
-    with HostileServer(silent) as server, client_of(network_transport()) as http:
+    rest = []
+
+    def answers_once(server, connection):
+        server.send(connection, b"HTTP/1.1 204 No Content\r\n\r\n")
+        rest.append(connection.recv(2**16))
+
+    with HostileServer(answers_once) as server, client_of(network_transport()) as http:
+        assert http.post(server.url).status_code == 204
+        # The connection is open.
         with call_limits(lambda: left, None), pytest.raises(httpx.TimeoutException) as caught:
             http.post(server.url)
-        assert server.requests == []
+        http.close()
+    assert rest == [b""]
     assert applied_despite(caught.value) is Applied.NO
 
 

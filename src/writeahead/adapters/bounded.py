@@ -75,7 +75,11 @@ class BoundedTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and read its response whole. Raises: see the class."""
         request.headers["Accept-Encoding"] = "gzip"
-        token = _deadline.set(_Deadline(request, self._monotonic, current_limits()))
+        deadline = _Deadline(request, self._monotonic, current_limits())
+        if deadline.time_left() <= 0:
+            # On a connection that is open already, it would end while sending: outcome unknown.
+            raise httpx.PoolTimeout("there is no time left for the request", request=request)
+        token = _deadline.set(deadline)
         try:
             response = self._inner.handle_request(request)
             try:

@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.webapi.protection import (
     ServiceLimits,
     protection_of,
 )
+from writeahead.adapters.limits import call_limits
 from writeahead.errors import Applied, InvalidInput, WriteaheadError
 from writeahead.testing import ManualClock
 
@@ -319,6 +320,15 @@ def test_without_a_place_in_time_nothing_is_sent(server):
         assert not_sent(client) is None
     assert server.requests == []
     patch(client)
+
+
+def test_no_request_waits_for_a_slot_beyond_the_run(server):
+    """Without the run's limit it would wait for ever: the one slot stays taken."""
+    protection = Protection(ServiceLimits(concurrent=1))
+    client = client_of(server, protection=protection, timeout=httpx.Timeout(5, pool=None))
+    with protection.slot(0), call_limits(lambda: 0.05, None):
+        assert not_sent(client) is None
+    assert server.requests == []
 
 
 def test_a_request_that_fails_gives_its_place_back(server):

@@ -26,6 +26,7 @@ from pyrate_limiter import Rate, RateItem, StateBucket, TokenBucket
 from writeahead.adapters.dataverse.webapi.errors import error_code, is_throttled
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.http import retry_after_seconds
+from writeahead.adapters.limits import current_limits
 from writeahead.errors import InvalidInput
 
 __all__ = [
@@ -198,7 +199,7 @@ class ServiceLimitsTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises: see the class."""
-        with self._protection.slot(request.extensions.get("timeout", {}).get("pool")):
+        with self._protection.slot(_slot_timeout(request)):
             response = self._inner.handle_request(request)
             if not response.is_success:
                 # Before the slot is free again, so that no request is sent in between.
@@ -208,6 +209,14 @@ class ServiceLimitsTransport(httpx.BaseTransport):
     def close(self) -> None:
         """Close the connections."""
         self._inner.close()
+
+
+def _slot_timeout(request: httpx.Request) -> float | None:
+    """As long as the request may wait for a connection, and no longer than the run lasts."""
+    timeout = request.extensions.get("timeout", {}).get("pool")
+    left = max(0.0, current_limits().time_left())
+    longest = left if timeout is None else min(timeout, left)
+    return None if longest == math.inf else longest
 
 
 def requested_wait(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
