@@ -71,3 +71,19 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert remote.requests == ["PUT /row"]
+
+
+def test_a_working_directory_that_is_gone_is_no_obstacle(cli, remote, folder):
+    session, gone = cli.session("row"), folder / "gone"
+    gone.mkdir()
+    arguments = ["--write", "--config", folder / "writeahead.toml", "--store", cli.store]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", SCRIPT, "run", session, *arguments],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert remote.requests == ["PUT /row"]
