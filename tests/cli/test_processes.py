@@ -87,3 +87,16 @@ def test_a_working_directory_that_is_gone_is_no_obstacle(cli, remote, folder):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert remote.requests == ["PUT /row"]
+
+
+def test_every_command_has_json():
+    def leaves(command):
+        inner = getattr(command, "commands", {}).values()
+        return [leaf for part in inner for leaf in leaves(part)] if inner else [command]
+
+    commands = leaves(typer.main.get_command(app))
+    flags = {
+        command.name: {flag for option in command.params for flag in option.opts} for command in commands
+    }
+    assert len(flags) >= 9
+    assert [name for name, names in flags.items() if "--json" not in names] == []
