@@ -1,4 +1,8 @@
-"""Tryton over JSON-RPC: `adapter` is the worked example of docs/adapters.md, `rpc` sends its requests."""
+"""Tryton over JSON-RPC, the worked example of docs/adapters.md.
+
+`adapter` knows the kinds of operation and what proves a replay of each. `rpc` knows Tryton's
+requests, sessions and errors, and nothing of operations. `settings` knows the variables to set.
+"""
 
 from tryton.adapter import AddressUpdate, Email, Note, Party, TrytonAdapter
 from tryton.settings import adapter_from_settings

@@ -4,10 +4,10 @@ Tryton is a business system with weak keys. Few of its tables have a unique colu
 carries a key of the caller's, and errors come as HTTP 200. So each kind is proved harmless as its
 table allows:
 
-    party            create_with_key      party.party: its column ``code`` is unique, and becomes our key
-    address_update   conditional_update   party.address: the server compares ``_timestamp``
-    note             lookup               ir.note: nothing is unique, but its text can be searched for our key
-    email            unprovable           ir.email: no place for our key that a mail's reader would not see
+    party           create_with_key     party.party: its column ``code`` is unique: it is our key
+    address_update  conditional_update  party.address: the server compares ``_timestamp``
+    note            lookup              ir.note: not unique, but its text can be searched for a key
+    email           unprovable          ir.email: no place for a key that its reader would not see
 
 Sources: trytond 8.2, model/modelsql.py (``_timestamp``), ir/email_.py, sendmail.py;
 modules/party/party.py (``code_uniq``).
@@ -120,7 +120,7 @@ class TrytonAdapter(Adapter):
         addresses = [item.payload.get("address_id") for item in operations if item.kind == "address_update"]
         for address in addresses:
             if addresses.count(address) > 1:
-                # The second would meet what the first wrote, and take it for somebody else's.
+                # The second would meet what the first wrote, and take it for another user's edit.
                 raise InvalidInput(f"party.address,{address} is updated twice in this session: make it one")
         self._server.sign_in()
         return super().plan(operations)
@@ -134,12 +134,12 @@ class TrytonAdapter(Adapter):
         try:
             (made,) = self._server.write("party.party", "create", [columns])
         except Refused as refused:
-            # Not by the message, which is a person's and in their language: by what is there.
+            # The message is for users, in their language: what is there decides.
             found = self._server.search("party.party", [["code", "=", operation.key]], ["create_uid"])
             if not found:
                 raise
             if found[0]["create_uid"] != self._server.user_id():
-                raise ConflictError(f"{refused}: the code is taken by somebody else's party") from None
+                raise ConflictError(f"{refused}: the code is taken by another user's party") from None
             return Receipt(remote_id=f"party.party,{found[0]['id']}", outcome="already_applied")
         return Receipt(remote_id=f"party.party,{made}")
 
@@ -186,14 +186,14 @@ class TrytonAdapter(Adapter):
                     return Receipt(remote_id=record, remote_version=now.timestamp, outcome="already_applied")
                 changed = [name for name, value in baseline.columns.items() if now.columns[name] != value]
                 if changed:
-                    # Some of it may be ours, by a request of unknown outcome: a person can tell.
+                    # Some of it may be ours, by a request of unknown outcome: an operator decides.
                     raise ConflictError(f"{record}: changed since the plan: {', '.join(changed)}") from None
                 if isinstance(refused, Refused):
                     raise
                 timestamp = now.timestamp
             else:
                 return Receipt(remote_id=record)
-        raise ConflictError(f"{record}: somebody else keeps changing it")
+        raise ConflictError(f"{record}: another user keeps changing it")
 
     # lookup: sent at will, searched before it is sent again.
 
@@ -216,7 +216,7 @@ class TrytonAdapter(Adapter):
 
     @emits(ReplayClass.UNPROVABLE)
     def emit_email(self, payload: Email, operation: PlannedOperation) -> Receipt:  # noqa: ARG002 - no key to give
-        """Have the e-mail sent, which Tryton does once it has committed. Raises: as `Adapter.emit`."""
+        """Send the e-mail; Tryton does so after its commit. Raises: as `Adapter.emit`."""
         model, record_id = payload.about.split(",")
         sent = self._server.write(
             "ir.email",

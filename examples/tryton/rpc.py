@@ -41,7 +41,7 @@ class _Session:
 
 
 class Server:
-    """JSON-RPC with one database: one request a call. A session that has expired is renewed once."""
+    """JSON-RPC with one database: one request a call. An expired session is renewed once."""
 
     def __init__(
         self, url: str, database: str, user: str, password: SecretStr, timeout: httpx.Timeout
@@ -145,7 +145,7 @@ class Server:
         raise failure
 
     def _result(self, what: str, reply: httpx.Response, applied: Applied, fits: Callable[[Any], bool]) -> Any:
-        """The result in a reply. Of an error only the kind is passed on: its words may be out of a record."""
+        """Return a reply's result. Only an error's kind is kept: its text may be a record's."""
         status = reply.status_code
         if status != HTTPStatus.OK:
             raise _refusal(f"{what}: HTTP {status}", status, reply.headers, applied)
@@ -163,15 +163,15 @@ def _refusal(said: str, status: int, headers: Mapping[str, str], applied: Applie
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return TransientError(said, applied=Applied.NO, retry_after=wait)
     failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
-    # Tryton answers with 200 alone: 2xx and 3xx are of somebody on the way, and tell nothing of the
-    # request.
+    # Tryton answers with 200 alone. Other 2xx and 3xx come from a server in between, and say
+    # nothing of the request.
     if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.REQUEST_TIMEOUT or failed:
         return TransientError(said, applied=applied, retry_after=wait)
     return PermanentError(said)
 
 
 def _error(what: str, error: Any, applied: Applied) -> Exception:
-    """An error that came with HTTP 200: the name of an exception, and what it was made of."""
+    """Return the error for a reply with HTTP 200: the name of an exception and its arguments."""
     name = error[0] if isinstance(error, list) and error and isinstance(error[0], str) else ""
     if name == "ConcurrencyException":
         return Changed(f"{what}: ConcurrencyException")

@@ -12,6 +12,7 @@ _EXTRA_OF = {
     "click": "cli",
     "rich": "cli",
     "typer": "cli",
+    "httpcore": "http",
     "httpx": "http",
     "pyrate_limiter": "dataverse",
     "aiobotocore": "s3",

@@ -1,5 +1,7 @@
 """Retry-After in both forms, and what a failed request may have done."""
 
+import contextlib
+import gc
 import logging
 from datetime import UTC, datetime
 
@@ -8,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from writeahead.adapters.http import applied_despite, is_loopback, quiet_logs, retry_after_seconds
+from writeahead.adapters import http as http_module
+from writeahead.adapters.http import (
+    Connections,
+    applied_despite,
+    is_loopback,
+    quiet_logs,
+    retry_after_seconds,
+)
 from writeahead.errors import Applied
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -73,7 +82,7 @@ def test_without_a_connection_nothing_was_applied(error):
         httpx.DecodingError,
     ],
 )
-def test_after_a_connection_nobody_knows(error):
+def test_after_a_connection_the_outcome_is_unknown(error):
     assert applied_despite(error("x")) is Applied.UNKNOWN
 
 
@@ -96,3 +105,16 @@ def test_only_our_own_requests_are_kept_out_of_the_log(caplog):
         http.get("https://theirs.example/")
     assert "ours.example" not in caplog.text
     assert "theirs.example" in caplog.text
+
+
+def test_connections_that_are_collected_set_no_context_variable(monkeypatch):
+    """The collector may run while one is being set, and CPython 3.11 crashes on the second."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    connections = Connections(httpx.URL("https://x.example"), httpx.Timeout(5), transport=transport)
+    client = connections._pool.http
+    sets = []
+    monkeypatch.setattr(http_module, "quiet_logs", lambda: sets.append("set") or contextlib.nullcontext())
+    del connections
+    gc.collect()
+    assert client.is_closed
+    assert sets == []

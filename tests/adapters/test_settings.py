@@ -1,4 +1,4 @@
-"""One reader for the settings of all adapters: code and file first, then the environment, then defaults."""
+"""One reader for the settings of all adapters: given first, then environment, then default."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""How the Tryton adapter sorts what a server says; that the server says it so is tried in nox -s peers."""
+"""How the Tryton adapter sorts a server's replies; `nox -s peers` tries a real server."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ class Script(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def tell(self, method: str, *answers) -> None:
-        """Each is a status and a result, or ``{"error": ...}``, or bytes; the last one is repeated."""
+        """Each: a status and a result, ``{"error": ...}`` or bytes; the last one is repeated."""
         self.answers[method] = list(answers)
 
     def count(self, method: str) -> int:

@@ -1,1 +1,6 @@
-"""Adapters: one module or package a remote system, one interface for all."""
+"""Adapters: one package for each remote system, and what they share.
+
+`base` is the interface, and all that the protocol knows of an adapter. `http`, `bounded` and
+`limits` send requests over HTTP, `settings` reads settings, `registry` opens an adapter by name.
+Nothing here knows stores, sessions or the journal.
+"""

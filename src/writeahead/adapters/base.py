@@ -38,11 +38,12 @@ def emits(
 
     Args:
         replay: One of the five classes.
-        key_valid_for: How long the remote remembers our key, for ``create_with_key``. An operation that
-            may have been sent longer ago is searched by ``find_<kind>`` if there is one, and otherwise
-            blocked. None: as long as the row is there.
-        settles_after: How long a request whose reply was lost can still land, for ``upsert``. The next
-            upsert waits for that, since a late one would undo it. None: it can't, or does no harm.
+        key_valid_for: How long the remote remembers our key, for ``create_with_key``. An operation
+            that may have been sent longer ago is searched by ``find_<kind>`` if there is one, and
+            otherwise blocked. None: as long as the row is there.
+        settles_after: How long a request whose reply was lost can still land, for ``upsert``. The
+            next upsert waits for that, since a late one would undo it. None: it can't, or does no
+            harm.
 
     Raises:
         ValueError: ``replay`` is none of the five classes, or a time does not belong to it.
@@ -128,8 +129,9 @@ class Adapter(ABC):
     def target(self) -> str | None:
         """What identifies the remote that this adapter writes to; None if it can't be told.
 
-        A plan keeps it, and is carried out only by an adapter with the same. Make it with `target_of`
-        out of what tells two environments apart (URL, tenant, account), and of no secret.
+        A plan keeps it, and is carried out only by an adapter with the same. Make it with
+        `target_of` out of what tells two environments apart (URL, tenant, account), and of no
+        secret.
         """
         return None
 
@@ -164,7 +166,7 @@ class Adapter(ABC):
         return receipt
 
     def find(self, operation: PlannedOperation) -> Receipt | None:
-        """Search the remote for an operation that may have been sent; None if it surely is not there.
+        """Search the remote for an operation that may have been sent; None if it is not there.
 
         Raises:
             TransientError: The remote could not be searched.
@@ -215,7 +217,7 @@ class Adapter(ABC):
             )
         if planned.replay is not kind.replay:
             raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
-        # What emit would refuse must be found out now, before anything is durable or sent; and what it
+        # What emit would refuse must be found out now, before anything is durable or sent. What it
         # would add (a default) belongs into the plan.
         issued = _json_of(_validated(kind.payload, planned), planned)
         return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})

@@ -1,4 +1,4 @@
-"""What any adapter over HTTP needs: how long to wait, what a failed request may have done, quiet logs."""
+"""What any adapter over HTTP needs: connections, Retry-After, outcomes of failures, quiet logs."""
 
 import contextlib
 import contextvars
@@ -49,7 +49,7 @@ _CLIENT_LOGGERS = (
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How many seconds a server asks to wait; None if it does not say, or says nothing that makes sense.
+    """How many seconds a server asks to wait; None if it does not say, or makes no sense.
 
     Both forms of RFC 9110, section 10.2.3, are understood: a number of seconds, and a date in any
     of the three formats of section 5.6.7. A date is compared with the response's own Date header
@@ -108,7 +108,7 @@ def secure_url(value: object, name: str) -> httpx.URL:
 
 @contextlib.contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Keep the client library from logging the requests made inside: it logs hosts and query strings.
+    """Keep client libraries from logging requests made inside: they log hosts and query strings.
 
     Requests that others make through the same library are logged as before.
     """
@@ -210,7 +210,7 @@ class Connections:
 
 
 def _proxy_of(root: httpx.URL) -> str | None:
-    """The proxy that the environment names for a URL: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY."""
+    """The proxy for a URL by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."""
     # A proxy between a machine and itself is never what was meant.
     if is_loopback(root.host) or urllib.request.proxy_bypass(root.host):
         return None
@@ -232,9 +232,11 @@ class _Pool:
     inherited: "_Pool | None"
 
     def close_in_owner(self) -> None:
+        # A finalizer: the garbage collector may run it while a context variable is being set, and
+        # CPython up to 3.11 crashes if it sets one itself. So logs are not kept quiet here; they
+        # say "close" and nothing else.
         if os.getpid() == self.pid:
-            with quiet_logs():
-                self.http.close()
+            self.http.close()
 
 
 def _http_date(value: str) -> datetime | None:

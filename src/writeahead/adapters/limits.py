@@ -36,7 +36,7 @@ _current: contextvars.ContextVar[CallLimits] = contextvars.ContextVar("writeahea
 
 
 def current_limits() -> CallLimits:
-    """Return the limits of the call that is under way in this context; without a run, there are none."""
+    """Return the limits of the call that is under way; outside of a run there are none."""
     return _current.get(_UNLIMITED)
 
 

@@ -1,4 +1,4 @@
-"""The settings of an adapter: one pydantic model, whose fields also come from environment variables.
+"""The settings of an adapter: a pydantic model, filled from code and environment variables.
 
 class CrmSettings(AdapterSettings):
     prefix = "CRM_"
@@ -94,7 +94,7 @@ class AdapterSettings(BaseModel):
         return cls.prefix + name.upper()
 
     def require(self, *names: str) -> tuple[str, ...]:
-        """Say which of some settings are missing, as one line that names their variables; none if none is."""
+        """Name the variables of settings that are missing, in one line; none if none is."""
         missing = [self.variable(name) for name in names if not _text(getattr(self, name))]
         return (f"{', '.join(missing)} not set: put them in the environment",) if missing else ()
 

@@ -1,4 +1,4 @@
-"""Atomic sessions from end to end, on a remote of a few lines that has transactions, and breaks anywhere."""
+"""Atomic sessions from end to end, on a small remote with transactions that fails anywhere."""
 
 import json
 import re
@@ -26,7 +26,7 @@ DONE = {RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED}
 
 
 class Remote:
-    """Rows with versions; a change set changes all of them or none. ``faults`` has one for each request."""
+    """Rows with versions; a change set changes all or none. ``faults`` has one a request."""
 
     def __init__(self):
         self.rows = {

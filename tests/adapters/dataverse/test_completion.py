@@ -1,4 +1,4 @@
-"""A call that is created and then completed, each an operation of its own, judged by the simulator's rows."""
+"""A call that is created, then completed: two operations, judged by the simulator's rows."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The Dataverse adapter keeps the contract of adapters on the simulator, whose database is read around it."""
+"""The Dataverse adapter keeps the adapter contract on the simulator and its database."""
 
 import os
 from typing import ClassVar

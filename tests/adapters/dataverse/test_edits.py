@@ -1,4 +1,4 @@
-"""What counts as somebody else's edit of a row, and what only looks like one."""
+"""What counts as another user's edit of a row, and what only looks like one."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -75,24 +75,24 @@ def emit_change_set(adapter, planned):
 def test_an_edit_of_what_is_to_be_written_is_not_overwritten(sim, adapter, emit):
     """Also where the table has a marker, and the mapping guards nothing."""
     planned = plan(adapter, update(wa_notes="ours"))
-    sim.edit("wa_callqueues", ROW, {"wa_notes": "a person's"})
+    sim.edit("wa_callqueues", ROW, {"wa_notes": "a user's"})
     with pytest.raises(ConflictError, match="wa_notes") as caught:
         emit(adapter, planned)
     assert "person" not in str(caught.value)
-    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "a person's"
+    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "a user's"
 
 
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
 def test_an_edit_of_an_unguarded_column_stands(sim, adapter, emit):
     planned = plan(adapter, update(wa_notes="ours"))
-    sim.edit("wa_callqueues", ROW, {"wa_name": "a person's"})
+    sim.edit("wa_callqueues", ROW, {"wa_name": "a user's"})
     assert emit(adapter, planned) == ["applied"]
     row = sim.row("wa_callqueues", ROW)
-    assert (row["wa_notes"], row["wa_name"]) == ("ours", "a person's")
+    assert (row["wa_notes"], row["wa_name"]) == ("ours", "a user's")
 
 
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
-def test_what_an_earlier_operation_wrote_is_nobodys_edit(sim, adapter, emit):
+def test_what_an_earlier_operation_wrote_is_no_edit(sim, adapter, emit):
     """Not even if the service makes something else of the value."""
     planned = plan(adapter, update(wa_notes="first", wa_attempts=1), update(wa_notes="second"))
     assert set(planned[0].precondition["guarded"]) >= {"wa_notes", "wa_attempts"}
@@ -177,7 +177,7 @@ def test_a_guarded_upsert_needs_row_versions_too(environ, tmp_path):
 
 
 def give_away(sim, adapter, lookup):
-    """Plan to give a row to one user, and let a person give it to another one."""
+    """Plan to give a row to one user, while it is given to another one."""
     update = {"table": "todo", "row_id": TASK, "columns": {"ownerid": lookup}}
     [planned] = plan(adapter, ("update_row", update))
     sim.edit("tasks", TASK, {"ownerid@odata.bind": f"/systemusers({THEIRS})"})
@@ -223,7 +223,7 @@ def test_an_edit_of_a_lookup_is_not_overwritten(sim, to_do):
 
 
 def test_a_lookup_that_can_not_be_read_is_not_changed(sim, to_do):
-    """Also where the table has a marker: it tells that somebody wrote the row, and not what."""
+    """Also where the table has a marker: it tells that the row was written, and not what."""
     with pytest.raises(InvalidInput, match="must name the lookup column that ownerid of tasks sets"):
         give_away(sim, to_do('ownerid = ["systemusers", "teams"]'), {"entity_set": "systemusers", "id": OURS})
     assert sim.requests(method="PATCH") == []

@@ -1,4 +1,4 @@
-"""Every outcome of a create and of an update, judged by the simulator's rows and its log of requests."""
+"""Every outcome of a create and an update, judged by the simulator's rows and request log."""
 
 import uuid
 
@@ -103,7 +103,7 @@ def test_throttled(sim, adapter, task, form):
     assert sim.count("tasks") == 0
 
 
-def test_create_where_somebody_else_has_the_key(sim, adapter, task):
+def test_a_create_whose_key_is_taken(sim, adapter, task):
     sim.seed("tasks", {"activityid": task.key, "subject": "theirs", "description": "planted-other"})
     with pytest.raises(ConflictError) as caught:
         adapter.emit(task)
@@ -310,7 +310,7 @@ def test_a_refused_update(sim, adapter, update):
     assert sim.row("wa_callqueues", QUEUE)["wa_status"] != CALLBACK
 
 
-def test_an_update_planned_anew_after_its_artifacts_were_lost(sim, adapter, update):
+def test_an_update_planned_again_after_its_artifacts_were_lost(sim, adapter, update):
     adapter.emit(update)
     [planned] = adapter.plan([update_of(attempts=ATTEMPTS, notes="planted-notes")])
     assert adapter.emit(planned).outcome == "already_applied"

@@ -1,4 +1,4 @@
-"""A server that answers 500 where a key is taken, as SAP CAP does on SQLite: found by ``nox -s peers``."""
+"""A server that answers 500 where a key is taken, as SAP CAP does on SQLite."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_a_row_of_ours_is_found_behind_a_500(sim, adapter, task):
     assert adapter.emit(task).outcome == "already_applied"
 
 
-def test_a_row_of_somebody_elses_behind_a_500_is_a_conflict(sim, adapter, task):
+def test_a_row_of_another_user_behind_a_500_is_a_conflict(sim, adapter, task):
     sim.seed("tasks", {"activityid": task.key, "subject": "theirs"})
     sim.faults.add("status", method="PATCH", path="tasks(*", status=500)
     with pytest.raises(ConflictError):

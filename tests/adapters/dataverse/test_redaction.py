@@ -1,4 +1,4 @@
-"""Planted secrets through every path of an error: none may be in a message, a repr, a traceback or a log."""
+"""Planted secrets on every path of an error: none is in a message, repr, traceback or log."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Operations on any table that the mapping declares, judged by the simulator's rows and request log."""
+"""Operations on declared tables, judged by the simulator's rows and request log."""
 
 import json
 from importlib import resources
@@ -106,7 +106,7 @@ def test_create_under_the_key_of_the_operation(sim, adapter):
     assert sent(sim) == [(204, None, "*")]
 
 
-@pytest.mark.parametrize("edit", [{}, {"lastname": "edited by a person"}])
+@pytest.mark.parametrize("edit", [{}, {"lastname": "edited by a user"}])
 def test_without_a_marker_the_guid_alone_proves_a_create(sim, adapter, edit):
     operation = plan(adapter, "create_row", table="contact", columns={"lastname": "Okafor"})
     sim.faults.add("drop", method="PATCH", apply=True)
@@ -310,8 +310,8 @@ def test_where_everything_is_preserved_nothing_is_sent(sim, adapter):
 def test_a_row_last_written_by_this_session_counts_as_applied(sim, adapter):
     payload = {"table": "row", "row_id": ROW, "columns": {"wa_notes": "ours", "wa_email": "a@example.com"}}
     adapter.emit(plan(adapter, "update_row", **payload))
-    anew = plan(adapter, "update_row", **payload)
-    assert adapter.emit(anew).outcome == "already_applied"
+    again = plan(adapter, "update_row", **payload)
+    assert adapter.emit(again).outcome == "already_applied"
     assert len(sent(sim)) == 1
 
 
@@ -362,7 +362,7 @@ def test_an_upsert_of_a_row_that_was_not_there(sim, adapter, table, is_ours):
     else:
         key = {"row": "wa_callqueueid", "contact": "contactid"}[table]
         sim.seed(entity_set, {key: USER, column: "theirs"})
-        with pytest.raises(ConflictError, match="somebody else has made"):
+        with pytest.raises(ConflictError, match="another user created"):
             adapter.emit(operation)
     assert sim.row(entity_set, USER)[column] == ("ours" if is_ours else "theirs")
 

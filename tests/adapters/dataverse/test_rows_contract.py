@@ -1,4 +1,4 @@
-"""Operations on any table keep the contract of adapters, too: a minute or two, for WRITEAHEAD_TESTS=full."""
+"""Operations on any table keep the adapter contract: minutes, for WRITEAHEAD_TESTS=full."""
 
 import os
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Planted contents of records through the errors of operations on any table: no value is in a message."""
+"""Planted contents of records: no error of an operation on any table repeats a value."""
 
 import logging
 

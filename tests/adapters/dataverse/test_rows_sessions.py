@@ -1,4 +1,4 @@
-"""Whole sessions on any table: resumes after a person's edit, and transactions of unknown outcome."""
+"""Whole sessions on any table: resumes after an edit, transactions of unknown outcome."""
 
 import pytest
 

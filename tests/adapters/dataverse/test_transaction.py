@@ -1,4 +1,4 @@
-"""All operations of a session in one transaction: what is sent, and what a refusal turns out to be."""
+"""All operations of a session in one transaction: what is sent, and what a refusal means."""
 
 import itertools
 import json
@@ -146,7 +146,7 @@ def test_a_refusal_for_any_reason_may_have_met_what_is_ours(server, adapter, ope
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
 
 
-def test_other_rows_are_looked_at_where_the_first_is_nobodys(server, adapter, operations):
+def test_other_rows_are_looked_at_where_the_first_is_unmarked(server, adapter, operations):
     """The call was deleted and the queue row taken by another session since."""
     foreign = {"wa_lastsession": "another", "wa_lastoperation": "1-x"}
     server.script = [refusal(1), MISSING, queue_row(foreign, 'W/"99"'), TASK_IS_OURS]
@@ -176,7 +176,7 @@ def test_a_new_version_without_a_guarded_change_is_no_conflict(server, adapter, 
     assert (first[0], first[2]) == (second[0], second[2])
 
 
-def test_somebody_who_keeps_changing_the_row(server, adapter, operations):
+def test_a_row_that_keeps_changing(server, adapter, operations):
     server.script = [refusal(2), MISSING, queue_row(etag='W/"42"'), MISSING]
     server.script += [refusal(2), MISSING, queue_row(etag='W/"43"'), MISSING]
     with pytest.raises(ConflictError, match="keeps changing"):
@@ -193,8 +193,8 @@ def test_somebody_who_keeps_changing_the_row(server, adapter, operations):
             ["wa_donotcall, wa_email"],
         ),
         ([MISSING, MISSING, MISSING], ["2-queue_status_update", "gone"]),
-        ([activity(CALL, None), queue_row(), MISSING], ["1-phone_call", "somebody else"]),
-        ([MISSING, queue_row(), activity(TASK, None)], ["3-task", "somebody else"]),
+        ([activity(CALL, None), queue_row(), MISSING], ["1-phone_call", "not written by this operation"]),
+        ([MISSING, queue_row(), activity(TASK, None)], ["3-task", "not written by this operation"]),
         (
             [activity(CALL, None), queue_row(etag='W/"42"', wa_attempts=7), activity(TASK, None)],
             ["1-phone_call", "2-queue", "3-task"],
@@ -302,7 +302,7 @@ def test_nothing_is_sent_again_after_artifacts_were_lost(server, adapter, marker
     assert server.requests == []
 
 
-def test_planned_anew_with_other_content_is_a_conflict(server, adapter):
+def test_planned_again_with_other_content_is_a_conflict(server, adapter):
     operations = planned(server, adapter, queue_row(OURS, wa_status=100000003, wa_attempts=5))
     with pytest.raises(ConflictError, match="wa_attempts"):
         adapter.transact(operations)

@@ -2,13 +2,11 @@
 
 `adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID``
 and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
-``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``. To find your
-way: `client` has a method for each kind of request, `wire` sends it with a token (`auth`,
-`credentials`) and below the service's limits (`protection`), `errors` sorts what comes back.
-`mapping_file` reads the `mapping`, whose `tables` know the columns; `generic` translates operations
-on any of them; `gate` holds them against the live environment; `baselines` sees what their rows are
-like; `plans` keeps all of that. `rows` makes writes that can be repeated, `change_set` makes them
-in one transaction, and `adapter` puts everything together.
+``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``.
+Three rooms: `webapi` sends one request, `mapping` turns payloads into writes, `readiness` checks
+writes against the live environment. On top of them `baselines` reads what rows are like at
+planning, `rows` makes writes that can be repeated, `change_set` makes them in one transaction, and
+`adapter` has the kinds of operation.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter

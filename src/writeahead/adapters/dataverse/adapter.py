@@ -25,7 +25,7 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     RowWrite,
     Task,
 )
-from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, planned_write, unfit
+from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan_refusal, planned_write
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -61,7 +61,7 @@ _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 
 
 class DataverseAdapter(TransactionalAdapter):
-    """Writes rows into one Dataverse environment: those of declared tables, phone calls, tasks, queue rows.
+    """Writes rows into one Dataverse environment: phone calls, tasks, queue rows, declared tables.
 
     Safe to share between threads, and to use after a fork. Close it, or use it as a context
     manager.
@@ -78,8 +78,7 @@ class DataverseAdapter(TransactionalAdapter):
         readiness: ``full``: planning holds every write against the environment's own table
             definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
             it does not.
-        missing: Problems of the configuration, found by whoever made it; planning reports them all
-            at once.
+        missing: Problems of the configuration; planning reports them all at once.
 
     Raises:
         InvalidInput: The URL or the mapping can't be used.
@@ -131,11 +130,11 @@ class DataverseAdapter(TransactionalAdapter):
             self._client.close()
 
     def discover(self, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
-        """Write a mapping from the environment's own definitions. Args, returns and raises: as `discover`."""
+        """Write a mapping from the environment's definitions. Args and raises: as `discover`."""
         return discover(self._ready(), kinds, tables)
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
-        """Translate all operations by the mapping, get a token, and read the baselines of the rows to update.
+        """Translate all operations, get a token, and read the baselines of the rows to update.
 
         Raises:
             InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not
@@ -201,46 +200,46 @@ class DataverseAdapter(TransactionalAdapter):
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_phone_call_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Create the phone call. Raises: as `create_row`; InvalidInput if the mapping does not approve it."""
+        """Create the phone call. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_task(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Create the task. Raises: as `create_row`; InvalidInput if the mapping does not approve it."""
+        """Create the task. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_create_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Create the row. Raises: as `create_row`; InvalidInput if the mapping does not approve it."""
+        """Create the row. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_queue_status_update(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Update the queue row. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
+        """Update the queue row. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_update_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Update the row. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
+        """Update the row. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_complete_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Close the activity. Raises: as `update_row`; InvalidInput if the mapping does not approve it."""
+        """Close the activity. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
     @emits(ReplayClass.UPSERT)
     def emit_upsert_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
-        """Upsert the row. Raises: as `upsert_row`; InvalidInput if the mapping does not approve it."""
+        """Upsert the row. Raises: as `upsert_row`; InvalidInput if not in the mapping."""
         item = self._together(operation)
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
-        """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set`, and as `emit`."""
+        """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""
         client = self._ready()
         items = [self._together(operation) for operation in operations]
-        # Where every column is preserved there is nothing to write; the row must be as it was all
-        # the same.
+        # Where every column is preserved there is nothing to write, but the row must still be as it
+        # was.
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
@@ -257,7 +256,7 @@ class DataverseAdapter(TransactionalAdapter):
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
-            raise unfit(operation, "row_id is not the operation's key")
+            raise plan_refusal(operation, "row_id is not the operation's key")
         return ChangeSetItem(
             operation.id, table, write, baseline_of(operation, table, write), operation.replay
         )
@@ -298,13 +297,15 @@ class DataverseAdapter(TransactionalAdapter):
         return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps)
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
-        """Check what came out of an artifact as if it came from a stranger."""
+        """Check what came out of an artifact, which may have been tampered with."""
         table = table_of(self._mapping, operation.kind, operation.id, write)
         if table is None:
-            raise unfit(operation, f"its table is none that mapping {self._mapping.name} has for its kind")
+            raise plan_refusal(
+                operation, f"its table is none that mapping {self._mapping.name} has for its kind"
+            )
         problem = table.problem_of(write)
         if problem:
-            raise unfit(operation, f"{problem} by mapping {self._mapping.name}")
+            raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
         return table
 
     def _ready(self) -> DataverseClient:

@@ -1,10 +1,10 @@
-"""What rows are like when a plan is made; the plan persists it, to find out later who else has been there."""
+"""What rows are like when a plan is made. The plan keeps it, so that later edits are found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from writeahead.adapters.dataverse.mapping.payloads import Baseline
-from writeahead.adapters.dataverse.mapping.plans import Draft, RowAddress
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
+from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
@@ -16,7 +16,7 @@ __all__ = ["with_baselines"]
 
 
 def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draft]:
-    """Read what the rows of updates are like now, each row once, and leave out the columns to preserve.
+    """Read the rows of updates, each once, and leave out the columns to preserve.
 
     Returns:
         The drafts, in order, with their baselines.
@@ -27,11 +27,12 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Dra
         TransientDataverseError: A row could not be read now.
     """
     rows = _read(client, drafts)
-    # By GUID from here on: that is the row whose version guards the write, whatever becomes of its
-    # key.
-    found = [_by_guid(draft, rows.get(draft.place)) for draft in drafts]
+    # By GUID from here on: that is the row whose version guards the write, even if its key changes.
+    found = [_by_guid(draft, rows.get(draft.write.row_address)) for draft in drafts]
     by_guid = {
-        now.place: rows[was.place] for was, now in zip(drafts, found, strict=True) if was.place in rows
+        now.write.row_address: rows[was.write.row_address]
+        for was, now in zip(drafts, found, strict=True)
+        if was.write.row_address in rows
     }
     chain = _Chain(by_guid, found)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
@@ -42,17 +43,19 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
     created: set[RowAddress] = set()
     for draft in drafts:
         if draft.creates:
-            created.add(draft.place)
-        elif draft.watches and draft.place not in created:
-            columns, users = wanted.setdefault(draft.place, ([], []))
+            created.add(draft.write.row_address)
+        elif draft.watches and draft.write.row_address not in created:
+            columns, users = wanted.setdefault(draft.write.row_address, ([], []))
             columns += [draft.table.key, *draft.table.baseline_columns(draft.write.columns)]
             users.append(draft)
     rows: dict[RowAddress, Row | None] = {}
     problems: list[str] = []
-    for place, (columns, users) in wanted.items():
+    for address, (columns, users) in wanted.items():
         write = users[0].write
         try:
-            rows[place] = row = client.get_row(write.entity_set, write.address, list(dict.fromkeys(columns)))
+            rows[address] = row = client.get_row(
+                write.entity_set, write.address, list(dict.fromkeys(columns))
+            )
         except PermanentDataverseError as error:
             problems.append(f"{write.where} can't be read: {error}")
             continue
@@ -82,23 +85,23 @@ class _Chain:
     drafts: Sequence[Draft]
     values: dict[RowAddress, dict[str, Scalar]] = field(default_factory=dict)
     made: set[RowAddress] = field(default_factory=set)
-    # What the session itself has written by then. What the service makes of a value (a rounded
-    # amount) would look like somebody else's edit; that the marker is ours has to do.
+    # What the session itself has written by then. A value that the service changes (a rounded
+    # amount) would look like another user's edit, so for these the marker must be proof enough.
     written: dict[RowAddress, set[str]] = field(default_factory=dict)
     touched: set[RowAddress] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
-        place, row = draft.place, self.rows.get(draft.place)
-        if place not in self.values:
-            self.values[place] = dict(row.columns) if row else {}
-        values = self.values[place]
+        address, row = draft.write.row_address, self.rows.get(draft.write.row_address)
+        if address not in self.values:
+            self.values[address] = dict(row.columns) if row else {}
+        values = self.values[address]
         later = tuple(
             after.operation
             for after in self.drafts[position + 1 :]
-            if after.place == place and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
         )
         if draft.creates:
-            self.made.add(place)
+            self.made.add(address)
             # In every table that has states, 0 is the one that a new row is in.
             values["statecode"] = 0
         if not draft.watches:
@@ -106,13 +109,13 @@ class _Chain:
             return replace(draft, baseline=None)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)
-        if place not in self.made and row is None:
-            self.made.add(place)
+        if address not in self.made and row is None:
+            self.made.add(address)
             values.update(draft.table.leaves(draft.write.columns))
             return replace(draft, baseline=Baseline(guarded={}, absent=True, later=later))
         draft = _preserving(draft, values)
         found = Baseline(
-            etag=row.etag if row and place not in self.made else None,
+            etag=row.etag if row and address not in self.made else None,
             guarded=self._guarded(draft, values),
             later=later,
         )
@@ -120,13 +123,13 @@ class _Chain:
             # The session's next update of this row meets what this one leaves behind.
             left = draft.table.leaves(draft.write.columns)
             values.update(left)
-            self.written.setdefault(place, set()).update(left)
+            self.written.setdefault(address, set()).update(left)
         return replace(draft, baseline=found)
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         names = draft.table.baseline_columns(draft.write.columns)
-        if draft.place not in self.made:
-            ours = self.written.get(draft.place, set()) - set(draft.table.watched_columns())
+        if draft.write.row_address not in self.made:
+            ours = self.written.get(draft.write.row_address, set()) - set(draft.table.watched_columns())
             return {name: values.get(name) for name in names if name not in ours}
         # No row yet. What the session itself will have written is known, and the rest is not.
         state = {"statecode"} - set(names)
@@ -135,16 +138,16 @@ class _Chain:
     def _require_one_update(self, draft: Draft) -> None:
         if draft.table.marker is not None:
             return
-        if draft.place in self.touched:
+        if draft.write.row_address in self.touched:
             raise InvalidInput(
                 f"operation {draft.operation}: {draft.write.where} is updated twice in this session, and its"
                 " table has no marker in the mapping: make it one update, or add marker columns"
             )
-        self.touched.add(draft.place)
+        self.touched.add(draft.write.row_address)
 
 
 def _require_columns_of_lookups(draft: Draft) -> None:
-    """Refuse to overwrite a lookup that can't be read: a person's edit of it would go unseen."""
+    """Refuse to overwrite a lookup that can't be read: another user's edit would go unseen."""
     unknown = [
         name.removesuffix(BIND)
         for name in draft.write.columns

@@ -1,8 +1,7 @@
 """Writing all rows of a session in one transaction, so that a replay does no harm.
 
-Everything that `rows` does for one row holds for all of them at once here. Since they are written
-together or not at all, one row with our marker proves that all were written, whatever became of the
-others since.
+The rules are those of `rows`, for all rows at once. Since they are written together or not at all,
+one row with our marker proves that all were written, even if others have changed since.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeAlias
 
-from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
@@ -56,11 +55,6 @@ class ChangeSetItem:
     replay: ReplayClass
 
     @property
-    def place(self) -> tuple[str, str]:
-        """The row."""
-        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
-
-    @property
     def creates(self) -> bool:
         """Whether the row must not be there before."""
         absent = self.baseline is not None and self.baseline.absent
@@ -68,7 +62,7 @@ class ChangeSetItem:
 
     @property
     def proves_commit(self) -> bool:
-        """Whether its row alone can tell that it was written: by a marker, or a GUID that is ours."""
+        """Whether its row alone proves that it was written: by a marker, or a GUID of ours."""
         return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
 
     def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
@@ -81,30 +75,25 @@ class ChangeSetItem:
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
-    """Write all rows in one transaction; one that was written by this session before counts as written.
+    """Write all rows in one transaction; a row this session has written before counts as written.
 
     If it is refused, the rows are read back: one written by this session = all of it was applied;
-    guarded columns unchanged = it is sent once more, as a whole, for the versions there are now;
+    guarded columns unchanged = it is sent again, as a whole, for the versions there are now;
     else a conflict.
 
     Returns:
         A receipt for each item, in order.
 
     Raises:
-        ConflictError: Rows were written by somebody else, or are gone. It names columns, not
-        values. TransientDataverseError, PermanentDataverseError, NotReady: as their names say; the
-        message names the
-            operation at fault where the answer tells. Sent again after an unknown outcome, it finds
-            out.
+        ConflictError: Rows were written by another user, or are gone. It names columns, not values.
+        TransientDataverseError, PermanentDataverseError, NotReady: as their names say; the message
+            names the operation at fault where the answer tells. Sent again after an unknown
+            outcome, it finds out.
     """
     if any(_was_written(item, items) for item in items):
-        # Planned anew after the artifacts of a finished run were lost.
+        # Planned again, after the artifacts of a finished run were lost.
         return _already(items, {})
-    etags = {
-        item.place: item.baseline.etag
-        for item in reversed(items)
-        if item.baseline is not None and item.baseline.etag is not None
-    }
+    etags = _planned_versions(items)
     for _ in ("as planned", "rebased"):
         try:
             results = client.change_set(_parts(items, etags))
@@ -117,34 +106,51 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
             ]
         if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
             raise refused
-        rows: dict[tuple[str, str], Row | None] = {}
-        found = []
-        for item in items:
-            row = read_back(client, item.table, item.write, refused, item.baseline)
-            rows.setdefault(item.place, row)
-            found.append(row is not None and item.is_found_in(row, _later(item, items)))
-            if found[-1] and item.proves_commit:
-                return _already(items, rows)
-        # Values that are as ours would be are no proof, for they may have been so before: unless
-        # there is nothing else to go by, and all are.
-        if all(found) and not any(item.proves_commit for item in items):
+        rows, was_written = _read_back(client, items, refused)
+        if was_written:
             return _already(items, rows)
         etags = _versions_to_rebase_on(items, etags, rows, refused)
-    raise ConflictError("somebody else keeps changing the rows of this transaction")
+    raise ConflictError("another user keeps changing the rows of this transaction")
 
 
-def _parts(items: Sequence[ChangeSetItem], etags: Mapping[tuple[str, str], str]) -> list[Part]:
-    parts: list[Part] = []
-    seen: set[tuple[str, str]] = set()
+def _planned_versions(items: Sequence[ChangeSetItem]) -> dict[RowAddress, str]:
+    """The version of each row that is there; of several operations on a row, the first one's."""
+    return {
+        item.write.row_address: item.baseline.etag
+        for item in reversed(items)
+        if item.baseline is not None and item.baseline.etag is not None
+    }
+
+
+def _read_back(
+    client: DataverseClient, items: Sequence[ChangeSetItem], refused: _Refusal
+) -> tuple[dict[RowAddress, Row | None], bool]:
+    """Read the rows of a refused transaction, and say whether it was written all the same."""
+    rows: dict[RowAddress, Row | None] = {}
+    found = []
     for item in items:
-        first = item.place not in seen
-        seen.add(item.place)
+        row = read_back(client, item.table, item.write, refused, item.baseline)
+        rows.setdefault(item.write.row_address, row)
+        found.append(row is not None and item.is_found_in(row, _later(item, items)))
+        if found[-1] and item.proves_commit:
+            return rows, True
+    # Values like ours are no proof, since they may have been there before: unless there is nothing
+    # else to go by, and all are like ours.
+    return rows, all(found) and not any(item.proves_commit for item in items)
+
+
+def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:
+    parts: list[Part] = []
+    seen: set[RowAddress] = set()
+    for item in items:
+        first = item.write.row_address not in seen
+        seen.add(item.write.row_address)
         parts.append(
             Part(
                 item.write.entity_set,
                 item.write.address,
                 item.write.columns,
-                if_match=etags.get(item.place) if first else None,
+                if_match=etags.get(item.write.row_address) if first else None,
                 create_only=first and item.creates,
                 # The part before it has checked the row, and has given it another version.
                 update_only=not first,
@@ -155,29 +161,29 @@ def _parts(items: Sequence[ChangeSetItem], etags: Mapping[tuple[str, str], str])
 
 def _versions_to_rebase_on(
     items: Sequence[ChangeSetItem],
-    etags: Mapping[tuple[str, str], str],
-    rows: Mapping[tuple[str, str], Row | None],
+    etags: Mapping[RowAddress, str],
+    rows: Mapping[RowAddress, Row | None],
     refused: _Refusal,
-) -> dict[tuple[str, str], str]:
-    """The versions that the updates may go on from, or the reason why they may not."""
+) -> dict[RowAddress, str]:
+    """The versions that the updates may go on from.
+
+    Raises:
+        ConflictError: Another user changed the rows.
+        PermanentDataverseError, TransientDataverseError: ``refused``, or one that the row in the
+            way is gone.
+    """
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
-    # A key that is taken is refused in many ways; an update whose row has changed in these two
-    # only.
-    first = {item.place: item for item in reversed(items)}
-    suspects = {place: item for place, item in first.items() if of_precondition or item.baseline is None}
-    problems = [problem for place, item in suspects.items() if (problem := _conflict(item, rows[place]))]
-    if problems:
-        raise ConflictError("; ".join(sorted(problems)))
+    _require_no_conflict(items, rows, of_precondition=of_precondition)
     if not of_precondition:
         raise refused
-    found = {place: row.etag for place, row in rows.items() if place in etags and row and row.etag}
+    found = {address: row.etag for address, row in rows.items() if address in etags and row and row.etag}
     if found.keys() != etags.keys():
         raise refused
     if found != etags and any(item.proves_commit for item in items):
         return found
     if found != etags:
         raise ConflictError(
-            "rows have other versions, and without marker columns nobody can tell by whom: look at them, and"
+            "rows have other versions, and without marker columns no one can tell by whom: look at them, and"
             " write what is missing in a new session"
         )
     if isinstance(refused, RowNotFound):
@@ -186,22 +192,34 @@ def _versions_to_rebase_on(
         refused.method,
         refused.path,
         refused.status,
-        detail="what stood in the way is gone",
+        detail="what was in the way is gone",
         applied=Applied.NO,
     )
 
 
+def _require_no_conflict(
+    items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None], *, of_precondition: bool
+) -> None:
+    first = {item.write.row_address: item for item in reversed(items)}
+    # A key that is taken is refused in many ways; a row that has changed only by a precondition.
+    suspects = [item for item in first.values() if of_precondition or item.baseline is None]
+    problems = [_conflict(item, rows[item.write.row_address]) for item in suspects]
+    found = sorted(problem for problem in problems if problem)
+    if found:
+        raise ConflictError("; ".join(found))
+
+
 def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
-    """What somebody else did to a row, so that it can't be written."""
+    """How another user changed a row, so that it can't be written; None if no one did."""
     where = f"operation {item.operation}: {item.write.where}"
     if item.creates:
-        return None if row is None else f"{where}: the row exists and was written by somebody else"
+        return None if row is None else f"{where}: the row exists and was not written by this operation"
     if item.baseline is None:
         return None
     if row is None:
         return f"{where}: the row is gone"
     changed = changed_columns(row, item.baseline)
-    return f"{where}: changed by somebody else: {', '.join(changed)}" if changed else None
+    return f"{where}: changed by another user: {', '.join(changed)}" if changed else None
 
 
 def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
@@ -217,15 +235,19 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
 def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
     """The operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
-    return [other.operation for other in items[position + 1 :] if other.place == item.place]
+    return [
+        other.operation
+        for other in items[position + 1 :]
+        if other.write.row_address == item.write.row_address
+    ]
 
 
-def _already(items: Sequence[ChangeSetItem], rows: Mapping[tuple[str, str], Row | None]) -> list[Receipt]:
-    versions = {place: row.etag for place, row in rows.items() if row is not None}
+def _already(items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None]) -> list[Receipt]:
+    versions = {address: row.etag for address, row in rows.items() if row is not None}
     return [
         Receipt(
             remote_id=item.write.row_id,
-            remote_version=versions.get(item.place),
+            remote_version=versions.get(item.write.row_address),
             outcome="already_applied",
         )
         for item in items
@@ -233,7 +255,7 @@ def _already(items: Sequence[ChangeSetItem], rows: Mapping[tuple[str, str], Row 
 
 
 def _naming(error: _Refusal, items: Sequence[ChangeSetItem]) -> _Refusal:
-    """Put the operation at fault in front of the message, if the answer tells which one it is."""
+    """Put the operation at fault in front of the message, if the answer names it."""
     if error.part is not None:
         error.args = (f"operation {items[error.part].operation}: {error}",)
     return error

@@ -1,9 +1,9 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
-Whoever writes a row leaves a marker in it: the ids of session and operation. Where the service
-refuses a write, the row is read back, and the marker tells our own earlier write from somebody
-else's. A table may have no columns for it; docs/decisions/0007-rows-without-a-marker.md tells what
-proves a replay then.
+Each write leaves a marker in its row: the ids of session and operation. Where the service refuses
+a write, the row is read back, and the marker tells our own earlier write from another one. A table
+may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
+then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
 
 
 def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receipt:
-    """Create a row under its planned GUID; one that this operation created before counts as created.
+    """Create a row under its planned GUID; a row this operation created before counts as created.
 
     Args:
         client: Of the environment.
@@ -56,7 +56,7 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receip
         return created
     if is_created_by_us(created, table, write):
         return _already(write, created)
-    raise ConflictError(f"{write.where}: the row exists and was written by somebody else")
+    raise ConflictError(f"{write.where}: the row exists and was not written by this operation")
 
 
 def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None) -> Receipt:
@@ -67,7 +67,7 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
     columns over whatever is in them.
 
     Raises:
-        ConflictError: Somebody else made the row, wrote a guarded column of it, or removed it.
+        ConflictError: Another user made the row, wrote a guarded column of it, or removed it.
         TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
     if baseline is None:
@@ -84,21 +84,22 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
             remote_version=created.etag,
             outcome="already_applied",
         )
-    raise ConflictError(f"{write.where}: somebody else has made the row since it was planned")
+    raise ConflictError(f"{write.where}: another user created the row after it was planned")
 
 
 def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline) -> Receipt:
-    """Update a row that is as the plan saw it, or as an operation before this one made it; never create it.
+    """Update a row that is as the plan saw it or an earlier operation left it; never create it.
 
     If it has another version by now, it is read back: written by this operation = applied; guarded
-    columns unchanged = the update is sent once more, for that version; else a conflict.
+    columns unchanged = the update is sent again, for that version; else a conflict.
 
     Raises:
-        ConflictError: Somebody else wrote a guarded column, or the row is gone. It names columns,
-        not values. TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+        ConflictError: Another user wrote a guarded column, or the row is gone. It names columns,
+            not values.
+        TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
     if is_ours(baseline.guarded, table, write, baseline.later):
-        # Planned anew after the artifacts of a finished run were lost.
+        # Planned again, after the artifacts of a finished run were lost.
         require_same_content(baseline, table, write)
         return Receipt(remote_id=write.row_id, remote_version=baseline.etag, outcome="already_applied")
     etag = baseline.etag
@@ -120,17 +121,17 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         if row is not None and is_written(row.columns, table, write, baseline):
             return _already(write, row)
         etag = _version_to_rebase_on(table, write, baseline, refused, row)
-    raise ConflictError(f"{write.where}: somebody else keeps changing the row")
+    raise ConflictError(f"{write.where}: another user keeps changing the row")
 
 
 def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
-    """Tell a repeat of this update from another one under the same ids, as far as guarded columns show it.
+    """Tell a repeat of this update from another one under the same ids, by its guarded columns.
 
     Raises:
         ConflictError: The row has other content than this update would have left.
     """
     if not is_ours(baseline.guarded, table, write):
-        return  # a later operation of the session has been at the row
+        return  # a later operation of the session has written the row
     other = [
         name
         for name, value in table.leaves(write.columns).items()
@@ -161,8 +162,7 @@ def read_back(
     try:
         return client.get_row(write.entity_set, write.address, _read(table, write, baseline))
     except TransientDataverseError as error:
-        # This request was refused; an earlier one may have been applied, and that could not be
-        # found out.
+        # This request was refused. An earlier one may have been applied, which is unknown now.
         error.applied = Applied.UNKNOWN
         raise
     except PermanentDataverseError:
@@ -170,7 +170,7 @@ def read_back(
 
 
 def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
-    """Whether a row's marker is this operation's, or of one that comes after it in the same session."""
+    """Whether a row's marker is this operation's, or that of a later one of the session."""
     if table.marker is None:
         return False
     session, operation = table.marker.columns
@@ -183,9 +183,8 @@ def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later:
 def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
     """Whether a row under the GUID of a create is that create's.
 
-    The GUID is made of session and operation, so it tells, whatever sessions have been at the row
-    since. A row without a marker, in a table that has one, is of somebody who chose this GUID by
-    other means.
+    The GUID is made of session and operation, so it tells, whichever sessions have written the row
+    since. A row without a marker, in a table that has one, got this GUID by other means.
     """
     row_id = guid_or_none(row.columns.get(table.key))
     return (
@@ -196,7 +195,7 @@ def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
 
 
 def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, baseline: Baseline) -> bool:
-    """Whether an update took effect: its marker is there, or else its values and nothing else."""
+    """Whether an update took effect: by its marker, or else by its values and all guarded ones."""
     if table.marker is not None:
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
@@ -210,7 +209,7 @@ def changed_columns(row: Row, baseline: Baseline) -> list[str]:
 
 
 def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | Row:
-    """Create a row; or return the one that stands in the way."""
+    """Create a row; or return the one that is there already."""
     try:
         etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
     except PermanentDataverseError as error:
@@ -223,8 +222,8 @@ def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt |
         refused = error
     else:
         return _receipt(client, table, write, etag)
-    # Not after a 412 only: a duplicate rule or a validation may have met what an earlier attempt
-    # made.
+    # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
+    # attempt.
     row = read_back(client, table, write, refused)
     if row is not None:
         return row
@@ -261,9 +260,9 @@ def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> 
         raise ConflictError(f"{write.where}: the row is gone")
     changed = changed_columns(row, baseline)
     if changed:
-        raise ConflictError(f"{write.where}: changed by somebody else: {', '.join(changed)}")
+        raise ConflictError(f"{write.where}: changed by another user: {', '.join(changed)}")
     if row.etag is None:
-        raise ConflictError(f"{write.where}: the row has no ETag, so nobody can tell whether it changes")
+        raise ConflictError(f"{write.where}: the row has no ETag, so a change of it can't be detected")
     return row.etag
 
 
@@ -277,7 +276,7 @@ def _version_to_rebase_on(
     etag = _unchanged_version(write, baseline, row)
     if table.marker is None and baseline.etag is not None:
         raise ConflictError(
-            f"{write.where}: its version changed, and without marker columns nobody can tell by whom: look at"
+            f"{write.where}: its version changed, and without marker columns no one can tell by whom: look at"
             " the row, and write what is missing in a new session"
         )
     return etag

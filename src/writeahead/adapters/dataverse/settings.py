@@ -30,7 +30,7 @@ def _timeout(value: object) -> httpx.Timeout:
 
 
 class DataverseSettings(AdapterSettings):
-    """The settings of a `DataverseAdapter`. Each has an environment variable, such as ``DATAVERSE_URL``.
+    """The settings of a `DataverseAdapter`, each with a variable, such as ``DATAVERSE_URL``.
 
     Attributes:
         url: The environment.

@@ -1,4 +1,4 @@
-"""Mapping files: the default one fits, and each mistake in another is named with file, table and field."""
+"""Mapping files: the default one fits; a mistake is named with file, table and field."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""The readiness gate against live definitions: what is not as the mapping has it is named, all at once."""
+"""Planned writes against live definitions: all that does not fit is named at once."""
 
 from dataclasses import replace
 

@@ -12,7 +12,7 @@ from writeahead.model import BlockReason, RunStatus
 from writeahead.stores.memory import MemoryStore
 
 DEFAULT = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
-NOBODY = "00000000-0000-4000-8000-0000000000ff"
+UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
 
 
 @pytest.fixture
@@ -50,7 +50,11 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
         {"kind": "task", "payload": {"subject": "Call back"}},
         {
             "kind": "task",
-            "payload": {"subject": "y" * 200, "category": "z" * 200, "owner": {"type": "team", "id": NOBODY}},
+            "payload": {
+                "subject": "y" * 200,
+                "category": "z" * 200,
+                "owner": {"type": "team", "id": UNKNOWN},
+            },
         },
     ]
     sim.faults.add("status", path="EntityDefinitions*", status=403)
@@ -119,11 +123,11 @@ def test_a_disabled_owner_is_replaced_by_the_default_one(sim, environ, store, tm
     assert "planted-name" not in plan
 
 
-def test_a_default_owner_that_can_own_nothing_helps_nobody(sim, environ, store, tmp_path):
+def test_a_default_owner_that_can_own_nothing_is_a_gap(sim, environ, store, tmp_path):
     gone = sim.seed("systemusers", {"fullname": "Gone", "isdisabled": True})
     mapping = tmp_path / "mapping.toml"
     text = resources.files("writeahead.adapters.dataverse").joinpath("default_mapping.toml").read_text()
-    mapping.write_text(f'default_owner = {{ type = "team", id = "{NOBODY}" }}\n{text}')
+    mapping.write_text(f'default_owner = {{ type = "team", id = "{UNKNOWN}" }}\n{text}')
     with adapter_from_settings(environ=environ, timeout=5, readiness="full", mapping=mapping) as adapter:
         report = write_back(
             [

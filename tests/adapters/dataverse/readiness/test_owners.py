@@ -8,7 +8,7 @@ from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.simulators.dataverse import Settings, Simulator
 
 TOKEN = "token-of-owners"
-NOBODY = "00000000-0000-4000-8000-0000000000ff"
+UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def test_enabled_users_and_teams_can_own(sim, client):
     ada = sim.seed("systemusers", {"fullname": "Ada"})
     gone = sim.seed("systemusers", {"fullname": "Gone", "isdisabled": True})
     team = sim.seed("teams", {"name": "Callers"})
-    binds = [f"/systemusers({ada})", f"/systemusers({gone})", f"/teams({team})", f"/teams({NOBODY})"]
+    binds = [f"/systemusers({ada})", f"/systemusers({gone})", f"/teams({team})", f"/teams({UNKNOWN})"]
     assert Owners(client).problems(binds) == {
         f"/systemusers({gone})": "the user is disabled",
-        f"/teams({NOBODY})": "there is no such team",
+        f"/teams({UNKNOWN})": "there is no such team",
     }
     assert len(sim.requests()) == 4
 
@@ -63,9 +63,9 @@ def test_an_owner_that_may_not_be_read_is_a_problem(sim, client):
 @pytest.mark.parametrize(
     ("bind", "expected"),
     [
-        (f"/systemusers({NOBODY})", True),
-        (f"/teams({NOBODY})", True),
-        (f"/contacts({NOBODY})", False),
+        (f"/systemusers({UNKNOWN})", True),
+        (f"/teams({UNKNOWN})", True),
+        (f"/contacts({UNKNOWN})", False),
         ("/systemusers(x)/roles", False),
         (None, False),
     ],

@@ -136,7 +136,7 @@ def test_a_refused_part_is_found_in_every_shape(server, client, row, shape):
 
 
 @pytest.mark.parametrize("number", [None, 0, 5, "planted", 10**9])
-def test_a_refusal_of_nobody_knows_which_part(server, client, number):
+def test_a_refusal_of_an_unknown_part(server, client, number):
     caught = failure(server, client, batch([part(412, error(), number=number)]))
     assert (type(caught), caught.part, caught.path) == (PreconditionFailed, None, BATCH)
 

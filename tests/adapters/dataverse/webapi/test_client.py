@@ -150,7 +150,7 @@ def test_an_answer_in_no_known_encoding(server, client):
     assert failure(client).applied is UNKNOWN
 
 
-def test_nobody_listens():
+def test_a_port_that_is_not_listened_on():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = DataverseClient(f"http://127.0.0.1:{port}", lambda: TOKEN)

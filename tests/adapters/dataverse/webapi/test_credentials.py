@@ -1,4 +1,4 @@
-"""Tokens from credentials of the Azure SDK: with its own types, and with what only looks like them."""
+"""Tokens from credentials of the Azure SDK: of its own types, and of lookalikes."""
 
 import asyncio
 import copy
@@ -26,7 +26,7 @@ NOW = 1_700_000_000
 
 
 class Credential:
-    """Issues what it is told to: tokens, or errors; the last one again and again."""
+    """Issues the tokens or errors of a script; the last one again and again."""
 
     def __init__(self, *issues):
         self.issues, self.asked = list(issues), []
@@ -331,5 +331,5 @@ def test_what_the_sdk_would_log_stays_out_of_the_logs(clock, caplog):
     source_of(Chatty(issued()), clock)()
     assert "planted" not in caplog.text
     for name in loggers:
-        logging.getLogger(name).info("somebody else's")
-    assert caplog.text.count("somebody else's") == len(loggers)
+        logging.getLogger(name).info("another library's")
+    assert caplog.text.count("another library's") == len(loggers)

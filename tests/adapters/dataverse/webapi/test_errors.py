@@ -1,4 +1,4 @@
-"""What each answer is made of: by its code before its status, and by what was sent. Over real sockets."""
+"""Which error each reply becomes: by its code, its status and the request. On real sockets."""
 
 import pytest
 
@@ -79,7 +79,7 @@ TABLE = [
     (500, "0x80040217", NOT_FOUND),
     (404, "0x80060891", NOT_FOUND),
     (404, "0x8006088a", PERMANENT),
-    # codes that nobody here knows: by the status
+    # unknown codes: by the status
     (400, "0x80048D19", PERMANENT),
     (400, "0x0", PERMANENT),
     (500, "0x0", UNKNOWN),
@@ -154,7 +154,7 @@ def test_a_body_of_no_known_form_goes_by_its_status(server, client, body, status
 
 @pytest.mark.parametrize("body", BODIES[:-1], ids=range(len(BODIES) - 1))
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_somebody_elses_404_is_no_missing_row(server, client, body, request_):
+def test_a_404_of_another_server_is_no_missing_row(server, client, body, request_):
     caught = answered(server, client, request_, reply(404, body))
     assert type(caught) is TransientDataverseError
     assert "DATAVERSE_URL" in str(caught)

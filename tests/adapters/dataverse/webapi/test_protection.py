@@ -1,4 +1,4 @@
-"""Service protection: one state for all clients of an environment, by a clock of ours and on real sockets."""
+"""Service protection: one state for all clients of an environment, on real sockets."""
 
 import contextlib
 import gc
@@ -96,7 +96,7 @@ def test_reading_and_signing_on_wait_as_well(server, clock):
         reply(204, Retry_After="120"),
     ],
 )
-def test_what_is_no_request_to_wait_pauses_nobody(server, clock, answer):
+def test_a_reply_that_asks_for_no_wait_pauses_nothing(server, clock, answer):
     client = client_of(server, clock)
     server.script = [answer, reply(204)]
     with contextlib.suppress(WriteaheadError):
@@ -117,22 +117,22 @@ def test_a_shorter_wait_does_not_end_a_longer_one(clock):
 
 def test_a_pause_reaches_those_who_wait_for_a_place():
     protection = Protection(ServiceLimits(concurrent=1))
-    told = []
+    seen = []
 
     def wait_for_a_place():
         try:
             with protection.slot(None):
-                told.append("sent")
+                seen.append("sent")
         except RateLimited as waiting:
-            told.append(waiting.seconds)
+            seen.append(waiting.seconds)
 
     with protection.slot(0):
         waiting = threading.Thread(target=wait_for_a_place)
         waiting.start()
         protection.pause(1000)
         waiting.join()
-    assert len(told) == 1
-    assert 0 < told[0] <= 1000
+    assert len(seen) == 1
+    assert 0 < seen[0] <= 1000
 
 
 def test_another_environment_is_not_concerned(clock):
@@ -143,7 +143,7 @@ def test_another_environment_is_not_concerned(clock):
         pass
 
 
-def test_a_pause_outlives_the_client_that_was_told(clock):
+def test_a_pause_outlives_the_client_that_was_seen(clock):
     root = "https://three.example"
     first = protection_of(root)
     first._monotonic = clock.monotonic
@@ -168,7 +168,7 @@ def test_what_was_sent_outlives_the_client_that_sent_it(clock):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry_After": "0"}])
-def test_a_429_that_names_no_time_pauses_everybody_for_a_moment(server, clock, headers):
+def test_a_429_without_a_time_pauses_all_clients_for_a_moment(server, clock, headers):
     first, second = client_of(server, clock), client_of(server)
     server.script = [refused(429, **headers), reply(204)]
     with pytest.raises(TransientDataverseError) as caught:
@@ -240,7 +240,7 @@ def test_what_is_no_limit(wrong):
 
 
 class Counting(ThreadingHTTPServer):
-    """Holds each request until it is told to let go, and counts them."""
+    """Holds each request until ``let_go`` is set, and counts them."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -273,7 +273,7 @@ class Held(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(("limit", "threads"), [(3, 12), (52, 80)])
 def test_so_many_requests_and_no_more_are_under_way(limit, threads):
-    """Two clients; the server lets go when everybody who is not there waits for a place."""
+    """Two clients; the server lets go when all others wait for a slot."""
     server = Counting()
     running = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     running.start()

@@ -1,4 +1,4 @@
-"""From the caller's words to Dataverse's. `mapping_file` reads the mapping, `tables` are its parts."""
+"""The mapping from fields to columns. `mapping_file` reads it, `tables` are its parts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ class TableMapping:
         name: The file, for messages.
         kinds: Kind of operation to table.
         tables: What operations on any table may touch.
-        default_owner: Who owns new rows for which nobody is named.
+        default_owner: The owner of new rows that name none.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TableMapping:
         """Translate a caller's payload.
 
         Args:
-            operation: Whose it is; it becomes the row's marker.
+            operation: The operation; it becomes the row's marker.
             row_id: The row to write.
             fields: The payload; what is None in it is left alone.
 

@@ -1,4 +1,4 @@
-"""From the caller's words to Dataverse's: a TOML file names every column that may be written; no other is.
+"""The mapping file: TOML that names every column that may be written. No other column is.
 
 [kinds.task]
 entity_set = "tasks"                # in the URL

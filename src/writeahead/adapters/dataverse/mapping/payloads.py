@@ -1,11 +1,11 @@
-"""What a caller gives for each kind of operation, in an outbound-call service's words, and what is issued.
+"""The payloads of the named kinds, in the terms of an outbound-call service, and what is issued.
 
-None in a field means: leave it alone. Which columns the fields become is the mapping's affair.
+None in a field means: leave the column as it is. The mapping says which column a field becomes.
 """
 
 from collections.abc import Mapping
 from datetime import UTC
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -26,9 +26,13 @@ __all__ = [
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
+    "RowAddress",
     "RowWrite",
     "Task",
 ]
+
+# The entity set, and the row's id or alternate key.
+RowAddress: TypeAlias = tuple[str, str]
 
 Guid = Annotated[str, StringConstraints(pattern=rf"(?i)^{GUID.pattern}$", to_lower=True)]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -91,7 +95,7 @@ class PhoneCallActivity(_Input):
 
 
 class Task(_Input):
-    """Something that a person is to do.
+    """A task for an employee.
 
     Attributes:
         subject: One line.
@@ -133,7 +137,7 @@ class QueueStatusUpdate(_Input):
         do_not_call: Whether this person must not be called.
         do_not_call_reason: Why; a label or free text, as the mapping has it.
         do_not_call_at: Since when.
-        reason_code: Why it is blocked or needs a person: a label, e.g. ``no_consent``.
+        reason_code: Why it is blocked or needs review: a label, e.g. ``no_consent``.
         notes: Free text.
         clear: Fields to be emptied.
     """
@@ -170,7 +174,7 @@ class QueueStatusUpdate(_Input):
         return self
 
 
-# What the mapping of each kind must and may speak of.
+# The named kinds. The mapping has fields of these models only, and all that are required.
 INPUTS: dict[str, type[BaseModel]] = {
     "phone_call_activity": PhoneCallActivity,
     "task": Task,
@@ -187,10 +191,9 @@ def _is_false(value: object) -> bool:
 
 
 class RowWrite(_Input):
-    """One write to one row, exactly as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
+    """One write to one row as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
 
-    It comes back from an artifact, so it is checked against the mapping once more before it is
-    sent.
+    It comes back from an artifact, so it is checked against the mapping again before it is sent.
 
     Attributes:
         entity_set: The table's.
@@ -219,6 +222,11 @@ class RowWrite(_Input):
         return self.row_id if self.row_id is not None else self.key or {}
 
     @property
+    def row_address(self) -> RowAddress:
+        """The row, to compare with others; a GUID and an alternate key are never the same."""
+        return self.entity_set, self.row_id or repr(sorted((self.key or {}).items()))
+
+    @property
     def where(self) -> str:
         """The row, for messages: without the values of a key, which are contents of a record."""
         return (
@@ -231,7 +239,7 @@ class Baseline(_Input):
 
     Attributes:
         etag: Its version; None if there was no row yet.
-        guarded: The columns that nobody else may have changed, with their values. Where an earlier
+        guarded: The columns that no other user may change, with their values. Where an earlier
             operation of the same session writes the row, they are what it leaves behind.
         later: Ids of later operations of the session on this row: finding one in the row's marker
             proves that this one was applied.

@@ -1,7 +1,6 @@
-"""Writes as they go into a plan, and come out of one: as if from a stranger, for a plan is a file."""
+"""Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
@@ -10,11 +9,7 @@ from writeahead.adapters.dataverse.webapi.names import ETAG
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "RowAddress", "baseline_of", "planned_write", "unfit"]
-
-
-# The entity set, and the row's id or alternate key.
-RowAddress: TypeAlias = tuple[str, str]
+__all__ = ["Draft", "baseline_of", "plan_refusal", "planned_write"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +22,8 @@ class Draft:
         write: What is to be written.
         replay: How.
         baseline: What the row is like, where that matters.
-        warnings: What is odd about it.
-        gaps: What it lacks, by the payload alone.
+        warnings: What looks wrong, but is written.
+        gaps: What the payload lacks.
     """
 
     operation: str
@@ -38,11 +33,6 @@ class Draft:
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> RowAddress:
-        """The row."""
-        return self.write.entity_set, self.write.row_id or repr(sorted((self.write.key or {}).items()))
 
     @property
     def creates(self) -> bool:
@@ -68,7 +58,7 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
         return None
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
-        raise unfit(operation, "the precondition is no baseline")
+        raise plan_refusal(operation, "the precondition is no baseline")
     if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
         return baseline
     if baseline.etag is None:
@@ -78,22 +68,22 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
             or not baseline.guarded
             or not set(table.marker_columns()) <= set(baseline.guarded)
         ):
-            raise unfit(operation, "the precondition guards too little")
+            raise plan_refusal(operation, "the precondition guards too little")
         return baseline
     most = set(table.baseline_columns(write.columns))
     if not ETAG.fullmatch(baseline.etag):
-        raise unfit(operation, "the precondition holds no ETag")
+        raise plan_refusal(operation, "the precondition holds no ETag")
     guarded, least = set(baseline.guarded), set(table.watched_columns())
     # What an operation before this one writes, too, is not guarded: see `baselines`.
     if not (least if table.marker else most) <= guarded <= most:
-        raise unfit(operation, "the precondition guards other columns than the mapping")
+        raise plan_refusal(operation, "the precondition guards other columns than the mapping")
     return baseline
 
 
 def planned_write(
     operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
 ) -> PlannedOperation:
-    """Make the element of a plan that a write is."""
+    """Return the planned operation of a write."""
     return PlannedOperation(
         id=operation.id,
         kind=operation.kind,
@@ -104,6 +94,6 @@ def planned_write(
     )
 
 
-def unfit(operation: PlannedOperation, problem: str) -> InvalidInput:
-    """Make the error for what came out of a plan and can't be carried out; nothing was sent."""
+def plan_refusal(operation: PlannedOperation, problem: str) -> InvalidInput:
+    """Return the error for a plan that can't be carried out. Nothing was sent."""
     return InvalidInput(f"operation {operation.id}: the plan can't be carried out: {problem}")

@@ -1,11 +1,11 @@
 """What a caller gives for an operation on any table that the mapping declares.
 
-{"table": "account", "columns": {"name": "Ada Ltd"}}                              create_row
-{"table": "account", "row_id": "0000...", "columns": {"telephone1": "+49 30 1"}}  update_row, upsert_row
-{"table": "account", "key": {"accountnumber": "A-1"}, "columns": {...}}           by an alternate key
-{"table": "contact", "row_id": "0000...",                                         a lookup
- "columns": {"parentcustomerid_account": {"table": "account", "id": "0000..."}}}
-{"operation": "1-phone_call_activity"}                                            complete_activity
+create_row:              {"table": "account", "columns": {"name": "Ada Ltd"}}
+update_row, upsert_row:  {"table": "account", "row_id": "0000...", "columns": {...}}
+by an alternate key:     {"table": "account", "key": {"accountnumber": "A-1"}, "columns": {...}}
+a lookup:                {"table": "contact", "row_id": "0000...", "columns":
+                          {"parentcustomerid_account": {"table": "account", "id": "0000..."}}}
+complete_activity:       {"operation": "1-phone_call_activity"}
 """
 
 from typing import Annotated, Self, TypeAlias

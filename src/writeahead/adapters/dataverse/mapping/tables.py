@@ -51,7 +51,7 @@ class Lookup(_Model):
     Attributes:
         navigation: The navigation property that is written.
         entity_set: Of the table that it points to.
-        column: The lookup column that it sets, if that is to be read as well.
+        column: The lookup column that it sets, if that is read as well.
     """
 
     navigation: Navigation
@@ -90,7 +90,7 @@ class Table(_Model):
         entity_set: Its name in URLs.
         key: The primary key column.
         marker: Which operation wrote the row last.
-        guarded: Columns in the baseline; that somebody else edits one of them is a conflict.
+        guarded: Columns in the baseline; another user's edit of one of them is a conflict.
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
         completion: How its rows are closed, if `complete_activity` may do so.
@@ -125,7 +125,7 @@ class Table(_Model):
         return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
 
     def watches(self) -> bool:
-        """Whether there is anything that nobody else may have changed."""
+        """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -148,22 +148,22 @@ class Table(_Model):
         return found
 
     def baseline_columns(self, columns: Mapping[str, Scalar]) -> list[str]:
-        """What is read for the baseline of a write: what is watched, and what the write itself changes.
+        """What is read for a write's baseline: what is watched, and what the write itself changes.
 
         Without a marker, the latter also has to tell whether the write took place.
         """
         return list(dict.fromkeys([*self.watched_columns(), *self.leaves(columns)]))
 
     def watched_columns(self) -> list[str]:
-        """What nobody else may have changed; the marker, too, since a foreign one is a foreign write."""
+        """The columns that no other user may change, and the marker, which every write changes."""
         return [*self.guarded, *self.preserved(), *self.marker_columns()]
 
     def is_key(self, columns: Iterable[str]) -> bool:
-        """Whether rows may be addressed by these columns together; by none, unless keys are declared."""
+        """Whether these columns together are a declared key; without one, only no columns are."""
         return not set(columns)
 
     def problem_of(self, write: RowWrite) -> str | None:
-        """Say what in a planned write this mapping does not approve; None if it approves of all."""
+        """Say what in a planned write the mapping does not approve; None if it approves all."""
         if write.entity_set != self.entity_set:
             return "entity_set is not the mapped one"
         if not all(isinstance(write.columns.get(name), str) for name in self.marker_columns()):
@@ -206,7 +206,7 @@ class KindTable(Table):
     lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
 
     def fields(self) -> list[str]:
-        """Every field that is mapped, once for each time that it is."""
+        """Every mapped field, as often as it is mapped."""
         return [*self.columns, *self.options, *self.lookups]
 
     def written(self) -> list[str]:
@@ -229,7 +229,7 @@ class KindTable(Table):
 
 
 class Navigable(_Model):
-    """Where a navigation property of a declared table may point to, and the lookup column that it sets."""
+    """What a navigation property may point to, and the lookup column that it sets."""
 
     entity_sets: tuple[Name, ...] = Field(min_length=1)
     column: Name | None = None
@@ -279,7 +279,7 @@ class DeclaredTable(Table):
 
 
 class DefaultOwner(_Model):
-    """Who owns new rows for which nobody is named."""
+    """The owner of new rows that name none."""
 
     type: Literal["user", "team"]
     id: Guid

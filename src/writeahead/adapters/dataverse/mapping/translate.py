@@ -1,4 +1,4 @@
-"""Operations on any table that the mapping declares, and completions, as the writes that they are."""
+"""From operations on declared tables, and from completions, to writes of rows."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,7 @@ _OWNER = "ownerid"
 COMPLETE = "complete_activity"
 CALL = "phone_call_activity"
 GENERIC = ("create_row", "update_row", "upsert_row")
-# E.164: a plus, at most 15 digits, the first of them no zero. That there are 7 at least is our own
-# guess.
+# E.164: a plus, at most 15 digits, the first of them no zero. The minimum of 7 is our own guess.
 _PHONE = re.compile(r"\+ ?[1-9](?:[ ().\-/]{0,3}[0-9]){6,14}")
 
 
@@ -43,7 +42,7 @@ def row_write(
 
     Args:
         mapping: What may be written.
-        operation: Whose it is; it becomes the row's marker.
+        operation: The operation; it becomes the row's marker.
         name: What the mapping calls the table.
         given: Columns and lookups.
         row: The row's GUID, or the columns of an alternate key with their values.
@@ -84,7 +83,7 @@ def row_write(
 def with_owner(
     mapping: TableMapping, operation: KeyedOperation, payload: CreateRow
 ) -> Mapping[str, RowReference | Scalar]:
-    """The columns of a new row, with the default owner if none is named and the table may have one."""
+    """The columns of a new row, with the default owner if none is named and one is possible."""
     owner = mapping.default_owner
     table = mapping.declared(payload.table, operation.id)
     if owner is None or _OWNER in payload.columns:
@@ -96,7 +95,7 @@ def with_owner(
 
 
 def completion(mapping: TableMapping, operation: KeyedOperation, payload: CompleteActivity) -> RowWrite:
-    """Translate the completion of an activity into the update that it is.
+    """Translate the completion of an activity into an update.
 
     Raises:
         InvalidInput: The mapping does not let rows of the table be completed, or does not know a
@@ -131,7 +130,7 @@ def completion(mapping: TableMapping, operation: KeyedOperation, payload: Comple
 def with_targets(
     operations: Sequence[KeyedOperation], creates: Mapping[str, str | None]
 ) -> list[KeyedOperation]:
-    """Tell operations on rows that the session itself creates where those are.
+    """Give operations on rows that the session itself creates the tables of those rows.
 
     Args:
         operations: Of the session, in order.
@@ -182,12 +181,12 @@ def table_of(mapping: TableMapping, kind: str, operation_id: str, write: RowWrit
 
 
 def has_phone_format(value: object) -> bool:
-    """Whether this is a telephone number in international format: E.164, with the usual separators."""
+    """Whether this is a telephone number in E.164 format, with the usual separators."""
     return isinstance(value, str) and _PHONE.fullmatch(value.strip()) is not None
 
 
 def phone_warnings(columns: Mapping[str, object]) -> tuple[str, ...]:
-    """Say which of some telephone numbers are in no international format; they are written as they are."""
+    """Warn of telephone numbers that are not in E.164 format; they are written as they are."""
     return tuple(
         f"{name} is no number in international format (+, country code, 7 to 15 digits)"
         for name, value in columns.items()
@@ -196,7 +195,7 @@ def phone_warnings(columns: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def missing_numbers(kind: str, table: Table, write: RowWrite) -> tuple[str, ...]:
-    """Say which telephone numbers a write lacks: that of a call, and those that it would empty."""
+    """Name the telephone numbers that a write lacks: that of a call, and those it would empty."""
     if kind == CALL and isinstance(table, KindTable):
         column = table.columns.get("phone_number")
         missing = column is not None and not write.columns.get(column)

@@ -1,4 +1,5 @@
-"""What the environment has, held against what a plan needs: definitions, owners, and the gate.
+"""Whether an environment can take a plan: table definitions, owners, and the gate over both.
 
-This room reads definitions by `webapi` and judges planned writes of `mapping`. It writes no row.
+This room reads definitions and owners by `webapi`, and checks the drafts of `mapping` by them. It
+writes no row. It does not know how a write is sent or replayed.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
+from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
@@ -121,14 +121,8 @@ class _WriteCheck:
             yield f"column {name} can't be written"
         if column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
-        elif value is not None and column.type in _TYPES and not _TYPES[column.type](value):
-            yield f"column {name} is of type {column.type}, and the planned value is not"
-        elif type(value) in (int, float) and not column.minimum <= value <= column.maximum:
-            yield f"column {name} holds {column.minimum:g} to {column.maximum:g}, and not what is planned"
-        if column.max_length is not None and isinstance(value, str) and len(value) > column.max_length:
-            yield f"column {name} holds {column.max_length} characters, and {len(value)} are planned"
-        if column.options and value is not None and not any(_same(value, known) for known in column.options):
-            yield f"column {name} has no such option as is planned: check the values in the mapping"
+        elif value is not None:
+            yield from (f"column {name} {problem}" for problem in _problems_of(value, column))
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:
         relations = [item for item in self.table.relations if item.navigation == navigation]
@@ -158,6 +152,18 @@ class _WriteCheck:
             needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
             if needed and name not in given:
                 yield f"column {name} requires a value"
+
+
+def _problems_of(value: Any, column: ColumnDefinition) -> Iterator[str]:
+    """Say why a value does not fit into a column; the value is not repeated."""
+    if column.type in _TYPES and not _TYPES[column.type](value):
+        yield f"is of type {column.type}, and the planned value is not"
+    elif type(value) in (int, float) and not column.minimum <= value <= column.maximum:
+        yield f"holds {column.minimum:g} to {column.maximum:g}, and not what is planned"
+    if column.max_length is not None and isinstance(value, str) and len(value) > column.max_length:
+        yield f"holds {column.max_length} characters, and {len(value)} are planned"
+    if column.options and not any(_same(value, known) for known in column.options):
+        yield "has no such option as is planned: check the values in the mapping"
 
 
 def gaps_of(

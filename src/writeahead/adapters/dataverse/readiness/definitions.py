@@ -32,7 +32,7 @@ class _Known:
 
 
 class Definitions:
-    """Compares planned writes with the live definitions of their tables. Safe to share between threads.
+    """Compares planned writes with live table definitions. Safe to share between threads.
 
     Args:
         client: Of the environment.

@@ -1,4 +1,4 @@
-"""Writing a mapping file from what an environment has: a first draft for a person to cut down.
+"""Writing a mapping file from what an environment has: a first draft, to be cut down.
 
 The named kinds get the fields of the default mapping whose columns are there, with the labels of
 the live options. Other tables get every column that may be written; what is left in the file is
@@ -97,7 +97,7 @@ def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping
     yield from _marker(info, default)
     if default.guarded:
         guarded = [name for name in default.guarded if name in info.columns]
-        yield "# What a person may decide while a session is under way; their edit wins."
+        yield "# What a user may decide while a session is under way; that edit wins."
         yield f"guarded = {_list(guarded or ['statecode'])}"
     yield ""
     yield f"[kinds.{kind}.columns]"
@@ -198,7 +198,7 @@ def _described(column: ColumnDefinition) -> str:
 def _lookups(
     info: TableDefinition, targets: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, list[str]]]]:
-    """Each navigation property, with the column that it sets and the entity sets that it may point to."""
+    """Yield each navigation property with its column and the entity sets it may point to."""
     columns: dict[str, str] = {}
     found: dict[str, set[str]] = {}
     for relation in info.relations:
@@ -223,7 +223,7 @@ def _points(info: TableDefinition, navigation: str, entity_set: str, targets: Ma
 
 
 def _marker(info: TableDefinition, default: KindTable | None) -> Iterator[str]:
-    """The two columns that tell our rows: those of the default mapping, or two that look like it."""
+    """The two columns that mark our rows: the default mapping's, or two that look like them."""
     names = default.marker.columns if default is not None and default.marker is not None else []
     if not names or not all(name in info.columns for name in names):
         names = list(_marker_columns(info) or names)

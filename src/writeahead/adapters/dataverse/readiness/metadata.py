@@ -50,7 +50,7 @@ _EXPANDED = (
 
 @dataclass(frozen=True)
 class ColumnDefinition:
-    """A column: its AttributeType, when it can be written, which values fit, whether it has a default."""
+    """A column: its AttributeType, when it can be written, what fits, and if it has a default."""
 
     type: str
     creatable: bool
@@ -73,7 +73,7 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A lookup: its column, its navigation property, and the logical name of the table it points to."""
+    """A lookup: its column, its navigation property, and the logical name of its target."""
 
     column: str
     navigation: str
@@ -117,28 +117,7 @@ def read_tables(
         details = _details(
             client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
         )
-        found[_text(body, "EntitySetName")] = TableDefinition(
-            logical_name=_text(body, "LogicalName"),
-            entity_set=_text(body, "EntitySetName"),
-            key=_text(body, "PrimaryIdAttribute"),
-            optimistic_concurrency=body.get("IsOptimisticConcurrencyEnabled") is True,
-            columns={
-                _text(item, "LogicalName"): _column(item, details.get(_text(item, "LogicalName"), {}))
-                for item in attributes
-            },
-            keys=tuple(
-                AlternateKey(frozenset(item.get("KeyAttributes") or ()), _text(item, "EntityKeyIndexStatus"))
-                for item in _objects(body, "Keys")
-            ),
-            relations=tuple(
-                Relationship(
-                    _text(item, "ReferencingAttribute"),
-                    _text(item, "ReferencingEntityNavigationPropertyName"),
-                    _text(item, "ReferencedEntity"),
-                )
-                for item in _objects(body, "ManyToOneRelationships")
-            ),
-        )
+        found[_text(body, "EntitySetName")] = _table(body, details)
     return found
 
 
@@ -164,6 +143,31 @@ def _definitions(
     if expand:
         params["$expand"] = expand
     return _objects(client.get_json(_DEFINITIONS, params), "value")
+
+
+def _table(body: Mapping[str, Any], details: Mapping[str, Mapping[str, Any]]) -> TableDefinition:
+    return TableDefinition(
+        logical_name=_text(body, "LogicalName"),
+        entity_set=_text(body, "EntitySetName"),
+        key=_text(body, "PrimaryIdAttribute"),
+        optimistic_concurrency=body.get("IsOptimisticConcurrencyEnabled") is True,
+        columns={
+            _text(item, "LogicalName"): _column(item, details.get(_text(item, "LogicalName"), {}))
+            for item in _objects(body, "Attributes")
+        },
+        keys=tuple(
+            AlternateKey(frozenset(item.get("KeyAttributes") or ()), _text(item, "EntityKeyIndexStatus"))
+            for item in _objects(body, "Keys")
+        ),
+        relations=tuple(
+            Relationship(
+                _text(item, "ReferencingAttribute"),
+                _text(item, "ReferencingEntityNavigationPropertyName"),
+                _text(item, "ReferencedEntity"),
+            )
+            for item in _objects(body, "ManyToOneRelationships")
+        ),
+    )
 
 
 def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, Mapping[str, Any]]:

@@ -1,5 +1,6 @@
-"""One request to the Dataverse Web API: address, token, limits, transport, and the meaning of the reply.
+"""One request to the Dataverse Web API: address, token, limits, and the meaning of the reply.
 
-This room knows OData and the service protection limits. It knows nothing of mapping files,
-readiness, rows of a session, or the protocol.
+This room knows OData and the service protection limits. A request goes from `client` to `endpoint`,
+which maps failures to our errors, and from there through httpx: `bearer` signs it, `protection`
+keeps it below the limits. The room does not know mapping files, readiness, or the protocol.
 """

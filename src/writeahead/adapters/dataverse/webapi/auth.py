@@ -43,7 +43,7 @@ _TOKEN_PATH = "/oauth2/v2.0/token"  # noqa: S105 - a path, not a token
 
 
 class ClientCredentials(CachedTokenSource):
-    """A source of tokens for one environment: call it. Safe to share between threads, and after a fork.
+    """A source of tokens for one environment: call it. Safe to share by threads, and after a fork.
 
     Args:
         url: The environment that the token is for.

@@ -55,12 +55,12 @@ class Part:
     create_only: bool = False
     update_only: bool = False
 
-    def place(self) -> ResourcePath:
+    def resource(self) -> ResourcePath:
         """Where it goes. Raises InvalidInput: as `row_path`."""
         return row_path(self.entity_set, self.key)
 
     def precondition(self) -> Precondition | None:
-        """What it demands of its row."""
+        """The condition on its row."""
         if self.create_only:
             return Precondition.ABSENT
         return Precondition.VERSION if self.update_only or self.if_match is not None else None
@@ -124,7 +124,7 @@ def encode(root: httpx.URL, parts: Sequence[Part]) -> tuple[str, bytes]:
             "Content-Transfer-Encoding: binary",
             f"Content-ID: {number}",
             "",
-            f"PATCH {root.path}{part.place().path} HTTP/1.1",
+            f"PATCH {root.path}{part.resource().path} HTTP/1.1",
             f"Host: {host}",
             "Accept: application/json",
             "Content-Type: application/json",

@@ -1,4 +1,4 @@
-"""A thin client for the Dataverse Web API v9.2: a method for each kind of request, a request for each call.
+"""A thin client for the Dataverse Web API v9.2: each method sends one request.
 
 Sources on learn.microsoft.com: "Compose HTTP requests and handle errors" (URL, headers, statuses),
 "Perform conditional operations using the Web API" (ETags, If-Match, If-None-Match), "Upsert a table
@@ -116,14 +116,14 @@ class DataverseClient:
             NotReady: The token is refused.
             InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
         """
-        place = row_path(entity_set, key)
+        resource = row_path(entity_set, key)
         try:
-            response = self._endpoint.send("GET", place, params={"$select": selected(select)})
+            response = self._endpoint.send("GET", resource, params={"$select": selected(select)})
         except RowNotFound:
             return None
-        content = self._json_object("GET", place, response)
+        content = self._json_object("GET", resource, response)
         if not _holds(content, select):
-            raise self._unreadable("GET", place)
+            raise self._unreadable("GET", resource)
         return _row(content, response.headers.get("etag"))
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
@@ -137,12 +137,12 @@ class DataverseClient:
 
         Raises: as `get_row`.
         """
-        place = table_path(entity_set)
+        resource = table_path(entity_set)
         params = {"$select": selected(select), "$filter": where, "$top": str(top)}
-        content = self._json_object("GET", place, self._endpoint.send("GET", place, params=params))
+        content = self._json_object("GET", resource, self._endpoint.send("GET", resource, params=params))
         rows = content.get("value")
         if not isinstance(rows, list) or not all(_holds(row, select) for row in rows):
-            raise self._unreadable("GET", place)
+            raise self._unreadable("GET", resource)
         return [_row(row, None) for row in rows]
 
     def get_json(self, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
@@ -157,14 +157,14 @@ class DataverseClient:
             The JSON object. Of a list in pages, ``value`` has the items of all pages.
 
         Raises:
-            RowNotFound: There is no such resource. TransientDataverseError,
-            PermanentDataverseError, NotReady, InvalidInput: as `get_row`. A link to
-                a next page that leaves the service root counts as a body that can't be read, and so
-                do more than 1,000 pages or 64 MiB.
+            RowNotFound: There is no such resource.
+            TransientDataverseError, PermanentDataverseError, NotReady, InvalidInput: as `get_row`.
+                A link to a next page that leaves the service root counts as a body that can't be
+                read, and so do more than 1,000 pages or 64 MiB.
         """
-        place = resource_path(path)
-        response = self._endpoint.send("GET", place, params=params)
-        content = dict(self._json_object("GET", place, response))
+        resource = resource_path(path)
+        response = self._endpoint.send("GET", resource, params=params)
+        content = dict(self._json_object("GET", resource, response))
         size = len(response.content)
         link = content.pop("@odata.nextLink", None)
         for _ in range(_MOST_PAGES):
@@ -173,14 +173,14 @@ class DataverseClient:
             url = next_page(self._endpoint.root, link)
             if url is None or size > _MOST_BYTES:
                 break
-            response = self._endpoint.send("GET", place, url=url)
-            page = self._json_object("GET", place, response)
+            response = self._endpoint.send("GET", resource, url=url)
+            page = self._json_object("GET", resource, response)
             size += len(response.content)
             if not isinstance(content.get("value"), list) or not isinstance(page.get("value"), list):
                 break
             content["value"] += page["value"]
             link = page.get("@odata.nextLink")
-        raise self._unreadable("GET", place)
+        raise self._unreadable("GET", resource)
 
     def patch(
         self,
@@ -262,7 +262,7 @@ class DataverseClient:
         sent = parts if index is None else parts[index : index + 1]
         error = refusal(
             "POST" if index is None else "PATCH",
-            self._endpoint.shown(_BATCH if index is None else parts[index].place()),
+            self._endpoint.shown(_BATCH if index is None else parts[index].resource()),
             answer.status,
             answer.body,
             retry_after=requested_wait(answer.status, answer.headers, answer.body),
@@ -272,36 +272,38 @@ class DataverseClient:
         return error
 
     def _write(
-        self, method: str, place: ResourcePath, columns: Mapping[str, Any], headers: dict[str, str]
+        self, method: str, resource: ResourcePath, columns: Mapping[str, Any], headers: dict[str, str]
     ) -> str | None:
         content = json.dumps(columns, allow_nan=False).encode()
         headers["Content-Type"] = "application/json"
-        response = self._endpoint.send(method, place, headers=headers, content=content)
+        response = self._endpoint.send(method, resource, headers=headers, content=content)
         if response.status_code != httpx.codes.NO_CONTENT:
             # No body was asked for, and any proxy may say 200: only a row proves that Dataverse
             # answered.
-            row = _row(self._json_object(method, place, response), None)
+            row = _row(self._json_object(method, resource, response), None)
             if row.etag is None:
-                raise self._unreadable(method, place, response.status_code)
+                raise self._unreadable(method, resource, response.status_code)
             return row.etag
         etag: str | None = response.headers.get("etag")
         return etag
 
-    def _json_object(self, method: str, place: ResourcePath, response: httpx.Response) -> Mapping[str, Any]:
+    def _json_object(
+        self, method: str, resource: ResourcePath, response: httpx.Response
+    ) -> Mapping[str, Any]:
         try:
             content = json.loads(response.content)
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, Mapping):
-            raise self._unreadable(method, place, response.status_code)
+            raise self._unreadable(method, resource, response.status_code)
         return content
 
     def _unreadable(
-        self, method: str, place: ResourcePath, status: int | None = None
+        self, method: str, resource: ResourcePath, status: int | None = None
     ) -> TransientDataverseError:
         return TransientDataverseError(
             method,
-            self._endpoint.shown(place),
+            self._endpoint.shown(resource),
             status,
             detail="the body is cut, no JSON or none of Dataverse's",
             applied=Applied.NO if method == "GET" else Applied.UNKNOWN,

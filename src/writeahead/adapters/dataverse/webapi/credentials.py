@@ -1,4 +1,4 @@
-"""Bearer tokens from any credential of the Azure SDK, by its interface alone: azure-core is not imported.
+"""Bearer tokens from any credential of the Azure SDK, without an import of azure-core.
 
 Sources: "azure.core.credentials" (``TokenCredential.get_token``,
 ``SupportsTokenInfo.get_token_info``; times are Unix times) and "azure.core.exceptions"
@@ -65,18 +65,18 @@ def token_of(source: TokenSource, url: str) -> Callable[[], str]:
 
 
 class CredentialToken(CachedTokenSource):
-    """A source of tokens for one environment: call it. Safe to share between threads if the credential is.
+    """A source of tokens for one environment: call it. Safe to share if the credential is.
 
     When a token ends is a Unix time. It is taken for what this machine's clock will show then. That
     is right for credentials that add a token's life to that very clock, as azure-identity's do, and
     wrong by the clock's error for those that pass on what the authority says. So no more is made of
     it than whether to ask
     again: that is done after 5 minutes at the latest, and for each request where the token looks
-    expired. A token that has expired after all is found out by the environment's 401, which asks
-    once more.
+    expired. If a token has expired after all, the environment answers 401, and a new one is asked
+    for.
 
     Args:
-        credential: Keeps its own tokens; it is told neither claims nor a tenant.
+        credential: Keeps its own tokens; it is asked without claims and tenant.
         url: The environment.
         monotonic: Seconds on a clock that is never set; for tests.
         wall: Unix time; for tests.

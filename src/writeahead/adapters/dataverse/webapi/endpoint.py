@@ -75,14 +75,14 @@ class Endpoint:
         """Close the connections."""
         self._connections.close()
 
-    def shown(self, place: ResourcePath) -> str:
+    def shown(self, resource: ResourcePath) -> str:
         """The path of a request as it may be named in a message."""
-        return self.root.path + place.shown
+        return self.root.path + resource.shown
 
     def send(
         self,
         method: str,
-        place: ResourcePath,
+        resource: ResourcePath,
         *,
         url: httpx.URL | None = None,
         headers: Mapping[str, str] | None = None,
@@ -98,12 +98,12 @@ class Endpoint:
                 came.
             NotReady: The token is refused, or there is none.
         """
-        response = self.exchange(method, place, url=url, headers=headers, params=params, content=content)
+        response = self.exchange(method, resource, url=url, headers=headers, params=params, content=content)
         if response.is_success:
             return response
         raise refusal(
             method,
-            self.shown(place),
+            self.shown(resource),
             response.status_code,
             response.content,
             retry_after=requested_wait(response.status_code, response.headers, response.content),
@@ -113,7 +113,7 @@ class Endpoint:
     def exchange(
         self,
         method: str,
-        place: ResourcePath,
+        resource: ResourcePath,
         *,
         url: httpx.URL | None = None,
         headers: Mapping[str, str] | None = None,
@@ -124,7 +124,7 @@ class Endpoint:
 
         Args:
             method: In capitals.
-            place: Where to.
+            resource: Where to.
             url: Where to instead, for a link that the service gave.
             headers: In addition to those of every request.
             params: The query.
@@ -134,7 +134,7 @@ class Endpoint:
             TransientDataverseError, PermanentDataverseError: No whole response came.
             NotReady: The token is refused, or there is none.
         """
-        target = url or self.root.copy_with(raw_path=(self.root.path + place.path).encode())
+        target = url or self.root.copy_with(raw_path=(self.root.path + resource.path).encode())
         failure: Exception
         try:
             response = self._connections.exchange(
@@ -143,23 +143,23 @@ class Endpoint:
         except RateLimited as limited:
             failure = TransientDataverseError(
                 method,
-                self.shown(place),
+                self.shown(resource),
                 detail=f"not sent: {limited.reason}",
                 applied=Applied.NO,
                 retry_after=limited.seconds,
             )
         except httpx.LocalProtocolError:
-            failure = PermanentDataverseError(method, self.shown(place), detail="not a valid request")
+            failure = PermanentDataverseError(method, self.shown(resource), detail="not a valid request")
         except (httpx.HTTPError, httpx.StreamError) as error:
             applied = Applied.NO if method == "GET" else applied_despite(error)
             failure = TransientDataverseError(
-                method, self.shown(place), detail=type(error).__name__, applied=applied
+                method, self.shown(resource), detail=type(error).__name__, applied=applied
             )
         else:
             if response.status_code != HTTPStatus.UNAUTHORIZED:
                 return response
             failure = NotReady(
-                f"{method} {self.shown(place)}: HTTP 401, the token is refused: check the credentials, and"
+                f"{method} {self.shown(resource)}: HTTP 401, the token is refused: check the credentials, and"
                 " that the application is a user of this environment"
             )
         # Out of the except block, so that not even __context__ holds the request with its token.

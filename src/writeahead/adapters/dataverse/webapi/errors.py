@@ -1,4 +1,4 @@
-"""What Dataverse said, sorted by its error code first and by the HTTP status second.
+"""From Dataverse's replies to errors: by the error code first, by the HTTP status second.
 
 A code is more exact than a status: duplicate detection, for one, is sent as 500. The service leaves
 the code empty more often than not, and then the status decides. Message texts are never looked at,
@@ -65,7 +65,7 @@ _REFUSALS = {
 
 
 class Precondition(StrEnum):
-    """What a request demanded of its row."""
+    """The condition of a request on its row."""
 
     ABSENT = "If-None-Match"
     VERSION = "If-Match"
@@ -131,7 +131,7 @@ class TransientDataverseError(_DataverseError, TransientError):
 
 
 class PermanentDataverseError(_DataverseError, PermanentError):
-    """Dataverse refused a request, and would refuse it again. Args: as `TransientDataverseError`."""
+    """Dataverse refuses a request, now and later. Args: as `TransientDataverseError`."""
 
     def __init__(
         self, method: str, path: str, status: int | None = None, code: str = "", detail: str = ""
@@ -152,7 +152,7 @@ class RowNotFound(PermanentDataverseError):
 
 
 def error_code(body: bytes) -> str:
-    """The Dataverse code in an error's body, as ``0x`` and eight lower-case digits; empty if there is none.
+    """The code in an error's body, as ``0x`` and eight lower-case digits; empty if there is none.
 
     Nothing else that a body may hold is let through, for it may be the text of a record.
     """
@@ -160,7 +160,7 @@ def error_code(body: bytes) -> str:
 
 
 def is_throttled(status: int | None, code: str) -> bool:
-    """Whether the service turned a request away at the door because there were too many."""
+    """Whether the service refused a request because there were too many."""
     return code in _THROTTLED or status == HTTPStatus.TOO_MANY_REQUESTS
 
 
@@ -181,7 +181,7 @@ def refusal(
         status: Of the response.
         body: Of the response, whatever it is.
         retry_after: Seconds that the response asks to wait.
-        precondition: What the request demanded of its row.
+        precondition: The condition of the request on its row.
     """
     error = _error_object(body)
     refused = _Refused(
@@ -192,7 +192,7 @@ def refusal(
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """A response that is none of success; ``genuine`` if it has the form of Dataverse's own."""
+    """A response that is no success; ``genuine`` if it has the form of Dataverse's own."""
 
     request: tuple[str, str, int, str]
     genuine: bool
@@ -231,7 +231,7 @@ class _Refused:
         return PermanentDataverseError(*self.request)
 
     def _is_of_precondition(self) -> bool:
-        """Whether a code that says so, or may say so, is about the precondition that was sent.
+        """Whether a code is about the precondition that was sent.
 
         0x80040237 is "a SQL integrity violation": of the row's own key if absence was demanded and
         the status says so, else of any unique column.

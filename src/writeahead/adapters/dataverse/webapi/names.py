@@ -1,4 +1,4 @@
-"""What may become part of a URL or a header. A plan is a file, and a file may have been tampered with."""
+"""What may become part of a URL or a header: checked, since a plan may be tampered with."""
 
 import re
 from typing import Annotated, TypeAlias
@@ -44,7 +44,7 @@ def service_root(url: str) -> httpx.URL:
     """The root of the Web API of an environment.
 
     Raises:
-        InvalidInput: The URL is none of an environment. The message does not repeat it.
+        InvalidInput: It is not the URL of an environment. The message does not repeat it.
     """
     root = secure_url(url, "DATAVERSE_URL")
     if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):

@@ -1,4 +1,4 @@
-"""Where a request goes: paths below the service root, made of names, ids and key values that were checked.
+"""Where a request goes: paths below the service root, of names, ids and keys that were checked.
 
 Sources on learn.microsoft.com: "Use an alternate key to reference a record" (the forms of a key,
 and lookup columns by ``_<name>_value``), "Define alternate keys for a table" (characters that the
@@ -82,7 +82,7 @@ def row_path(entity_set: str, key: RowKey) -> ResourcePath:
 
 
 def resource_path(path: str) -> ResourcePath:
-    """Any resource below the service root, such as ``/EntityDefinitions(LogicalName='task')/Attributes``.
+    """Any resource below the service root, such as ``/EntityDefinitions(LogicalName='task')``.
 
     Raises:
         InvalidInput: It is none, or has a host, a query, an escape or a traversal in it.

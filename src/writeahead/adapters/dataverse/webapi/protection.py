@@ -1,4 +1,4 @@
-"""The service protection limits of an environment: staying below them, and waiting when it asks for that.
+"""The service protection limits of an environment: staying below them, and waiting when asked.
 
 There is one state for each environment and process, shared by all clients and threads: the service
 counts by user, so a wait that it asks of one session holds for the others. During such a wait
@@ -228,7 +228,7 @@ def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protectio
     It lasts as long as the process. Of several limits the narrowest hold.
 
     Raises:
-        InvalidInput: The URL is none of an environment.
+        InvalidInput: It is not the URL of an environment.
     """
     name = str(service_root(url))
     with _registry:

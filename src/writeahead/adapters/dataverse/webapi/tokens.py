@@ -1,7 +1,7 @@
-"""Bearer tokens, kept for as long as they are good.
+"""Sources of bearer tokens that keep a token for as long as it is valid.
 
-A token's life is counted on the monotonic clock, from the moment before it was asked for: no clock
-that is set meanwhile makes it older or younger, and the time of the request goes to its account.
+A token's life is counted on the monotonic clock, from just before it was asked for, so that no
+change of the wall clock matters and the time of the request is counted.
 """
 
 import os
@@ -32,7 +32,7 @@ class IssuedToken:
 
     Attributes:
         token: For the ``Authorization`` header.
-        lifetime: Seconds that it is good for, from when it was asked for.
+        lifetime: Seconds that it is valid, from when it was asked for.
         ask_after: Seconds after which it is worth asking again; None leaves it to the margin.
     """
 
@@ -43,7 +43,7 @@ class IssuedToken:
 
 @dataclass(slots=True)
 class _Cache:
-    """The newest token of one process. A fork gets a new one: the lock could be held there for ever."""
+    """The newest token of one process; in a fork the lock could be held for ever."""
 
     pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -99,7 +99,7 @@ class CachedTokenSource(ABC):
         try:
             issued = self._issue()
         except TransientError:
-            # The one there is has its margin left, which is there for this.
+            # The current token is still valid for the margin.
             now = self._monotonic()
             if cache.token is None or now >= cache.ends_at:
                 raise
