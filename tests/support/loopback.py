@@ -1,4 +1,4 @@
-"""A trivial remote on loopback that counts what it did, and an adapter for it: real HTTP, no framework.
+"""A remote on loopback that counts what it did, and an adapter for it: real HTTP, no framework.
 
 ``PUT /<kind>/<key>`` with ``If-None-Match: *`` creates (201) or says that it exists (412).
 ``POST /mail/<key>`` happens each time.
@@ -72,7 +72,7 @@ class LoopbackAdapter(Adapter):
         try:
             headers = {"If-None-Match": "*"}
             reply = httpx.request(
-                method, f"{self.url}/{operation.kind}/{operation.key}", headers=headers, timeout=5
+                method, f"{self.url}/{operation.kind}/{operation.key}", headers=headers, timeout=60
             )
         except httpx.TransportError as error:
             raise TransientError(
