@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a child that imports ``tests.support`` and the same writeahead as we do."""
+    """The environment of a child that imports ``tests.support`` and this very writeahead."""
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join(filter(None, (str(ROOT), inherited)))
     return {**os.environ, "PYTHONPATH": path}

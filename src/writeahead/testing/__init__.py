@@ -1,4 +1,7 @@
-"""Contract kits for stores and adapters of others, which need pytest, and stores that trace and fail."""
+"""Contract kits for your stores and adapters, and stores, clocks and proxies for your tests.
+
+It needs pytest.
+"""
 
 import pytest
 
