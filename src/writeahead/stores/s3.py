@@ -236,7 +236,10 @@ def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
     """What the answer to a put, get, head or list tells of an object; a put's has no time."""
     modified, etag = answer.get("LastModified"), answer.get("ETag")
     # Some servers quote the ETag, some don't.
-    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
+    etag = etag.strip('"') if etag else None
+    # A bucket whose versioning is suspended says "null".
+    version = None if answer.get("VersionId") == "null" else answer.get("VersionId")
+    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag, version)
 
 
 def _object_options(options: S3Options) -> dict[str, str]:
