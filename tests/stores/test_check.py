@@ -337,6 +337,14 @@ def test_enough_races_for_less_than_one_miss_in_a_million():
     assert (1 - 0.37) ** check._RACES < 1e-6
 
 
+def test_suspended_versions_are_none():
+    class Suspended(MemoryStore):
+        def _put(self, key, data, *, if_absent):
+            return replace(super()._put(key, data, if_absent=if_absent), version="null")
+
+    assert told(check_store(Suspended())) == KEPT
+
+
 def test_versions_are_told_and_are_no_fault():
     outcome = check_store(KeepsVersions())
     assert outcome.ok

@@ -32,8 +32,9 @@ class ObjectInfo:
         size: Its length in bytes.
         last_modified: When it was written, by the store's clock; None where the store did not say.
         etag: The store's opaque version, unquoted; None where it has none.
-        version: The id of this version in a bucket that keeps the old versions of its objects; None
-            where it keeps none, or did not say.
+        version: From a put, its id in a bucket that keeps the old versions of its objects; S3 says
+            ``null`` where versions are suspended. None where there are none, or the store did not
+            say.
     """
 
     key: str

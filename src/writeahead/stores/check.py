@@ -165,7 +165,8 @@ class _Trial:
             return None
 
     def _create(self, key: str) -> tuple[bool, str]:
-        self._keeps_versions = self._store.put(key, self._data, if_absent=True).version is not None
+        version = self._store.put(key, self._data, if_absent=True).version
+        self._keeps_versions = version not in (None, "null")
         return True, "created"
 
     def _read_back(self, key: str) -> tuple[bool, str]:

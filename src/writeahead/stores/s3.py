@@ -13,6 +13,7 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from http import HTTPStatus
 from typing import Any
@@ -85,7 +86,7 @@ class S3Store(RemoteStore):
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
-            return _info(key, len(data), response)
+            return replace(_info(key, len(data), response), version=response.get("VersionId"))
 
         return self._retried("put", key, attempt, writes=True)
 
@@ -236,10 +237,7 @@ def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
     """What the answer to a put, get, head or list tells of an object; a put's has no time."""
     modified, etag = answer.get("LastModified"), answer.get("ETag")
     # Some servers quote the ETag, some don't.
-    etag = etag.strip('"') if etag else None
-    # A bucket whose versioning is suspended says "null".
-    version = None if answer.get("VersionId") == "null" else answer.get("VersionId")
-    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag, version)
+    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
 
 
 def _object_options(options: S3Options) -> dict[str, str]:
