@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
-from writeahead.errors import InvalidKey
+from writeahead.errors import InvalidKey, Unsupported
 from writeahead.stores.check import StoreCheck, check_store
 
 __all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
@@ -32,12 +32,16 @@ class ObjectInfo:
         size: Its length in bytes.
         last_modified: When it was written, by the store's clock; None where the store did not say.
         etag: The store's opaque version, unquoted; None where it has none.
+        version: From a put, its id in a bucket that keeps the old versions of its objects; S3 says
+            ``null`` where versions are suspended. None where there are none, or the store did not
+            say.
     """
 
     key: str
     size: int
     last_modified: datetime | None = None
     etag: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,15 @@ class ArtifactStore(ABC):
 
         ``prefix`` need not end at a ``/``. ``start_after`` leaves out every key up to and including
         it. Memory does not grow with the number of keys. Errors are raised while iterating.
+
+        Raises:
+            Unsupported: The server lists in another order, so that a listing from a key on could
+                leave out others.
         """
         self._require_prefix(prefix)
         if start_after is not None:
             self._require_prefix(start_after)
-        return self._list(prefix, start_after)
+        return self._in_order(prefix, self._list(prefix, start_after))
 
     @final
     def delete(self, key: str) -> None:
@@ -145,6 +153,16 @@ class ArtifactStore(ABC):
 
     @abstractmethod
     def _delete(self, key: str) -> None: ...
+
+    def _in_order(self, prefix: str, listing: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+        # Keys are ASCII, so the order of strings is the order of bytes.
+        last = ""
+        for info in listing:
+            if info.key <= last:
+                detail = f"the server lists {info.key} after {last}, which is not the order of their bytes"
+                raise Unsupported(self.name, "list", prefix, detail)
+            last = info.key
+            yield info
 
     def _require_key(self, operation: str, key: str) -> None:
         problem = _key_problem(key)

@@ -91,13 +91,14 @@ class LocalStore(ArtifactStore):
         return self._name
 
     def check(self) -> StoreCheck:
-        """See `ArtifactStore.check`; the folder that the check needed goes, too."""
+        """See `ArtifactStore.check`; the folders that the check needed go, too."""
         prefix = check_prefix()
         try:
             return check_store(self, prefix)
         finally:
-            with contextlib.suppress(OSError):
-                (self._root / prefix).rmdir()
+            for folder, _, _ in os.walk(self._root / prefix, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         *folders, name = key.split("/")

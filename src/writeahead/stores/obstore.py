@@ -108,7 +108,7 @@ class ObstoreStore(RemoteStore):
                 if if_absent and isinstance(error, AlreadyExistsError):
                     return self._settle(key, data)
                 raise _failure("put", error) from error
-            return ObjectInfo(key, len(data), None, _unquoted(answer["e_tag"]))
+            return ObjectInfo(key, len(data), None, _unquoted(answer["e_tag"]), answer["version"])
 
         return self._retried("put", key, attempt, writes=True)
 

@@ -13,6 +13,7 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from http import HTTPStatus
 from typing import Any
@@ -85,7 +86,7 @@ class S3Store(RemoteStore):
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
-            return _info(key, len(data), response)
+            return replace(_info(key, len(data), response), version=response.get("VersionId"))
 
         return self._retried("put", key, attempt, writes=True)
 
