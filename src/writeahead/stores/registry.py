@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from writeahead import _plugins
 from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.urls import client_of, scheme_of
@@ -80,17 +80,12 @@ def _factory(scheme: str, client: str | None = None) -> Factory:
             clients = ", ".join(sorted(_CLIENTS[scheme]))
             raise InvalidInput(f"store {scheme}://...: unknown client; known: {clients}")
         return _load_built_in(scheme, target)
-    found = entry_points(group=GROUP, name=scheme)
-    if not found:
-        known = sorted({*_BUILT_IN, *entry_points(group=GROUP).names})
-        raise InvalidInput(
-            f"store {scheme}://...: unknown scheme; known: {', '.join(known)}, or a folder's path"
-        )
-    if len({point.value for point in found}) > 1:
-        raise InvalidInput(
-            f"store {scheme}://...: more than one installed package offers it; uninstall all but one"
-        )
-    return _load_plugin(scheme, next(iter(found)))
+    subject = f"store {scheme}://..."
+    target = _plugins.find(GROUP, scheme, subject)
+    if target is None:
+        known = sorted({*_BUILT_IN, *_plugins.offered(GROUP)})
+        raise InvalidInput(f"{subject}: unknown scheme; known: {', '.join(known)}, or a folder's path")
+    return cast(Factory, _plugins.load(target, subject, "my_store:from_url"))
 
 
 def _load_built_in(scheme: str, target: str) -> Factory:
@@ -104,14 +99,4 @@ def _load_built_in(scheme: str, target: str) -> Factory:
         raise InvalidInput(
             f"store {scheme}://...: {missing} is not installed; "
             f'run: python -m pip install "writeahead[{_EXTRAS[missing]}]"'
-        ) from error
-
-
-def _load_plugin(scheme: str, point: EntryPoint) -> Factory:
-    try:
-        return cast(Factory, point.load())
-    except (ImportError, AttributeError) as error:
-        raise InvalidInput(
-            f"store {scheme}://...: its plug-in {point.value} can't be loaded "
-            f"({type(error).__name__}); reinstall the package that offers it"
         ) from error
