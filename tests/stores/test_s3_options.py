@@ -237,6 +237,13 @@ SECONDS = "is a number of seconds, more than 0 and at most 3600"
         ("bucket?tags=a", "tags is key=value,key=value,... with letters, digits, spaces and + . : / @ _ -"),
         ("", "give a bucket's name, s3://bucket/prefix"),
         ("/prefix", "give a bucket's name, s3://bucket/prefix"),
+        (
+            "ab",
+            (
+                "this can't be a bucket's name; one has at least 3 characters of A-Z a-z 0-9 . _ - and begins "
+                "and ends with a letter or digit"
+            ),
+        ),
     ],
 )
 def test_what_is_refused_says_what_is_right(url, said):

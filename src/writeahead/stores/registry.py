@@ -18,14 +18,14 @@ Factory: TypeAlias = Callable[[str], ArtifactStore]
 # By name rather than by import: `import writeahead` must load neither a backend nor its client
 # library.
 _BUILT_IN = {
-    "az": "writeahead.stores.obstore_clients:azure_from_url",
+    "az": "writeahead.stores.gcs_azure:azure_from_url",
     "file": "writeahead.stores.local:from_url",
-    "gs": "writeahead.stores.obstore_clients:gcs_from_url",
+    "gs": "writeahead.stores.gcs_azure:gcs_from_url",
     "memory": "writeahead.stores.memory:from_url",
     "s3": "writeahead.stores.s3:from_url",
 }
 # For schemes that more than one client library serves, by the URL's option ``client``.
-_CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_clients:s3_from_url"}}
+_CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_s3:from_url"}}
 _ANY_FSSPEC = "writeahead.stores.any_fsspec:from_url"
 # The extra that brings what a backend imports: {module that may be missing: extra}.
 _EXTRAS = {

@@ -1,0 +1,90 @@
+"""From ``gs://`` and ``az://`` URLs to stores: Google Cloud Storage and Azure Blob, through obstore."""
+
+from typing import TYPE_CHECKING
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore
+
+from writeahead.errors import InvalidInput
+from writeahead.stores.obstore import ObstoreStore
+from writeahead.stores.obstore_clients import NO_RETRIES, client_options
+from writeahead.stores.remote import checked_prefix
+from writeahead.stores.urls import StoreUrl, checked_endpoint, checked_host, parse_store_url, truth
+
+if TYPE_CHECKING:
+    from obstore.store import AzureConfig, GCSConfig
+
+__all__ = ["azure_from_url", "gcs_from_url"]
+
+
+def gcs_from_url(url: str) -> ObstoreStore:
+    """Open ``gs://bucket/prefix?endpoint_url=...&storage_class=...&anonymous=true``.
+
+    Credentials are Google's application default credentials, or what ``GOOGLE_SERVICE_ACCOUNT``
+    names.
+
+    Raises:
+        InvalidInput: An option is unknown, a name can't be one, or the client refuses its settings.
+    """
+    parts = parse_store_url(url, options=("endpoint_url", "storage_class", "anonymous"))
+    name, base = _place(parts)
+    anonymous = truth(parts.scheme, "anonymous", parts.options.get("anonymous", "false"))
+    endpoint = _endpoint(parts)
+    config: GCSConfig = {"skip_signature": anonymous}
+    if endpoint:
+        config["base_url"] = endpoint
+    try:
+        client = GCSStore(
+            parts.host,
+            config=config,
+            client_options=client_options(endpoint),
+            retry_config=NO_RETRIES,
+        )
+    except BaseError as error:
+        raise InvalidInput(f"store {name}: the client refuses its settings; see docs/stores.md") from error
+    return ObstoreStore(
+        client, name, base, storage_class=parts.options.get("storage_class"), anonymous=anonymous
+    )
+
+
+def azure_from_url(url: str) -> ObstoreStore:
+    """Open ``az://container/prefix?account=...&endpoint_url=...&anonymous=true``.
+
+    The account may also be in ``AZURE_STORAGE_ACCOUNT_NAME``; credentials come from the
+    environment, a managed identity or a workload identity.
+
+    Raises:
+        InvalidInput: An option is unknown, a name can't be one, or the client refuses its settings.
+    """
+    parts = parse_store_url(url, options=("account", "endpoint_url", "anonymous"))
+    name, base = _place(parts)
+    anonymous = truth(parts.scheme, "anonymous", parts.options.get("anonymous", "false"))
+    endpoint = _endpoint(parts)
+    config: AzureConfig = {"skip_signature": anonymous}
+    if endpoint:
+        config["endpoint"] = endpoint
+    if "account" in parts.options:
+        config["account_name"] = parts.options["account"]
+    try:
+        client = AzureStore(
+            parts.host,
+            config=config,
+            client_options=client_options(endpoint),
+            retry_config=NO_RETRIES,
+        )
+    except BaseError as error:
+        raise InvalidInput(
+            f"store {name}: the client refuses its settings; set account= or AZURE_STORAGE_ACCOUNT_NAME"
+        ) from error
+    return ObstoreStore(client, name, base, anonymous=anonymous)
+
+
+def _place(parts: StoreUrl) -> tuple[str, str]:
+    """The store's name, and what stands before its keys."""
+    place, path = f"{parts.scheme}://{checked_host(parts.scheme, parts.host)}", parts.path.strip("/")
+    return f"{place}/{path}".rstrip("/"), checked_prefix(place, path)
+
+
+def _endpoint(parts: StoreUrl) -> str | None:
+    endpoint = checked_endpoint(parts.scheme, parts.options.get("endpoint_url"), path=True)
+    return endpoint and endpoint.rstrip("/")
