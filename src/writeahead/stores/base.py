@@ -15,6 +15,8 @@ from writeahead.errors import InvalidKey
 
 __all__ = ["ArtifactStore", "CheckResult", "ObjectInfo", "StoreCheck", "StoredObject"]
 
+# The largest object of a store: twice the largest artifact. No store reads more into memory.
+MAX_OBJECT_BYTES = 128 * 1024 * 1024
 MAX_KEY_BYTES = 900
 MAX_SEGMENT_BYTES = 255
 

@@ -1,5 +1,8 @@
 """From ``gs://`` and ``az://`` URLs to stores: Google Cloud Storage and Azure Blob, through obstore."""
 
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
@@ -7,14 +10,17 @@ from obstore.store import AzureStore, GCSStore
 
 from writeahead.errors import InvalidInput
 from writeahead.stores.obstore import ObstoreStore
-from writeahead.stores.obstore_clients import NO_RETRIES, client_options
+from writeahead.stores.obstore_clients import NO_RETRIES, Connection, client_options
 from writeahead.stores.remote import checked_prefix
 from writeahead.stores.urls import StoreUrl, checked_endpoint, checked_host, parse_store_url, truth
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, GCSConfig
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig
 
 __all__ = ["azure_from_url", "gcs_from_url"]
+
+# Azure's ETags are no digests, and have this form; nothing else proves a put without reading it back.
+_AZURE_ETAG = re.compile(r"0x[0-9A-F]{12,20}", re.ASCII)
 
 
 def gcs_from_url(url: str) -> ObstoreStore:
@@ -33,18 +39,10 @@ def gcs_from_url(url: str) -> ObstoreStore:
     config: GCSConfig = {"skip_signature": anonymous}
     if endpoint:
         config["base_url"] = endpoint
-    try:
-        client = GCSStore(
-            parts.host,
-            config=config,
-            client_options=client_options(endpoint),
-            retry_config=NO_RETRIES,
-        )
-    except BaseError as error:
-        raise InvalidInput(f"store {name}: the client refuses its settings; see docs/stores.md") from error
-    return ObstoreStore(
-        client, name, base, storage_class=parts.options.get("storage_class"), anonymous=anonymous
-    )
+    connect = partial(_gcs, parts.host, config, client_options(endpoint))
+    _require_settings(connect, f"store {name}: the client refuses its settings; see docs/stores.md")
+    storage_class = parts.options.get("storage_class")
+    return ObstoreStore(connect, name, base, storage_class=storage_class, anonymous=anonymous)
 
 
 def azure_from_url(url: str) -> ObstoreStore:
@@ -65,18 +63,27 @@ def azure_from_url(url: str) -> ObstoreStore:
         config["endpoint"] = endpoint
     if "account" in parts.options:
         config["account_name"] = parts.options["account"]
+    connect = partial(_azure, parts.host, config, client_options(endpoint))
+    _require_settings(
+        connect,
+        f"store {name}: the client refuses its settings; set account= or AZURE_STORAGE_ACCOUNT_NAME",
+    )
+    return ObstoreStore(connect, name, base, anonymous=anonymous, proof=_AZURE_ETAG)
+
+
+def _gcs(bucket: str, config: "GCSConfig", network: "ClientConfig") -> Connection:
+    return Connection(GCSStore(bucket, config=config, client_options=network, retry_config=NO_RETRIES))
+
+
+def _azure(container: str, config: "AzureConfig", network: "ClientConfig") -> Connection:
+    return Connection(AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES))
+
+
+def _require_settings(connect: Callable[[], Connection], problem: str) -> None:
     try:
-        client = AzureStore(
-            parts.host,
-            config=config,
-            client_options=client_options(endpoint),
-            retry_config=NO_RETRIES,
-        )
+        connect()
     except BaseError as error:
-        raise InvalidInput(
-            f"store {name}: the client refuses its settings; set account= or AZURE_STORAGE_ACCOUNT_NAME"
-        ) from error
-    return ObstoreStore(client, name, base, anonymous=anonymous)
+        raise InvalidInput(problem) from error
 
 
 def _place(parts: StoreUrl) -> tuple[str, str]:

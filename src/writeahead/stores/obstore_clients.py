@@ -1,16 +1,40 @@
-"""Settings of every client of obstore: time limits, and no retries of its own."""
+"""What every client of obstore is made with: time limits, no retries of its own, and no redirects."""
 
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-__all__ = ["NO_RETRIES", "client_options"]
+__all__ = ["NOWHERE", "NO_RETRIES", "Connection", "client_options", "only_to"]
 
 # Seconds.
 _CONNECT_TIMEOUT, _READ_TIMEOUT, _REQUEST_LIMIT = 5.0, 20.0, 60.0
 NO_RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(0)}
+# No server can listen on port 0.
+NOWHERE = "127.0.0.1:0"
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One of obstore's clients, and the credentials that it uses.
+
+    Attributes:
+        client: The client.
+        credentials: Tells the credentials of this moment, in any form that can be compared. It is
+            asked before each request, and raises `RequestFailed` if there are none.
+    """
+
+    client: "ObjectStore"
+    credentials: Callable[[], Hashable] = _nothing
 
 
 def client_options(
@@ -23,3 +47,22 @@ def client_options(
         "read_timeout": timedelta(seconds=read_timeout),
         "timeout": timedelta(seconds=max(_REQUEST_LIMIT, read_timeout)),
     }
+
+
+def only_to(url: str, *hosts: str) -> "ClientConfig":
+    """Options that keep a client from any other host: this client follows redirects, with the session token.
+
+    There is no option against that. So whatever goes to another host is sent to a proxy that does not
+    exist. A redirect to another port of the same host is still followed. Where the environment names
+    a proxy for the server, that one is used, and nothing keeps redirects from passing it.
+
+    Args:
+        url: The server's.
+        hosts: Others that the client needs.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxies = getproxies_environment()
+    if {parts.scheme, "all"} & proxies.keys() and not proxy_bypass_environment(host, proxies):
+        return {}
+    return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": ",".join((host, *hosts))}

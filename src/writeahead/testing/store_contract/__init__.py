@@ -1,6 +1,7 @@
 """What every artifact store promises, as tests that a backend inherits."""
 
 from writeahead.testing.store_contract.backdoors import FolderBackdoor, ServedBackdoor, StoreBackdoor
+from writeahead.testing.store_contract.false_answers import FalseAnswers
 from writeahead.testing.store_contract.files import Files
 from writeahead.testing.store_contract.http_faults import HttpFaults
 from writeahead.testing.store_contract.keys import Keys
@@ -10,7 +11,7 @@ from writeahead.testing.store_contract.verbs import Verbs
 __all__ = ["FolderBackdoor", "ServedBackdoor", "StoreBackdoor", "StoreContract"]
 
 
-class StoreContract(Verbs, Keys, Sharing, HttpFaults, Files):
+class StoreContract(Verbs, Keys, Sharing, HttpFaults, FalseAnswers, Files):
     """The promises of `ArtifactStore`.
 
     A backend's tests subclass it, and give a fixture ``place``::
