@@ -132,9 +132,7 @@ def test_a_redirect_to_another_port_is_never_followed(s3_proxy, s3_bucket, verb,
     store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
     with S3Proxy("http://127.0.0.1:1") as elsewhere:
         always(s3_proxy, http_proxy.answer(status, {"Location": f"{elsewhere.url}/elsewhere"}))
-        with pytest.raises(
-            NotFound, match="redirects are not followed; set region= .* or correct endpoint_url"
-        ):
+        with pytest.raises(NotFound, match="redirects are not followed"):
             VERBS[verb](store)
         assert elsewhere.requests == []
     assert len(s3_proxy.requests) == 1

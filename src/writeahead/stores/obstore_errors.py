@@ -34,7 +34,7 @@ _BODY = re.compile(r'^\s*body: Some\(\s*"(.*)",$', re.MULTILINE)
 _ELEMENT = re.compile(r"<(Code|Region|ServerTime)>([^<>]{1,64})</\1>")
 _REDIRECTED = re.compile(rf"^\s*{re.escape(NOWHERE)},$", re.MULTILINE)
 _METADATA = re.compile(r"^\s*http://169\.254\.", re.MULTILINE)
-_CERTIFICATE = re.compile(r"^\s*InvalidCertificate\(", re.MULTILINE)
+_TLS = re.compile(r"^\s*error: (InvalidCertificate|InvalidMessage|AlertReceived)\(", re.MULTILINE)
 
 
 def failure_of(verb: str, error: BaseException) -> RequestFailed:
@@ -80,11 +80,12 @@ def _by_structure(inner: re.Match[str] | None, debug: str) -> RequestFailed | No
         return RequestFailed(NotFound, detail + "or correct endpoint_url")
     kind = _KIND.search(debug, inner.end())
     if inner[1] == "Http" and kind is not None and kind[1] == "Connect":
-        if _CERTIFICATE.search(debug):
-            detail = (
-                "no connection to the server: its certificate is not trusted; name its CA in AWS_CA_BUNDLE"
+        if _TLS.search(debug):
+            return RequestFailed(
+                Unavailable,
+                "no connection to the server: its certificate is not trusted, or it does not speak TLS; name "
+                "its CA in AWS_CA_BUNDLE, or correct endpoint_url",
             )
-            return RequestFailed(Unavailable, detail)
         return RequestFailed(Unavailable, "no connection to the server", retry=True)
     return None
 

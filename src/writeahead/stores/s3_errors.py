@@ -101,13 +101,13 @@ def _unanswered(error: BaseException, *, sent: bool) -> RequestFailed:  # noqa: 
     ):
         return RequestFailed(Unavailable, f"no connection to the server ({what})", retry=True)
     if not sent:
-        return _before_sending(inner if inner is not None else error)
+        return _before_sending(inner if inner is not None else error, connecting=on_the_wire)
     if isinstance(inner, aiohttp.ClientError | asyncio.TimeoutError | OSError) or on_the_wire:
         return RequestFailed(Unavailable, f"the connection failed ({what})", retry=True, unknown=True)
     return RequestFailed(Unavailable, f"the S3 client failed ({what})", unknown=True)
 
 
-def _before_sending(error: BaseException) -> RequestFailed:
+def _before_sending(error: BaseException, *, connecting: bool) -> RequestFailed:
     """The failure of a request of which nothing has left this process."""
     what = type(error).__name__
     if isinstance(error, NotImplementedError):
@@ -120,11 +120,9 @@ def _before_sending(error: BaseException) -> RequestFailed:
         )
     if isinstance(error, TimeoutError):
         return RequestFailed(Unavailable, f"no connection to the server ({what})", retry=True)
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-        return RequestFailed(
-            Unavailable, f"a file of the AWS settings can't be read ({what}): check AWS_CA_BUNDLE"
-        )
-    if isinstance(error, ValueError | LookupError | TypeError):
-        # What a credential_process printed, for example.
-        return credentials_failure(error)
-    return RequestFailed(Unavailable, f"the S3 client failed before it sent anything ({what})")
+    if isinstance(error, OSError) and connecting:
+        return RequestFailed(Unavailable, f"the CA file can't be read ({what}): check AWS_CA_BUNDLE")
+    if isinstance(error, RuntimeError) or connecting:
+        return RequestFailed(Unavailable, f"the S3 client failed before it sent anything ({what})")
+    # What is left comes before connecting: a credential_process that fails or prints nonsense.
+    return credentials_failure(error)
