@@ -174,6 +174,7 @@ class LocalStore(ArtifactStore):
     def _get(self, key: str) -> StoredObject:
         *folders, name = key.split("/")
         with self._folder("get", key, folders) as folder, durable.open_file(folder, name) as (file, status):
+            self._require_size("get", key, status.st_size)
             data = durable.read_file(file, status.st_size)
         return StoredObject(data, _info(key, status))
 

@@ -31,10 +31,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from writeahead.errors import Unsupported
-from writeahead.stores.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
+from writeahead.stores import base
+from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.obstore_clients import Connection
 from writeahead.stores.obstore_errors import failure_of
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed, too_large
+from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
 from writeahead.stores.s3_answers import not_s3
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class ObstoreStore(RemoteStore):
         client = self._client()
         try:
             return call(client)
+        except RequestFailed:
+            raise
         except Exception as error:
             if verb == "put" and isinstance(error, AlreadyExistsError):
                 raise
@@ -167,8 +170,8 @@ class ObstoreStore(RemoteStore):
         def read(client: "ObjectStore") -> StoredObject:
             answer = obstore.get(client, self._base + key)
             info = _info(key, answer.meta)
-            if info.size > MAX_OBJECT_BYTES:
-                raise too_large(info.size)
+            if info.size > base.MAX_OBJECT_BYTES:
+                raise RequestFailed(Unsupported, base.too_large(info.size))
             return StoredObject(answer.bytes().to_bytes(), info)
 
         held = self._call("get", read)

@@ -15,11 +15,10 @@ from writeahead.errors import (
     OutcomeUnknown,
     StoreError,
     Unavailable,
-    Unsupported,
 )
-from writeahead.stores.base import MAX_KEY_BYTES, MAX_OBJECT_BYTES, ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
 
-__all__ = ["KEY", "RemoteStore", "RequestFailed", "checked_prefix", "too_large"]
+__all__ = ["KEY", "RemoteStore", "RequestFailed", "checked_prefix"]
 
 ATTEMPTS = 4
 # Seconds.
@@ -86,14 +85,6 @@ class RequestFailed(Exception):
         self.absent = absent
         self.foreign = foreign
         super().__init__(detail)
-
-
-def too_large(size: int | None) -> RequestFailed:
-    """An object that is not read, since it has more bytes than any of ours."""
-    told = "more" if size is None else f"{size}"
-    return RequestFailed(
-        Unsupported, f"the object has {told} bytes, more than the {MAX_OBJECT_BYTES} that are read"
-    )
 
 
 class RemoteStore(ArtifactStore):

@@ -9,7 +9,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
 from writeahead.errors import Unsupported
-from writeahead.stores.base import MAX_OBJECT_BYTES
+from writeahead.stores import base
 from writeahead.stores.remote import RequestFailed
 
 __all__ = ["WIRE", "PlainSession", "Wire", "never_follow", "read_bounded"]
@@ -81,18 +81,19 @@ class _BoundedResponse(aiohttp.ClientResponse):
         return await super().read()
 
 
-async def read_bounded(parts: AsyncIterator[bytes], told: int | None, limit: int = MAX_OBJECT_BYTES) -> bytes:
+async def read_bounded(parts: AsyncIterator[bytes], told: int | None, limit: int | None = None) -> bytes:
     """Read a body of at most ``limit`` bytes.
 
     Args:
         parts: The body.
         told: Its length as the server told it; None if it did not.
-        limit: In bytes.
+        limit: By default that of an object.
 
     Raises:
         RequestFailed: There is more, or the server says so; nothing more is read then.
     """
     data = bytearray()
+    limit = base.MAX_OBJECT_BYTES if limit is None else limit
     if told is None or told <= limit:
         async for part in parts:
             data += part
