@@ -15,7 +15,6 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 from writeahead.errors import (
@@ -32,7 +31,7 @@ from writeahead.errors import (
 from writeahead.stores import durable
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_prefix, check_store
-from writeahead.stores.urls import parse_store_url
+from writeahead.stores.urls import absolute, parse_store_url
 
 __all__ = ["LocalStore"]
 
@@ -78,10 +77,13 @@ class LocalStore(ArtifactStore):
 
     Args:
         root: The folder. A relative path is taken from the working directory of this moment.
+
+    Raises:
+        InvalidInput: The path is relative, and the working directory is gone.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root).absolute()
+        self._root = absolute(root)
         self._name = self._root.as_uri()
         self._seen = durable.SeenFolders(self._root)
 

@@ -1,5 +1,6 @@
 """From a URL to a store. Backends are loaded when their scheme is asked for, and not before."""
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TypeAlias, cast
 from writeahead import _plugins
 from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
-from writeahead.stores.urls import client_of, scheme_of
+from writeahead.stores.urls import absolute, client_of, scheme_of
 
 __all__ = ["open_store"]
 
@@ -38,14 +39,14 @@ _EXTRAS = {
 }
 
 
-def open_store(url: str) -> ArtifactStore:
+def open_store(url: str | os.PathLike[str]) -> ArtifactStore:
     """Open the store that a URL names. Nothing is read, written or connected to yet.
 
     Args:
         url: One of
 
             - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes
-              it.
+              it. A `pathlib.Path` is always a folder, taken as it is.
             - ``memory://name``: one store per name and process.
             - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of
               it; all options are those of `writeahead.stores.s3_options.S3Options`. With
@@ -57,16 +58,26 @@ def open_store(url: str) -> ArtifactStore:
               store.
 
     Raises:
-        InvalidInput: The scheme or an option is unknown, the URL holds credentials, or the backend
-            needs a package that is not installed; the message says what to do.
+        InvalidInput: The scheme or an option is unknown, the URL holds credentials, a folder can't be
+            found from here, or the backend needs a package that is not installed; the message says
+            what to do.
     """
+    if isinstance(url, os.PathLike):
+        return _folder(Path(url))
     if not url or not url.isprintable():
         raise InvalidInput("store: give a folder or a URL, e.g. ./artifacts or s3://bucket/prefix")
     scheme = scheme_of(url)
     if scheme is None:
-        # file:// is the one form that its backend has to understand.
-        return _factory("file")(Path(url).expanduser().absolute().as_uri())
+        try:
+            return _folder(Path(url).expanduser())
+        except RuntimeError as error:
+            raise InvalidInput("store ~...: there is no such user, or none whose home is known") from error
     return _factory(scheme, client_of(url))(url)
+
+
+def _folder(path: Path) -> ArtifactStore:
+    # file:// is the one form that its backend has to understand.
+    return _factory("file")(absolute(path).as_uri())
 
 
 def _factory(scheme: str, client: str | None = None) -> Factory:

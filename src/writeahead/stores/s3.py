@@ -212,13 +212,15 @@ class S3Store(RemoteStore):
 
     def _new_client(self) -> S3FileSystem:
         options = self._options
+        region = options.region or os.environ.get("AWS_REGION")
         client = S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
             anon=options.anonymous,
             endpoint_url=options.endpoint_url,
-            client_kwargs={"region_name": options.region} if options.region else {},
+            # botocore itself knows AWS_DEFAULT_REGION only.
+            client_kwargs={"region_name": region} if region else {},
             config_kwargs={
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": options.connect_timeout,

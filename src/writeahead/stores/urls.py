@@ -1,14 +1,17 @@
 """Store URLs: what all backends read of them in the same way."""
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from writeahead.errors import InvalidInput
 
 __all__ = [
     "StoreUrl",
+    "absolute",
     "checked_endpoint",
     "checked_host",
     "client_of",
@@ -41,6 +44,20 @@ class StoreUrl:
     host: str
     path: str
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a folder's path, taken from the working directory if it is relative.
+
+    Raises:
+        InvalidInput: There is no working directory any more.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            "store: the working directory is gone, and this path is relative to it; give an absolute one"
+        ) from error
 
 
 def scheme_of(url: str) -> str | None:
