@@ -14,7 +14,7 @@ from writeahead.errors import AccessDenied, InvalidInput, Unavailable
 from writeahead.stores.remote import RequestFailed
 from writeahead.stores.s3_options import S3Options
 
-__all__ = ["AwsSettings", "Keys", "aws_settings", "credentials_failure", "read_ca_bundle"]
+__all__ = ["NO_CREDENTIALS", "AwsSettings", "Keys", "aws_settings", "credentials_failure", "read_ca_bundle"]
 
 NO_CREDENTIALS = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a profile"
 

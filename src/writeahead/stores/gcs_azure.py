@@ -9,9 +9,11 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore
 
 from writeahead.errors import InvalidInput
+from writeahead.stores.aws_settings import NO_CREDENTIALS
 from writeahead.stores.obstore import ObstoreStore
 from writeahead.stores.obstore_clients import NO_RETRIES, Connection, client_options
 from writeahead.stores.remote import checked_prefix
+from writeahead.stores.s3_answers import PERMISSIONS
 from writeahead.stores.urls import StoreUrl, checked_endpoint, checked_host, parse_store_url, truth
 
 if TYPE_CHECKING:
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["azure_from_url", "gcs_from_url"]
 
+# What S3 is told by, and these are not.
+_NOT_S3 = {
+    **{f" ({permission})": "" for permission in PERMISSIONS.values()},
+    "set region= to the bucket's region, or correct": "correct",
+    "name its CA in AWS_CA_BUNDLE": "have its CA trusted by the system",
+}
+_GCS = {**_NOT_S3, NO_CREDENTIALS: "no credentials: set GOOGLE_SERVICE_ACCOUNT, or log in by gcloud"}
+_AZURE = {
+    **_NOT_S3,
+    NO_CREDENTIALS: "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, or use a managed identity",
+    "bucket": "container",
+}
 # Azure's ETags are no digests, and have this form; nothing else proves a put without reading it back.
 _AZURE_ETAG = re.compile(r"0x[0-9A-F]{12,20}", re.ASCII)
 
@@ -42,7 +56,7 @@ def gcs_from_url(url: str) -> ObstoreStore:
     connect = partial(_gcs, parts.host, config, client_options(endpoint))
     _require_settings(connect, f"store {name}: the client refuses its settings; see docs/stores.md")
     storage_class = parts.options.get("storage_class")
-    return ObstoreStore(connect, name, base, storage_class=storage_class, anonymous=anonymous)
+    return ObstoreStore(connect, name, base, storage_class=storage_class, anonymous=anonymous, words=_GCS)
 
 
 def azure_from_url(url: str) -> ObstoreStore:
@@ -68,7 +82,7 @@ def azure_from_url(url: str) -> ObstoreStore:
         connect,
         f"store {name}: the client refuses its settings; set account= or AZURE_STORAGE_ACCOUNT_NAME",
     )
-    return ObstoreStore(connect, name, base, anonymous=anonymous, proof=_AZURE_ETAG)
+    return ObstoreStore(connect, name, base, anonymous=anonymous, proof=_AZURE_ETAG, words=_AZURE)
 
 
 def _gcs(bucket: str, config: "GCSConfig", network: "ClientConfig") -> Connection:

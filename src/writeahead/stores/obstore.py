@@ -25,6 +25,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
@@ -69,6 +70,7 @@ class ObstoreStore(RemoteStore):
         tags: For each object.
         anonymous: Whether the client sends no credentials, so that this store can only be read.
         proof: What an ETag looks like that proves a put, besides the MD5 of the object.
+        words: What to say in place of S3's words in errors, for another service.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class ObstoreStore(RemoteStore):
         tags: Mapping[str, str] | None = None,
         anonymous: bool = False,
         proof: re.Pattern[str] | None = None,
+        words: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._connect = connect
         self._connection: Connection | None = None
@@ -92,6 +95,7 @@ class ObstoreStore(RemoteStore):
         self._tags = dict(tags or {})
         self._anonymous = anonymous
         self._proof = proof
+        self._words = dict(words)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None, "_used": None, "_answers": False}
@@ -134,7 +138,10 @@ class ObstoreStore(RemoteStore):
         except Exception as error:
             if verb == "put" and isinstance(error, AlreadyExistsError):
                 raise
-            raise failure_of(verb, error) from error
+            failure = failure_of(verb, error)
+            for word, other in self._words.items():
+                failure.detail = failure.detail.replace(word, other)
+            raise failure from error
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         def attempt() -> ObjectInfo:

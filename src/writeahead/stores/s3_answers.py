@@ -16,9 +16,7 @@ from http import HTTPStatus
 from writeahead.errors import AccessDenied, InvalidKey, NotFound, StoreError, Unavailable, Unsupported
 from writeahead.stores.remote import RequestFailed
 
-__all__ = ["NOT_S3", "Answer", "answered", "not_s3"]
-
-NOT_S3 = "the answer is not one of S3's"
+__all__ = ["PERMISSIONS", "Answer", "answered", "not_s3"]
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _BAD_TOKEN = {"InvalidToken", "InvalidClientTokenId", "InvalidIdentityToken"}
@@ -47,7 +45,7 @@ _REDIRECTION, _CLIENT_ERROR = 3, 4
 _OF_REGION = "x-amz-bucket-region"
 _CODE = re.compile(r"[A-Za-z0-9]{1,64}(\.[A-Za-z0-9]{1,64})?", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
-_PERMISSIONS = {
+PERMISSIONS = {
     "put": "s3:PutObject",
     "get": "s3:GetObject",
     "head": "s3:GetObject",
@@ -97,7 +95,7 @@ def answered(verb: str, answer: Answer) -> RequestFailed:
 
 def not_s3(what: str) -> RequestFailed:
     """A success that is not what S3 answers, such as a login page: nothing may be concluded from it."""
-    detail = f"{NOT_S3} ({what}); check endpoint_url, its port, and proxies on the way"
+    detail = f"the answer is not that of a store ({what}); check endpoint_url, its port and any proxy"
     return RequestFailed(Unsupported, detail, unknown=True, foreign=True)
 
 
@@ -147,7 +145,7 @@ def _denied(verb: str, code: str, answer: Answer) -> str:
         return "; check the credentials: the session token is not accepted, so renew them"
     if code in _BAD_KEY:
         return "; check the credentials: the access key or its secret is wrong"
-    return f"; check the credentials and their permissions ({_PERMISSIONS[verb]})"
+    return f"; check the credentials and their permissions ({PERMISSIONS[verb]})"
 
 
 def _skew(answer: Answer) -> float | None:
