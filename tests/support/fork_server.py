@@ -63,14 +63,14 @@ def step_s3_exchanges(step: Steps) -> None:
     """A step right before each request to S3 leaves, and one when its reply is there and unread."""
     from writeahead.stores import s3
 
-    class Stepping(s3._PlainSession):
+    class Stepping(s3.PlainSession):
         async def send(self, request):
             step(f"before send {request.method}")
             reply = await super().send(request)
             step(f"after reply {request.method}")
             return reply
 
-    s3._PlainSession = Stepping
+    s3.PlainSession = Stepping
 
 
 def work(job: dict) -> None:

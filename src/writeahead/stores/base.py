@@ -16,6 +16,8 @@ from writeahead.stores.check import StoreCheck, check_store
 
 __all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
 
+# The largest object of a store: twice the largest artifact. No store reads more into memory.
+MAX_OBJECT_BYTES = 128 * 1024 * 1024
 MAX_KEY_BYTES = 900
 MAX_SEGMENT_BYTES = 255
 
@@ -80,9 +82,11 @@ class ArtifactStore(ABC):
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.
             OutcomeUnknown: The write was sent, and its outcome could not be found out.
-            Unsupported: With ``if_absent``, this store has no atomic create.
+            Unsupported: With ``if_absent``, this store has no atomic create; or ``data`` has more
+                than 128 MiB. Nothing was written.
         """
         self._require_key("put", key)
+        self._require_size("put", key, len(data))
         return self._put(key, bytes(data), if_absent=if_absent)
 
     @final
@@ -91,6 +95,7 @@ class ArtifactStore(ABC):
 
         Raises:
             NotFound: There is no such object.
+            Unsupported: It has more than 128 MiB; no more than that is read.
         """
         self._require_key("get", key)
         return self._get(key)
@@ -169,6 +174,10 @@ class ArtifactStore(ABC):
         if problem is not None:
             raise InvalidKey(self.name, operation, key, problem)
 
+    def _require_size(self, operation: str, key: str, size: int) -> None:
+        if size > MAX_OBJECT_BYTES:
+            raise Unsupported(self.name, operation, key, too_large(size))
+
     def _require_prefix(self, prefix: str) -> None:
         segments = prefix.split("/")
         complete = segments[:-1]
@@ -182,6 +191,11 @@ class ArtifactStore(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+def too_large(size: int) -> str:
+    """What is wrong with an object of this size."""
+    return f"the object has {size} bytes, more than the {MAX_OBJECT_BYTES} of any of ours"
 
 
 def _key_problem(key: str) -> str | None:
