@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def _no_waits_of_other_tests() -> Iterator[None]:
-    """Forget what Dataverse environments asked for: the port of one may be that of the next test's."""
+    """Forget the waits that Dataverse environments asked for: tests share ports."""
     yield
     protection = sys.modules.get("writeahead.adapters.dataverse.webapi.protection")
     if protection is not None:
@@ -38,7 +38,7 @@ def _no_waits_of_other_tests() -> Iterator[None]:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Chooses what a test tries of many; ``WRITEAHEAD_SEED`` repeats the choice that a failure shows."""
+    """Chooses what a test tries of many; ``WRITEAHEAD_SEED`` repeats the choice of a failure."""
     seed = int(os.environ.get("WRITEAHEAD_SEED") or random.SystemRandom().randrange(10**6))
     print(f"WRITEAHEAD_SEED={seed}")
     return random.Random(seed)
@@ -70,6 +70,6 @@ def s3_bucket(s3_server: str) -> RawBucket:
 
 @pytest.fixture
 def s3_proxy(s3_server: str) -> Iterator[S3Proxy]:
-    """A proxy of its own for each test, in front of that server: faults on demand, requests counted."""
+    """A proxy in front of that server, one for each test: faults on demand, requests counted."""
     with S3Proxy(s3_server) as proxy:
         yield proxy

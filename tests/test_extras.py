@@ -165,3 +165,9 @@ def test_each_package_is_in_the_extra_that_is_said_to_bring_it():
             assert name in brought_by(_EXTRA_OF[name.replace("-", "_")])
     assert set(_EXTRA_OF.values()) | {"fsspec", "all"} == set(EXTRAS)
     assert brought_by("all") == set.union(*map(brought_by, EXTRAS))
+
+
+def test_readme_names_every_extra():
+    readme = (ROOT / "README.md").read_text()
+    paragraph = readme.partition("`pip install writeahead` installs")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", paragraph)) - {"writeahead"} == set(EXTRAS)

@@ -3,7 +3,7 @@
 WriteaheadError
 ├── InvalidInput (ValueError)         what the caller gave is wrong: ids, operations, URLs, settings
 │   └── PlanConflict                  this session id was planned with other operations
-├── StoreError                        carries store, operation and key
+├── StoreError (OSError)              carries store, operation and key; errno is set
 │   ├── NotFound (FileNotFoundError)
 │   ├── AlreadyExists (FileExistsError)
 │   ├── AccessDenied (PermissionError)
@@ -23,9 +23,11 @@ WriteaheadError
     └── ConflictError                 somebody else changed what we meant to change
 """
 
+import errno
+import os
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "LONGEST_WAIT",
@@ -91,8 +93,12 @@ class NotCompleted(WriteaheadError):
         return type(self), (self.report,)
 
 
-class StoreError(WriteaheadError):
+class StoreError(WriteaheadError, OSError):
     """A store could not do something.
+
+    It is an `OSError` with ``errno`` set, so that code which guards its file writes by
+    ``except OSError`` is served as well. If a plan could not be written, that code must not go on
+    to send: log the error and stop.
 
     Args:
         store: The store's name for itself, without credentials.
@@ -102,6 +108,8 @@ class StoreError(WriteaheadError):
         detail: What went wrong, in one line, without secrets.
     """
 
+    _errno: ClassVar[int] = errno.EIO
+
     def __init__(self, store: str, operation: str, key: str, detail: str = "") -> None:
         self.store = store
         self.operation = operation
@@ -109,8 +117,10 @@ class StoreError(WriteaheadError):
         self.detail = " ".join(detail.split())
         message = f"{store}: {operation} {key!r}: {self.detail or type(self).__name__}"
         super().__init__(message)
+        self.errno = self._errno
+        self.strerror = self.detail or os.strerror(self._errno)
 
-    # OSError, a base of some subclasses, has a __str__ of its own that looks at errno.
+    # OSError's own looks at errno and strerror.
     def __str__(self) -> str:
         return str(self.args[0])
 
@@ -121,29 +131,41 @@ class StoreError(WriteaheadError):
 class NotFound(StoreError, FileNotFoundError):
     """The key, the bucket or the folder is not there."""
 
+    _errno = errno.ENOENT
+
 
 class AlreadyExists(StoreError, FileExistsError):
     """A create was refused because the key holds something else."""
+
+    _errno = errno.EEXIST
 
 
 class AccessDenied(StoreError, PermissionError):
     """The store refused the caller: permissions or credentials."""
 
+    _errno = errno.EACCES
+
 
 class InvalidKey(StoreError, ValueError):
     """The key or prefix breaks the rules that hold for every store."""
 
+    _errno = errno.EINVAL
+
 
 class Unavailable(StoreError):
-    """The store did not answer, or asked to come back later. The operation surely did not take effect."""
+    """The store did not answer, or asked to come back later. Surely nothing was changed."""
+
+    _errno = errno.EAGAIN
 
 
 class OutcomeUnknown(StoreError):
-    """A write was sent, and whether it took effect could not be found out. Trying again is safe."""
+    """A write was sent, and its effect could not be found out. Trying again is safe."""
 
 
 class Unsupported(StoreError):
     """The store cannot do what writeahead needs, so it must not be used."""
+
+    _errno = errno.ENOTSUP
 
 
 class ResumeError(WriteaheadError):

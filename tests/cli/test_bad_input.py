@@ -308,7 +308,7 @@ def test_an_adapter_that_is_not_ready_is_blocked_with_every_gap(cli, remote, fol
     assert lines == [
         "s1  blocked (not_ready)",
         "error: CRM_USER is not set; CRM_PASSWORD is not set",
-        "next: mend what is named above, then run it again; nothing was sent",
+        "next: fix the problems above, then run it again; nothing was sent",
     ]
 
 

@@ -71,3 +71,32 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert remote.requests == ["PUT /row"]
+
+
+def test_a_working_directory_that_is_gone_is_no_obstacle(cli, remote, folder):
+    session, gone = cli.session("row"), folder / "gone"
+    gone.mkdir()
+    arguments = ["--write", "--config", folder / "writeahead.toml", "--store", cli.store]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", SCRIPT, "run", session, *arguments],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert remote.requests == ["PUT /row"]
+
+
+def test_every_command_has_json():
+    def leaves(command):
+        inner = getattr(command, "commands", {}).values()
+        return [leaf for part in inner for leaf in leaves(part)] if inner else [command]
+
+    commands = leaves(typer.main.get_command(app))
+    flags = {
+        command.name: {flag for option in command.params for flag in option.opts} for command in commands
+    }
+    assert len(flags) >= 9
+    assert [name for name, names in flags.items() if "--json" not in names] == []

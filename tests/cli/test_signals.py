@@ -1,7 +1,6 @@
 """SIGTERM and Ctrl-C: the exit code, the request under way, and what a resume then does."""
 
 import json
-import os
 import signal
 import subprocess
 
@@ -84,9 +83,7 @@ def test_a_second_interrupt_exits_at_once_and_is_safe(start, cli, remote):
     remote.hold = False
     remote.go_on.set()
 
-    assert cli("resume", "s1", "--json").json["status"] == "in_progress"
-    # The lease of the process that is gone counts from when it wrote last: let that be long ago.
-    os.utime(cli.store / "s1/planned-writeback.json", (0, 0))
+    # The process is gone, and on this machine that is known: no one waits for its lease.
     assert cli("resume", "s1", "--json").json["status"] == "completed"
     assert set(remote.effects.values()) == {1}
     assert len(remote.effects) == 2

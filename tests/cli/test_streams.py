@@ -1,5 +1,6 @@
 """Streams that are closed, full, or left by their reader, as only a process of its own shows."""
 
+import errno
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import PYTHONPATH, ROOT, finished
+from writeahead.cli.streams import write_guarded
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
@@ -113,6 +115,14 @@ def test_a_text_whose_reader_left_is_no_failure(start, arguments):
     process = start(*arguments, stdout=writer)
     os.close(writer)
     assert finished(process) == (0, None, "")
+
+
+def test_an_error_that_is_not_about_the_output_is_not_taken_for_one():
+    def write():
+        raise BrokenPipeError(errno.EPIPE, "of another file")
+
+    with pytest.raises(BrokenPipeError, match="of another file"):
+        write_guarded(write, lambda: 0)
 
 
 def without_metadata(*arguments):

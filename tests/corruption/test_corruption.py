@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile artifacts: each is found out, named, left as it is, and hurts nobody else."""
+"""Damaged, foreign and hostile artifacts: each is found, named, left as it is, and harmless."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Fixtures of the crash tests. WRITEAHEAD_TESTS=full makes them try every kill; `nox -s crash` sets it."""
+"""Fixtures of the crash tests. WRITEAHEAD_TESTS=full (`nox -s crash`) makes them try every kill."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class ForkServer:
         self.kills = 0
 
     def __call__(self, verb, store, remote, deadly=0, *, hours=0, journal="every", **more):
-        """Run a job; gives the child's end (a signal's number is negative), and the steps that it passed."""
+        """Run a job. Gives the child's end (a signal is negative) and the steps it passed."""
         self._log.write_text("")
         job = {"verb": verb, "store": store, "remote": remote.url, "deadly": deadly, "hours": hours}
         job |= {"journal": journal, "log": str(self._log)} | more

@@ -1,4 +1,4 @@
-"""kill -9 of a run and of its resume on a folder: at each store call, HTTP exchange and system call."""
+"""kill -9 of a run and its resume on a folder: at each store call, HTTP exchange, system call."""
 
 import itertools
 import os

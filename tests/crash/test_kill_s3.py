@@ -1,4 +1,4 @@
-"""kill -9 of a run and of its resume on a bucket of an S3 server: at each store call and HTTP exchange."""
+"""kill -9 of a run and its resume on an S3 server: at each store call and HTTP exchange."""
 
 import os
 import secrets
@@ -87,7 +87,7 @@ def test_a_killed_run_and_its_killed_resume_at_a_step(stage, full, part, chance)
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("verb", ["run", "resume"])
 def test_killed_at_each_system_call(stage, tmp_path, full, verb):
-    """In each thread: one sends to S3, one to the remote. What it does to the disk changes nothing."""
+    """In each thread: one sends to S3, one to the remote. The disk plays no part."""
     fork_server, remote, adapter, new_bucket = stage
     log, network = tmp_path / "strace", "connect|sendto|recvfrom"
     calls = kill_at_each_system_call((fork_server, remote, adapter), new_bucket, log, full, verb, network)

@@ -33,10 +33,10 @@ def demo(tmp_path):
     return demo
 
 
-def sent(act):
+def sent(command):
     return [
         (request["method"], request["resource"].split("(")[0], request["status"], request["times"])
-        for request in act["requests"]
+        for request in command["requests"]
     ]
 
 
@@ -92,10 +92,10 @@ def test_a_second_task_fails_the_demo(monkeypatch, capsys):
     run = Environment.run
 
     def run_and_double(self, *arguments):
-        act = run(self, *arguments)
+        done = run(self, *arguments)
         if arguments[0] == "resume" and self.crm.count("tasks") == 1:
             self.crm.seed("tasks", {"subject": "a duplicate"})
-        return act
+        return done
 
     monkeypatch.setattr(Environment, "run", run_and_double)
     assert main(["demo", "--json"]) == 3

@@ -1,5 +1,4 @@
-"""Every HTTP fault at every operation, once and for ever, and every pair of them, in process.
-
+"""Every HTTP fault at every operation, once and forever, and every pair of them, in process.
 
 The remote is the real one of ``reference_remote``, without a network: a fault says whether it got
 the request, and what the client got instead of its answer.
@@ -76,7 +75,7 @@ SPECS = [(kind, fault, for_ever) for kind in KINDS for fault in FAULTS for for_e
 
 
 class FaultyRemote(httpx.BaseTransport):
-    """A remote and the faults that its next requests meet; each once, or until its cause is taken away."""
+    """A remote and the faults of its next requests; each comes once, or until it is taken away."""
 
     def __init__(self, remote: Remote, specs) -> None:
         self.remote, self.specs = remote, dict(enumerate(specs))
@@ -106,7 +105,7 @@ YEARS = 24 * 366 * 3
 
 
 def survive(specs) -> tuple[str, int]:
-    """Run, and resume with the faults still there; take away each that was met, and bring it to its end.
+    """Run and resume with the faults; then take away each that was met, and finish the session.
 
     Returns:
         What the run came to, and how many of the faults were met.
@@ -140,7 +139,7 @@ def survive(specs) -> tuple[str, int]:
         transport.specs.clear()
         recover(place, remote, witness, hours, adapter)
     except BaseException as error:
-        error.add_note("; ".join(f"{kind}: {fault.name}{' for ever' * ever}" for kind, fault, ever in specs))
+        error.add_note("; ".join(f"{kind}: {fault.name}{' forever' * ever}" for kind, fault, ever in specs))
         raise
     finally:
         adapter.close()

@@ -1,4 +1,4 @@
-"""Every HTTP fault at each exchange of a Dataverse session, once and for ever, over real HTTP."""
+"""Every HTTP fault at each exchange of a Dataverse session, once and forever, over real HTTP."""
 
 import itertools
 import json
@@ -22,8 +22,10 @@ from writeahead.stores.memory import MemoryStore
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 SESSIONS = Path(__file__).parents[2] / "examples" / "sessions"
-# Seconds. The server may apply what we have long given up.
-TIMEOUT, LATE = 0.3, 0.6
+# Seconds. A delayed answer is given up soon; all others have time enough on a busy machine.
+SOON, PATIENT = 0.3, 60.0
+# The server applies a late request after it was given up. A late answer never comes.
+LATE, NEVER = 0.6, 600.0
 
 EXCHANGES = {
     "token": ("POST", "/*/oauth2/v2.0/token"),
@@ -34,7 +36,7 @@ EXCHANGES = {
 }
 FAULTS: dict[str, tuple[str, dict[str, object]]] = {
     "read timeout before apply": ("delay", {"delay_before": LATE}),
-    "read timeout after apply": ("delay", {"delay_after": LATE}),
+    "read timeout after apply": ("delay", {"delay_after": NEVER}),
     "dropped": ("drop", {}),
     "dropped, applied": ("drop", {"apply": True}),
     "reset": ("reset", {}),
@@ -53,17 +55,19 @@ FAULTS: dict[str, tuple[str, dict[str, object]]] = {
 UNREACHABLE = {"refused": httpx.ConnectError, "connect timeout": httpx.ConnectTimeout}
 
 
-class Unreachable(httpx.HTTPTransport):
-    """The network, with a server that can't be reached for one exchange."""
+class Network(httpx.HTTPTransport):
+    """The network. For some requests to one exchange it raises an error, or has little patience."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error, self.method, self.stem, self.times = None, "", "", 0
 
     def handle_request(self, request):
-        if self.error and request.method == self.method and self.stem in request.url.path and self.times:
+        if request.method == self.method and self.stem in request.url.path and self.times:
             self.times -= 1
-            raise self.error("planted", request=request)
+            if self.error:
+                raise self.error("planted", request=request)
+            request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), SOON)
         return super().handle_request(request)
 
 
@@ -81,7 +85,7 @@ class Case:
     """One session of its own, on a queue row of its own."""
 
     def __init__(self, sim) -> None:
-        self.sim, self.store, self.network = sim, MemoryStore(), Unreachable()
+        self.sim, self.store, self.network = sim, MemoryStore(), Network()
         self.id = f"case-{secrets.token_hex(6)}"
         self.row = sim.seed("wa_callqueues", {"wa_name": "Ada", "wa_phonenumber": "+49", "wa_attempts": 1})
         self.operations = json.loads((SESSIONS / "interested-callback.json").read_text())["operations"]
@@ -93,14 +97,14 @@ class Case:
             client_id=sim.settings.client_id,
             client_secret="planted",
             authority=sim.url,
-            timeout=TIMEOUT,
+            timeout=PATIENT,
             transport=self.network,
         )
         self.clock = hours_later()
         self.adapter = DataverseAdapter(
             sim.url,
             token,
-            timeout=TIMEOUT,
+            timeout=PATIENT,
             transport=self.network,
             readiness="off",
             # By the clock that skips waits, and for this case alone.
@@ -109,15 +113,15 @@ class Case:
 
     def arm(self, exchange: str, fault: str, *, for_ever: bool) -> None:
         method, path = EXCHANGES[exchange]
-        if fault in UNREACHABLE:
-            self.network.error, self.network.method = UNREACHABLE[fault], method
+        action, fields = FAULTS.get(fault, ("", {}))
+        if fault in UNREACHABLE or action == "delay":
+            self.network.error, self.network.method = UNREACHABLE.get(fault), method
             self.network.stem, self.network.times = path.strip("/*("), 10**6 if for_ever else 1
-            return
-        action, fields = FAULTS[fault]
-        self.sim.faults.add(action, method=method, path=path, times=None if for_ever else 1, **fields)
+        if fault in FAULTS:
+            self.sim.faults.add(action, method=method, path=path, times=None if for_ever else 1, **fields)
 
     def disarm(self) -> None:
-        self.network.error = None
+        self.network.error, self.network.times = None, 0
         self.sim.faults.clear()
 
     def run(self):
@@ -166,7 +170,7 @@ def survive(sim, exchange: str, fault: str, *, for_ever: bool) -> str:
         assert case.store.head(f"{case.id}/writeback.json")
         assert list(unfinished_sessions(case.store)) == []
     except BaseException as error:
-        error.add_note(f"{fault} at {exchange}{' for ever' * for_ever}")
+        error.add_note(f"{fault} at {exchange}{' forever' * for_ever}")
         raise
     finally:
         case.close()

@@ -1,4 +1,4 @@
-"""Store faults: at each call that a run or a resume makes, once and for ever, on all three backends.
+"""Store faults at each call of a run or a resume, once and forever, on all three backends.
 
 Two layers. A wrapper makes the errors that a store may raise by its contract, on every backend
 alike. Below that the backends' own ways to fail: system calls of the folder, HTTP answers of the S3
@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
-import time
+import threading
 from collections import Counter
 
 import httpx
@@ -48,7 +48,7 @@ class Calls:
 
 
 class FaultyStore(WholeListStore):
-    """Another store, whose calls fail in one way. ``late`` is applied right before the next call."""
+    """A store whose calls fail in one way. ``late`` is applied right before the next call."""
 
     def __init__(self, inner: ArtifactStore, how: str, calls: Calls, clock: ManualClock) -> None:
         super().__init__(inner)
@@ -102,7 +102,7 @@ class Survivor:
         self.outcomes: Counter[str] = Counter()
 
     def __call__(self, place, store: ArtifactStore, calls: Calls, where: str, *, clock=None) -> bool:
-        """Run and resume with the fault, then recover without it. Gives whether the fault was met."""
+        """Run and resume with the fault, then recover without it. Tells whether it was met."""
         self.remote.forget()
         witness = Invariants(place, self.remote)
         clock = clock or hours_later()
@@ -156,7 +156,7 @@ class LosesTheMailsReply(httpx.BaseTransport):
 
 
 class DownAtFirst(httpx.BaseTransport):
-    """A remote that can't be reached for as long as a run tries: the run has to end as resume_needed."""
+    """A remote that is down while a run tries: the run has to end as resume_needed."""
 
     def __init__(self, remote: Remote) -> None:
         self._inner, self._left = transport_to(remote), POLICY.attempts
@@ -226,7 +226,7 @@ def test_what_a_store_may_raise_while_a_session_blocks(survivor, how, for_ever):
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("how", HOWS)
 def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
-    """One session to abandon, one to resume, one that left its markers; and those who list them meanwhile."""
+    """Sessions to abandon, to resume, and with leftover markers; and listings meanwhile."""
     remote, first, verbs = survivor.remote, 1, set()
     while True:
         remote.forget()
@@ -360,8 +360,10 @@ ANSWERS = {
     "409": lambda: answer(409, "ConditionalRequestConflict"),
     "507 full": lambda: answer(507, "InsufficientStorage"),
     "torn": truncated,
-    "silent": lambda: Fault("silent", forward=False, reset=True, before=lambda: time.sleep(4 * SILENCE)),
+    # Until the test is over, which releases them.
+    "silent": lambda: Fault("silent", forward=False, reset=True, before=RELEASED.wait),
 }
+RELEASED = threading.Event()
 # Seconds that a client waits for an answer.
 SILENCE = 0.5
 
@@ -376,6 +378,15 @@ class Pattern:
         return self.make() if self.calls.fails() else None
 
 
+@pytest.fixture
+def released():
+    """Holds silent answers back until the test is over."""
+    RELEASED.clear()
+    yield
+    RELEASED.set()
+
+
+@pytest.mark.usefixtures("released")
 @pytest.mark.timeout(6000)
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("what", ANSWERS)

@@ -3,12 +3,13 @@
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from tests.support.invariants import hours_later
-from tests.support.loopback import LoopbackAdapter, serve
 from tests.support.processes import child_environment
+from tests.support.reference_remote import ReferenceAdapter, serve
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.protocol.sweep import sweep, unfinished_sessions
@@ -44,11 +45,11 @@ def test_killed_between_any_two_steps_then_resumed(tmp_path):
             done = child(url, remote, deadly)
             assert done.returncode == -signal.SIGKILL
             assert done.stdout.splitlines() == steps[:deadly]
-            _resume_and_judge(open_store(url), remote, steps[deadly - 1])
+            with closing(ReferenceAdapter(remote.url)) as adapter:
+                _resume_and_judge(open_store(url), remote, adapter, steps[deadly - 1])
 
 
-def _resume_and_judge(store, remote, killed_at):
-    adapter = LoopbackAdapter(remote.url)
+def _resume_and_judge(store, remote, adapter, killed_at):
     acknowledged = "s1/planned-writeback.json" in [info.key for info in store.list()]
     final_there = store.head("s1/writeback.json") is not None
     if not acknowledged:
@@ -65,7 +66,13 @@ def _resume_and_judge(store, remote, killed_at):
         assert applied[:2] == [1, 1]
         assert applied[2] <= 1
         assert killed_at.startswith(
-            ("after create s1/journal/000003", "before request", "after reply", "before create s1/wri")
+            (
+                "after create s1/journal/000003",
+                "before send POST",
+                "after apply POST",
+                "after reply POST",
+                "before create s1/writeback",
+            )
         )
     else:
         assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), killed_at

@@ -1,8 +1,10 @@
 """What a session of three operations costs on S3, counted on the wire."""
 
+from contextlib import closing
+
 import pytest
 
-from tests.support.loopback import LoopbackAdapter, serve
+from tests.support.reference_remote import ReferenceAdapter, serve
 from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.errors import Applied, TransientError
@@ -20,13 +22,13 @@ def remote():
         yield remote
 
 
-class LastDown(LoopbackAdapter):
+class LastDown(ReferenceAdapter):
     """Reaches everything but the last operation."""
 
-    def _send(self, method, operation):
+    def _exchange(self, method, operation, headers, body):
         if operation.id == "3-create":
             raise TransientError("PUT /create: 503", applied=Applied.NO)
-        return super()._send(method, operation)
+        return super()._exchange(method, operation, headers, body)
 
 
 def run(store, adapter, **policy):
@@ -41,16 +43,19 @@ def run(store, adapter, **policy):
 
 @pytest.mark.parametrize(("journal", "puts"), [("every", 5), ("batched", 3)])
 def test_the_happy_path_writes_and_never_reads(store, remote, s3_proxy, journal, puts):
-    assert run(store, LoopbackAdapter(remote.url), journal=journal).status is RunStatus.COMPLETED
+    with closing(ReferenceAdapter(remote.url)) as adapter:
+        assert run(store, adapter, journal=journal).status is RunStatus.COMPLETED
     assert s3_proxy.count() == {"PUT": puts, "DELETE": 1}
     assert len(remote.requests) == 3
 
 
 def test_a_resume_at_the_last_operation(store, remote, s3_proxy):
-    assert run(store, LastDown(remote.url)).status is RunStatus.RESUME_NEEDED
+    with closing(LastDown(remote.url)) as adapter:
+        assert run(store, adapter).status is RunStatus.RESUME_NEEDED
     s3_proxy.clear()
     remote.requests.clear()
-    report = resume_session("s1", store=store, adapter=LoopbackAdapter(remote.url))
+    with closing(ReferenceAdapter(remote.url)) as adapter:
+        report = resume_session("s1", store=store, adapter=adapter)
     assert report.status is RunStatus.COMPLETED
     assert s3_proxy.count() == {"LIST": 1, "GET": 2, "PUT": 2, "DELETE": 1}
     assert len(remote.requests) == 1
@@ -60,10 +65,11 @@ def test_nothing_is_sent_before_the_plan_is_durable(s3_bucket, s3_proxy, store, 
     seen = []
 
     def look_at_the_bucket(point):
-        if point == "before request":
+        if point.startswith("before send"):
             seen.append((set(s3_bucket.keys()), len(remote.requests)))
 
-    run(store, LoopbackAdapter(remote.url, look_at_the_bucket))
+    with closing(ReferenceAdapter(remote.url, look_at_the_bucket)) as adapter:
+        run(store, adapter)
     held, requests = seen[0]
     assert requests == 0
     assert {"sessions/.open/s1", "sessions/s1/planned-writeback.json"} <= held

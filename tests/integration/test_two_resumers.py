@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.support.loopback import LoopbackAdapter, serve
 from tests.support.processes import child_environment
+from tests.support.reference_remote import ReferenceAdapter, serve
 from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, write_back
 from writeahead.errors import Applied, TransientError
@@ -15,10 +15,10 @@ from writeahead.model import RunStatus, idempotency_key
 ROUNDS = 50
 
 
-class DownAdapter(LoopbackAdapter):
+class DownAdapter(ReferenceAdapter):
     """Reaches nothing, so that its session is parked."""
 
-    def _send(self, method, operation):
+    def _exchange(self, method, operation, headers, body):
         raise TransientError("PUT /create: 503", applied=Applied.NO)
 
 

@@ -1,4 +1,4 @@
-"""Every reachable state of the protocol's model keeps every promise; each planted bug breaks the named one.
+"""Every reachable state of the model keeps every promise; each planted bug breaks the named one.
 
 The figures are printed at the end. With ``WRITEAHEAD_DEPTH=2`` more orders are explored.
 """
@@ -136,7 +136,7 @@ def test_clock_jumps_need_an_announcement_of_each_attempt():
 
 
 def test_the_one_gap_of_the_protocol_is_known():
-    """A pause between check and send doubles a lookup; a person who guesses doubles an unprovable one."""
+    """A pause before sending doubles a lookup; a guess of the operator an unprovable operation."""
     paused = explore(Model(HARD, resumers=1, unbounded_pause=True))
     assert set(paused.found) == {Broken.DOUBLED_LOOKUP}, shown(paused)
     guessed = explore(Model((LOOKUP, UNPROVABLE), resumers=1, hasty_person=True))

@@ -1,4 +1,4 @@
-"""Run mutmut as pyproject.toml says, print the score of each module and what survives; see docs/mutation.md.
+"""Run mutmut as pyproject.toml says; print each module's score and survivors: docs/mutation.md.
 
     python tests/mutation/run.py                    # everything
     python tests/mutation/run.py journal stores.s3  # these modules
@@ -50,7 +50,7 @@ class Score:
 
 
 def score_of(module: str, codes: Mapping[str, int | None]) -> Score:
-    """Sort a module's mutants; one that was not run, or whose run broke down, counts as not killed."""
+    """Sort a module's mutants; one that was not run, or whose run failed, counts as not killed."""
     known = _KILLED | _TIMEOUT | _SURVIVED
     return Score(
         module,

@@ -23,7 +23,7 @@ def changes(names: Iterable[str], mutated: str) -> dict[str, Change]:
 
     Args:
         names: mutmut's, of one module, e.g. ``writeahead.protocol.retry.x_with_retries__mutmut_9``.
-        mutated: mutmut's text of the module: each function as it was, and once more for each mutant
+        mutated: mutmut's text of the module: each function as it was, and a copy for each mutant
             of it.
     """
     lines = [line.strip() for line in mutated.splitlines()]

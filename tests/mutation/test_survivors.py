@@ -1,4 +1,4 @@
-"""The list of what survives holds what is in the code, and finds a mutant in it by what it changes."""
+"""The list of survivors fits the code, and a mutant is found in it by its change."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Atomic sessions on SAP CAP: change sets as an OData v4 server takes them that nobody here wrote.
+"""Atomic sessions on SAP CAP: change sets on an OData v4 server that others wrote.
 
 For ``nox -s peers``. One thing is translated for it: in a batch it takes paths relative to the
 service alone, where OData allows absolute ones, and Dataverse documents those.
@@ -41,7 +41,7 @@ def cap(tmp_path_factory, request):
 
 
 class Session:
-    """One session of its own, on a queue row of its own, through a proxy that breaks what it is told to."""
+    """One session on a queue row of its own, through a proxy that breaks things on demand."""
 
     def __init__(self, cap, proxy):
         self.cap, self.proxy, self.store = cap, proxy, MemoryStore()
@@ -149,7 +149,7 @@ def test_a_person_who_is_faster(session, columns, conflict):
 
 @pytest.mark.parametrize("marker", [None, "another"], ids=["taken", "another session's by now"])
 def test_a_key_that_is_taken_rolls_everything_back(session, marker):
-    """A row without a marker is somebody else's; with any, it is the one that was made here."""
+    """A row without a marker is another user's; with any, it is the one that was made here."""
     session.proxy.fault(lambda request: request.path.endswith("$batch"), lost_reply())
     session.write()
     first = session._select("SELECT activityid FROM Dataverse_tasks WHERE wa_sessionid = ?", session.id)

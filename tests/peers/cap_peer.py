@@ -1,4 +1,4 @@
-"""The Dataverse adapter keeps the contract of adapters on SAP CAP, an OData v4 server that nobody here wrote.
+"""The Dataverse adapter keeps the adapter contract on SAP CAP, an OData v4 server of others.
 
 For ``nox -s peers``.
 """
@@ -34,8 +34,8 @@ CONTENT = {
     "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
 }
 EDITS = {
-    ("phonecalls", True): ("description", "a person's"),
-    ("tasks", True): ("description", "a person's"),
+    ("phonecalls", True): ("description", "another user's"),
+    ("tasks", True): ("description", "another user's"),
     ("wa_callqueues", True): ("wa_attempts", 77),
     ("wa_callqueues", False): ("wa_phonenumber", "+49 30 777"),
 }
@@ -43,7 +43,7 @@ CONTACT = "c0000000-0000-4000-8000-000000000001"
 
 
 class Tables:
-    """What CAP keeps, read from its SQLite file; people's edits go through its Web API."""
+    """What CAP keeps, read from its SQLite file; edits of others go through its Web API."""
 
     secrets = (TOKEN,)
 

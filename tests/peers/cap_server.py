@@ -20,7 +20,7 @@ API = "/api/data/v9.2"
 
 
 class Cap:
-    """The running server: its URL, its database file, and requests as a person's program would make them."""
+    """The running server: its URL, its database file, and requests as of another program."""
 
     def __init__(self, url: str, file: Path) -> None:
         self.url, self.file = url, file
@@ -35,7 +35,7 @@ class Cap:
 
 
 class RelativeParts(HttpProxy):
-    """In front of CAP, which takes the absolute paths in a batch for relative ones: makes them relative.
+    """Makes the absolute paths in a batch relative, because CAP takes them for relative ones.
 
     Both are OData ("OData Version 4.0 Part 1: Protocol", 11.7.2); Dataverse's pages show absolute
     ones.

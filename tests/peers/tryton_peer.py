@@ -1,4 +1,4 @@
-"""The Tryton adapter keeps the contract of adapters on a real trytond, whose database is read around it.
+"""The Tryton adapter keeps the adapter contract on a real trytond; its database is read directly.
 
 For ``nox -s peers``: it needs trytond and its module party.
 """
@@ -89,7 +89,7 @@ class Crm:
 
     def edit(self, operation, *, guarded):
         if operation.kind == "note":
-            # All that Tryton lets a person do to a note.
+            # All that Tryton lets a user do to a note.
             ((note,),) = self._select("SELECT id FROM ir_note WHERE instr(message, ?)", operation.key)
             self.tryton.call("ir.note.write", [note], {"unread": False})
             return lambda: bool(self._select("SELECT * FROM ir_note_read WHERE note = ?", note))

@@ -26,7 +26,7 @@ runpy.run_module("trytond.cli", run_name="__main__")
 
 
 class Mailbox(socketserver.ThreadingTCPServer):
-    """As much of an SMTP server as a client needs (RFC 5321); every message that it has accepted."""
+    """As much of an SMTP server as a client needs (RFC 5321); it keeps what it accepted."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -60,7 +60,7 @@ class _Smtp(socketserver.StreamRequestHandler):
 
 
 class Tryton:
-    """The running server: its URL, its database file, and calls as a person who is logged in makes them."""
+    """The running server: its URL, its database file, and calls of a user who is logged in."""
 
     def __init__(self, url: str, file: Path, mailbox: Mailbox) -> None:
         self.url, self.file, self.mailbox = url, file, mailbox

@@ -1,4 +1,4 @@
-"""A power cut after any call of a session on a real ext4: its image is copied, without a sync, and mounted.
+"""A power cut after any call of a session on a real ext4: its image is copied unsynced and mounted.
 
 The copy holds what the file system had handed to its disk by then, and nothing of what it still
 kept in memory. Mounting it replays the journal, as after a power cut.

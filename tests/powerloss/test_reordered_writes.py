@@ -1,4 +1,4 @@
-"""A power cut after any call of a local store, on a disk that reorders and loses all that is not synced."""
+"""A power cut after any call of a local store; the disk reorders and loses unsynced writes."""
 
 import os
 import shutil
@@ -91,7 +91,7 @@ def allowed(events: Sequence[Event]) -> dict[str, set[bytes | None]]:
 
 
 def check(store: LocalStore, may: dict[str, set[bytes | None]]) -> None:
-    """What was acknowledged is there; nothing is torn; nothing else is listed; a taken key stays taken."""
+    """Acknowledged writes are there and whole, nothing else is listed, taken keys stay taken."""
     held = {key: _bytes(store, key) for key in may}
     for key, data in held.items():
         assert data in may[key], f"{key} holds {data and data[:20]}"
@@ -99,11 +99,11 @@ def check(store: LocalStore, may: dict[str, set[bytes | None]]) -> None:
     for key, data in held.items():
         if data is not None:
             with pytest.raises(AlreadyExists):
-                store.put(key, b"somebody else's", if_absent=True)
+                store.put(key, b"another writer's", if_absent=True)
             store.put(key, data, if_absent=True)
         else:
-            store.put(key, b"somebody else's", if_absent=True)
-            assert store.get(key).data == b"somebody else's"
+            store.put(key, b"another writer's", if_absent=True)
+            assert store.get(key).data == b"another writer's"
 
 
 def _bytes(store: LocalStore, key: str) -> bytes | None:
@@ -114,7 +114,7 @@ def _bytes(store: LocalStore, key: str) -> bytes | None:
 
 
 def crash_everywhere(events: Sequence[Event], folder: Path, known: set | None = None) -> int:
-    """Cut the power after each event, and check every state that may be left, but for those that are known.
+    """Cut the power after each event, and check every state that may be left and is new.
 
     Returns how many there were.
     """

@@ -1,4 +1,4 @@
-"""A power cut after any call of a whole session, on a disk that reorders and loses all that is not synced.
+"""A power cut after any call of a whole session, on a disk that reorders and loses unsynced writes.
 
 What is left is laid out, and brought to its end as after a kill: see
     ``tests/support/invariants.py`` for what must hold.
@@ -59,7 +59,7 @@ def test_a_planted_bug_is_found(stage, planted):
 
 @pytest.mark.parametrize("looks", [False, True])
 def test_a_run_pays_nothing_for_what_others_may_have_left(stage, monkeypatch, looks):
-    """Only who reads before it writes syncs what it read: one folder, where a run looks for its own past."""
+    """A run syncs what it read before it writes: one folder, where it looks for its own past."""
     if not looks:
         # As for a plan that holds nothing but operations with a key or a version.
         monkeypatch.setattr(runner, "_has_a_past", lambda store, plan: False)
@@ -80,7 +80,7 @@ NAMED = ["s1", "planned-writeback.json", "000001.json", "000003.json", "writebac
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_sweep_after_a_killed_run_outlives_a_power_cut(stage, name):
-    """The run was killed when an artifact had its name, and its folder was not synced; others can see it."""
+    """A run was killed after the link of an artifact and before the sync of its folder."""
     events, ends = _killed_then_swept(stage, name)
     print(f"{name}: {events} events, {ends.total()} states: {dict(ends)}")
     assert ends.total() > 5
@@ -114,7 +114,7 @@ def _killed_then_swept(stage, name):
 
 
 def _swept_after(stage, kill):
-    """How many events there were, and how it ended, if the power is cut after a killed run was swept."""
+    """The number of events, and the end, if the power is cut after the sweep of a killed run."""
     again = Environment(stage.folder / f"again-{kill}")
     with again.recorder.recording(), contextlib.closing(again.recorder), contextlib.closing(again.adapter):
         with again.recorder.killed_after(kill):

@@ -147,6 +147,62 @@ def test_bytes_that_are_not_durable_get_no_name(store, root, fail, verb, case):
 
 
 @pytest.mark.parametrize("verb", ["put", "create"])
+def test_a_filesystem_that_can_t_sync_folders_is_unsupported(root, fail, verb):
+    LocalStore(root).put("a/b", b"old")
+    store = LocalStore(root)
+    fail("fsync", errno.EINVAL, nth=2)
+    with pytest.raises(Unsupported, match="can't sync folders, so no put is durable; use another"):
+        VERBS[verb](store)
+    fail("fsync", errno.EINVAL)
+    with pytest.raises(Unsupported, match="can't sync folders"):
+        LocalStore(root).put("new/folder", b"")
+
+
+@pytest.fixture
+def answer_lost(monkeypatch):
+    """Let a function of `os` take effect once, and fail all the same; what looks for it may fail, too."""
+
+    def answer_lost(name, code, *, blind=False):
+        real, look, calls = getattr(os, name), os.stat, []
+
+        def failing(*args, **kwargs):
+            real(*args, **kwargs)
+            if not calls:
+                calls.append(name)
+                raise OSError(code, os.strerror(code))
+
+        def blinded(*args, **kwargs):
+            if calls and blind:
+                raise OSError(code, os.strerror(code))
+            return look(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, failing)
+        monkeypatch.setattr(os, "stat", blinded)
+
+    return answer_lost
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize(("verb", "call"), [("create", "link"), ("put", "rename"), ("delete", "unlink")])
+def test_a_call_that_took_effect_and_failed_is_looked_for(root, answer_lost, verb, call, code):
+    LocalStore(root).put("a/b", b"old")
+    answer_lost(call, code)
+    VERBS[verb](LocalStore(root))
+    left = {"create": {"a/b": b"old", "a/c": b"new"}, "put": {"a/b": b"new"}, "delete": {}}
+    assert files(root) == left[verb]
+
+
+@pytest.mark.parametrize(("verb", "call"), [("create", "link"), ("put", "rename"), ("delete", "unlink")])
+def test_an_effect_that_can_t_be_seen_is_an_unknown_outcome(root, answer_lost, verb, call):
+    LocalStore(root).put("a/b", b"old")
+    store = LocalStore(root)
+    answer_lost(call, errno.EIO, blind=True)
+    with pytest.raises(OutcomeUnknown, match="its effect could not be seen") as caught:
+        VERBS[verb](store)
+    assert_ours(caught.value, store, verb)
+
+
+@pytest.mark.parametrize("verb", ["put", "create"])
 def test_a_name_that_may_not_be_durable_is_an_unknown_outcome(root, fail, verb):
     LocalStore(root).put("a/b", b"old")
     store = LocalStore(root)
@@ -169,7 +225,7 @@ def test_a_delete_that_may_not_be_durable_is_an_unknown_outcome(root, fail):
     assert files(root) == {}
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
 def test_a_filesystem_without_hard_links_has_no_atomic_create(store, root, fail, code):
     fail("link", code)
     with pytest.raises(Unsupported, match="this filesystem has no hard links") as caught:

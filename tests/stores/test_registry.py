@@ -69,7 +69,7 @@ def test_a_plug_in_that_can_t_be_loaded_is_named(install):
     install("plug_f", "plug", "import not_there_at_all")
     with pytest.raises(
         InvalidInput,
-        match=r"^store plug://\.\.\.: its plug-in plug_f:open_it can't be loaded \(ModuleNotFoundError\)",
+        match=r"^store plug://\.\.\.: module plug_f can't be imported: ModuleNotFoundError: No module",
     ):
         open_store("plug://host/path?x=1")
 

@@ -22,7 +22,7 @@ from botocore.exceptions import (
 
 from writeahead.errors import AccessDenied, InvalidKey, NotFound, Unavailable, Unsupported
 from writeahead.stores.remote import RequestFailed
-from writeahead.stores.s3_errors import CLIENT_ERRORS, failure_of
+from writeahead.stores.s3_errors import failure_of
 
 SECRET = "planted secret at https://bucket.example?X-Amz-Signature=1"
 
@@ -213,13 +213,12 @@ def test_a_connection_that_broke_may_have_carried_all(error, named):
     assert failure.detail == f"the connection failed ({named})"
 
 
-def test_all_of_these_are_caught_and_none_repeats_a_message():
+def test_no_failure_repeats_a_message():
     for error in (
         connector_error(),
         ReadTimeoutError(endpoint_url=SECRET),
         ParamValidationError(report=SECRET),
     ):
-        assert isinstance(error, CLIENT_ERRORS)
         assert "secret" not in str(failure_of("put_object", error))
 
 

@@ -78,10 +78,13 @@ def test_tags_are_sent_with_each_object(opened, s3_proxy):
     assert tagging == {"team": "a b", "cost.center": "x/1:2@3"}
 
 
-def test_nothing_is_sent_that_was_not_asked_for(opened, s3_proxy):
+def test_nothing_is_sent_that_was_not_asked_for(client, opened, s3_proxy):
     opened().put("a", b"1")
     headers = sent(s3_proxy).keys()
     own = {"x-amz-date", "x-amz-content-sha256"}
+    if client == "obstore":
+        # As s3fs's Content-MD5: a bucket with a default retention refuses an object without either.
+        own.add("x-amz-checksum-sha256")
     assert {name for name in headers if name.startswith("x-amz-")} == own
 
 
@@ -237,6 +240,13 @@ SECONDS = "is a number of seconds, more than 0 and at most 3600"
         ("bucket?tags=a", "tags is key=value,key=value,... with letters, digits, spaces and + . : / @ _ -"),
         ("", "give a bucket's name, s3://bucket/prefix"),
         ("/prefix", "give a bucket's name, s3://bucket/prefix"),
+        (
+            "ab",
+            (
+                "this can't be a bucket's name; one has at least 3 characters of A-Z a-z 0-9 . _ - and "
+                "begins and ends with a letter or digit"
+            ),
+        ),
     ],
 )
 def test_what_is_refused_says_what_is_right(url, said):

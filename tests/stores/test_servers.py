@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.raw_servers import S3
+from tests.support.real_servers import Endpoint
+from writeahead.errors import Unsupported
+from writeahead.stores.registry import open_store
+from writeahead.testing.http_proxy import Answer, HttpProxy
+
 KIT = Path(__file__).with_name("server_kit.py")
 # A part of the kit, for its time: what meets conditions, errors, ETags and listings.
 PART = "a_create_is or a_create_after or agree or absent_is or in_order or errors_say or check_proves"
@@ -66,6 +72,7 @@ def test_the_command_line_says_what_was_tried_and_seen(s3_proxy, s3_bucket, clie
         "settled create",
         "refused create",
         "overwrite",
+        "versions",
         "one winner",
         "list",
         "delete",
@@ -80,3 +87,40 @@ def test_the_command_line_says_what_was_tried_and_seen(s3_proxy, s3_bucket, clie
         assert (done.returncode, broken) == (0, [])
         assert lines[-1].endswith("safe to use")
     assert s3_bucket.keys() == []
+
+
+@pytest.mark.parametrize("client", ["s3fs", "obstore"])
+@pytest.mark.parametrize("ignores", [False, True], ids=["heeds conditions", "ignores conditions"])
+def test_versions_are_told(s3_proxy, s3_bucket, client, ignores):
+    """Through each client: Ceph ignores the condition in a bucket with versions or object lock."""
+    assert S3(Endpoint(s3_proxy.url), s3_bucket.name).version_bucket() == 200
+    s3_proxy.ignore_conditions = ignores
+    check = open_store(f"s3://{s3_bucket.name}/p?client={client}&endpoint_url={s3_proxy.url}").check()
+    seen = {result.promise: result.seen for result in check.results}
+    assert seen["versions"].startswith("yes")
+    assert ("in a bucket with versions or object lock" in seen["refused create"]) is ignores
+    assert check.ok is not ignores
+
+
+@pytest.mark.parametrize("client", ["s3fs", "obstore"])
+def test_a_listing_out_of_order_is_unsupported(s3_server, s3_bucket, client):
+    """As SeaweedFS lists: by folder."""
+    for key in ("a-b", "a/b"):
+        s3_bucket.write(f"p/{key}", b"1")
+
+    class Folders(HttpProxy):
+        def forward(self, method, target, headers, body):
+            reply = super().forward(method, target, headers, body)
+            if method != "GET" or "list-type" not in target:
+                return reply
+            first, *parts = reply.body.split(b"<Contents>")
+            *listed, last = parts
+            last, end = last.split(b"</Contents>")
+            turned = [last + b"</Contents>", *listed]
+            whole = first + b"".join(b"<Contents>" + part for part in turned) + end
+            return Answer(reply.status, reply.headers, whole)
+
+    with Folders(s3_server) as proxy:
+        store = open_store(f"s3://{s3_bucket.name}/p?client={client}&endpoint_url={proxy.url}")
+        with pytest.raises(Unsupported, match="order"):
+            list(store.list())

@@ -1,4 +1,4 @@
-"""A remote on loopback that fails and dawdles on demand, and an adapter that the command line can name."""
+"""A remote on loopback that fails or waits on demand, and an adapter that the CLI can name."""
 
 import threading
 from collections import Counter
@@ -136,7 +136,7 @@ def no_adapter():
 
 
 def needs_more(url, tenant):
-    """A factory with settings that nobody gave."""
+    """A factory with settings that are missing."""
 
 
 nothing_callable = 7

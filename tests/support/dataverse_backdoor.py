@@ -25,11 +25,11 @@ CONTENT = {
     "tasks": ("subject", "description", "scheduledend", "prioritycode"),
     "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
 }
-# What a person edits: guarded, or content of what was created; and what no operation writes.
+# What another user edits: guarded columns or created content; and what no operation writes.
 EDITS = {
     True: {
-        "phonecalls": {"description": "a person's"},
-        "tasks": {"description": "a person's"},
+        "phonecalls": {"description": "another user's"},
+        "tasks": {"description": "another user's"},
         "wa_callqueues": {"wa_attempts": 77},
     },
     False: {"wa_callqueues": {"wa_phonenumber": "+49 30 777"}},
@@ -79,15 +79,14 @@ class Dataverse:
             client_id=self.sim.settings.client_id,
             client_secret=SECRET,
             authority=url,
-            timeout=5,
+            timeout=60,
         )
         return DataverseAdapter(
             url,
             token,
             mapping=self.mapping,
-            timeout=5,
-            # One of its own, and by the kit's clock: what one trial was told must not hold up the
-            # next.
+            timeout=60,
+            # One of its own, and by the kit's clock: a wait of one trial must not hold up the next.
             protection=Protection(monotonic=clock.monotonic),
             # Its reads would make each of hundreds of trials slower; tests of its own hold the
             # gate.

@@ -1,4 +1,4 @@
-"""Runs jobs in forked children, so that a kill costs milliseconds rather than a start of the interpreter.
+"""Runs jobs in forked children, so that a kill does not cost a start of the interpreter.
 
 Reads a job as JSON from a line of its input, forks, and answers with a line: the child's wait
 status as a negative signal or an exit code. The child is a real process and dies of a real SIGKILL.
@@ -12,7 +12,6 @@ inject (a system call for strace, as NAME:when=N; or "trace", to log all of them
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -64,14 +63,14 @@ def step_s3_exchanges(step: Steps) -> None:
     """A step right before each request to S3 leaves, and one when its reply is there and unread."""
     from writeahead.stores import s3
 
-    class Stepping(s3._PlainSession):
+    class Stepping(s3.PlainSession):
         async def send(self, request):
             step(f"before send {request.method}")
             reply = await super().send(request)
             step(f"after reply {request.method}")
             return reply
 
-    s3._PlainSession = Stepping
+    s3.PlainSession = Stepping
 
 
 def work(job: dict) -> None:
@@ -121,8 +120,7 @@ def attach(pid: int, job: dict) -> subprocess.Popen:
     assert tracer.stderr is not None
     said = b""
     while b"attached" not in said:
-        ready, _, _ = select.select([tracer.stderr], [], [], 20)
-        more = os.read(tracer.stderr.fileno(), 4096) if ready else b""
+        more = os.read(tracer.stderr.fileno(), 4096)
         if not more:
             raise RuntimeError(f"strace did not attach: {said!r}")
         said += more

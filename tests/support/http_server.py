@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Keeps connections open, logs nothing, and does not mind a client that was killed meanwhile."""
+    """Keeps connections open, logs nothing, and survives a client that was killed."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

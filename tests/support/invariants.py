@@ -1,4 +1,4 @@
-"""What must hold of a session at any moment, seen from outside: bytes in the store, effects at the remote."""
+"""What must hold of a session at any moment: bytes in the store, effects at the remote."""
 
 import json
 import shutil

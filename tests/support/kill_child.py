@@ -3,28 +3,13 @@
 Arguments: store URL, remote URL, n (0: never). Prints the steps it passed, one a line.
 """
 
-import os
-import signal
 import sys
 
-from tests.support.loopback import LoopbackAdapter
+from tests.support.fork_server import Steps
+from tests.support.reference_remote import ReferenceAdapter
 from tests.support.remotes import operations
 from writeahead import open_store, write_back
 from writeahead.testing import WrapperStore
-
-
-class Steps:
-    """Counts the points between two steps, and dies at the chosen one."""
-
-    def __init__(self, deadly):
-        self.deadly = deadly
-        self.count = 0
-
-    def __call__(self, point):
-        self.count += 1
-        print(point, flush=True)
-        if self.count == self.deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class SteppingStore(WrapperStore):
@@ -45,9 +30,9 @@ class SteppingStore(WrapperStore):
 
 def main():
     store_url, remote_url, deadly = sys.argv[1:]
-    step = Steps(int(deadly))
+    step = Steps(int(deadly), sys.stdout.fileno())
     store = SteppingStore(open_store(store_url), step)
-    adapter = LoopbackAdapter(remote_url, step)
+    adapter = ReferenceAdapter(remote_url, step)
     # The default lease: a short one ends the run early on a machine that is busy.
     report = write_back(operations("create", "create", "mail"), session_id="s1", store=store, adapter=adapter)
     print(f"status {report.status}")

@@ -16,7 +16,7 @@ _CALL = re.compile(r"^(?:(\d+) +)?(\w+)\(", re.MULTILINE)
 
 
 def whole_run(fork_server, remote, place, **more):
-    """The steps of a run that nobody kills."""
+    """The steps of a run that is not killed."""
     end, steps = fork_server("run", place.url, remote, **more)
     assert (end, steps[-1]) == (0, "status completed")
     remote.forget()
@@ -35,7 +35,7 @@ def judge(place, remote, adapter, hours, where, witness=None):  # noqa: PLR0917
 
 
 def kill_at_each_system_call(stage, new_place, log: Path, full, verb, only=EVERY):  # noqa: PLR0917
-    """Kill a run, or a resume of one that was killed itself, at each system call that changes something."""
+    """Kill a run, or the resume of a killed run, at each system call that changes something."""
     fork_server, remote, adapter = stage
     start = None
     if verb == "resume":
@@ -52,7 +52,7 @@ def kill_at_each_system_call(stage, new_place, log: Path, full, verb, only=EVERY
 
 
 def kill_pairs_at_system_calls(stage, new_place, log: Path, part, parts):
-    """Kill a run at each system call, and then its resume at each: once from each state that a kill left.
+    """Kill a run at each system call, then its resume at each: once from each state a kill left.
 
     Killed between the same two changes of the disk and the remote, two runs leave the same, so that
     one of them is enough. Gives what the recoveries from the second kill came to, and how many
@@ -78,7 +78,7 @@ def kill_pairs_at_system_calls(stage, new_place, log: Path, part, parts):
 
 
 def _left(folder) -> tuple[tuple[str, bool], ...]:
-    """What a kill left in a folder, by names; the bytes hold times, and a hidden file's name is random."""
+    """The names that a kill left in a folder, without times and random parts of names."""
     return tuple(
         (re.sub(r"~.*", "~", str(file.relative_to(folder.path))), file.is_dir() or file.stat().st_size > 0)
         for file in sorted(folder.path.rglob("*"))
@@ -127,6 +127,6 @@ class _Tried:
 
 
 def _counts(trace: str) -> dict[str, int]:
-    """How often each call was made, by the thread that made it most: strace counts each thread's own."""
+    """How often the busiest thread made each call: strace counts by thread."""
     found = Counter(match.groups() for match in _CALL.finditer(trace))
     return {call: max(n for (_, name), n in found.items() if name == call) for _, call in found}

@@ -1,4 +1,4 @@
-"""A session whose every change of its folder is recorded, and the judge of what a power cut left of it."""
+"""A session that records every change of its folder, and checks of what a power cut left."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ class Environment:
         self.recorder.note(("returned", str(report.status)))
 
     def cut_everywhere(self, first=0):
-        """Cut the power after each event from ``first`` on; gives how many states ended in which way."""
+        """Cut the power after each event from ``first`` on. Gives the number of states by end."""
         events, known, ends = list(self.recorder.events), set(), Counter()
         self.recorder.events = []
         state, returned = (Counter(), {}, []), None

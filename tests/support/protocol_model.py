@@ -1,14 +1,14 @@
 """An explicit-state model of the protocol in design section 4: every reachable state is looked at.
 
 One session with one operation of each replay class, in any order. What is modelled: the original
-run, any number of resumes (some of them alive at once), a person who unblocks, the store with its
-write-once keys and its two markers, the remote per replay class, any number of crashes and of lost
-or delayed requests and replies, leases that run out, and zombies: an owner may be slow at any point
-and carry on after it was taken over.
+run, any number of resumes (some of them alive at once), an operator who unblocks, the store with
+its write-once keys and its two markers, the remote per replay class, any number of crashes and of
+lost or delayed requests and replies, leases that run out, and zombies: an owner may be slow at any
+point and carry on after it was taken over.
 
 What keeps it small, and is exact:
 
-- an entry's number is not kept. An owner is *current* while nobody has appended since it read or
+- an entry's number is not kept. An owner is *current* while no other has appended since it read or
   wrote; an append by an owner that is not current is refused;
 - receipts are a count, since operations are emitted in order;
 - owners are interchangeable, so they are kept sorted;
@@ -18,7 +18,7 @@ What keeps it small, and is exact:
 
 Two limits of any such protocol are part of the default world, and can be lifted to see what they
 are worth: a request leaves the machine within the lease's margin after the lease check
-(`unbounded_pause` lifts it), and a person who decides an unknown outcome does so when no request
+(`unbounded_pause` lifts it), and an operator who decides an unknown outcome does so when no request
 can still land (`hasty_person`).
 """
 
@@ -126,7 +126,7 @@ class Model:
         batched: No entry after each confirmed operation.
         clock_jumps: Others may take a lease for over while its owner, on its monotonic clock, does
             not.
-        unbounded_pause: An owner may sleep for ever between its lease check and its request.
+        unbounded_pause: An owner may sleep forever between its lease check and its request.
         hasty_person: A person may say "not applied" while a request can still land.
         merged: Take out at once who can do nothing visible any more.
     """
@@ -175,14 +175,14 @@ class Model:
 
     @staticmethod
     def settled(state: State) -> bool:
-        """Tell whether a session is at an end that a person would accept, or nothing was ever promised."""
+        """Tell whether a session has an acceptable end, or nothing was ever promised."""
         return state.final or state.entry.kind == "blocked" or state.plan != "present"
 
     # -- steps
     # --------------------------------------------------------------------------------------------
 
     def steps(self, state: State) -> Iterator[Step]:
-        """Yield each step that somebody, or the world, can take next."""
+        """Yield each step that an actor, or the world, can take next."""
         for index, owner in enumerate(state.owners):
             if index and owner == state.owners[index - 1]:
                 continue
@@ -315,7 +315,7 @@ class Model:
             yield "search: not there", self._moved(state, index, owner._replace(at="send")), None
 
     def _send(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
-        """One request. Whoever sent it gets a receipt, a refusal, a "not applied", or nothing at all."""
+        """One request. Its sender gets a receipt, a refusal, a "not applied", or nothing."""
         replay = self.operations[owner.done]
         if replay == LOOKUP:
             state = state._replace(quiet=False)
@@ -408,7 +408,7 @@ class Model:
             yield self._fenced(written, index, f"{what}, again", is_current=True)
 
     def _fenced(self, state: State, index: int, what: str, *, is_current: bool) -> Step:
-        """An owner is told that another one is at its number, and stops."""
+        """An owner finds another one's entry at its number, and stops."""
         told = Broken.FALSE_FENCE if is_current else None
         return f"{what}: fenced", self._moved(state, index, None), told
 
@@ -524,7 +524,7 @@ _DOUBLED = {
 
 @dataclass
 class Exploration:
-    """What was seen: each state with its number, and for each broken invariant the shortest way to it."""
+    """Each state with its number, and for each broken invariant the shortest way to it."""
 
     model: Model
     numbers: dict[State, int] = field(default_factory=dict)
@@ -547,7 +547,7 @@ class Exploration:
         return way[::-1]
 
     def dead_end(self, goal: Callable[[State], bool]) -> list[str] | None:
-        """Return the way to a state from which no goal can be reached; None if there is no such state."""
+        """Return the way to a state from which no goal can be reached; None if there is none."""
         alive = bytearray(self.states)
         queue = deque(number for state, number in self.numbers.items() if goal(state))
         for number in queue:

@@ -1,12 +1,12 @@
-"""A remote with one kind of operation for each replay class, its truth, and an adapter that sends real HTTP.
+"""A remote with one kind of operation for each replay class, and an adapter that sends real HTTP.
 
 `Remote.answer` is the whole remote: `serve` puts it on loopback, `transport_to` into this process.
 
     PUT  /create/KEY  If-None-Match: *    201, or 412 if it exists; GET reads it back
     PUT  /upsert/KEY                      200
     PUT  /update/KEY  If-Match: "1"       200, or 412 if the version is another; GET reads it back
-    POST /lookup/KEY                      201, each time anew; GET searches
-    POST /mail/KEY                        201, each time anew
+    POST /lookup/KEY                      201, another row each time; GET searches
+    POST /mail/KEY                        201, another effect each time
 """
 
 import json
@@ -32,7 +32,7 @@ KEYS = {kind: idempotency_key("s1", f"{n}-{kind}") for n, kind in enumerate(KIND
 
 
 class Remote:
-    """The truth: how often each key took effect, what is stored, and every request in order of arrival."""
+    """The truth: effects of each key, what is stored, and all requests in order of arrival."""
 
     def __init__(self) -> None:
         self.url = "http://remote.invalid"
@@ -40,7 +40,7 @@ class Remote:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again, with nothing applied."""
         self.effects: Counter[str] = Counter()
         self.rows: dict[str, str] = {}
         self.requests: list[str] = []
@@ -77,7 +77,7 @@ def _json(key: str, text: str) -> bytes:
 
 @contextmanager
 def serve() -> Iterator[Remote]:
-    """Serve a remote on loopback. After a request with ``X-Die: PID`` its sender is killed, unanswered."""
+    """Serve a remote on loopback. ``X-Die: PID`` kills the sender of an applied request."""
     remote = Remote()
 
     class Handler(QuietHandler):
@@ -135,7 +135,9 @@ class ReferenceAdapter(Adapter):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._around = around
-        self._http = httpx.Client(base_url=url, timeout=5, transport=transport, trust_env=False, verify=False)
+        self._http = httpx.Client(
+            base_url=url, timeout=60, transport=transport, trust_env=False, verify=False
+        )
 
     def close(self) -> None:
         self._http.close()

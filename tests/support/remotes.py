@@ -1,4 +1,4 @@
-"""A remote system as a plain list of what it applied, with one kind of operation for each replay class.
+"""A remote as a plain list of what it applied, with one kind of operation for each replay class.
 
 What an operation meets is programmed beforehand: `Remote.script["1-create"] = [Meets.UNAVAILABLE,
     ...]`.
@@ -98,7 +98,7 @@ class RemoteAdapter(Adapter):
 
 
 class TransactionalRemoteAdapter(RemoteAdapter, TransactionalAdapter):
-    """The remote takes everything or nothing; a second transaction of the same keys is found out."""
+    """The remote takes all or nothing, and recognizes a second transaction of the same keys."""
 
     def transact(self, operations):
         remote = self.remote
@@ -126,7 +126,7 @@ def _fail_before(meets: Meets | None) -> None:
         case Meets.REJECTED:
             raise PermanentError("POST /rows: 400")
         case Meets.CONFLICT:
-            raise ConflictError("PATCH /rows: somebody else wrote it")
+            raise ConflictError("PATCH /rows: another user wrote it")
         case Meets.BUG:
             raise RuntimeError("token=planted-secret")
         case Meets.INTERRUPT:

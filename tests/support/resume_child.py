@@ -5,14 +5,14 @@ Arguments: store URL, remote URL. Standard input: a session id a line; each is r
 
 import sys
 
-from tests.support.loopback import LoopbackAdapter
+from tests.support.reference_remote import ReferenceAdapter
 from writeahead import RunPolicy, open_store, resume_session
 
 
 def main():
     store_url, remote_url = sys.argv[1:]
     store = open_store(store_url)
-    adapter = LoopbackAdapter(remote_url)
+    adapter = ReferenceAdapter(remote_url)
     print("ready", flush=True)
     for line in sys.stdin:
         report = resume_session(line.strip(), store=store, adapter=adapter, policy=RunPolicy())

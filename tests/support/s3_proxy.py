@@ -47,7 +47,7 @@ _XML = {"Content-Type": "application/xml"}
 
 
 def answer(status: int, code: str = "", body: bytes | None = None) -> Fault:
-    """The server gets nothing; the client gets this status, with S3's error body if there is a code."""
+    """The server gets nothing; the client gets this status, and S3's error body for a code."""
     name = f"answer {status} {code}".rstrip()
     return replace(http_proxy.answer(status, _XML, _error(code, body)), name=name)
 

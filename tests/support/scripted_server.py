@@ -1,4 +1,4 @@
-"""A server that says exactly the bytes it was told to, and keeps every request as it came over the wire."""
+"""A server that sends exactly the given bytes, and keeps every request as it arrived."""
 
 import contextlib
 import http.client
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass
 class ScriptedServer:
-    """Each request gets the next item of ``script``; a request beyond its end finds the connection closed."""
+    """Each request gets the next item of ``script``; beyond its end, a closed connection."""
 
     script: list = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)

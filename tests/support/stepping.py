@@ -44,7 +44,7 @@ PAST_LEASE = POLICY.lease + POLICY.clock_skew + 1
 
 
 class Killed(BaseException):
-    """An actor that is never scheduled again: its thread ends, and nothing of it is seen any more."""
+    """An actor that is never scheduled again: its thread ends without further effects."""
 
 
 class Violation(AssertionError):
@@ -157,7 +157,7 @@ class Time:
 
 
 class SteppedClock(Clock):
-    """An actor's clocks: the wall clock may be wrong by ``skew`` seconds, the monotonic one is right."""
+    """An actor's clocks: the wall clock is wrong by ``skew`` seconds, the monotonic one right."""
 
     def __init__(self, time: Time, skew: float = 0.0, sleep: Callable[[float], None] | None = None) -> None:
         self.time = time
@@ -345,7 +345,7 @@ class Actor:
         self._stands.acquire()
 
     def set_clock(self) -> None:
-        """Let its wall clock leap, as if somebody had set it."""
+        """Let its wall clock leap, as if an administrator had set it."""
         self.history = hash((self.history, "leap"))
         self.clock.skew += self.leap
         self.leap = 0.0
@@ -517,7 +517,7 @@ class World:
                 require(f"{SESSION}/writeback.json" in self.store.content, "FINAL_TOO_EARLY: it was reported")
 
     def check_recovery(self) -> None:
-        """Kill everybody; a later resume, and a person where one is needed, bring the session to its end."""
+        """Kill all actors; a later resume, and an operator if needed, finish the session."""
         time = Time(self.time.seconds)
         remote = self.remote.copy()
         while remote.late:
@@ -565,7 +565,7 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
 
 
 def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -> None:
-    """Bring a session to its end, with sound requests and a person who looks before deciding."""
+    """Finish a session, with sound requests and an operator who looks before deciding."""
     tools = Tools(store, SteppingAdapter(remote, lambda _: "ok", time), SteppedClock(time))
     if f"{SESSION}/planned-writeback.json" not in store.content:
         return
@@ -660,7 +660,7 @@ def explore(scenario: Scenario) -> Coverage:
 
 
 def _paths(children: Mapping[int, list[int]]) -> int:
-    """Count the ways through the graph of states; it has no circle, since every step leaves a trace."""
+    """Count the ways through the graph of states; it has no cycle: each step leaves a trace."""
     counts: dict[int, int] = {}
     for start in reversed(list(children)):
         todo = [start]

@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 
 class Event(NamedTuple):
-    """One thing that happened to an inode; ``other`` is another one, ``name`` a name in the folder ``inode``.
+    """One change of an inode; ``other`` is another one, ``name`` a name in the folder ``inode``.
 
     Kinds: ``make`` and ``link`` (name for ``other``), ``rename`` (name to ``new``), ``unlink``,
     ``write``, ``mode``, ``sync``, and ``note`` for what a test wants to remember.
@@ -55,7 +55,7 @@ Tree = tuple
 
 
 class Recorder:
-    """Carries out the calls of os that a local store makes, and keeps those below a folder as events."""
+    """Carries out the os calls of a local store, and records those below a folder as events."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -105,7 +105,7 @@ class Recorder:
         return self._numbers.get(os.fstat(file).st_ino, -1)
 
     def _folder(self, path, dir_fd) -> tuple[int, str]:
-        """The number of the folder that a path is in, and its name there; -1 for what is not ours."""
+        """The number of a path's folder, and the name in it; -1 for what is not ours."""
         if dir_fd is not None:
             return self._number(dir_fd), str(path)
         path = Path(path).absolute()

@@ -37,8 +37,8 @@ class ReferenceBackdoor:
         return self.remote.state()[:2]
 
     def edit(self, operation, *, guarded):
-        self.remote.rows[operation.key] = "a person's"
-        return lambda: self.remote.rows[operation.key] == "a person's"
+        self.remote.rows[operation.key] = "another user's"
+        return lambda: self.remote.rows[operation.key] == "another user's"
 
     def remove(self, operation):
         raise NotImplementedError
@@ -327,7 +327,7 @@ def test_a_transaction_in_parts(five, name):
             contract.test_a_crash_at_each_exchange(applied=True)
 
 
-# ---- whoever it is
+# ---- all kinds
 
 
 class RetriesInside(ReferenceAdapter):

@@ -25,17 +25,21 @@ from writeahead import (
     RunReport,
     WriteaheadError,
     emits,
+    find_sessions,
     load_replay_artifact,
     open_store,
     resume_session,
+    sweep,
+    unblock_session,
     write_back,
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, TransientError
-from writeahead.model import BlockReason, KeyedOperation, ReplayClass, RunStatus
+from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, RunStatus
 from writeahead.protocol.retry import Clock
+from writeahead.protocol.sweep import SessionSummary
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (
@@ -52,6 +56,7 @@ from writeahead.testing import (
     StoreContract,
     StoreFault,
     TracingStore,
+    WrapperStore,
 )
 
 # An adapter, and running it.
@@ -229,3 +234,28 @@ class TestFolder(StoreContract):
     @pytest.fixture
     def backdoor(self, tmp_path: Path) -> StoreBackdoor:
         return Folder(tmp_path)
+
+
+# All sessions of a store, and an operator's decisions.
+
+
+def look_after(store: ArtifactStore) -> list[str]:
+    names = [assert_type(found, SessionSummary).session_id for found in find_sessions(store, "open")]
+    for result in sweep(store, Crm(), policy=RunPolicy(max_turns=5)):
+        assert_type(result.report, RunReport | None)
+    report = unblock_session("s1", store=store, reason="asked", assume={"1-row": Assume.APPLIED})
+    unblock_session("s1", store=store, reason="asked", assume={"1-row": 7})  # type: ignore[dict-item]
+    return [*names, assert_type(report.raise_for_status(), RunReport).session_id]
+
+
+class Counting(WrapperStore):
+    puts = 0
+
+    def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
+        self.puts += 1
+        return super()._put(key, data, if_absent=if_absent)
+
+
+def request() -> Operation:
+    Operation(kind="row", payload=7)  # type: ignore[arg-type]
+    return Operation(kind="row", payload=Row(text="x"))

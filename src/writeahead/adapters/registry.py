@@ -2,13 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from writeahead._extras import requires_extra
+from writeahead import _plugins
 from writeahead.adapters.base import Adapter
 from writeahead.errors import InvalidInput
 
@@ -25,8 +22,8 @@ def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapt
 
     Args:
         name: An entry point of the group ``writeahead.adapters``, e.g. ``dataverse``; or
-            ``module:factory``, for a factory that can be imported. It comes from a person's flag or
-            settings, and never from an artifact.
+            ``module:factory``, for a factory that can be imported. It comes from a flag or
+            from settings, never from an artifact.
         settings: Keyword arguments for the factory.
 
     Returns:
@@ -37,7 +34,7 @@ def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapt
             these settings, or what it returned is no `Adapter`.
         Exception: What the factory itself raises.
     """
-    factory = _imported(name, name) if ":" in name else _installed(name)
+    factory = _factory(name)
     _require_settings(name, factory, settings)
     adapter = factory(**settings)
     if not isinstance(adapter, Adapter):
@@ -49,55 +46,22 @@ def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapt
 
 def installed_adapters() -> frozenset[str]:
     """Return the names that installed packages offer adapters under."""
-    return frozenset(entry_points(group=GROUP).names)
+    return _plugins.offered(GROUP)
 
 
-def _installed(name: str) -> Factory:
-    points = entry_points(group=GROUP)
-    targets = {point.value for point in points if point.name == name}
-    if not targets:
-        known = ", ".join(sorted(points.names)) or "none"
-        raise InvalidInput(
-            f"adapter {name!r} is not installed; known: {known}. Or name your own as module:factory"
-        )
-    if len(targets) > 1:
-        raise InvalidInput(
-            f"adapter {name!r}: more than one installed package offers it; uninstall all but one"
-        )
-    return _imported(name, targets.pop())
-
-
-def _imported(name: str, target: str) -> Factory:
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise InvalidInput(f"adapter {name!r}: write module:factory, e.g. my_crm:make_adapter")
+def _factory(name: str) -> Factory:
+    subject = f"adapter {name!r}"
+    target = name if ":" in name else _plugins.find(GROUP, name, subject)
+    if target is None:
+        known = ", ".join(sorted(installed_adapters())) or "none"
+        raise InvalidInput(f"{subject} is not installed; known: {known}. Or name your own as module:factory")
     # The extra of an adapter of our own has its name.
-    extra = name if module_name.startswith("writeahead.") else None
-    try:
-        with requires_extra(f"adapter {name!r}", extra):
-            module = import_module(module_name)
-    except InvalidInput:
-        raise
-    except Exception as error:
-        raise InvalidInput(
-            f"adapter {name!r}: module {module_name} can't be imported: {_reason(error)}"
-        ) from error
-    try:
-        factory = attrgetter(attribute)(module)
-    except AttributeError:
-        raise InvalidInput(f"adapter {name!r}: module {module_name} has no {attribute!r}") from None
+    extra = name if target.startswith("writeahead.") else None
+    factory = _plugins.load(target, subject, "my_crm:make_adapter", extra=extra)
     if not callable(factory):
-        raise InvalidInput(
-            f"adapter {name!r}: {attribute} in {module_name} is no factory: it can't be called"
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _reason(error: Exception) -> str:
-    """Say what stopped an import; nobody vouches for what the message of any other exception holds."""
-    if isinstance(error, ImportError | SyntaxError):
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"it raised {type(error).__name__}"
+        module, _, attribute = target.partition(":")
+        raise InvalidInput(f"{subject}: {attribute} in {module} is no factory: it can't be called")
+    return factory
 
 
 def _require_settings(name: str, factory: Factory, settings: Mapping[str, Any]) -> None:
@@ -105,7 +69,7 @@ def _require_settings(name: str, factory: Factory, settings: Mapping[str, Any]) 
     try:
         signature = inspect.signature(factory)
     except ValueError:
-        return  # written in C: it will have to speak for itself
+        return  # written in C: its own error has to do
     try:
         signature.bind(**settings)
     except TypeError as error:

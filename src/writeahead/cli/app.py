@@ -11,6 +11,7 @@ import typer
 from writeahead.cli import options, sessions
 from writeahead.cli.check import check
 from writeahead.cli.dataverse import discover
+from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
@@ -58,7 +59,8 @@ app.command()(sessions.run)
 app.command()(sessions.resume)
 app.command("list")(sessions.list_sessions)
 app.command()(sessions.show)
-app.command(cls=options.AssumeCommand)(sessions.unblock)
+app.command(cls=options.AssumeCommand)(unblock)
+app.command()(abandon)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
 app.command()(demo)

@@ -69,11 +69,12 @@ class CommandContext:
         there, a warning says so.
         """
         name = self.settings.require_adapter()
-        here = Path.cwd()
-        if warning := shared_folder(here):
-            say(f"warning: {warning}")
-        if ":" in name and str(here) not in sys.path:
-            sys.path.insert(0, str(here))
+        with contextlib.suppress(OSError):  # the working directory may be deleted
+            here = Path.cwd()
+            if warning := shared_folder(here):
+                say(f"warning: {warning}")
+            if ":" in name and str(here) not in sys.path:
+                sys.path.insert(0, str(here))
         adapter = open_adapter(name, self.settings.adapter_settings())
         with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
             yield adapter

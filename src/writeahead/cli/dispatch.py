@@ -30,8 +30,8 @@ def dispatch(arguments: list[str]) -> int:
     try:
         if not arguments or "--help" in arguments:
             # The one text that click prints by itself.
-            return write_guarded(lambda: _called(arguments or ["--help"]), lambda: ExitCode.OK)
-        answer = _called(arguments)
+            return write_guarded(lambda: _invoke(arguments or ["--help"]), lambda: ExitCode.OK)
+        answer = _invoke(arguments)
         if isinstance(answer, Answer):
             return print_answer(answer, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -41,7 +41,7 @@ def dispatch(arguments: list[str]) -> int:
     return int(answer or 0)
 
 
-def _called(arguments: list[str]) -> Any:
+def _invoke(arguments: list[str]) -> Any:
     # Not `app(arguments)`: it would take a broken pipe of any kind for one of stdout, and exit.
     command = typer.main.get_command(app)
     try:

@@ -20,6 +20,7 @@ _OF_STATUS = {
     RunStatus.NO_RESUME_NEEDED: ExitCode.OK,
     RunStatus.PLANNED: ExitCode.OK,
     RunStatus.BLOCKED: ExitCode.BLOCKED,
+    RunStatus.ABANDONED: ExitCode.BLOCKED,
     RunStatus.RESUME_NEEDED: ExitCode.LATER,
     RunStatus.IN_PROGRESS: ExitCode.LATER,
 }

@@ -28,18 +28,12 @@ class Answer:
     exit_code: Callable[[], int] = lambda: ExitCode.OK
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to `write_guarded`: rich would end the process with an exit code of its own."""
-        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
-
-
 def print_answer(answer: Answer, *, as_json: bool) -> int:
     """Print an answer on stdout; return the exit code."""
     if as_json:
         return print_json(answer.document(), answer.exit_code)
     # `soft_wrap`: a pipe has no width, and a long line is easier to search than a broken one.
-    console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     return write_guarded(lambda: answer.show(console), answer.exit_code)
 
 

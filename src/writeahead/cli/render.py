@@ -35,6 +35,7 @@ _STYLES = {
     "unreadable": "red",
     "in_progress": "cyan",
     "planned": "cyan",
+    "abandoned": "red",
 }
 _STATUS_WIDTH = max(len(status.value) for status in RunStatus)
 

@@ -9,12 +9,12 @@ from writeahead._validation import Invalid, validated
 from writeahead.cli.session_file import read_json
 from writeahead.errors import InvalidInput
 
-__all__ = ["put_in"]
+__all__ = ["load_seed"]
 
 _ROWS = TypeAdapter(dict[str, list[dict[str, Any]]])
 
 
-def put_in(file: str, db: Path) -> None:
+def load_seed(file: str, db: Path) -> None:
     """Put the rows of a file into a simulator's database, in their order.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
@@ -17,12 +17,17 @@ __all__ = ["SessionFile", "read_json", "read_session_file"]
 
 
 class SessionFile(BaseModel):
-    """``{"session_id": ..., "operations": [{"kind": ..., "payload": {...}, "id"?: ...}, ...]}``."""
+    """``{"session_id": ..., "operations": [{"kind": ..., "payload": {...}, "id"?: ...}, ...]}``.
+
+    ``identity`` and ``namespace`` are optional: see `writeahead.write_back`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     session_id: str
     operations: Sequence[Operation]
+    identity: JsonValue = None
+    namespace: str = ""
 
 
 def read_session_file(name: str) -> SessionFile:

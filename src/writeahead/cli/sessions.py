@@ -19,10 +19,9 @@ from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import State, find_sessions
-from writeahead.protocol.unblocking import unblock_session
 from writeahead.report.page import next_step, read_page
 
-__all__ = ["list_sessions", "resume", "run", "show", "unblock"]
+__all__ = ["answer_of", "list_sessions", "require_reason", "resume", "run", "show"]
 
 
 @options.with_context(adapter=True, policy=True)
@@ -47,17 +46,36 @@ def run(
             policy=context.settings.policy,
             dry_run=not write,
             atomic=atomic,
+            identity=session.identity,
+            namespace=session.namespace,
             stop=stop,
         )
-    return _of_report(report, context)
+    return answer_of(report, context)
 
 
 @options.with_context(adapter=True, policy=True)
-def resume(session_id: options.SessionArgument, *, context: CommandContext) -> Answer:
+def resume(
+    session_id: options.SessionArgument,
+    *,
+    take_over: Annotated[
+        str | None,
+        typer.Option(
+            "--take-over", metavar="REASON", help="Do not wait for the lease of a run that is gone; say why."
+        ),
+    ] = None,
+    now: Annotated[
+        str | None,
+        typer.Option("--now", metavar="REASON", help="Do not wait as long as the remote asked; say why."),
+    ] = None,
+    context: CommandContext,
+) -> Answer:
     """Send the writes that a session still lacks.
 
     This needs no --write, because the plan was made by a run with --write.
     """
+    for flag, reason in (("--take-over", take_over), ("--now", now)):
+        if reason is not None:
+            require_reason(flag, reason)
     artifacts = context.store()
     with context.adapter() as opened, stop_on_signals() as stop:
         report = resume_session(
@@ -65,9 +83,11 @@ def resume(session_id: options.SessionArgument, *, context: CommandContext) -> A
             store=artifacts,
             adapter=opened,
             policy=context.settings.policy,
+            take_over=take_over,
+            now=now,
             stop=stop,
         )
-    return _of_report(report, context)
+    return answer_of(report, context)
 
 
 @options.with_context()
@@ -116,33 +136,17 @@ def show(session_id: options.SessionArgument, *, context: CommandContext) -> Ans
     )
 
 
-@options.with_context()
-def unblock(
-    session_id: options.SessionArgument,
-    *,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why it may go on; kept in the journal.")
-    ],
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--assume",
-            metavar="applied|not-applied OPERATION",
-            help="Whether an operation of unknown outcome took effect. Can be repeated.",
-        ),
-    ] = None,
-    context: CommandContext,
-) -> Answer:
-    """Decide that a blocked session may be resumed."""
+def require_reason(flag: str, reason: str) -> None:
+    """Refuse an empty reason: the journal keeps it for later readers.
+
+    Raises:
+        InvalidInput: It is empty.
+    """
     if not reason.strip():
-        raise InvalidInput("--reason: say why, in a few words; it is kept in the journal")
-    assumed = _assumed(assume or [])
-    report = unblock_session(session_id, store=context.store(), reason=reason, assume=assumed)
-    # The decision is recorded, and that is all that this command is for.
-    return _of_report(report, context, exit_code=ExitCode.OK)
+        raise InvalidInput(f"{flag}: say why, in a few words; it is kept in the journal")
 
 
-def _of_report(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
+def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
     step = next_step(
         report.session_id,
         report.status,
@@ -159,16 +163,3 @@ def _of_report(report: RunReport, context: CommandContext, *, exit_code: ExitCod
         lambda console: render.show_report(console, report, next_step=step),
         lambda: code,
     )
-
-
-def _assumed(given: list[str]) -> dict[str, bool]:
-    assumed: dict[str, bool] = {}
-    for pair in given:
-        word, _, operation = pair.partition("=")
-        if word not in ("applied", "not-applied") or not operation:
-            raise InvalidInput(
-                "--assume: write --assume applied OPERATION, or --assume not-applied OPERATION"
-            )
-        if assumed.setdefault(operation, word == "applied") != (word == "applied"):
-            raise InvalidInput(f"--assume: {operation} can't be both applied and not-applied")
-    return assumed

@@ -8,7 +8,7 @@ import typer
 from writeahead.cli import render
 from writeahead.cli.options import JsonOption
 from writeahead.cli.output import Answer, print_answer
-from writeahead.cli.seed import put_in
+from writeahead.cli.seed import load_seed
 
 __all__ = ["simulate_dataverse"]
 
@@ -40,7 +40,7 @@ def simulate_dataverse(
 
     def announce(url: str) -> None:
         if seed is not None:
-            put_in(seed, db)
+            load_seed(seed, db)
         environment = {
             "DATAVERSE_URL": url,
             "DATAVERSE_AUTHORITY": url,

@@ -1,11 +1,12 @@
 """Writing to stdout and stderr, in whatever state they are: closed, full, or without a reader."""
 
+import contextlib
 import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from writeahead.cli.exit_code import ExitCode
 
@@ -75,22 +76,52 @@ def write_guarded(write: Callable[[], object], exit_code: Callable[[], int]) -> 
     reason, such as a full disk, turns success into a failure.
 
     Args:
-        write: Writes to stdout.
+        write: Prints to `sys.stdout`. Errors that are not about stdout are the caller's.
         exit_code: Called after that.
     """
-    try:
+    stdout = sys.stdout
+    if stdout is None:
         write()
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        # Errors of our own are kinds of OSError, too; those are not about stdout.
-        if type(error) not in (OSError, BrokenPipeError):
-            raise
-        _silence(sys.stdout)
-        if error.errno != errno.EPIPE:
-            say(f"error: the output can't be written: {error.strerror}")
+        return exit_code()
+    guarded = _Stdout(stdout)
+    try:
+        with contextlib.redirect_stdout(cast(TextIO, guarded)):
+            write()
+        guarded.flush()
+    except _OutputFailedError as failed:
+        _silence(stdout)
+        if failed.reason.errno != errno.EPIPE:
+            say(f"error: the output can't be written: {failed.reason.strerror}")
             return exit_code() or ExitCode.FAILED
     return exit_code()
+
+
+class _OutputFailedError(Exception):
+    def __init__(self, reason: OSError) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class _Stdout:
+    """Stdout with its own error class, since a writer may raise OSError for another reason."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise _OutputFailedError(error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _OutputFailedError(error) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _silence(stream: TextIO) -> None:

@@ -205,9 +205,19 @@ def next_step(
 def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
     unblock = f"writeahead unblock {session_id} {options}".rstrip() + " --reason TEXT"
     named = shlex.quote(operation) if operation else "OPERATION"
-    if reason is BlockReason.OUTCOME_UNKNOWN:
-        return f"find out whether {named} took effect, then: {unblock} --assume applied|not-applied {named}"
-    found = "settle the conflict" if reason is BlockReason.CONFLICT_DETECTED else "fix what was refused"
+    match reason:
+        case BlockReason.OUTCOME_UNKNOWN:
+            return (
+                f"find out whether {named} took effect, then: {unblock} --assume applied|not-applied {named}"
+            )
+        case BlockReason.GAVE_UP:
+            return f"find out why it made no progress, then: {unblock}, and resume; or: writeahead abandon"
+        case BlockReason.UNKNOWN_KIND:
+            return f"install the adapter's version that has the kind, then: {unblock}, and resume"
+        case BlockReason.CONFLICT_DETECTED:
+            found = "settle the conflict"
+        case _:
+            found = "fix what was refused"
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
 
 

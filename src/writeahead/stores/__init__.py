@@ -1,1 +1,6 @@
-"""Artifact stores: one module a backend, one interface for all."""
+"""Artifact stores: one interface (`base`), one module for each backend, and `open_store` in `registry`.
+
+This room knows keys, bytes and listings, and how each backend is reached, proved and classified by
+its errors. It knows nothing of sessions, plans, journals or operations: those are keys and bytes
+here. Only a backend's own module imports its client library, and only when its scheme is opened.
+"""

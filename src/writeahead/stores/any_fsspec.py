@@ -56,6 +56,9 @@ class AnyFsspecStore(RemoteStore):
             detail = "this filesystem has no atomic create (of fsspec's own, two at once may both win)"
             raise Unsupported(self._name, "check", "", detail)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}
+
     @property
     def name(self) -> str:
         """The URL."""

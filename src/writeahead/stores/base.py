@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
-from writeahead.errors import InvalidKey
+from writeahead.errors import InvalidKey, Unsupported
 from writeahead.stores.check import StoreCheck, check_store
 
 __all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
 
+# The largest object of a store: twice the largest artifact. No store reads more into memory.
+MAX_OBJECT_BYTES = 128 * 1024 * 1024
 MAX_KEY_BYTES = 900
 MAX_SEGMENT_BYTES = 255
 
@@ -32,12 +34,16 @@ class ObjectInfo:
         size: Its length in bytes.
         last_modified: When it was written, by the store's clock; None where the store did not say.
         etag: The store's opaque version, unquoted; None where it has none.
+        version: From a put, its id in a bucket that keeps the old versions of its objects; S3 says
+            ``null`` where versions are suspended. None where there are none, or the store did not
+            say.
     """
 
     key: str
     size: int
     last_modified: datetime | None = None
     etag: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,11 @@ class ArtifactStore(ABC):
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.
             OutcomeUnknown: The write was sent, and its outcome could not be found out.
-            Unsupported: With ``if_absent``, this store has no atomic create.
+            Unsupported: With ``if_absent``, this store has no atomic create; or ``data`` has more
+                than 128 MiB. Nothing was written.
         """
         self._require_key("put", key)
+        self._require_size("put", key, len(data))
         return self._put(key, bytes(data), if_absent=if_absent)
 
     @final
@@ -87,6 +95,7 @@ class ArtifactStore(ABC):
 
         Raises:
             NotFound: There is no such object.
+            Unsupported: It has more than 128 MiB; no more than that is read.
         """
         self._require_key("get", key)
         return self._get(key)
@@ -107,11 +116,15 @@ class ArtifactStore(ABC):
 
         ``prefix`` need not end at a ``/``. ``start_after`` leaves out every key up to and including
         it. Memory does not grow with the number of keys. Errors are raised while iterating.
+
+        Raises:
+            Unsupported: The server lists in another order, so that a listing from a key on could
+                leave out others.
         """
         self._require_prefix(prefix)
         if start_after is not None:
             self._require_prefix(start_after)
-        return self._list(prefix, start_after)
+        return self._in_order(prefix, self._list(prefix, start_after))
 
     @final
     def delete(self, key: str) -> None:
@@ -146,10 +159,24 @@ class ArtifactStore(ABC):
     @abstractmethod
     def _delete(self, key: str) -> None: ...
 
+    def _in_order(self, prefix: str, listing: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+        # Keys are ASCII, so the order of strings is the order of bytes.
+        last = ""
+        for info in listing:
+            if info.key <= last:
+                detail = f"the server lists {info.key} after {last}, which is not the order of their bytes"
+                raise Unsupported(self.name, "list", prefix, detail)
+            last = info.key
+            yield info
+
     def _require_key(self, operation: str, key: str) -> None:
         problem = _key_problem(key)
         if problem is not None:
             raise InvalidKey(self.name, operation, key, problem)
+
+    def _require_size(self, operation: str, key: str, size: int) -> None:
+        if size > MAX_OBJECT_BYTES:
+            raise Unsupported(self.name, operation, key, too_large(size))
 
     def _require_prefix(self, prefix: str) -> None:
         segments = prefix.split("/")
@@ -164,6 +191,11 @@ class ArtifactStore(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+def too_large(size: int) -> str:
+    """What is wrong with an object of this size."""
+    return f"the object has {size} bytes, more than the {MAX_OBJECT_BYTES} of any of ours"
 
 
 def _key_problem(key: str) -> str | None:

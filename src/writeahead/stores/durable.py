@@ -15,13 +15,16 @@ from pathlib import Path
 
 __all__ = [
     "SeenFolders",
+    "UndecidedError",
     "enter_folder",
     "file_status",
+    "give_name",
     "is_new",
     "make_folder",
     "open_file",
     "open_folder",
     "read_file",
+    "remove_name",
     "sync",
     "write_file",
 ]
@@ -36,6 +39,9 @@ _SYNC_ALL_FROM = 64
 # A folder is made with the sticky bit, which goes once its own name is synced: who finds it set
 # can't rely on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
+
+# A call on a network folder may take effect, and its answer be lost.
+_ANSWER_LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOTCONN}
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _FOLDER_BELOW = _FOLDER | os.O_NOFOLLOW
@@ -194,6 +200,56 @@ def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
         return os.fstat(file)
     finally:
         os.close(file)
+
+
+class UndecidedError(OSError):
+    """A call failed, and whether it took effect can't be seen either."""
+
+
+def give_name(folder: int, temporary: str, name: str, *, replace: bool) -> None:
+    """Give a file its name: by a rename, or by a link, which refuses to replace.
+
+    Raises:
+        FileExistsError: Without ``replace``, the name is taken.
+        UndecidedError: See there.
+        OSError: The name was not given.
+    """
+    call = os.rename if replace else os.link
+    try:
+        call(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno not in _ANSWER_LOST or not _was_named(folder, temporary, name, replace=replace):
+            raise
+
+
+def _was_named(folder: int, temporary: str, name: str, *, replace: bool) -> bool:
+    source = _inode(folder, temporary)
+    # A rename that was done leaves no name behind; a link is a second name.
+    return source is None if replace else source is not None and source == _inode(folder, name)
+
+
+def remove_name(folder: int, name: str) -> None:
+    """Remove a file.
+
+    Raises:
+        UndecidedError: See there.
+        OSError: It was not removed.
+    """
+    try:
+        os.unlink(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in _ANSWER_LOST or _inode(folder, name) is not None:
+            raise
+
+
+def _inode(folder: int, name: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UndecidedError(error.errno, error.strerror) from error
+    return status.st_dev, status.st_ino
 
 
 def file_status(folder: int, name: str) -> os.stat_result:

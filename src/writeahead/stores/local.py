@@ -32,7 +32,7 @@ from writeahead.errors import (
 from writeahead.stores import durable
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_prefix, check_store
-from writeahead.stores.urls import parse_store_url
+from writeahead.stores.urls import absolute, parse_store_url
 
 __all__ = ["LocalStore"]
 
@@ -49,7 +49,9 @@ _PAGE = 4096
 # A create that finds the key taken, and then finds it free again, starts over; this often at most.
 _CREATE_ROUNDS = 10
 
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+_NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+_NO_FOLDER_SYNC = "this filesystem can't sync folders, so no put is durable; use another"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
@@ -78,10 +80,13 @@ class LocalStore(ArtifactStore):
 
     Args:
         root: The folder. A relative path is taken from the working directory of this moment.
+
+    Raises:
+        InvalidInput: The path is relative, and the working directory is gone.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root).absolute()
+        self._root = absolute(root)
         self._name = self._root.as_uri()
         self._seen = durable.SeenFolders(self._root)
 
@@ -91,13 +96,14 @@ class LocalStore(ArtifactStore):
         return self._name
 
     def check(self) -> StoreCheck:
-        """See `ArtifactStore.check`; the folder that the check needed goes, too."""
+        """See `ArtifactStore.check`; the folders that the check needed go, too."""
         prefix = check_prefix()
         try:
             return check_store(self, prefix)
         finally:
-            with contextlib.suppress(OSError):
-                (self._root / prefix).rmdir()
+            for folder, _, _ in os.walk(self._root / prefix, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
 
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         *folders, name = key.split("/")
@@ -138,28 +144,29 @@ class LocalStore(ArtifactStore):
             OSError: The name was not given.
             OutcomeUnknown: It was given, but a power cut might still take it back.
         """
-        if if_absent:
-            try:
-                os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                raise Unsupported(
-                    self.name,
-                    "put",
-                    key,
-                    "this filesystem has no hard links, so no atomic create; use another",
-                ) from error
-        else:
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            durable.give_name(folder, temporary, name, replace=not if_absent)
+        except durable.UndecidedError as error:
+            raise OutcomeUnknown(
+                self.name, "put", key, f"its effect could not be seen ({_reason(error)})"
+            ) from error
+        except OSError as error:
+            if not if_absent or error.errno not in _NO_LINKS:
+                raise
+            detail = "this filesystem has no hard links, so no atomic create; use another"
+            raise Unsupported(self.name, "put", key, detail) from error
         try:
             if if_absent:
                 os.unlink(temporary, dir_fd=folder)
             durable.sync(folder)
         except OSError as error:
-            raise OutcomeUnknown(
-                self.name, "put", key, f"written, but its folder could not be synced ({_reason(error)})"
-            ) from error
+            raise self._not_synced("put", key, "written", error) from error
+
+    def _not_synced(self, verb: str, key: str, what: str, error: OSError) -> StoreError:
+        if error.errno in _NO_SYNC:
+            return Unsupported(self.name, verb, key, f"{what}, but {_NO_FOLDER_SYNC}")
+        detail = f"{what}, but its folder could not be synced ({_reason(error)})"
+        return OutcomeUnknown(self.name, verb, key, detail)
 
     def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
         """The info of the object that took the name first, if it holds exactly ``data``."""
@@ -174,6 +181,7 @@ class LocalStore(ArtifactStore):
     def _get(self, key: str) -> StoredObject:
         *folders, name = key.split("/")
         with self._folder("get", key, folders) as folder, durable.open_file(folder, name) as (file, status):
+            self._require_size("get", key, status.st_size)
             data = durable.read_file(file, status.st_size)
         return StoredObject(data, _info(key, status))
 
@@ -189,16 +197,15 @@ class LocalStore(ArtifactStore):
         *folders, name = key.split("/")
         with contextlib.suppress(NotFound), self._folder("delete", key, folders) as folder:
             durable.file_status(folder, name)
-            os.unlink(name, dir_fd=folder)
+            try:
+                durable.remove_name(folder, name)
+            except durable.UndecidedError as error:
+                detail = f"its effect could not be seen ({_reason(error)})"
+                raise OutcomeUnknown(self.name, "delete", key, detail) from error
             try:
                 durable.sync(folder)
             except OSError as error:
-                raise OutcomeUnknown(
-                    self.name,
-                    "delete",
-                    key,
-                    f"deleted, but its folder could not be synced ({_reason(error)})",
-                ) from error
+                raise self._not_synced("delete", key, "deleted", error) from error
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
         *folders, stem = prefix.split("/")
@@ -281,6 +288,8 @@ class LocalStore(ArtifactStore):
             detail = f"the disk is full or the quota used up ({reason}); nothing was changed"
         elif error.errno in _DENIED:
             what, detail = AccessDenied, f"{reason}; check the folder's owner, mode and mount"
+        elif error.errno in _NO_SYNC:
+            what, detail = Unsupported, f"{reason}: {_NO_FOLDER_SYNC}"
         elif error.errno == errno.ELOOP:
             what, detail = AccessDenied, "a symbolic link is in the way; links in a store are not followed"
         elif error.errno == errno.ENAMETOOLONG:

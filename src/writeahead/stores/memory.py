@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from writeahead.errors import AlreadyExists, InvalidInput, NotFound
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
@@ -18,8 +18,9 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 class MemoryStore(ArtifactStore):
     """Objects in a dict of this process, gone when the process ends.
 
-    ``MemoryStore()`` is private to whoever holds it; `MemoryStore.named` gives everybody who asks
-    for the same name the same store, so that a run and its resume meet.
+    ``MemoryStore()`` is private to the code that holds it; `MemoryStore.named` gives all callers
+    that ask for the same name the same store, so that a run and its resume meet. Pickled, a named
+    store is the one of that name in the process that reads the pickle; a private one is a copy.
 
     There is no lock, and so none that a fork could leave locked: an object never changes once it is
     in the dict, and each verb touches the dict by one operation that the interpreter makes atomic.
@@ -43,6 +44,10 @@ class MemoryStore(ArtifactStore):
         new = cls()
         new._name = f"memory://{name}"
         return cls._by_name.setdefault(name, new)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        name = self._name.removeprefix("memory://")
+        return (type(self).named, (name,)) if name else super().__reduce__()
 
     @property
     def name(self) -> str:

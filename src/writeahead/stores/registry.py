@@ -1,15 +1,16 @@
 """From a URL to a store. Backends are loaded when their scheme is asked for, and not before."""
 
+import os
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from writeahead import _plugins
 from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
-from writeahead.stores.urls import client_of, scheme_of
+from writeahead.stores.urls import absolute, client_of, scheme_of
 
 __all__ = ["open_store"]
 
@@ -19,25 +20,25 @@ Factory: TypeAlias = Callable[[str], ArtifactStore]
 # By name rather than by import: `import writeahead` must load neither a backend nor its client
 # library.
 _BUILT_IN = {
-    "az": "writeahead.stores.obstore_clients:azure_from_url",
+    "az": "writeahead.stores.gcs_azure:azure_from_url",
     "file": "writeahead.stores.local:from_url",
-    "gs": "writeahead.stores.obstore_clients:gcs_from_url",
+    "gs": "writeahead.stores.gcs_azure:gcs_from_url",
     "memory": "writeahead.stores.memory:from_url",
     "s3": "writeahead.stores.s3:from_url",
 }
 # For schemes that more than one client library serves, by the URL's option ``client``.
-_CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_clients:s3_from_url"}}
+_CLIENTS = {"s3": {"s3fs": _BUILT_IN["s3"], "obstore": "writeahead.stores.obstore_s3:from_url"}}
 _ANY_FSSPEC = "writeahead.stores.any_fsspec:from_url"
 
 
-def open_store(url: str) -> ArtifactStore:
+def open_store(url: str | os.PathLike[str]) -> ArtifactStore:
     """Open the store that a URL names. Nothing is read, written or connected to yet.
 
     Args:
         url: One of
 
             - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes
-              it.
+              it. A `pathlib.Path` is always a folder, taken as it is.
             - ``memory://name``: one store per name and process.
             - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of
               it; all options are those of `writeahead.stores.s3_options.S3Options`. With
@@ -49,16 +50,26 @@ def open_store(url: str) -> ArtifactStore:
               store.
 
     Raises:
-        InvalidInput: The scheme or an option is unknown, the URL holds credentials, or the backend
-            needs a package that is not installed; the message says what to do.
+        InvalidInput: The scheme or an option is unknown, the URL holds credentials, a folder can't be
+            found from here, or the backend needs a package that is not installed; the message says
+            what to do.
     """
+    if isinstance(url, os.PathLike):
+        return _folder(Path(url))
     if not url or not url.isprintable():
         raise InvalidInput("store: give a folder or a URL, e.g. ./artifacts or s3://bucket/prefix")
     scheme = scheme_of(url)
     if scheme is None:
-        # file:// is the one form that its backend has to understand.
-        return _factory("file")(Path(url).expanduser().absolute().as_uri())
+        try:
+            return _folder(Path(url).expanduser())
+        except RuntimeError as error:
+            raise InvalidInput("store ~...: there is no such user, or none whose home is known") from error
     return _factory(scheme, client_of(url))(url)
+
+
+def _folder(path: Path) -> ArtifactStore:
+    # file:// is the one form that its backend has to understand.
+    return _factory("file")(absolute(path).as_uri())
 
 
 def _factory(scheme: str, client: str | None = None) -> Factory:
@@ -72,17 +83,12 @@ def _factory(scheme: str, client: str | None = None) -> Factory:
             clients = ", ".join(sorted(_CLIENTS[scheme]))
             raise InvalidInput(f"store {scheme}://...: unknown client; known: {clients}")
         return _load_built_in(scheme, target)
-    found = entry_points(group=GROUP, name=scheme)
-    if not found:
-        known = sorted({*_BUILT_IN, *entry_points(group=GROUP).names})
-        raise InvalidInput(
-            f"store {scheme}://...: unknown scheme; known: {', '.join(known)}, or a folder's path"
-        )
-    if len({point.value for point in found}) > 1:
-        raise InvalidInput(
-            f"store {scheme}://...: more than one installed package offers it; uninstall all but one"
-        )
-    return _load_plugin(scheme, next(iter(found)))
+    subject = f"store {scheme}://..."
+    target = _plugins.find(GROUP, scheme, subject)
+    if target is None:
+        known = sorted({*_BUILT_IN, *_plugins.offered(GROUP)})
+        raise InvalidInput(f"{subject}: unknown scheme; known: {', '.join(known)}, or a folder's path")
+    return cast(Factory, _plugins.load(target, subject, "my_store:from_url"))
 
 
 def _load_built_in(scheme: str, target: str) -> Factory:
@@ -91,13 +97,3 @@ def _load_built_in(scheme: str, target: str) -> Factory:
     extra = "fsspec" if target == _ANY_FSSPEC else None
     with requires_extra(f"store {scheme}://...", extra):
         return cast(Factory, getattr(import_module(module), name))
-
-
-def _load_plugin(scheme: str, point: EntryPoint) -> Factory:
-    try:
-        return cast(Factory, point.load())
-    except (ImportError, AttributeError) as error:
-        raise InvalidInput(
-            f"store {scheme}://...: its plug-in {point.value} can't be loaded "
-            f"({type(error).__name__}); reinstall the package that offers it"
-        ) from error

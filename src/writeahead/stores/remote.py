@@ -1,5 +1,6 @@
 """What stores behind a network client share: the one retry loop, and how a refused create is settled."""
 
+import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class RequestFailed(Exception):
         retry: Whether another attempt may fare better.
         unknown: Whether the request may have taken effect.
         absent: Whether the object is not there, while its bucket may be.
+        foreign: Whether it was answered by something that is no store.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RequestFailed(Exception):
         retry: bool = False,
         unknown: bool = False,
         absent: bool = False,
+        foreign: bool = False,
     ) -> None:
         self.error = error
         self.detail = detail
@@ -80,6 +83,7 @@ class RequestFailed(Exception):
         self.retry = retry
         self.unknown = unknown
         self.absent = absent
+        self.foreign = foreign
         super().__init__(detail)
 
 
@@ -88,6 +92,10 @@ class RemoteStore(ArtifactStore):
 
     # A store without credentials: whatever a bucket's policy says, an artifact needs an owner.
     _anonymous: bool = False
+
+    def _renew(self) -> bool:
+        """Look for credentials anew, since they were refused; whether there are others now."""
+        return False
 
     @abstractmethod
     def _read(self, key: str) -> StoredObject:
@@ -114,17 +122,55 @@ class RemoteStore(ArtifactStore):
             raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
         return held.info
 
+    def _proved(self, stored: ObjectInfo, data: bytes) -> ObjectInfo:
+        """The info of a write that was answered by success: its ETag proves it, or reading it back.
+
+        An ETag is the MD5 of the bytes but for some kinds of encryption and some servers. A login
+        page or a console answers success as well, and stores nothing.
+        """
+        if stored.etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+            return stored
+        try:
+            held = self._read(stored.key)
+        except RequestFailed as failure:
+            detail = f"success was answered without proof, and reading it back failed: {failure.detail}"
+            raise RequestFailed(
+                Unavailable if failure.absent else failure.error,
+                detail,
+                retry=failure.retry or failure.absent,
+                unknown=True,
+            ) from failure
+        if held.data != data:
+            detail = "success was answered without proof, and the key holds other bytes"
+            raise RequestFailed(Unavailable, detail, unknown=True)
+        return held.info
+
+    def _require_gone(self, key: str) -> None:
+        """See for ourselves that a delete was done whose answer does not prove it."""
+        try:
+            self._read(key)
+        except RequestFailed as failure:
+            if failure.absent:
+                return
+            detail = f"success was answered without proof, and looking for it failed: {failure.detail}"
+            raise RequestFailed(failure.error, detail, unknown=True) from failure
+        detail = "success was answered without proof, and it is still there"
+        raise RequestFailed(Unavailable, detail, unknown=True)
+
     def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
         """Run one verb: the only retry loop there is. Every `RequestFailed` ends here as an error of ours."""
         if writes and self._anonymous:
             raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
-        unknown = False
+        unknown = renewed = False
 
         def again(error: BaseException) -> bool:
-            nonlocal unknown
+            nonlocal unknown, renewed
             if not isinstance(error, RequestFailed):
                 return False
             unknown = unknown or (writes and error.unknown)
+            if error.error is AccessDenied and not renewed:
+                renewed = True
+                return self._renew()
             return error.retry
 
         retrying = Retrying(

@@ -1,7 +1,7 @@
 """A store in an S3 bucket, AWS's or a compatible one, through s3fs's call layer.
 
 s3fs's file functions are not used: they cache listings, cost extra requests, and can't tell our own
-write from somebody else's. Its call layer sends one S3 request per call; every retry of s3fs,
+write from another's. Its call layer sends one S3 request per call; every retry of s3fs,
 botocore and aiohttp is off, and `RemoteStore` has the only retries there are.
 """
 
@@ -13,26 +13,33 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
-import aiohttp
-from aiobotocore.httpsession import AIOHTTPSession
 from fsspec.asyn import get_loop, sync
 from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
-from writeahead.stores.s3_errors import CLIENT_ERRORS, failure_of
+from writeahead.stores.s3_answers import not_s3
+from writeahead.stores.s3_errors import failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
+from writeahead.stores.s3_session import WIRE, PlainSession, Wire, never_follow, read_bounded
 
 __all__ = ["S3Store"]
 
-# Seconds for one request in all, so that a server that sends a byte now and then can't hold us for
-# ever.
+# Seconds for one request in all, headers and body: a server that sends a byte now and then must not
+# hold a run for ever.
 _REQUEST_LIMIT = 60.0
+# Seconds more for what comes before the first request: credentials may come from a program.
+_SETUP_LIMIT = 60.0
+# Their ETags are no digests of the object: "Object" in AWS's S3 API reference.
+_ETAG_IS_NO_DIGEST = {"aws:kms", "aws:kms:dsse"}
+# A page of a listing has at least these.
+_OF_A_LISTING = {"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents"}
 
 
 class S3Store(RemoteStore):
@@ -65,6 +72,9 @@ class S3Store(RemoteStore):
         # down.
         self._clients: dict[int, S3FileSystem] = {}
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, S3Options]]:
+        return type(self), (self._bucket, self._base.rstrip("/"), self._options)
+
     @property
     def name(self) -> str:
         """``s3://bucket/prefix``, without options."""
@@ -85,14 +95,16 @@ class S3Store(RemoteStore):
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
-            return _info(key, len(data), response)
+            stored = replace(_info(key, len(data), response), version=response.get("VersionId"))
+            proven = stored.etag and response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
+            return stored if proven else self._proved(stored, data)
 
         return self._retried("put", key, attempt, writes=True)
 
     def _read(self, key: str) -> StoredObject:
         response = self._send("get_object", key)
         data = response["Body"]
-        return StoredObject(data, _info(key, len(data), response))
+        return StoredObject(data, _object_info(key, len(data), response))
 
     def _head(self, key: str) -> ObjectInfo | None:
         def attempt() -> ObjectInfo | None:
@@ -102,18 +114,21 @@ class S3Store(RemoteStore):
                 if failure.absent:
                     return None
                 raise
-            return _info(key, response["ContentLength"], response)
+            return _object_info(key, response.get("ContentLength"), response)
 
         return self._retried("head", key, attempt)
 
     def _delete(self, key: str) -> None:
         def attempt() -> None:
             try:
-                self._send("delete_object", key)
+                response = self._send("delete_object", key)
             except RequestFailed as failure:
                 # S3 itself says 204, some compatible servers 404.
                 if not failure.absent:
                     raise
+            else:
+                if _status(response) != HTTPStatus.NO_CONTENT:
+                    self._require_gone(key)
 
         self._retried("delete", key, attempt, writes=True)
 
@@ -123,7 +138,7 @@ class S3Store(RemoteStore):
         if start_after:
             request["StartAfter"] = self._base + start_after
         while True:
-            page = self._retried("list", prefix, lambda: self._send("list_objects_v2", None, **request))
+            page = self._retried("list", prefix, lambda: self._page(request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
                 if key > after and KEY.fullmatch(key):
@@ -136,6 +151,12 @@ class S3Store(RemoteStore):
                 raise Unsupported(self.name, "list", prefix, detail)
             request["ContinuationToken"] = token
 
+    def _page(self, request: dict[str, Any]) -> dict[str, Any]:
+        page = self._send("list_objects_v2", None, **request)
+        if not _OF_A_LISTING & page.keys():
+            raise not_s3("no ListBucketResult")
+        return page
+
     def _send(self, method: str, key: str | None, **request: Any) -> dict[str, Any]:
         """Send one S3 request, once.
 
@@ -144,12 +165,25 @@ class S3Store(RemoteStore):
         """
         if key is not None:
             request["Key"] = self._base + key
-        client = self._client()
+        wire = Wire()
         try:
+            client = self._client()
             # fsspec's own thread runs the loop, so that this works inside a running loop as well.
-            return sync(get_loop(), _call, client, method, self._bucket, request, timeout=self._limit)  # type: ignore[no-any-return]
-        except CLIENT_ERRORS as error:
-            raise failure_of(method, error) from error
+            return sync(  # type: ignore[no-any-return]
+                get_loop(),
+                _call,
+                client,
+                method,
+                self._bucket,
+                request,
+                wire,
+                self._limit,
+                timeout=_SETUP_LIMIT + self._limit,
+            )
+        except RequestFailed:
+            raise
+        except Exception as error:
+            raise failure_of(method, error, sent=wire.sent) from error
 
     def _client(self) -> S3FileSystem:
         # No lock, which a fork could leave locked: of two that are made at once, one is dropped
@@ -161,21 +195,39 @@ class S3Store(RemoteStore):
             weakref.finalize(self, _close, pid, client)
         return client
 
+    def _renew(self) -> bool:
+        refused = self._clients.get(os.getpid())
+        client = self._new_client()
+        try:
+            if refused is None or self._keys(refused) == self._keys(client):
+                return False
+        except Exception:  # noqa: BLE001 - whatever keeps credentials from being loaded: the refusal stands
+            return False
+        # The other stays open: other threads may be using it. It is closed with the store.
+        self._clients[os.getpid()] = client
+        weakref.finalize(self, _close, os.getpid(), client)
+        return True
+
+    def _keys(self, client: S3FileSystem) -> object:
+        return sync(get_loop(), _keys_of, client, timeout=_SETUP_LIMIT)
+
     def _new_client(self) -> S3FileSystem:
         options = self._options
+        region = options.region or os.environ.get("AWS_REGION")
         client = S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
             anon=options.anonymous,
             endpoint_url=options.endpoint_url,
-            client_kwargs={"region_name": options.region} if options.region else {},
+            # botocore itself knows AWS_DEFAULT_REGION only.
+            client_kwargs={"region_name": region} if region else {},
             config_kwargs={
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": options.connect_timeout,
                 "read_timeout": options.read_timeout,
                 "s3": {"addressing_style": options.addressing_style},
-                "http_session_cls": _PlainSession,
+                "http_session_cls": PlainSession,
                 # As digests go, ours is enough; what botocore adds by itself fails on many servers.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
@@ -186,35 +238,28 @@ class S3Store(RemoteStore):
         return client
 
 
-class _PlainSession(AIOHTTPSession):  # type: ignore[misc]
-    """aiobotocore's session, without what a client does by itself.
-
-    - aiohttp's silent retry of PUT and DELETE on a lost connection: with it a 503 could come back
-      for a write that an earlier, hidden attempt had done.
-    - ``Expect: 100-continue``, a round trip more for each put: artifacts are small. It is never
-      signed.
-    """
-
-    async def send(self, request: Any) -> Any:
-        request.headers.pop("Expect", None)
-        return await super().send(request)
-
-    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001 - there is no public switch
-        return session
-
-
-async def _call(client: S3FileSystem, method: str, bucket: str, request: dict[str, Any]) -> dict[str, Any]:
-    await client.set_session()
+async def _call(  # noqa: PLR0917 - fsspec's sync hands them on by position
+    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], wire: Wire, limit: float
+) -> dict[str, Any]:
+    WIRE.set(wire)
+    never_follow(await client.set_session())
     # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
     if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
         raise RequestFailed(Unsupported, "the installed botocore has no conditional put; upgrade it")
-    response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
-    if "Body" in response:
-        async with response["Body"] as body:
-            response["Body"] = await body.read()
+    async with asyncio.timeout(limit):
+        response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
+        if "Body" in response:
+            async with response["Body"] as body:
+                response["Body"] = await read_bounded(body.iter_chunks(65536), response.get("ContentLength"))
+    if method != "delete_object" and _status(response) != HTTPStatus.OK:
+        raise not_s3(f"status {_status(response)}")
     return response
+
+
+async def _keys_of(client: S3FileSystem) -> object:
+    await client.set_session()
+    found = await client.session.get_credentials()
+    return found and tuple(await found.get_frozen_credentials())
 
 
 def _close(pid: int, client: S3FileSystem) -> None:
@@ -237,6 +282,17 @@ def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
     modified, etag = answer.get("LastModified"), answer.get("ETag")
     # Some servers quote the ETag, some don't.
     return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
+
+
+def _object_info(key: str, size: int | None, answer: dict[str, Any]) -> ObjectInfo:
+    """What the answer to a get or head tells; it must have the headers of an object."""
+    if size is None or not answer.get("ETag") or not answer.get("LastModified"):
+        raise not_s3("no ETag, Last-Modified or Content-Length")
+    return _info(key, size, answer)
+
+
+def _status(response: dict[str, Any]) -> int:
+    return int(response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def _object_options(options: S3Options) -> dict[str, str]:

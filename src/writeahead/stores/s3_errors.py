@@ -1,13 +1,6 @@
-"""What the failures of an S3 request mean; see `writeahead.stores.s3`.
-
-Read from the status, the error code and the exception's type, never from a message: compatible
-servers leave those empty. Sources: "Error responses" in AWS's S3 API reference; for 412 and 409
-after If-None-Match, "How to prevent object overwrites with conditional writes" in its user guide.
-"""
+"""What the exceptions of s3fs, aiobotocore and botocore mean; see `writeahead.stores.s3`."""
 
 import asyncio
-import re
-from http import HTTPStatus
 
 import aiohttp
 from botocore.exceptions import (
@@ -20,119 +13,116 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
     ProxyConnectionError,
+    SSLError,
+    SSOError,
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from writeahead.errors import AccessDenied, InvalidKey, NotFound, StoreError, Unavailable, Unsupported
+from writeahead.errors import Unavailable, Unsupported
+from writeahead.stores.aws_settings import credentials_failure
 from writeahead.stores.remote import RequestFailed
+from writeahead.stores.s3_answers import Answer, answered, not_s3
 
-__all__ = ["CLIENT_ERRORS", "failure_of"]
+__all__ = ["failure_of"]
 
-# All that the client raises for a request. aiohttp's own come out while a body is read; OSErrors
-# are s3fs's translations of ClientError, and time-outs. Anything else is a bug, and is left to be
-# seen.
-CLIENT_ERRORS = (
-    BotoCoreError,
-    ClientError,
-    ResponseParserError,
-    aiohttp.ClientError,
-    asyncio.TimeoutError,
-    asyncio.IncompleteReadError,
-    OSError,
+_OF_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
-
-_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
-_ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
-# Our body was damaged on its way, or did not come in time; the server threw it away.
-_DAMAGED = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
-# By these a server says that it has not begun. A 503 without one may come from something in front
-# of the server, which can't know whether it had.
-_NOT_BEGUN = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
-# Refusals that may pass. 409 (ConditionalRequestConflict, OperationAborted): others were at it.
-_PASSING = {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-_REDIRECTION, _CLIENT_ERROR = 3, 4
-_CODE = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
+_VERBS = {
+    "put_object": "put",
+    "get_object": "get",
+    "head_object": "head",
+    "list_objects_v2": "list",
+    "delete_object": "delete",
+}
+# botocore's names of the calls that a store makes; any other call was made to get credentials.
+_CALLS = {"PutObject", "GetObject", "HeadObject", "ListObjectsV2", "DeleteObject"}
 
 
-def failure_of(method: str, error: BaseException) -> RequestFailed:
-    """Classify what one S3 call raised.
+def failure_of(method: str, error: BaseException, *, sent: bool = True) -> RequestFailed:
+    """Classify what one S3 call raised, by the exception's type.
 
     Args:
         method: botocore's name of the call, e.g. ``put_object``.
-        error: One of `CLIENT_ERRORS`.
+        error: What the client raised.
+        sent: Whether any of the request may have left this process.
     """
     # s3fs turns a ClientError into an OSError that knows less, and keeps the original as its cause.
     answer = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(answer, ClientError):
-        status = int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        code = str(answer.response.get("Error", {}).get("Code", ""))
-        # What is no code may be anything: it is not passed on.
-        return _answered(method, status, code if _CODE.fullmatch(code) else "")
-    if isinstance(error, ProfileNotFound):
-        return RequestFailed(
-            AccessDenied, "the profile is not in the AWS configuration files; check its name"
-        )
-    if isinstance(error, _NO_CREDENTIALS):
-        return RequestFailed(
-            AccessDenied, "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a profile"
-        )
-    return _unanswered(error)
+        return _refused(_VERBS[method], answer)
+    if isinstance(error, _OF_CREDENTIALS):
+        return credentials_failure(error)
+    if isinstance(error, ResponseParserError):
+        return not_s3("it can't be read as XML")
+    return _unanswered(error, sent=sent)
 
 
-def _unanswered(error: BaseException) -> RequestFailed:
+def _refused(verb: str, error: ClientError) -> RequestFailed:
+    said = error.response
+    code = str(said.get("Error", {}).get("Code", ""))
+    if error.operation_name not in _CALLS:
+        return credentials_failure(error)
+    metadata = said.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
+    headers = {str(name).lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()}
+    elements = {name: value for name, value in said.get("Error", {}).items() if isinstance(value, str)}
+    return answered(verb, Answer(status, code, headers, elements))
+
+
+def _unanswered(error: BaseException, *, sent: bool) -> RequestFailed:  # noqa: PLR0911 - a table
     on_the_wire = isinstance(error, HTTPClientError | BotoConnectionError)
+    if type(error).__name__.startswith("Login"):
+        return credentials_failure(error)  # newer than the oldest botocore that is supported
     if isinstance(error, BotoCoreError) and not on_the_wire:
         # Before anything was sent: parameters or configuration that botocore refuses.
         return RequestFailed(Unsupported, f"the S3 client refused the request ({type(error).__name__})")
     inner = getattr(error, "kwargs", {}).get("error") if on_the_wire else error
+    if isinstance(inner, RequestFailed):
+        return inner
     what = type(inner if inner is not None else error).__name__
+    if isinstance(error, SSLError) or isinstance(inner, aiohttp.ClientSSLError):
+        return RequestFailed(
+            Unavailable,
+            f"no connection to the server ({what}): its certificate is not trusted, or it does not speak "
+            "TLS; name its CA in AWS_CA_BUNDLE, or correct endpoint_url",
+        )
     # A connection that was never made has carried nothing. Every other failure may have come after
     # the server had all it needed, also what aiobotocore calls EndpointConnectionError.
-    not_sent = isinstance(inner, aiohttp.ClientConnectorError) or isinstance(
+    if isinstance(inner, aiohttp.ClientConnectorError) or isinstance(
         error, ConnectTimeoutError | ProxyConnectionError
-    )
-    if not_sent:
+    ):
         return RequestFailed(Unavailable, f"no connection to the server ({what})", retry=True)
-    return RequestFailed(Unavailable, f"the connection failed ({what})", retry=True, unknown=True)
+    if not sent:
+        return _before_sending(inner if inner is not None else error, connecting=on_the_wire)
+    if isinstance(inner, aiohttp.ClientError | asyncio.TimeoutError | OSError) or on_the_wire:
+        return RequestFailed(Unavailable, f"the connection failed ({what})", retry=True, unknown=True)
+    return RequestFailed(Unavailable, f"the S3 client failed ({what})", unknown=True)
 
 
-def _answered(method: str, status: int, code: str) -> RequestFailed:
-    said = f"the server answered {status}" + (f" {code}" if code and code != str(status) else "")
-    if status == HTTPStatus.NOT_FOUND or code == "NoSuchBucket":
-        return _missing(method, code, status)
-    error, advice = _refusal(status, code) or (Unavailable, "")
-    retry = error is Unavailable
-    return RequestFailed(
-        error, said + advice, status=status, retry=retry, unknown=retry and not _is_no(status, code)
-    )
-
-
-def _refusal(status: int, code: str) -> tuple[type[StoreError], str] | None:
-    """What to raise, and what to say behind the answer, where another attempt would be refused as well."""
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or code in _EXPIRED:
-        return AccessDenied, "; check the credentials and their permissions"
-    if status == HTTPStatus.NOT_IMPLEMENTED or code == "NotImplemented":
-        return Unsupported, ": it can't do what writeahead needs"
-    if status // 100 == _REDIRECTION or code in _ELSEWHERE:
-        return NotFound, ": the bucket is in another region; set region="
-    if code == "KeyTooLongError":
-        return InvalidKey, ""
-    if status // 100 == _CLIENT_ERROR and status not in _PASSING and code not in _DAMAGED:
-        return Unsupported, "; check the endpoint and the bucket's settings"
-    return None
-
-
-def _is_no(status: int, code: str) -> bool:
-    """Whether a failure that may pass surely left everything as it was."""
-    return status in _PASSING or code in _NOT_BEGUN or code in _DAMAGED
-
-
-def _missing(method: str, code: str, status: int) -> RequestFailed:
-    if code == "NoSuchBucket" or method in ("put_object", "list_objects_v2"):
+def _before_sending(error: BaseException, *, connecting: bool) -> RequestFailed:
+    """The failure of a request of which nothing has left this process."""
+    what = type(error).__name__
+    if isinstance(error, NotImplementedError):
+        # fsspec.asyn.sync, called on the thread of its own event loop: gevent and eventlet make all
+        # threads of a process one.
         return RequestFailed(
-            NotFound, "there is no such bucket; create it, or correct its name", status=status
+            Unsupported,
+            "s3fs needs threads, which gevent or eventlet has replaced: use client=obstore, or don't patch "
+            "threads",
         )
-    return RequestFailed(NotFound, "there is no such object", status=status, absent=True)
+    if isinstance(error, TimeoutError):
+        return RequestFailed(Unavailable, f"no connection to the server ({what})", retry=True)
+    if isinstance(error, OSError) and connecting:
+        return RequestFailed(Unavailable, f"the CA file can't be read ({what}): check AWS_CA_BUNDLE")
+    if isinstance(error, RuntimeError) or connecting:
+        return RequestFailed(Unavailable, f"the S3 client failed before it sent anything ({what})")
+    # What is left comes before connecting: a credential_process that fails or prints nonsense.
+    return credentials_failure(error)

@@ -1,18 +1,17 @@
-"""What a person can set of an S3 bucket, whichever client talks to it: the options of an ``s3://`` URL."""
+"""The options of an ``s3://`` URL, whichever client talks to the bucket."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 from writeahead.errors import InvalidInput
 from writeahead.stores.remote import checked_prefix
-from writeahead.stores.urls import parse_store_url
+from writeahead.stores.urls import checked_endpoint, checked_host, parse_store_url, truth
 
 __all__ = ["S3Location", "S3Options", "parse_s3_url", "s3_location"]
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
-_ENDPOINT = re.compile(r"https?://[^/@?#]+/?", re.ASCII)
 _KMS_KEY = re.compile(r"[A-Za-z0-9:/_-]{1,2048}", re.ASCII)
 _STORAGE_CLASS = re.compile(r"[A-Z0-9_]{1,64}", re.ASCII)
 # "Categorizing your storage using tags" in AWS's S3 user guide: at most 10, 128 and 256 characters.
@@ -56,8 +55,7 @@ class S3Options:
     anonymous: bool = False
 
     def __post_init__(self) -> None:
-        if self.endpoint_url is not None and not _ENDPOINT.fullmatch(self.endpoint_url):
-            _refuse("endpoint_url is http(s)://host:port, without credentials or a path")
+        checked_endpoint("s3", self.endpoint_url)
         if self.addressing_style not in _STYLES:
             _refuse(f"addressing_style is one of {', '.join(_STYLES)}")
         if self.sse is not None and self.sse not in _SSE:
@@ -107,8 +105,7 @@ def s3_location(bucket: str, prefix: str = "", options: S3Options | None = None)
     Raises:
         InvalidInput: The bucket's name or the prefix can't be one.
     """
-    if not _BUCKET.fullmatch(bucket):
-        raise InvalidInput("store s3://...: give a bucket's name, s3://bucket/prefix")
+    checked_host("s3", bucket)
     return S3Location(bucket, checked_prefix(f"s3://{bucket}", prefix), options or S3Options())
 
 
@@ -121,7 +118,7 @@ def parse_s3_url(url: str) -> S3Location:
     """
     parts = parse_store_url(url, options=(*S3Options.__dataclass_fields__, "client"))
     given = dict(parts.options)
-    given.pop("client", None)  # the registry has heeded it
+    given.pop("client", None)  # the registry chose by it
     options: dict[str, Any] = {name: _VALUES.get(name, str)(value) for name, value in given.items()}
     return s3_location(parts.host, parts.path.strip("/"), S3Options(**options))
 
@@ -131,12 +128,6 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0  # refused, with the name of the option
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        _refuse("anonymous is true or false")
-    return text == "true"
 
 
 def _tags(text: str) -> dict[str, str]:
@@ -154,7 +145,7 @@ def _tags(text: str) -> dict[str, str]:
 _VALUES: dict[str, Callable[[str], object]] = {
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
-    "anonymous": _truth,
+    "anonymous": partial(truth, "s3", "anonymous"),
     "tags": _tags,
 }
 

@@ -1,16 +1,31 @@
 """Store URLs: what all backends read of them in the same way."""
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from writeahead.errors import InvalidInput
 
-__all__ = ["StoreUrl", "client_of", "parse_store_url", "scheme_of"]
+__all__ = [
+    "StoreUrl",
+    "absolute",
+    "checked_endpoint",
+    "checked_host",
+    "client_of",
+    "parse_store_url",
+    "scheme_of",
+    "truth",
+]
 
-# A scheme has two characters or more, so that nobody's drive letter is taken for one.
+# A scheme has two characters or more, so that a drive letter is not taken for one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
+# Buckets and containers alike; each service has narrower rules of its own.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
+_ENDPOINT = re.compile(r"https?://[^/@?#]+/?", re.ASCII)
+_ENDPOINT_WITH_PATH = re.compile(r"https?://[^@?#]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,20 @@ class StoreUrl:
     host: str
     path: str
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a folder's path, taken from the working directory if it is relative.
+
+    Raises:
+        InvalidInput: There is no working directory any more.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            "store: the working directory is gone, and this path is relative to it; give an absolute one"
+        ) from error
 
 
 def scheme_of(url: str) -> str | None:
@@ -85,3 +114,48 @@ def parse_store_url(url: str, *, options: Collection[str] = ()) -> StoreUrl:
         if not value:
             raise InvalidInput(f"store {scheme}://...: option {name!r} has no value")
     return StoreUrl(scheme, unquote(parts.netloc), unquote(parts.path), dict(pairs))
+
+
+def checked_host(scheme: str, host: str) -> str:
+    """Return the name of a bucket or container, or refuse what can't be one.
+
+    Raises:
+        InvalidInput: It has other characters, fewer than 3, or more than 255.
+    """
+    what = "container" if scheme == "az" else "bucket"
+    if not host:
+        raise InvalidInput(f"store {scheme}://...: give a {what}'s name, {scheme}://{what}/prefix")
+    if not _HOST.fullmatch(host):
+        raise InvalidInput(
+            f"store {scheme}://...: this can't be a {what}'s name; "
+            "one has at least 3 characters of A-Z a-z 0-9 . _ - and begins and ends with a letter or digit"
+        )
+    return host
+
+
+def checked_endpoint(scheme: str, url: str | None, *, path: bool = False) -> str | None:
+    """Return a server's URL as it was given, or refuse what can't be one.
+
+    Args:
+        scheme: The store's, for the error.
+        url: ``http(s)://host:port``; None for the service's own server.
+        path: Whether a path may follow.
+
+    Raises:
+        InvalidInput: It has another scheme, credentials, a query, or a path where none may follow.
+    """
+    if url is not None and not (_ENDPOINT_WITH_PATH if path else _ENDPOINT).fullmatch(url):
+        form = "http(s)://host:port/path" if path else "http(s)://host:port, without credentials or a path"
+        raise InvalidInput(f"store {scheme}://...: endpoint_url is {form}")
+    return url
+
+
+def truth(scheme: str, name: str, text: str) -> bool:
+    """Return what ``true`` and ``false`` say.
+
+    Raises:
+        InvalidInput: The option ``name`` is neither.
+    """
+    if text not in ("true", "false"):
+        raise InvalidInput(f"store {scheme}://...: {name} is true or false")
+    return text == "true"

@@ -6,6 +6,7 @@ To see it, import the hook in a ``conftest.py``::
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["pytest_terminal_summary"]
@@ -22,18 +23,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     _sum_up_adapters(terminalreporter)
 
 
+def _reports(terminalreporter: Any, name: str) -> Iterator[tuple[str, Any, str]]:
+    """Each test's outcome, its value of a property, and the reason if it was skipped."""
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            value = dict(getattr(report, "user_properties", ())).get(name)
+            if value is None:
+                continue
+            why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+            yield outcome, value, str(why).removeprefix("Skipped: ") if outcome == "skipped" else ""
+
+
 def _sum_up_stores(terminalreporter: Any) -> None:
     ran: defaultdict[str, Counter[str]] = defaultdict(Counter)
     impossible: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for outcome in ("passed", "failed", "error", "skipped"):
-        for report in terminalreporter.stats.get(outcome, ()):
-            name = dict(getattr(report, "user_properties", ())).get(PROPERTY)
-            if name is None:
-                continue
-            ran[name][outcome] += 1
-            if outcome == "skipped":
-                reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
-                impossible[name][reason.removeprefix("Skipped: ")] += 1
+    for outcome, name, reason in _reports(terminalreporter, PROPERTY):
+        ran[name][outcome] += 1
+        if reason:
+            impossible[name][reason] += 1
     if not ran:
         return
     terminalreporter.section("store contract")
@@ -49,16 +56,11 @@ def _sum_up_adapters(terminalreporter: Any) -> None:
     """Print for each kind how many cases were tried, and in how many of them what went wrong."""
     found: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     impossible: set[str] = set()
-    for outcome in ("passed", "failed", "error", "skipped"):
-        for report in terminalreporter.stats.get(outcome, ()):
-            tallied = dict(getattr(report, "user_properties", ())).get(ADAPTER_PROPERTY)
-            if tallied is None:
-                continue
-            for kind, tally in tallied["kinds"].items():
-                found[tallied["name"], kind, tally["replay"]].update({name: tally[name] for name in _COLUMNS})
-            if outcome == "skipped":
-                reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
-                impossible.add(f"{tallied['name']}: {reason.removeprefix('Skipped: ')}")
+    for _, tallied, reason in _reports(terminalreporter, ADAPTER_PROPERTY):
+        for kind, tally in tallied["kinds"].items():
+            found[tallied["name"], kind, tally["replay"]].update({name: tally[name] for name in _COLUMNS})
+        if reason:
+            impossible.add(f"{tallied['name']}: {reason}")
     if not found:
         return
     terminalreporter.section("adapter contract")

@@ -72,7 +72,7 @@ class FaultProxy(HttpProxy):
         return fault
 
     def record(self, request: SeenRequest) -> None:
-        """Kill if that is planned: the server has done its part, and the client has no answer yet."""
+        """Kill if planned: the server has done its part, and the client has no answer yet."""
         super().record(request)
         if request.fault == "crash":
             self.dead = True

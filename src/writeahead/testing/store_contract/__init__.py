@@ -11,6 +11,7 @@ from writeahead.testing.store_contract.backdoors import (
     StoreBackdoor,
 )
 from writeahead.testing.store_contract.durability import Durability
+from writeahead.testing.store_contract.false_answers import FalseAnswers
 from writeahead.testing.store_contract.http_faults import HttpFaults
 from writeahead.testing.store_contract.keys import Keys
 from writeahead.testing.store_contract.links import Links
@@ -20,7 +21,7 @@ from writeahead.testing.store_contract.verbs import Verbs
 __all__ = ["FilesBackdoor", "FolderBackdoor", "ServedBackdoor", "StoreBackdoor", "StoreContract"]
 
 
-class StoreContract(Verbs, Keys, Sharing, HttpFaults, Links, Durability):
+class StoreContract(Verbs, Keys, Sharing, HttpFaults, FalseAnswers, Links, Durability):
     """The promises of `ArtifactStore`.
 
     A backend's tests subclass it, and give a fixture ``place``::
