@@ -44,9 +44,9 @@ class OfItsProcess(LocalStore):
 @pytest.mark.parametrize("planted", ["an error in the child", "a copy in the child"])
 def test_the_fork_test_finds(tmp_path, planted):
     error = planted == "an error in the child"
-    place, store = (Folder(tmp_path), OfItsProcess(tmp_path)) if error else (Dict(), MemoryStore())
+    backdoor, store = (Folder(tmp_path), OfItsProcess(tmp_path)) if error else (Dict(), MemoryStore())
     with pytest.raises((AssertionError, NotFound)):
-        contract.test_a_forked_child_goes_on_with_the_instance(place, store)
+        contract.test_a_forked_child_goes_on_with_the_instance(backdoor, store)
 
 
 # Filesystems of fsspec that did not prove themselves.
@@ -83,10 +83,10 @@ class Objects:
 @pytest.mark.parametrize("kind", [Careless, Racy])
 def test_without_its_proof_a_filesystem_fails_the_contract(kind):
     store = AnyFsspecStore(kind.protocol, "a/b")
-    place = Objects(kind, "a/b")
+    backdoor = Objects(kind, "a/b")
     test = {
-        Careless: lambda: contract.test_a_create_is_refused(place, store, b"theirs"),
-        Racy: lambda: contract.test_threads_race_to_create(place, store),
+        Careless: lambda: contract.test_a_create_is_refused(backdoor, store, b"theirs"),
+        Racy: lambda: contract.test_threads_race_to_create(backdoor, store),
     }[kind]
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test()
@@ -165,11 +165,11 @@ class Loud(S3Store):
 )
 def test_the_wire_tests_find(s3_bucket, monkeypatch, kind, test):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
-    place = Bucket(s3_bucket.server, s3_bucket.name, "p/")
+    backdoor = Bucket(s3_bucket.server, s3_bucket.name, "p/")
     with HttpProxy(s3_bucket.server) as proxy:
-        options = place.open_at(proxy.url)._options
+        options = backdoor.open_at(proxy.url)._options
         with pytest.raises((AssertionError, pytest.fail.Exception)):
-            test(_Wired(kind(s3_bucket.name, "p", options), proxy, place))
+            test(_Wired(kind(s3_bucket.name, "p", options), proxy, backdoor))
 
 
 def test_a_store_without_its_check_is_found_out(s3_bucket, monkeypatch):
@@ -189,11 +189,11 @@ def test_a_store_without_its_check_is_found_out(s3_bucket, monkeypatch):
 
 
 def test_a_place_without_its_hooks_must_be_declared(tmp_path):
-    place = Dict()
+    backdoor = Dict()
     with pytest.raises(AssertionError, match="or declare 'wire' impossible"):
-        contract.test_check_refuses_a_server_that_ignores_conditions(place)
+        contract.test_check_refuses_a_server_that_ignores_conditions(backdoor)
     with pytest.raises(AssertionError, match="or declare 'files' impossible"):
-        contract._folder(place)
+        contract._folder(backdoor)
 
 
 # Files.

@@ -45,7 +45,7 @@ class TestWrappedStore(StoreContract):
     }
 
     @pytest.fixture
-    def place(self):
+    def backdoor(self):
         return Wrapped()
 
 

@@ -17,13 +17,13 @@ class Files(ContractPart):
     """Symbolic links, and the order of system calls."""
 
     def test_a_link_out_of_the_place_is_not_followed(
-        self, place: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
+        self, backdoor: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """Nothing outside is read, listed, written or removed, whatever links there are."""
-        folder = self._folder(place)
+        folder = self._folder(backdoor)
         outside = tmp_path_factory.mktemp("outside")
         (outside / "b").write_bytes(b"secret")
-        place.write("a/b", b"1")
+        backdoor.write("a/b", b"1")
         (folder / "folder").symlink_to(outside)
         (folder / "file").symlink_to(outside / "b")
         (folder / "dangling").symlink_to(outside / "c")
@@ -43,26 +43,28 @@ class Files(ContractPart):
     @pytest.mark.parametrize("key", ["b", "a/b", "new/folders/b"])
     @pytest.mark.parametrize("if_absent", [False, True], ids=["put", "create"])
     def test_a_power_cut_after_a_put_takes_nothing(
-        self, place: StoreBackdoor, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
+        self, backdoor: StoreBackdoor, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
     ) -> None:
         """Traced: bytes are synced, then named, then the folder is synced, and that of each new folder."""
         self._need("processes")
-        folder = self._folder(place)
+        folder = self._folder(backdoor)
         if reason := why_untraceable():
             pytest.skip(f"{reason}, so the order of system calls was not seen")
-        place.write("a/there", b"1")
+        backdoor.write("a/there", b"1")
         trace = tmp_path_factory.mktemp("trace") / "trace"
         strace = ["strace", "-f", "-y", "-qq", "-e", f"trace={CALLS}", "-o", str(trace)]
-        with StoreProcess(place.url, tracer=strace) as process:
+        with StoreProcess(backdoor.url, tracer=strace) as process:
             assert process.call("list", "")["value"] == ["a/there"]
             assert process.call("put", key, "data", if_absent=if_absent) == {"value": None}
-        assert place.read(key) == b"data"
+        assert backdoor.read(key) == b"data"
         assert durability_gaps(read_calls(_second_turn(trace)), str(folder / key)) == []
 
-    def _folder(self, place: StoreBackdoor) -> Path:
+    def _folder(self, backdoor: StoreBackdoor) -> Path:
         self._need("files")
-        assert isinstance(place, FolderBackdoor), "give the place a folder, or declare 'files' impossible"
-        return place.folder
+        assert isinstance(backdoor, FolderBackdoor), (
+            "give the backdoor a folder, or declare 'files' impossible"
+        )
+        return backdoor.folder
 
 
 def _second_turn(trace: Path) -> list[str]:

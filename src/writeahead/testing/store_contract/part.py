@@ -23,9 +23,9 @@ class ContractPart:
         record_property(PROPERTY, type(self).__name__)
 
     @pytest.fixture
-    def store(self, place: StoreBackdoor) -> ArtifactStore:
+    def store(self, backdoor: StoreBackdoor) -> ArtifactStore:
         """The store under test."""
-        return place.open()
+        return backdoor.open()
 
     def _need(self, part: str) -> None:
         """Skip a test of a part that was declared impossible, and say why."""
