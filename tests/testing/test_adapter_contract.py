@@ -260,44 +260,39 @@ def test_a_second_send(five, make, kind):
 # ---- what an error says of its request
 
 
-class UnavailableIsRefused(ReferenceAdapter):
-    """Says of each 503 that the request was surely not applied."""
+class Misjudges(ReferenceAdapter):
+    """Changes the error of each 503."""
 
     def _exchange(self, method, operation, headers, body):
         try:
             return super()._exchange(method, operation, headers, body)
         except TransientError as error:
             if "503" in str(error):
-                error.applied = Applied.NO
+                self.misjudge(error)
             raise
 
-
-class BusyIsRefused(ReferenceAdapter):
-    """Says so of a 503 with Retry-After only, as of a server that is too busy to begin."""
-
-    def _exchange(self, method, operation, headers, body):
-        try:
-            return super()._exchange(method, operation, headers, body)
-        except TransientError as error:
-            if "503" in str(error) and error.retry_after:
-                error.applied = Applied.NO
-            raise
+    def misjudge(self, error):
+        """Say that the request was surely not applied."""
+        error.applied = Applied.NO
 
 
-class UnavailableIsNotReady(ReferenceAdapter):
-    """Says of each 503 that it was found out before anything was sent."""
+class MisjudgesBusy(Misjudges):
+    """A 503 with Retry-After only, as of a server that is too busy to begin."""
 
-    def _exchange(self, method, operation, headers, body):
-        try:
-            return super()._exchange(method, operation, headers, body)
-        except TransientError as error:
-            if "503" in str(error):
-                raise NotReady("the remote is down") from None
-            raise
+    def misjudge(self, error):
+        if error.retry_after:
+            error.applied = Applied.NO
+
+
+class MisjudgesAsNotReady(Misjudges):
+    """Says that it was found out before anything was sent."""
+
+    def misjudge(self, error):
+        raise NotReady("the remote is down") from None
 
 
 @pytest.mark.parametrize("kind", ["create", "upsert", "lookup", "mail"])
-@pytest.mark.parametrize("make", [UnavailableIsRefused, BusyIsRefused, UnavailableIsNotReady])
+@pytest.mark.parametrize("make", [Misjudges, MisjudgesBusy, MisjudgesAsNotReady])
 def test_an_applied_503_that_counts_as_refused(five, make, kind):
     with five(ReferenceAdapter, kind) as contract:
         contract.test_each_fault_at_each_exchange("503 seconds, applied", FOREVER)
