@@ -1,13 +1,14 @@
 """Whatever is wrong with the input: one or two lines that name it and say what to do; nothing half-done."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import child_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,7 +249,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     done = subprocess.run(
         [sys.executable, "-m", "writeahead", "run", cli.session("row"), "--write"],
         preexec_fn=limit,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**child_environment(), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import child_environment
 from writeahead.simulators.dataverse import SimulatorDatabase
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,7 @@ def start(folder):
 
     def start(*arguments, **more):
         environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
+            **child_environment(),
             "COLUMNS": "80",
             **more.pop("env", {}),
         }
@@ -92,7 +92,7 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
     # As a script, which does not look into the working directory by itself.
     done = subprocess.run(
         [SCRIPT, "run", cli.session("row"), "--write", "--adapter", "here:make"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -147,7 +147,7 @@ def test_output_that_cannot_be_written_is_told(start, cli, remote):
 def test_no_streams_at_all(start, cli, remote):
     closed = subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m writeahead run {cli.session('row')} --write >&- 2>&-"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         check=False,
     )
     assert closed.returncode == 0
