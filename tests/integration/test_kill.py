@@ -35,7 +35,7 @@ def steps_of_a_whole_run(tmp_path):
     return done.stdout.splitlines()[:-1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_killed_between_any_two_steps_then_resumed(tmp_path):
     steps = steps_of_a_whole_run(tmp_path)
     assert len(steps) >= 18

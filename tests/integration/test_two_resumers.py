@@ -47,7 +47,7 @@ def resumers():
         process.wait()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_exactly_one_of_two_resumers_proceeds_each_time(tmp_path, resumers):
     url = f"file://{tmp_path}/store"
     store = open_store(url)

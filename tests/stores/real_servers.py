@@ -223,5 +223,5 @@ class TestAzurite(StoreContract):
     }
 
     @pytest.fixture
-    def place(self, truths):
+    def backdoor(self, truths):
         return Container(truths("azurite"))

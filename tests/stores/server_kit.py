@@ -117,10 +117,10 @@ class TestServerThroughS3fs(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = NO_FILES
 
     @pytest.fixture
-    def place(self):
-        place = Prefix(self.client)
-        yield place
-        place.remove()
+    def backdoor(self):
+        backdoor = Prefix(self.client)
+        yield backdoor
+        backdoor.remove()
 
 
 class TestServerThroughObstore(TestServerThroughS3fs):

@@ -67,11 +67,11 @@ class TestFsspecS3(StoreContract):
     requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}
 
     @pytest.fixture
-    def place(self, s3_bucket, configured):
+    def backdoor(self, s3_bucket, configured):
         configured(s3_bucket.server)
-        place = Bucket(s3_bucket.server, s3_bucket.name, "team/service/")
-        place.configured = configured
-        return place
+        backdoor = Bucket(s3_bucket.server, s3_bucket.name, "team/service/")
+        backdoor.configured = configured
+        return backdoor
 
 
 class OwnMemory(MemoryFileSystem):

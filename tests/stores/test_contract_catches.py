@@ -46,9 +46,9 @@ class OfItsProcess(LocalStore):
 @pytest.mark.parametrize("planted", ["an error in the child", "a copy in the child"])
 def test_the_fork_test_finds(tmp_path, planted):
     error = planted == "an error in the child"
-    place, store = (Folder(tmp_path), OfItsProcess(tmp_path)) if error else (Dict(), MemoryStore())
+    backdoor, store = (Folder(tmp_path), OfItsProcess(tmp_path)) if error else (Dict(), MemoryStore())
     with pytest.raises((AssertionError, NotFound)):
-        contract.test_a_forked_child_goes_on_with_the_instance(place, store)
+        contract.test_a_forked_child_goes_on_with_the_instance(backdoor, store)
 
 
 # Filesystems of fsspec that did not prove themselves.
@@ -85,10 +85,10 @@ class Objects:
 @pytest.mark.parametrize("kind", [Careless, Racy])
 def test_without_its_proof_a_filesystem_fails_the_contract(kind):
     store = AnyFsspecStore(kind.protocol, "a/b")
-    place = Objects(kind, "a/b")
+    backdoor = Objects(kind, "a/b")
     test = {
-        Careless: lambda: contract.test_a_create_is_refused(place, store, b"theirs"),
-        Racy: lambda: contract.test_threads_race_to_create(place, store),
+        Careless: lambda: contract.test_a_create_is_refused(backdoor, store, b"theirs"),
+        Racy: lambda: contract.test_threads_race_to_create(backdoor, store),
     }[kind]
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test()
@@ -167,11 +167,11 @@ class Loud(S3Store):
 )
 def test_the_wire_tests_find(s3_bucket, monkeypatch, kind, test):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
-    place = Bucket(s3_bucket.server, s3_bucket.name, "p/")
+    backdoor = Bucket(s3_bucket.server, s3_bucket.name, "p/")
     with HttpProxy(s3_bucket.server) as proxy:
-        options = place.open_at(proxy.url)._options
+        options = backdoor.open_at(proxy.url)._options
         with pytest.raises((AssertionError, pytest.fail.Exception)):
-            test(_Wired(kind(s3_bucket.name, "p", options), proxy, place))
+            test(_Wired(kind(s3_bucket.name, "p", options), proxy, backdoor))
 
 
 def test_a_store_without_its_check_is_found_out(s3_bucket, monkeypatch):
@@ -191,13 +191,13 @@ def test_a_store_without_its_check_is_found_out(s3_bucket, monkeypatch):
 
 
 def test_a_place_without_its_hooks_must_be_declared(tmp_path):
-    place = Dict()
+    backdoor = Dict()
     with pytest.raises(AssertionError, match="give Dict server and open_at, or declare 'wire' impossible"):
-        contract.test_check_refuses_a_server_that_ignores_conditions(place)
+        contract.test_check_refuses_a_server_that_ignores_conditions(backdoor)
     with pytest.raises(AssertionError, match="give Dict folder, or declare 'links' impossible"):
-        contract.test_a_link_out_of_the_place_is_not_followed(place, place.open(), None)
+        contract.test_a_link_out_of_the_place_is_not_followed(backdoor, backdoor.open(), None)
     with pytest.raises(AssertionError, match="give Dict files, or declare 'durability' impossible"):
-        contract.test_a_power_cut_after_a_put_takes_nothing(place, None, "a", if_absent=True)
+        contract.test_a_power_cut_after_a_put_takes_nothing(backdoor, None, "a", if_absent=True)
 
 
 HALF_A_PLACE = """
@@ -209,7 +209,7 @@ class Place:
 
 class TestMine(StoreContract):
     @pytest.fixture
-    def place(self):
+    def backdoor(self):
         return Place()
 """
 
@@ -278,7 +278,7 @@ def test_an_object_that_is_written_in_place_is_a_gap():
     assert "crash may leave a part" in object_gaps(read_calls(trace), "/r/b")[0]
 
 
-# A database and its log, written in place: the log is new, and was synced with its folder.
+# A database and its log, written in backdoor: the log is new, and was synced with its folder.
 DATABASE, LOG = "/r/d", "/r/d-wal"
 IN_PLACE = """\
 7 openat(AT_FDCWD</>, "/r/d", O_RDWR|O_CREAT|O_CLOEXEC, 0644) = 3</r/d>

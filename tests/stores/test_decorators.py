@@ -46,7 +46,7 @@ class TestWrappedStore(StoreContract):
     }
 
     @pytest.fixture
-    def place(self):
+    def backdoor(self):
         return Wrapped()
 
 

@@ -79,7 +79,7 @@ class TestObstoreS3(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {**FORK, **NO_FILES}
 
     @pytest.fixture
-    def place(self, s3_bucket):
+    def backdoor(self, s3_bucket):
         # Neither of these is below the prefix, though both begin like it.
         s3_bucket.write("team=a/service", b"not ours")
         s3_bucket.write("team=a/service-2/a", b"not ours")
@@ -96,7 +96,7 @@ class TestObstoreMemory(StoreContract):
     }
 
     @pytest.fixture
-    def place(self):
+    def backdoor(self):
         return Memory()
 
 

@@ -72,7 +72,7 @@ class TestSqliteStore(StoreContract):
     }
 
     @pytest.fixture
-    def place(self, tmp_path):
+    def backdoor(self, tmp_path):
         return Database(tmp_path, journal_mode="wal", synchronous="full")
 
 
@@ -96,9 +96,9 @@ def test_the_durability_test_finds_what_sqlite_does_not_sync(
     tmp_path, tmp_path_factory, mode, synchronous, gap
 ):
     def put():
-        place = Database(tmp_path, journal_mode=mode, synchronous=synchronous)
+        backdoor = Database(tmp_path, journal_mode=mode, synchronous=synchronous)
         StoreContract().test_a_power_cut_after_a_put_takes_nothing(
-            place, tmp_path_factory, "a/b", if_absent=True
+            backdoor, tmp_path_factory, "a/b", if_absent=True
         )
 
     if gap is None:

@@ -94,7 +94,7 @@ class TestLocalStore(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {"wire": "no HTTP is spoken"}
 
     @pytest.fixture
-    def place(self, tmp_path):
+    def backdoor(self, tmp_path):
         return Folder(tmp_path / "not" / "there yet")
 
 
@@ -108,10 +108,10 @@ class TestMemoryStore(StoreContract):
     }
 
     @pytest.fixture
-    def place(self):
-        place = Dict()
-        yield place
-        MemoryStore._by_name.pop(place.name, None)
+    def backdoor(self):
+        backdoor = Dict()
+        yield backdoor
+        MemoryStore._by_name.pop(backdoor.name, None)
 
 
 class TestS3Store(StoreContract):
@@ -121,7 +121,7 @@ class TestS3Store(StoreContract):
     }
 
     @pytest.fixture
-    def place(self, s3_bucket):
+    def backdoor(self, s3_bucket):
         # Neither of these is below the prefix, though both begin like it.
         s3_bucket.write("team=a/service", b"not ours")
         s3_bucket.write("team=a/service-2/a", b"not ours")

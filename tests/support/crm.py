@@ -2,12 +2,12 @@
 
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 
 import httpx
 from pydantic import BaseModel
 
+from tests.support import http_server
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
 
@@ -43,7 +43,7 @@ class Crm:
             self.effects[key] += 1
         self.arrived.release()
         if self.hold:
-            self.go_on.wait(60)
+            self.go_on.wait()
         return 0 if answer == 0 else 201
 
 
@@ -52,11 +52,12 @@ def serving():
     """Serve until the block ends."""
     crm = Crm()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_server.QuietHandler):
         def do_PUT(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status = crm.serve_one(self.command, self.path)
             if not status:
+                self.close_connection = True
                 return
             self.send_response(status)
             self.send_header("Content-Length", "0")
@@ -64,26 +65,11 @@ def serving():
 
         do_POST = do_PUT
 
-        def log_message(self, *args):
-            pass
-
-        def handle(self):
-            # The client may have been killed while it waited, which some tests are about.
-            with suppress(ConnectionError):
-                super().handle()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    crm.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield crm
-    finally:
-        crm.go_on.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server.serving(Handler) as crm.url:
+        try:
+            yield crm
+        finally:
+            crm.go_on.set()
 
 
 class Row(BaseModel):

@@ -260,44 +260,39 @@ def test_a_second_send(five, make, kind):
 # ---- what an error says of its request
 
 
-class UnavailableIsRefused(ReferenceAdapter):
-    """Says of each 503 that the request was surely not applied."""
+class Misjudges(ReferenceAdapter):
+    """Changes the error of each 503."""
 
     def _exchange(self, method, operation, headers, body):
         try:
             return super()._exchange(method, operation, headers, body)
         except TransientError as error:
             if "503" in str(error):
-                error.applied = Applied.NO
+                self.misjudge(error)
             raise
 
-
-class BusyIsRefused(ReferenceAdapter):
-    """Says so of a 503 with Retry-After only, as of a server that is too busy to begin."""
-
-    def _exchange(self, method, operation, headers, body):
-        try:
-            return super()._exchange(method, operation, headers, body)
-        except TransientError as error:
-            if "503" in str(error) and error.retry_after:
-                error.applied = Applied.NO
-            raise
+    def misjudge(self, error):
+        """Say that the request was surely not applied."""
+        error.applied = Applied.NO
 
 
-class UnavailableIsNotReady(ReferenceAdapter):
-    """Says of each 503 that it was found out before anything was sent."""
+class MisjudgesBusy(Misjudges):
+    """A 503 with Retry-After only, as of a server that is too busy to begin."""
 
-    def _exchange(self, method, operation, headers, body):
-        try:
-            return super()._exchange(method, operation, headers, body)
-        except TransientError as error:
-            if "503" in str(error):
-                raise NotReady("the remote is down") from None
-            raise
+    def misjudge(self, error):
+        if error.retry_after:
+            error.applied = Applied.NO
+
+
+class MisjudgesAsNotReady(Misjudges):
+    """Says that it was found out before anything was sent."""
+
+    def misjudge(self, error):
+        raise NotReady("the remote is down") from None
 
 
 @pytest.mark.parametrize("kind", ["create", "upsert", "lookup", "mail"])
-@pytest.mark.parametrize("make", [UnavailableIsRefused, BusyIsRefused, UnavailableIsNotReady])
+@pytest.mark.parametrize("make", [Misjudges, MisjudgesBusy, MisjudgesAsNotReady])
 def test_an_applied_503_that_counts_as_refused(five, make, kind):
     with five(ReferenceAdapter, kind) as contract:
         contract.test_each_fault_at_each_exchange("503 seconds, applied", FOREVER)
@@ -448,18 +443,18 @@ def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
         "snapshot": AdapterContract.test_planning_has_no_side_effect,
     }[part]
     methods = {name: value for name, value in vars(ReferenceBackdoor).items() if name != part}
-    place = type("Half", (), methods)(remote)
+    backdoor = type("Half", (), methods)(remote)
     contract = type("Contract", (AdapterContract,), {})()
     line = f"give Half {part}, or declare '{part}' impossible, with the reason"
-    with contract.on(place, tmp_path), pytest.raises(AssertionError, match=line):
+    with contract.on(backdoor, tmp_path), pytest.raises(AssertionError, match=line):
         test(contract)
 
 
 def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
-    place = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
+    backdoor = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
     with (
         pytest.raises(AssertionError, match=r"give Half adapter and rows$"),
-        AdapterContract().on(place, tmp_path),
+        AdapterContract().on(backdoor, tmp_path),
     ):
         pass
 

@@ -24,13 +24,13 @@ __all__ = ["FilesBackdoor", "FolderBackdoor", "ServedBackdoor", "StoreBackdoor",
 class StoreContract(Verbs, Keys, Sharing, HttpFaults, FalseAnswers, Links, Durability):
     """The promises of `ArtifactStore`.
 
-    A backend's tests subclass it, and give a fixture ``place``::
+    A backend's tests subclass it, and give a fixture ``backdoor``::
 
         class TestLocalStore(StoreContract):
             impossible = {"wire": "no HTTP is spoken"}
 
             @pytest.fixture
-            def place(self, tmp_path):
+            def backdoor(self, tmp_path):
                 return Folder(tmp_path)      # a StoreBackdoor: new and empty for each test
 
     A backend that can't have something at all says so, with the reason, in ``impossible``; the

@@ -24,33 +24,33 @@ class Durability(ContractPart):
     @pytest.mark.parametrize("key", ["b", "a/b", "new/folders/b"])
     @pytest.mark.parametrize("if_absent", [False, True], ids=["put", "create"])
     def test_a_power_cut_after_a_put_takes_nothing(
-        self, place: StoreBackdoor, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
+        self, backdoor: StoreBackdoor, tmp_path_factory: pytest.TempPathFactory, key: str, *, if_absent: bool
     ) -> None:
         """When a put returns, all bytes and names that hold its object are synced."""
-        files = self._files_of(place, key)
+        files = self._files_of(backdoor, key)
         self._need("processes")
         if reason := why_untraceable():
             pytest.skip(f"{reason}, so the order of system calls was not seen")
-        place.write("a/there", b"1")
+        backdoor.write("a/there", b"1")
         trace = tmp_path_factory.mktemp("trace") / "trace"
         strace = ["strace", "-f", "-y", "-qq", "-e", f"trace={CALLS}", "-o", str(trace)]
-        with StoreProcess(place.url, tracer=strace) as process:
+        with StoreProcess(backdoor.url, tracer=strace) as process:
             assert process.call("list", "")["value"] == ["a/there"]
             there = [str(file) for file in files if file.exists()]
             assert process.call("put", key, "data", if_absent=if_absent) == {"value": None}
-        assert place.read(key) == b"data"
+        assert backdoor.read(key) == b"data"
         calls = read_calls(_second_turn(trace))
-        if isinstance(place, FolderBackdoor):
+        if isinstance(backdoor, FolderBackdoor):
             assert object_gaps(calls, str(files[0])) == []
         else:
             assert unsynced(calls, map(str, files), there) == []
 
-    def _files_of(self, place: StoreBackdoor, key: str) -> list[Path]:
+    def _files_of(self, backdoor: StoreBackdoor, key: str) -> list[Path]:
         """The files that hold an object; the test is skipped if there are none."""
         self._need("durability")
-        if isinstance(place, FolderBackdoor):
-            return [place.folder / key]
-        backdoor: FilesBackdoor = self._backdoor(place, "durability", FilesBackdoor)
+        if isinstance(backdoor, FolderBackdoor):
+            return [backdoor.folder / key]
+        backdoor: FilesBackdoor = self._backdoor(backdoor, "durability", FilesBackdoor)
         return list(backdoor.files)
 
 

@@ -30,12 +30,12 @@ class FalseAnswers(ContractPart):
     """Login pages, consoles and redirects: what they answer proves nothing."""
 
     @pytest.fixture
-    def behind(self, place: StoreBackdoor) -> Iterator[tuple[ArtifactStore, HttpProxy]]:
-        """The store under test, behind a proxy that can answer in the server's place."""
+    def behind(self, backdoor: StoreBackdoor) -> Iterator[tuple[ArtifactStore, HttpProxy]]:
+        """The store under test, behind a proxy that can answer in the server's backdoor."""
         self._need("wire")
-        assert isinstance(place, ServedBackdoor), "give the place server and open_at"
-        with HttpProxy(place.server) as proxy:
-            yield place.open_at(proxy.url), proxy
+        assert isinstance(backdoor, ServedBackdoor), "give the backdoor server and open_at"
+        with HttpProxy(backdoor.server) as proxy:
+            yield backdoor.open_at(proxy.url), proxy
 
     @pytest.mark.parametrize("body", [_PAGE, b""], ids=["page", "empty"])
     @pytest.mark.parametrize("verb", [*_WRITES, *_READS])

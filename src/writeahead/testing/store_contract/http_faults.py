@@ -52,7 +52,7 @@ class _Wired(NamedTuple):
 
     store: ArtifactStore
     proxy: HttpProxy
-    place: StoreBackdoor
+    backdoor: StoreBackdoor
 
     def fail(self, fault: Fault, times: int, call: Callable[[], object]) -> StoreError | None:
         """The error that a call ends with whose first requests meet a fault; None if it returns."""
@@ -70,9 +70,9 @@ class _Unconditional(HttpProxy):
     the key goes instead, before the server sees a request with a condition.
     """
 
-    def __init__(self, upstream: str, place: StoreBackdoor) -> None:
+    def __init__(self, upstream: str, backdoor: StoreBackdoor) -> None:
         super().__init__(upstream)
-        self._place, self._store = place, place.open()
+        self._place, self._store = backdoor, backdoor.open()
         self._one_at_a_time = threading.Lock()
 
     def forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -105,16 +105,16 @@ class HttpFaults(ContractPart):
     }
 
     @pytest.fixture
-    def wired(self, place: StoreBackdoor) -> Iterator[_Wired]:
+    def wired(self, backdoor: StoreBackdoor) -> Iterator[_Wired]:
         """The store under test, behind a proxy that fails on demand."""
-        served = self._served(place)
+        served = self._served(backdoor)
         with HttpProxy(served.server) as proxy:
-            yield _Wired(served.open_at(proxy.url), proxy, place)
+            yield _Wired(served.open_at(proxy.url), proxy, backdoor)
 
     def test_each_verb_costs_what_it_may(self, wired: _Wired) -> None:
         """No hidden requests, and none that could be spared."""
-        store, proxy, place = wired
-        place.write("a/there", b"1")
+        store, proxy, backdoor = wired
+        backdoor.write("a/there", b"1")
         costs = {}
         for verb, call in (
             ("put", lambda: store.put("a/put", b"1")),
@@ -137,51 +137,51 @@ class HttpFaults(ContractPart):
             key = f"a/{number}"
             error = wired.fail(fault, times, partial(wired.store.put, key, b"ours", if_absent=True))
             assert not isinstance(error, AlreadyExists), f"{fault.name}: the key was free"
-            self._assert_true(fault, times, error, wired.place.read(key), before=None, after=b"ours")
+            self._assert_true(fault, times, error, wired.backdoor.read(key), before=None, after=b"ours")
 
     @_TIMES
     def test_a_create_of_what_is_taken_never_succeeds(self, wired: _Wired, times: int) -> None:
         """The other's bytes stay, and the loser gets an error that fits."""
-        wired.place.write("a/b", b"theirs")
+        wired.backdoor.write("a/b", b"theirs")
         for fault in _TO_WRITES:
             error = wired.fail(fault, times, lambda: wired.store.put("a/b", b"ours", if_absent=True))
             assert isinstance(error, AlreadyExists | OutcomeUnknown | Unavailable), fault.name
-            assert wired.place.read("a/b") == b"theirs", fault.name
+            assert wired.backdoor.read("a/b") == b"theirs", fault.name
             if self._outlasts(times):
                 assert isinstance(error, AlreadyExists), fault.name
 
     def test_412_without_a_word_is_compared(self, wired: _Wired) -> None:
         """The bytes decide, not what the server says of them."""
-        store, proxy, place = wired
-        place.write("a/b", b"theirs")
+        store, proxy, backdoor = wired
+        backdoor.write("a/b", b"theirs")
         for data, outcome in ((b"theirs", type(None)), (b"ours", AlreadyExists)):
             proxy.fault(_any, answer(412))
             error = _error_of(partial(store.put, "a/b", data, if_absent=True))
             assert isinstance(error, outcome if self._outlasts(1) else outcome | OutcomeUnknown)
-        assert place.read("a/b") == b"theirs"
+        assert backdoor.read("a/b") == b"theirs"
 
     @_TIMES
     def test_a_put_tells_the_truth(self, wired: _Wired, times: int) -> None:
         """The new bytes are there if it returns, the old ones if it says "nothing was changed"."""
         for fault in _PASSING:
-            wired.place.write("a/b", b"old")
+            wired.backdoor.write("a/b", b"old")
             error = wired.fail(fault, times, lambda: wired.store.put("a/b", b"new"))
-            self._assert_true(fault, times, error, wired.place.read("a/b"), before=b"old", after=b"new")
+            self._assert_true(fault, times, error, wired.backdoor.read("a/b"), before=b"old", after=b"new")
 
     @_TIMES
     def test_a_delete_tells_the_truth(self, wired: _Wired, times: int) -> None:
         """It is gone if it returns, and there if it says that nothing was changed."""
         for fault in _PASSING:
-            wired.place.write("a/b", b"old")
+            wired.backdoor.write("a/b", b"old")
             error = wired.fail(fault, times, lambda: wired.store.delete("a/b"))
-            self._assert_true(fault, times, error, wired.place.read("a/b"), before=b"old", after=None)
+            self._assert_true(fault, times, error, wired.backdoor.read("a/b"), before=b"old", after=None)
 
     @_TIMES
     def test_a_read_is_whole_or_fails(self, wired: _Wired, times: int) -> None:
         """A part is never taken for the whole object or listing, nor a failure for absence."""
         store, data = wired.store, b"0123456789" * 1000
-        wired.place.write("a/b", data)
-        wired.place.write("a/c", data)
+        wired.backdoor.write("a/b", data)
+        wired.backdoor.write("a/c", data)
         reads: tuple[tuple[Callable[[], object], object], ...] = (
             (lambda: store.get("a/b").data, data),
             (lambda: (head := store.head("a/b")) and head.size, len(data)),
@@ -196,16 +196,16 @@ class HttpFaults(ContractPart):
                 assert isinstance(error, Unavailable), (fault.name, error)
                 assert not self._outlasts(times), (fault.name, error)
 
-    def test_check_refuses_a_server_that_ignores_conditions(self, place: StoreBackdoor) -> None:
+    def test_check_refuses_a_server_that_ignores_conditions(self, backdoor: StoreBackdoor) -> None:
         """Its creates overwrite, so it must never be used. The check says so, and cleans up."""
-        served = self._served(place)
-        with _Unconditional(served.server, place) as proxy:
+        served = self._served(backdoor)
+        with _Unconditional(served.server, backdoor) as proxy:
             outcome = served.open_at(proxy.url).check()
         broken = {result.promise: result.seen for result in outcome.results if not result.ok}
         assert not outcome.ok
         assert broken.keys() == {"refused create", "one winner"}
         assert all(seen.startswith("Unsupported") for seen in broken.values())
-        assert place.keys() == []
+        assert backdoor.keys() == []
 
     def test_no_error_says_where_or_what_the_server_said(self, wired: _Wired) -> None:
         """One line, with the store, the verb and the key; a server's words may hold anything."""
@@ -226,8 +226,8 @@ class HttpFaults(ContractPart):
             assert len(str(error).splitlines()) == 1
             assert not [word for word in ("127.0.0.1", "anted", "http:") if word in str(error)]
 
-    def _served(self, place: StoreBackdoor) -> ServedBackdoor:
-        served: ServedBackdoor = self._backdoor(place, "wire", ServedBackdoor)
+    def _served(self, backdoor: StoreBackdoor) -> ServedBackdoor:
+        served: ServedBackdoor = self._backdoor(backdoor, "wire", ServedBackdoor)
         return served
 
     def _outlasts(self, times: int) -> bool:

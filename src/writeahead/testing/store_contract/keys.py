@@ -95,9 +95,9 @@ class Keys(ContractPart):
 
     # Keys.
 
-    def test_a_bad_key_is_refused_by_every_verb(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_bad_key_is_refused_by_every_verb(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Nothing is read, written or removed under a key that is none."""
-        place.write("a/b", b"1")
+        backdoor.write("a/b", b"1")
         for key in _BAD_KEYS:
             for call in (
                 partial(store.put, key, b""),
@@ -110,7 +110,7 @@ class Keys(ContractPart):
                 assert isinstance(error, InvalidKey), ascii(key)
                 assert error.key == key
                 assert len(str(error).splitlines()) == 1
-        assert place.keys() == ["a/b"]
+        assert backdoor.keys() == ["a/b"]
 
     def test_a_bad_prefix_is_refused(self, store: ArtifactStore) -> None:
         """A prefix that no key can begin with is a mistake."""
@@ -120,37 +120,37 @@ class Keys(ContractPart):
             with pytest.raises(InvalidKey):
                 list(store.list(start_after=prefix))
 
-    def test_a_good_key_works_in_every_verb(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_good_key_works_in_every_verb(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Every key that the rules allow is an object like any other."""
         for key in _GOOD_KEYS:
             store.put(key, b"1", if_absent=True)
-            assert place.read(key) == b"1"
+            assert backdoor.read(key) == b"1"
             assert store.get(key).info.key == key
             assert store.head(key) is not None
             assert [info.key for info in store.list()] == [key]
             store.delete(key)
-            assert place.keys() == []
+            assert backdoor.keys() == []
 
     # Listing.
 
     def test_list_gives_the_keys_of_a_prefix_in_order(
-        self, place: StoreBackdoor, store: ArtifactStore
+        self, backdoor: StoreBackdoor, store: ArtifactStore
     ) -> None:
         """For every prefix, in byte order, from ``start_after`` on, which need not be a key."""
         for key in reversed(_LISTED):
-            place.write(key, key.encode())
+            backdoor.write(key, key.encode())
         for prefix, start_after in product(_PREFIXES, _START_AFTERS):
             expected = [key for key in _LISTED if key.startswith(prefix) and key > (start_after or "")]
             found = list(store.list(prefix, start_after=start_after))
             assert [info.key for info in found] == expected, (prefix, start_after)
             assert [info.size for info in found] == [len(key) for key in expected]
 
-    def test_a_listing_streams(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_listing_streams(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Thousands of objects, in order, in memory that does not grow with their number."""
         self._need("streaming")
         half = self.listed_keys // 2
-        place.fill("many/a/", half)
-        place.fill("many/b/", half)
+        backdoor.fill("many/a/", half)
+        backdoor.fill("many/b/", half)
         keys = [f"many/{part}/{number:06d}" for part in "ab" for number in range(half)]
         # Once for whatever is made by the first request only.
         assert [info.key for info in store.list("many/", start_after=keys[-3])] == keys[-2:]
@@ -159,11 +159,11 @@ class Keys(ContractPart):
         assert (peak - peak_of_half) / half < _BYTES_PER_STREAMED_KEY
 
     def test_a_listing_that_is_left_or_changed_under_way(
-        self, place: StoreBackdoor, store: ArtifactStore
+        self, backdoor: StoreBackdoor, store: ArtifactStore
     ) -> None:
         """What stays is listed once, whatever changes meanwhile; a listing may be left early."""
         for number in range(20):
-            place.write(f"a/{number:02d}", b"")
+            backdoor.write(f"a/{number:02d}", b"")
         listing = store.list()
         seen = [next(listing).key, next(listing).key]
         store.delete("a/00")

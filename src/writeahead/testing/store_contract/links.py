@@ -13,14 +13,14 @@ class Links(ContractPart):
     """Nothing outside the folder is reached."""
 
     def test_a_link_out_of_the_place_is_not_followed(
-        self, place: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
+        self, backdoor: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """Nothing outside is read, listed, written or removed, whatever links there are."""
-        backdoor: FolderBackdoor = self._backdoor(place, "links", FolderBackdoor)
+        backdoor: FolderBackdoor = self._backdoor(backdoor, "links", FolderBackdoor)
         folder = backdoor.folder
         outside = tmp_path_factory.mktemp("outside")
         (outside / "b").write_bytes(b"secret")
-        place.write("a/b", b"1")
+        backdoor.write("a/b", b"1")
         (folder / "folder").symlink_to(outside)
         (folder / "file").symlink_to(outside / "b")
         (folder / "dangling").symlink_to(outside / "c")

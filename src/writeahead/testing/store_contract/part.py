@@ -22,19 +22,19 @@ class ContractPart(Part):
         record_property(PROPERTY, type(self).__name__)
 
     @pytest.fixture(autouse=True)
-    def _with_a_whole_backdoor(self, place: StoreBackdoor) -> None:
-        require_members(place, *members(StoreBackdoor))
+    def _with_a_whole_backdoor(self, backdoor: StoreBackdoor) -> None:
+        require_members(backdoor, *members(StoreBackdoor))
 
     @pytest.fixture
-    def store(self, place: StoreBackdoor) -> ArtifactStore:
+    def store(self, backdoor: StoreBackdoor) -> ArtifactStore:
         """The store under test."""
-        return place.open()
+        return backdoor.open()
 
-    def _backdoor(self, place: StoreBackdoor, part: str, protocol: type[Any]) -> Any:
-        """The place, with what a part needs of it; skips the test if the part is impossible."""
+    def _backdoor(self, backdoor: StoreBackdoor, part: str, protocol: type[Any]) -> Any:
+        """The backdoor, with what a part needs of it; skips the test if the part is impossible."""
         self._need(part)
-        require_members(place, *members(protocol), part=part)
-        return place
+        require_members(backdoor, *members(protocol), part=part)
+        return backdoor
 
 
 def members(protocol: type) -> list[str]:

@@ -1,4 +1,4 @@
-"""One place, used by several threads, processes and instances at once, some of them killed."""
+"""One backdoor, used by several threads, processes and instances at once, some of them killed."""
 
 import asyncio
 import contextlib
@@ -31,24 +31,24 @@ class Sharing(ContractPart):
 
     # Races to create.
 
-    def test_threads_race_to_create(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_threads_race_to_create(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Of several creates at once exactly one wins; the losers know, and its bytes are there."""
         for number in range(10):
             key = f"races/{number}"
             won = _in_threads(partial(_race, store, key))
             assert sorted(won) == [False] * (_RACERS - 1) + [True]
-            assert place.read(key) == b"racer %d" % won.index(True)
+            assert backdoor.read(key) == b"racer %d" % won.index(True)
 
-    def test_threads_race_with_the_same_bytes(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_threads_race_with_the_same_bytes(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """All succeed: the object holds what each of them asked for."""
         assert _in_threads(lambda _: _create(store, "a/b", b"same")) == [True] * _RACERS
-        assert place.keys() == ["a/b"]
+        assert backdoor.keys() == ["a/b"]
 
-    def test_processes_race_to_create(self, place: StoreBackdoor) -> None:
+    def test_processes_race_to_create(self, backdoor: StoreBackdoor) -> None:
         """As among threads, so among processes."""
         self._need("processes")
         with contextlib.ExitStack() as stack:
-            racers = [stack.enter_context(StoreProcess(place.url)) for _ in range(4)]
+            racers = [stack.enter_context(StoreProcess(backdoor.url)) for _ in range(4)]
             for racer in racers:
                 assert racer.call("list", "")["value"] == []
             for number in range(10):
@@ -57,19 +57,19 @@ class Sharing(ContractPart):
                     racer.send("put", key, f"racer {mine}", if_absent=True)
                 answers = [racer.receive().get("error") for racer in racers]
                 assert sorted(map(str, answers)) == ["AlreadyExists"] * (len(racers) - 1) + ["None"]
-                assert place.read(key) == b"racer %d" % answers.index(None)
+                assert backdoor.read(key) == b"racer %d" % answers.index(None)
 
     # Read after write.
 
-    def test_another_instance_sees_each_change_at_once(self, place: StoreBackdoor) -> None:
+    def test_another_instance_sees_each_change_at_once(self, backdoor: StoreBackdoor) -> None:
         """No cache, no stale size, no shared client."""
-        one, other = place.open(), place.open()
+        one, other = backdoor.open(), backdoor.open()
         _see_each_change(one.put, one.delete, other)
 
-    def test_another_process_sees_each_change_at_once(self, place: StoreBackdoor) -> None:
+    def test_another_process_sees_each_change_at_once(self, backdoor: StoreBackdoor) -> None:
         """As between instances, so between processes, in both directions."""
         self._need("processes")
-        with StoreProcess(place.url) as process:
+        with StoreProcess(backdoor.url) as process:
 
             def put(key: str, data: bytes) -> None:
                 assert process.call("put", key, data.decode()) == {"value": None}
@@ -77,7 +77,7 @@ class Sharing(ContractPart):
             def delete(key: str) -> None:
                 assert process.call("delete", key) == {"value": None}
 
-            store = place.open()
+            store = backdoor.open()
             _see_each_change(put, delete, store)
             store.put("a/b", b"back")
             assert process.call("get", "a/b") == {"value": "back"}
@@ -109,25 +109,25 @@ class Sharing(ContractPart):
                 done.set()
             reader.result()
 
-    def test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(self, place: StoreBackdoor) -> None:
+    def test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(self, backdoor: StoreBackdoor) -> None:
         """SIGKILL at any moment: the object is whole, and no part of it is listed."""
         self._need("processes")
         for number in range(_KILLS):
-            with StoreProcess(place.url) as process:
+            with StoreProcess(backdoor.url) as process:
                 process.send("put for ever", "a/b", "x" * _LINES)
                 for _ in range(number + 1):
                     last = process.receive()["value"]
                 process.kill()
                 while answer := process.receive():
                     last = answer["value"]
-            held = place.read("a/b")
+            held = backdoor.read("a/b")
             assert held is not None
             lines = held.splitlines()
             assert len(lines) == _LINES
             assert len(set(lines)) == 1
             # What was answered is durable; one more may have been under way.
             assert int(lines[0]) in (last, last + 1)
-            assert [info.key for info in place.open().list()] == ["a/b"]
+            assert [info.key for info in backdoor.open().list()] == ["a/b"]
 
     # Where it runs.
 
@@ -142,7 +142,7 @@ class Sharing(ContractPart):
 
         assert asyncio.run(use()) == b"1"
 
-    def test_threads_share_an_instance(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_threads_share_an_instance(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Each thread gets its own answers."""
 
         def use(mine: int) -> bool:
@@ -157,10 +157,10 @@ class Sharing(ContractPart):
             return True
 
         assert all(_in_threads(use))
-        assert len(place.keys()) == 4 * _RACERS
+        assert len(backdoor.keys()) == 4 * _RACERS
 
     def test_a_forked_child_goes_on_with_the_instance(
-        self, place: StoreBackdoor, store: ArtifactStore
+        self, backdoor: StoreBackdoor, store: ArtifactStore
     ) -> None:
         """Both sides of a fork can use the store that the parent had in use."""
         self._need("fork")
@@ -169,7 +169,7 @@ class Sharing(ContractPart):
         store.put("parent", b"1")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert store.get("child").data == b"1"
-        assert place.keys() == ["a", "child", "parent"]
+        assert backdoor.keys() == ["a", "child", "parent"]
 
 
 def _create(store: ArtifactStore, key: str, data: bytes) -> bool:

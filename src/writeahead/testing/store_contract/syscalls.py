@@ -146,7 +146,7 @@ def object_gaps(calls: Iterable[Call], path: str) -> list[str]:
 def unsynced(calls: Iterable[Call], files: Iterable[str], there: Collection[str]) -> list[str]:
     """What a power cut after these calls could take from files, or bring back.
 
-    The files hold many objects, as a database does, and are written in place: whether a crash
+    The files hold many objects, as a database does, and are written in backdoor: whether a crash
     between two of the calls leaves them whole is theirs to know, and is not looked at.
 
     Args:

@@ -22,25 +22,25 @@ class Verbs(ContractPart):
     @pytest.mark.parametrize("data", [b"", b"x", _ALL_BYTES, _ALL_BYTES * 4097], ids=len)
     @pytest.mark.parametrize("if_absent", [False, True], ids=["put", "create"])
     def test_bytes_are_kept_exactly(
-        self, place: StoreBackdoor, store: ArtifactStore, data: bytes, *, if_absent: bool
+        self, backdoor: StoreBackdoor, store: ArtifactStore, data: bytes, *, if_absent: bool
     ) -> None:
         """What was put is what is there, and what is read."""
         store.put("a/b", data, if_absent=if_absent)
-        assert place.read("a/b") == data
+        assert backdoor.read("a/b") == data
         assert store.get("a/b").data == data
 
-    def test_a_put_replaces(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_put_replaces(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """The new bytes are there, also where they are fewer."""
         store.put("a", b"long" * 1000)
         store.put("a", b"short")
-        assert place.read("a") == b"short"
-        assert place.keys() == ["a"]
+        assert backdoor.read("a") == b"short"
+        assert backdoor.keys() == ["a"]
 
-    def test_what_others_wrote_is_read(self, place: StoreBackdoor, store: ArtifactStore) -> None:
-        """A store holds nothing that is not in its place."""
+    def test_what_others_wrote_is_read(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
+        """A store holds nothing that is not in its backdoor."""
         assert store.head("a/b") is None
         assert list(store.list()) == []
-        place.write("a/b", b"theirs")
+        backdoor.write("a/b", b"theirs")
         assert store.get("a/b").data == b"theirs"
         head = store.head("a/b")
         assert head is not None
@@ -66,50 +66,50 @@ class Verbs(ContractPart):
                 store.get(key)
             assert store.head(key) is None
 
-    def test_an_empty_place(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_an_empty_place(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """Nothing is there before the first put, and looking makes nothing."""
         assert list(store.list()) == []
         assert list(store.list("a/")) == []
         assert store.head("a") is None
         store.delete("a/b")
-        assert place.keys() == []
+        assert backdoor.keys() == []
 
-    def test_delete(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_delete(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """A deleted object is gone, its neighbours are not, and deleting it again is no error."""
         store.put("a/b", b"1")
         store.put("a/c", b"1")
         for _ in range(2):
             store.delete("a/b")
-            assert place.read("a/b") is None
+            assert backdoor.read("a/b") is None
             assert store.head("a/b") is None
-        assert place.keys() == ["a/c"]
+        assert backdoor.keys() == ["a/c"]
 
     # Create-if-absent.
 
-    def test_a_create_is_settled(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_create_is_settled(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """The same bytes are accepted again, also if another client wrote them."""
         first = store.put("a/b", b"1", if_absent=True)
         again = store.put("a/b", b"1", if_absent=True)
         assert (first.key, first.size, first.etag) == (again.key, again.size, again.etag)
-        place.write("theirs", b"2")
+        backdoor.write("theirs", b"2")
         assert store.put("theirs", b"2", if_absent=True).size == 1
-        assert place.keys() == ["a/b", "theirs"]
+        assert backdoor.keys() == ["a/b", "theirs"]
 
     @pytest.mark.parametrize("held", [b"", b"1", b"12", b"2"], ids=repr)
-    def test_a_create_is_refused(self, place: StoreBackdoor, store: ArtifactStore, held: bytes) -> None:
+    def test_a_create_is_refused(self, backdoor: StoreBackdoor, store: ArtifactStore, held: bytes) -> None:
         """Other bytes are refused, and those that are there stay."""
-        place.write("a/b", held)
+        backdoor.write("a/b", held)
         with pytest.raises(AlreadyExists):
             store.put("a/b", b"new", if_absent=True)
-        assert place.read("a/b") == held
-        assert place.keys() == ["a/b"]
+        assert backdoor.read("a/b") == held
+        assert backdoor.keys() == ["a/b"]
 
-    def test_a_create_after_a_delete(self, place: StoreBackdoor, store: ArtifactStore) -> None:
+    def test_a_create_after_a_delete(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """A key that was deleted is free."""
         store.put("a", b"1", if_absent=True)
         store.delete("a")
         store.put("a", b"2", if_absent=True)
-        assert place.read("a") == b"2"
+        assert backdoor.read("a") == b"2"
 
     # Errors.
 
@@ -132,12 +132,12 @@ class Verbs(ContractPart):
             assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - it is our own
 
     def test_check_proves_the_store_and_leaves_nothing(
-        self, place: StoreBackdoor, store: ArtifactStore
+        self, backdoor: StoreBackdoor, store: ArtifactStore
     ) -> None:
         """`check` finds every promise kept, and removes what it made."""
-        place.write("a/b", b"1")
+        backdoor.write("a/b", b"1")
         outcome = store.check()
         assert [result for result in outcome.results if not result.ok] == []
         assert outcome.ok
         assert outcome.store == store.name
-        assert place.keys() == ["a/b"]
+        assert backdoor.keys() == ["a/b"]
