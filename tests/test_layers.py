@@ -22,7 +22,7 @@ PLANTS = {
     "protocol/leak": "import httpx, writeahead.stores.local",
     "report/leak": "import rich, writeahead.adapters.registry, writeahead.simulators.dataverse",
     "testing/leak": "import starlette",
-    "simulators/leak": "import writeahead.protocol.runner",
+    "simulators/leak": "import writeahead.protocol.runner, writeahead.model",
     "stores/leak_one": "import writeahead.stores.leak_two",
     "stores/leak_two": "import writeahead.stores.leak_one",
     "adapters/dataverse/leak": "",
@@ -36,6 +36,9 @@ SAID = {
     ],
     "No circles, in no room": ["No cycles are allowed in writeahead.stores."],
     "Protocol: one way": ["- writeahead.protocol.leak"],
+    "Simulators are written without a look at the adapters that they test": [
+        "writeahead.simulators.leak -> writeahead.model",
+    ],
     "Dataverse: requests below, tables beside them, the readiness gate above both": [
         "- writeahead.adapters.dataverse.leak",
         "writeahead.adapters.dataverse.webapi.leak -> writeahead.adapters.dataverse.mapping.tables",

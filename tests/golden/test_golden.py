@@ -17,7 +17,7 @@ from tests.support.remotes import ALL, Remote, RemoteAdapter, TransactionalRemot
 from writeahead import ResumeError, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.encoding import VERSION, decode, encode_model, is_abandoned
+from writeahead.protocol.encoding import VERSION, artifact_type, decode, encode_model, is_abandoned
 from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
 from writeahead.protocol.sweep import find_sessions, sweep, unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
@@ -114,9 +114,7 @@ def test_each_artifact_is_read_and_written_again_the_same():
     for path in itertools.chain.from_iterable(one.rglob("*/*.json") for one in SETS):
         key = str(path).split("/golden/")[1].split("/", 2)[2]
         data = path.read_bytes()
-        model = {"writeback.json": Writeback, "planned-writeback.json": PlannedWriteback}.get(
-            path.name, JournalEntry
-        )
+        model = artifact_type(key)
         if model is PlannedWriteback and is_abandoned(data, key=key):
             model = AbandonedPlan
         again = encode_model(decode(data, model, key=key))
