@@ -50,8 +50,8 @@ class Durability(ContractPart):
         self._need("durability")
         if isinstance(backdoor, FolderBackdoor):
             return [backdoor.folder / key]
-        backdoor: FilesBackdoor = self._backdoor(backdoor, "durability", FilesBackdoor)
-        return list(backdoor.files)
+        in_files: FilesBackdoor = self._backdoor(backdoor, "durability", FilesBackdoor)
+        return list(in_files.files)
 
 
 def _second_turn(trace: Path) -> list[str]:
