@@ -1,4 +1,4 @@
-"""What is planned is what was asked for: a payload that would come back different is refused, by its field."""
+"""What is planned is what was asked for: a payload that would change is refused, by field."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A model as JSON that reads back as the same model, or an error that names the field which would not.
+"""A model as JSON that reads back as the same model; else an error names the field.
 
 What is planned is what was asked for: a masked secret, an excluded or private field, a subclass's
 field behind its base, or a validator that changes what it wrote itself would be lost in silence.

@@ -61,11 +61,11 @@ class WriteaheadError(Exception):
 
 
 class InvalidInput(WriteaheadError, ValueError):
-    """What the caller gave is wrong; the message names it and says what to do. Nothing was written."""
+    """What the caller gave is wrong: the message says what, and what to do. Nothing was written."""
 
 
 class PlanConflict(InvalidInput):
-    """The session id already has a plan, and that plan is for other operations. Nothing was changed.
+    """The session id has a plan already, for other operations. Nothing was changed.
 
     Args:
         message: What differs, and what to do.
@@ -169,7 +169,7 @@ class Unsupported(StoreError):
 
 
 class ResumeError(WriteaheadError):
-    """There is nothing to resume from, or it can't be used; the message names what is missing or wrong."""
+    """Nothing can be resumed: the message names what is missing or wrong."""
 
 
 class CorruptArtifact(ResumeError):
@@ -177,7 +177,7 @@ class CorruptArtifact(ResumeError):
 
 
 class NewerArtifact(CorruptArtifact):
-    """An artifact was written by a newer version of writeahead. It is left as it is: upgrade to read it."""
+    """An artifact was written by a newer version of writeahead: upgrade. It is left as it is."""
 
 
 class Fenced(WriteaheadError):
@@ -247,4 +247,4 @@ class PermanentError(AdapterError):
 
 
 class ConflictError(AdapterError):
-    """The remote's record is not what the plan was made for: somebody else wrote it, or it is gone."""
+    """The remote's record is not what the plan was made for: another user wrote it, or it is gone."""

@@ -1,4 +1,4 @@
-"""What callers and adapters exchange: operations, receipts, policies, reports. Frozen, plain JSON."""
+"""What callers and adapters exchange, as frozen models: operations, receipts, policies, reports."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ Timestamp = Annotated[
 
 
 def is_unset(value: Any) -> bool:
-    """Leave a field out of artifacts that do not need it: those of earlier versions stay as they are."""
+    """Leave a field out while it is unset: artifacts of earlier versions stay as they are."""
     return not value
 
 
@@ -125,14 +125,15 @@ def idempotency_key(session_id: str, operation_id: str, *, namespace: str = "") 
     Args:
         session_id: The session.
         operation_id: The operation.
-        namespace: Tells apart sessions of the same id, for callers whose ids are unique only within it.
+        namespace: Tells apart sessions of the same id, for callers whose ids are unique only within
+            it.
     """
     root = uuid.uuid5(_KEY_NAMESPACE, namespace) if namespace else _KEY_NAMESPACE
     return str(uuid.uuid5(root, f"{session_id}/{operation_id}"))
 
 
 def ref(operation_id: str, field: str = "remote_id") -> dict[str, JsonValue]:
-    """A place in a payload that takes a field of an earlier operation's receipt, right before the send.
+    """A reference in a payload: right before the send, a field of an earlier receipt takes its place.
 
     Args:
         operation_id: An operation before this one in the session.
@@ -161,7 +162,11 @@ class Operation(Frozen):
     if TYPE_CHECKING:
 
         def __init__(
-            self, *, kind: str, payload: Mapping[str, Any] | BaseModel = ..., id: str | None = None
+            self,
+            *,
+            kind: str,
+            payload: Mapping[str, Any] | BaseModel = ...,
+            id: str | None = None,  # noqa: A002 - the field's name
         ) -> None: ...
     else:
 
@@ -173,7 +178,7 @@ class Operation(Frozen):
 
 
 class KeyedOperation(Frozen):
-    """An operation as an adapter's ``plan`` gets it: with its session, its id and its idempotency key."""
+    """An operation as an adapter's ``plan`` gets it: with session, id and idempotency key."""
 
     session_id: str
     id: str
@@ -194,7 +199,8 @@ class PlannedOperation(Frozen):
             must.
         replay: How a replay is proved harmless.
         warnings: What planning found odd and went on with; for people.
-        identity: What makes two requests for this operation the same, hashed, where the caller said.
+        identity: What makes two requests for this operation the same, hashed, where the caller
+            said.
     """
 
     id: str
@@ -208,7 +214,7 @@ class PlannedOperation(Frozen):
 
     @property
     def content_digest(self) -> str:
-        """What a marker at the remote keeps beside the key, to tell "ours" from "another of this id".
+        """What a marker at the remote keeps beside the key, to tell ours from another of this id.
 
         The sha256, in hex, of the caller's identity if there is one, and else of kind and payload.
         """
@@ -219,16 +225,16 @@ class PlannedOperation(Frozen):
 class Receipt(Frozen):
     """The proof that one operation took effect.
 
-    An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left out,
-    and a number becomes text: an error would come after the effect.
+    An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left
+    out, and a number becomes text: an error would come after the effect.
 
     Attributes:
         remote_id: The remote's id of the row or message.
         remote_version: Its version after the write, e.g. an ETag.
         outcome: ``applied`` by this request; ``already_applied`` by an earlier one, which was found
             out by asking the remote; ``assumed`` by an operator's decision.
-        value: Small JSON that the remote gave back, e.g. a number or a URL. It is kept and shown, and
-            never compared. With the ids it has at most 3.5 KiB.
+        value: Small JSON that the remote gave back, e.g. a number or a URL. It is kept and shown,
+            and never compared. With the ids it has at most 3.5 KiB.
         confirmed_at: When the runner got the receipt.
         attempts: Requests that this run made for it, the last one included.
         generation: How often an operator gave the operation a new key before it was applied.
@@ -260,8 +266,8 @@ class RunPolicy(Frozen):
             over.
         max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;
             None for no limit, since a long outage is no reason for manual work.
-        max_age: Seconds after its plan, from which on a resume blocks it as ``gave_up``; None for no
-            limit.
+        max_age: Seconds after its plan, from which on a resume blocks it as ``gave_up``; None for
+            no limit.
     """
 
     attempts: int = Field(default=4, ge=1)

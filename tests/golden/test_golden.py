@@ -109,7 +109,7 @@ def test_not_one_byte_has_changed(folder):
 
 
 def test_each_artifact_is_read_and_written_again_the_same():
-    """Byte by byte in the version of today; of an older one, all but the version and the checksum."""
+    """Byte by byte; of an older version, all but the version and the checksum."""
     seen = Counter()
     for path in itertools.chain.from_iterable(one.rglob("*/*.json") for one in SETS):
         key = str(path).split("/golden/")[1].split("/", 2)[2]

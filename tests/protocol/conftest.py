@@ -1,4 +1,4 @@
-"""A store, a remote that takes operations of each class, its adapter, and a clock, all in memory."""
+"""A store, a remote with a kind of each class, its adapter and a clock, all in memory."""
 
 import pytest
 

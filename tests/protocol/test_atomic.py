@@ -128,7 +128,7 @@ def test_a_transaction_is_never_resumed_in_parts():
 
 
 def test_a_transaction_is_known_again_by_later_versions():
-    """What digests are made of is part of the format: `write_back` again must know its own session."""
+    """What digests are made of is part of the format: a repeat must know its own session."""
     world = World()
     world.run(*KINDS)
     plan = world.json("s/planned-writeback.json")

@@ -103,7 +103,7 @@ def test_a_batched_run_journals_before_half_its_lease_is_over(world, takes, jour
 
 
 def test_a_request_is_known_again_by_later_versions(world):
-    """What digests are made of is part of the format: `write_back` again must know its own session."""
+    """What digests are made of is part of the format: a repeat must know its own session."""
     world.run("create")
     plan = world.json("s1/planned-writeback.json")
     (operation,) = plan["operations"]
@@ -133,7 +133,7 @@ def test_an_abandoned_session_is_named(world):
 
 
 def interrupted_at(world, monkeypatch, place):
-    """A session of one operation of each kind that a person interrupts when the last one's reply is there."""
+    """One operation of each kind; an interrupt comes when the last one's reply is there."""
 
     def interrupt(*args):
         raise KeyboardInterrupt

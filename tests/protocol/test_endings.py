@@ -1,9 +1,10 @@
-"""Every session can end: ids that are not burnt, turns that are counted, and an operator's decisions."""
+"""Every session can end: ids work again, turns are counted, and operators decide."""
 
 import os
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -300,8 +301,7 @@ def test_a_process_is_dead_only_where_that_is_known():
 
 
 def started(pid):
-    with open(f"/proc/{pid}/stat", "rb") as stat:
-        return stat.read().rpartition(b")")[2].split()[19].decode()
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
 
 
 def test_a_session_of_a_dead_process_is_resumed_at_once(tmp_path):
@@ -314,7 +314,8 @@ class Dies(RemoteAdapter):
         if operation.id == "2-create":
             os.kill(os.getpid(), 9)
         return super().emit(operation)
-write_back(operations("create", "create"), session_id="s1", store=open_store(sys.argv[1]), adapter=Dies(Remote()))
+write_back(operations("create", "create"), session_id="s1", store=open_store(sys.argv[1]),
+adapter=Dies(Remote()))
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert done.returncode == -9
@@ -376,8 +377,8 @@ def test_an_assumption_is_a_word():
     for wrong in ("yes", "APPLIED", 1, None):
         with pytest.raises(InvalidInput, match="assume applied or not-applied, not"):
             unblock_session("s1", store=world.store, reason="x", assume={"2-mail": wrong})
+    decisions = {"2-mail": False}
     with pytest.warns(DeprecationWarning, match="in place of True or False"):
-        decisions = {"2-mail": False}
         unblock_session("s1", store=world.store, reason="x", assume=decisions, clock=world.clock)
     assert world.resume().ok
     assert world.effects_of("2-mail") == 2

@@ -1,4 +1,4 @@
-"""What a run says, and journals, when it ends early: status, operation, words, and when to come back."""
+"""What a run reports and journals when it ends early: status, operation, words, next time."""
 
 import threading
 from datetime import timedelta

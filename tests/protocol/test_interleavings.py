@@ -1,4 +1,4 @@
-"""The real runner, store and artifacts: two runs through every schedule, three through a random sample.
+"""The real runner: two runs through every schedule, three through a random sample.
 
 Figures and the seed are printed at the end. ``WRITEAHEAD_DEPTH=2`` adds more sessions, a request
 that goes wrong at every place of every schedule, and more samples; ``WRITEAHEAD_SEED`` repeats a
@@ -117,7 +117,7 @@ def unblock(tools: Tools) -> RunReport | None:
 
 
 def refused_then_unblocked(**more: object) -> Scenario:
-    """A resume that is refused and blocks the session, slowly; meanwhile a person and another resume."""
+    """A resume that blocks the session, slowly; meanwhile an operator and another resume."""
     runs = {"A": resume, "person": unblock, "B": resume}
     return Scenario(ended("edit"), runs, **{"faults": 1, "jumps": 0, "outcomes": ("refused",), **more})
 
@@ -287,6 +287,6 @@ def test_a_store_that_ignores_if_none_match_is_found(kinds, promise):
 
 
 def test_a_pause_after_the_lease_check_can_double_lookups_only():
-    """No protocol without the remote's help can close this gap; the lease's margin is what bounds it."""
+    """Only the remote's help could close this gap; the lease's margin bounds it."""
     with pytest.raises(Violation, match="DOUBLED: 1-post"):
         explore(two_resumes("post", pauses_in_send=True, jumps=2))

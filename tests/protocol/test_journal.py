@@ -39,7 +39,7 @@ def test_a_missing_journal_entry_is_found_out(world):
 
 
 def test_a_listing_that_lacks_an_entry_is_no_missing_entry(world):
-    """A listing that runs while entries are added may leave one out: only the store's word on it counts."""
+    """A listing that runs while entries are added may leave one out; each is asked for."""
     world.remote.script["3-create"] = [Meets.REJECTED]
     world.run("create", "create", "create")
 

@@ -204,7 +204,7 @@ def test_a_receipt_too_large_is_cut_and_the_effect_recorded(world, large):
 def test_a_plan_whose_final_could_not_be_written_is_refused(world, monkeypatch):
     size = MAX_RECEIPT_BYTES * 2 + 2000
     monkeypatch.setattr(planning, "MAX_ARTIFACT_BYTES", size)
-    with pytest.raises(InvalidInput, match="3 operations need up to .* make it several sessions"):
+    with pytest.raises(InvalidInput, match=r"3 operations need up to .* make it several sessions"):
         world.run_operations([TICKET] * 3)
     with pytest.raises(InvalidInput, match="several sessions"):
         world.run_operations([TICKET] * 3, dry_run=True)

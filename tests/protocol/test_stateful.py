@@ -1,4 +1,4 @@
-"""Any history of runs, faults, crashes, sweeps and decisions, on real stores, against a dict of effects.
+"""Any history of runs, faults, crashes, sweeps and decisions, against a dict of effects.
 
 ``WRITEAHEAD_DEPTH`` multiplies the number of histories. A failure prints the history that leads to
 it.
@@ -345,7 +345,7 @@ class Histories(RuleBasedStateMachine):
                 assert session_id in found
 
     def teardown(self):
-        """Whatever has happened: sound resumes, and a person where one is needed, bring it to an end."""
+        """After any history, sound resumes, and an operator where one is needed, bring it to an end."""
         self.store.heal()
         self.outcomes, self.lands = [], True
         for session_id in SESSIONS:

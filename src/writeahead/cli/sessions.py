@@ -147,6 +147,13 @@ def require_reason(flag: str, reason: str) -> None:
 
 
 def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
+    """Make a report what a command answers, with the next step.
+
+    Args:
+        report: How the session stands.
+        context: Names the flags that a next command needs.
+        exit_code: By default the one of the report's status.
+    """
     step = next_step(
         report.session_id,
         report.status,

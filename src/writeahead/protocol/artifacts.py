@@ -1,4 +1,4 @@
-"""The three functions for an orchestrator of your own: planned, then final, then loaded for a replay."""
+"""Three functions for an orchestrator of your own: planned, final, and load for a replay."""
 
 import json
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ReplayArtifact(Generic[M]):
-    """What `load_replay_artifact` found: the artifact's name, and its content as the caller's model."""
+    """What `load_replay_artifact` found: the artifact's name, and its content as your model."""
 
     name: str
     model: M
 
 
 def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> ObjectInfo:
-    """Write ``planned-writeback.json``: call it before the first side effect. Durable when it returns.
+    """Write ``planned-writeback.json``, before the first side effect. Durable when it returns.
 
     The model's JSON is written as it is, in the canonical encoding. Writing the same again is no
     error.
@@ -57,7 +57,7 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
 
 
 def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> ObjectInfo:
-    """Write ``writeback.json``: call it when every side effect is confirmed. Durable when it returns.
+    """Write ``writeback.json``, once every side effect is confirmed. Durable when it returns.
 
     The model's JSON is written as it is, in the canonical encoding. Writing the same again is no
     error.
@@ -71,11 +71,12 @@ def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseM
 
 
 def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type[M]) -> ReplayArtifact[M]:
-    """Load what a session can be replayed from: the plan, or the final artifact where there is no plan.
+    """Load what a session is replayed from: the plan, or the final artifact if there is no plan.
 
     Raises:
         ResumeError: There is neither; or the model's JSON differs from what was written, since the
-            model has changed; or, as `CorruptArtifact`, the one found can't be read and stays as is.
+            model has changed; or, as `CorruptArtifact`, the one found can't be read and stays as
+            is.
         InvalidInput: The session id can't be used.
         StoreError: As `ArtifactStore.get`.
     """
@@ -99,7 +100,7 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
 
 
 def _is_same(stored: StoredObject, model: BaseModel) -> bool:
-    """Whether an artifact holds this model, though in other bytes: earlier versions did not order sets."""
+    """Whether an artifact holds this model in other bytes: earlier versions did not order sets."""
     try:
         return decode(stored.data, type(model), key=stored.info.key) == model
     except CorruptArtifact:

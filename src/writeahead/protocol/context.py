@@ -1,4 +1,4 @@
-"""What one run works with, from its first check to its last: the same for planning, sending and ending."""
+"""What one run works with: the same for planning, sending and ending."""
 
 import threading
 from contextlib import AbstractContextManager

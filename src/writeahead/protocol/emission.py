@@ -1,4 +1,4 @@
-"""Sending what is planned: under the retry policy, while the lease holds, and by the replay class."""
+"""Sends what is planned: under the retry policy, while the lease holds, by the replay class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,7 +163,7 @@ class Emission:
         return receipts
 
     def _announce(self, unit: Sequence[PlannedOperation]) -> None:
-        """Journal that an unprovable operation is about to be sent; that also fences out other owners.
+        """Journal that an unprovable operation is about to be sent. This fences other owners, too.
 
         Before each attempt, not only the first: between two, another owner may have taken the
         session over, an operator may have decided, and the operation may have been sent.
@@ -194,8 +194,8 @@ class Emission:
     def _surely_unsent(self, unit: Sequence[PlannedOperation]) -> None:
         """Take back an announcement: each attempt at this operation surely had no effect.
 
-        An attempt of unknown outcome has ended the run before this, for an unprovable operation; for
-        one whose key expires it is on record.
+        An attempt of unknown outcome has ended the run before this, for an unprovable operation;
+        for one whose key expires it is on record.
         """
         for operation in unit:
             if operation.replay is ReplayClass.UNPROVABLE:
@@ -257,7 +257,7 @@ class Emission:
             self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
-        """Search the remote for an operation that may have been sent, where the key can't settle it."""
+        """Search for an operation that may have been sent, where its key can't settle that."""
         attempted_at = self.journal.attempted.get(operation.id)
         has_expired = self._has_expired(operation)
         if has_expired and (self.journal.plan.atomic or not self.context.adapter.can_find(operation)):
@@ -323,7 +323,7 @@ def _for_now(error: str, not_before: datetime | None = None) -> EndRun:
 
 
 def _storable(receipt: Receipt) -> Receipt:
-    """Return the receipt, or what of it fits into an artifact: the effect must not go unrecorded."""
+    """Return what of a receipt fits into an artifact: the effect must be recorded in any case."""
     try:
         if len(encode(receipt.model_dump(mode="json"))) <= _LARGEST_ANSWER:
             return receipt

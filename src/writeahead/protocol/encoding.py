@@ -51,14 +51,15 @@ _LARGEST_TOMBSTONE = 4096
 _ZEROS = "0" * 64
 _CHECKSUM_LINE = b'\n  "checksum": "%b",\n'
 _CHECKSUM = re.compile(rb'\n  "checksum": "([0-9a-f]{64})",\n')
-# What is wrong with a sealed artifact only if it is newer: a field, an event or a status unknown here.
+# What is wrong with a sealed artifact only if it is newer: a field, an event or a status unknown
+# here.
 _NEWER_KINDS = frozenset({"extra_forbidden", "enum", "literal_error"})
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def artifact_type(key: str) -> type[BaseModel] | None:
-    """Which model an artifact's bytes are read as, by its key; None for what is no artifact of ours.
+    """Return the model of the artifact at a key; None for what is no artifact of ours.
 
     A plan's key may hold a tombstone instead: see `is_abandoned`.
     """
@@ -100,10 +101,11 @@ def digest_of_operations(operations: Sequence[PlannedOperation]) -> str:
 
 
 def encode_model(model: BaseModel) -> bytes:
-    """Encode one of our artifacts with format, version and checksum; any other model as its own JSON.
+    """Encode one of our artifacts under format, version and checksum; a caller's model as its JSON.
 
     Raises:
-        InvalidInput: It is larger than 64 MiB, holds what JSON can't, or does not read back as it is.
+        InvalidInput: It is larger than 64 MiB, holds what JSON can't, or does not read back as it
+            is.
     """
     name = _FORMATS.get(type(model))
     data = encode(json_of(model)) if name is None else _sealed(model, name)
@@ -224,14 +226,14 @@ def _validate(validate: Callable[[], M], model_type: type[M], key: str, *, seale
     places = ", ".join(problem.where("the whole") for problem in found.problems)[:300]
     if sealed and all(problem.kind in _NEWER_KINDS for problem in found.problems):
         raise NewerArtifact(
-            f"{key}: written by a newer version of writeahead, which this one does not know all of ({places}):"
-            " upgrade; it was left as it is"
+            f"{key}: written by a newer version of writeahead (unknown here: {places}): upgrade; it was left"
+            " as it is"
         )
     raise CorruptArtifact(f"{key}: does not fit {model_type.__name__}: {places}")
 
 
 def _require_consistent(model: BaseModel, key: str) -> None:
-    """Hold an artifact against the key that it was found at, and its digest against its operations."""
+    """Compare an artifact with its key, and its digest with its operations."""
     session_id = getattr(model, "session_id", None)
     if key.removeprefix(DRY_RUN_PREFIX).split("/")[0] != session_id:
         raise CorruptArtifact(f"{key}: belongs to another session; it was left as it is")

@@ -1,4 +1,4 @@
-"""One owner's work on a session, from holding the lease to giving it up. Used by the runner alone."""
+"""One owner's work on a session, from holding the lease to giving it up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -55,7 +55,8 @@ class Execution:
         try:
             return self._finish()
         except StoreError as error:
-            # The journal may take what the final could not: then no receipt is lost with this process.
+            # The journal may take what the final could not: then no receipt is lost with this
+            # process.
             return self.end(Ending(RunStatus.RESUME_NEEDED, one_line(error)), None)
         except BaseException as error:
             self.end(Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
@@ -118,7 +119,7 @@ class Execution:
         )
 
     def _mark_blocked(self) -> tuple[str, ...]:
-        """Set the markers of a session that is blocked, whatever comes of them; return what went wrong."""
+        """Set the markers of a blocked session; return what went wrong with them."""
         session_id = self.journal.plan.session_id
         try:
             # In this order: an unfinished session always has at least one of its two markers.
@@ -129,7 +130,7 @@ class Execution:
         return ()
 
     def _without_store(self, error: StoreError, operation_id: str | None) -> RunReport:
-        """Report a run that can't journal its end. The plan is durable, so the session can be resumed."""
+        """Report a run that can't journal its end. Its plan is durable, so it can be resumed."""
         lease_ends = self.journal.clock.now() + timedelta(seconds=max(0.0, self.journal.lease_left()))
         return self.report(
             RunStatus.RESUME_NEEDED, error=one_line(error), operation=operation_id, not_before=lease_ends

@@ -65,7 +65,8 @@ class Journal:
         receipts: Every receipt so far, by operation id.
         attempted: Operations without a receipt that may have been sent, and when at the latest.
         was_blocked: The session has a ``.blocked/`` marker to be removed at its end.
-        attempted_since: Of operations whose key expires: when they may have been sent at the earliest.
+        attempted_since: Of operations whose key expires: when they may have been sent at the
+            earliest.
         unsettled: Of upserts that may land late: when that is over.
         generations: How often an operator gave an operation a new key.
         turn: How often the session was claimed.
@@ -140,7 +141,7 @@ class Journal:
         reason: str | None = None,
         issued: dict[str, JsonValue] | None = None,
     ) -> None:
-        """Append an entry with all receipts so far; it renews the lease, or gives it up at an ending.
+        """Append an entry with all receipts so far. It renews the lease; an ending gives it up.
 
         Raises:
             Fenced: The number is taken: another owner has the session now.

@@ -35,8 +35,8 @@ def _process(pid: int) -> Holder | None:
 def is_dead(holder: Holder | None) -> bool:
     """Whether a process surely does not run any more; False where that can't be known.
 
-    Its number must count in our namespace, under the same running kernel. Then it is dead if there is
-    no such process, or one that started at another time.
+    Its number must count in our namespace, under the same running kernel. Then it is dead if there
+    is no such process, or one that started at another time.
     """
     if holder is None:
         return False
@@ -67,7 +67,7 @@ def _started(pid: int) -> str:
 
 def _is_zombie(pid: int) -> bool:
     """Whether it was killed, and its parent has not waited for it yet; no thread of it runs on."""
-    return _stat(pid)[0] == b"Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    return _stat(pid)[0] == b"Z" and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -60,8 +60,8 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
     """Have the adapter plan, under the retry policy.
 
     Raises:
-        InvalidInput: The operations can't be used, or the adapter planned others than it was asked to.
-        NotReady, AdapterError: As `Adapter.plan`.
+        InvalidInput: The operations can't be used, or the adapter planned others than it was asked
+        to. NotReady, AdapterError: As `Adapter.plan`.
     """
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:

@@ -1,4 +1,4 @@
-"""References in a payload to receipts of earlier operations: planned by a stand-in, resolved before the send."""
+"""References in payloads to earlier receipts: planned by stand-ins, resolved before the send."""
 
 import json
 import uuid
@@ -48,7 +48,8 @@ def planned_with_references(
     Models and planners see a GUID, or a number where a GUID does not fit, and must keep it whole.
 
     Raises:
-        InvalidInput: A reference is malformed, names no earlier operation, or can't stand where it does.
+        InvalidInput: A reference is malformed, names no earlier operation, or can't stand where it
+            does.
     """
     _require_earlier(keyed)
     if not any(reads_receipts(item.payload) for item in keyed):

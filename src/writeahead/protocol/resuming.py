@@ -51,25 +51,26 @@ def resume_session(
 ) -> RunReport:
     """Replay just the writes that a session still lacks.
 
-    A session whose owner was a process on this machine that surely does not run any more is resumed at
-    once; any other owner's lease is waited for.
+    A session whose owner was a process on this machine that surely does not run any more is resumed
+    at once; any other owner's lease is waited for.
 
     Args:
         session_id: The session.
         store: Where its artifacts are.
         adapter: Of the same name and target as the one that planned it.
         policy: How hard to try.
-        take_over: Why an operator takes the session over before its owner's lease is over; it is kept in
-            the journal. The owner stops at its next entry. No unprovable operation is sent twice by it,
-            and a ``lookup`` still waits for the lease and for ``request_lifetime``.
-        now: Why an operator resumes before the remote's Retry-After is over; it is kept in the journal.
+        take_over: Why an operator takes the session over before its owner's lease is over; it is
+            kept in the journal. The owner stops at its next entry. No unprovable operation is sent
+            twice by it, and a ``lookup`` still waits for the lease and for ``request_lifetime``.
+        now: Why an operator resumes before the remote's Retry-After is over; it is kept in the
+            journal.
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
 
     Returns:
-        How it ended. Nothing is sent if the session is complete (``no_resume_needed``), ``blocked``,
-        ``abandoned``, held by a live owner (``in_progress``), or told by the remote to wait
-        (``resume_needed`` and ``not_before``).
+        How it ended. Nothing is sent if the session is complete (``no_resume_needed``),
+        ``blocked``, ``abandoned``, held by a live owner (``in_progress``), or told by the remote to
+        wait (``resume_needed`` and ``not_before``).
 
     Raises:
         ResumeError: There is neither plan nor final artifact, or what is there can't be used.
@@ -116,14 +117,14 @@ def _require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
     target = adapter.target()
     if plan.target is not None and plan.target != target:
         raise InvalidInput(
-            f"session {plan.session_id} was planned for target {plan.target}, and adapter {adapter.name!r} now"
-            f" writes to {target or 'one that it does not name'}: resume it with the URL and account that it"
-            " was planned for"
+            f"session {plan.session_id} was planned for target {plan.target}, and adapter"
+            f" {adapter.name!r} now writes to {target or 'one that it does not name'}: resume it with the URL"
+            " and account that it was planned for"
         )
 
 
 def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
-    """Refuse a plan that an adapter of today would carry out under other rules than it was made for."""
+    """Refuse a plan that today's adapter would carry out under other rules than planned."""
     for operation in plan.operations:
         kind = adapter.kinds.get(operation.kind)
         if kind is not None and kind.replay is not operation.replay:

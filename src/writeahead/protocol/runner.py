@@ -1,4 +1,4 @@
-"""write_back(): from operations to a final artifact, through a plan that is durable before the first effect."""
+"""write_back(): plans operations, makes the plan durable, and carries it out."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +47,8 @@ from writeahead.stores.base import ArtifactStore
 __all__ = ["write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
-# A second plan of a session that was carried out before does no harm to these: see docs/protocol.md.
+# A second plan of a session that was carried out before does no harm to these: see
+# docs/protocol.md.
 _HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 
 
@@ -80,10 +81,10 @@ def write_back(
         atomic: Issue the operations as one transaction: all of them take effect, or none. For
             adapters that have transactions (`TransactionalAdapter`).
         identity: What makes two requests for this session the same, as JSON; by default the
-            operations. With it, a repeat whose operations differ (by a timestamp, say) is no conflict,
-            and the operations that were planned first are the ones that are sent.
-        namespace: Tells apart sessions of the same id on one remote, for callers whose ids are unique
-            only within it. It becomes part of the idempotency keys.
+            operations. With it, a repeat whose operations differ (by a timestamp, say) is no
+            conflict, and the operations that were planned first are the ones that are sent.
+        namespace: Tells apart sessions of the same id on one remote, for callers whose ids are
+            unique only within it. It becomes part of the idempotency keys.
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
 
@@ -169,9 +170,10 @@ def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
 def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
     """Begin a session whose earlier run died before it had a plan, and was given a tombstone.
 
-    A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's marker is
-    ``.blocked/``, which no sweep deletes before there is a final artifact. A slow writer's plan that
-    lands once the tombstone is gone is a plan like any other: one of the two is created.
+    A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's
+    marker is ``.blocked/``, which no sweep deletes before there is a final artifact. A slow
+    writer's plan that lands once the tombstone is gone is a plan like any other: one of the two is
+    created.
     """
     store, session_id = context.store, plan.session_id
     renewed_at = context.clock.monotonic()
@@ -212,7 +214,7 @@ def _not_planned(
 
 
 def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether there is more of a session than the plan that was just created: an earlier plan was removed.
+    """Whether a session has more than the plan just created: then an earlier plan was removed.
 
     Asked only where a second run would have a second effect: for the other classes the request buys
     nothing.

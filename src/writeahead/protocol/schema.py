@@ -45,7 +45,7 @@ class SettledOperation(PlannedOperation):
 
 
 class Holder(Frozen):
-    """The process that holds a session's lease, so that another one on its machine can tell its death.
+    """The process that holds a lease, so that another on its machine can tell whether it is dead.
 
     Attributes:
         host: The machine's name, for people.
@@ -101,7 +101,7 @@ class PlannedWriteback(_Artifact):
 
 
 class AbandonedPlan(_Artifact):
-    """A tombstone at the plan's key: the run died before it had a plan, so nothing was ever emitted."""
+    """A tombstone at the plan's key: the run died before its plan, so nothing was emitted."""
 
     abandoned_at: Timestamp
 
@@ -137,10 +137,12 @@ class JournalEntry(_Artifact):
         not_before: The remote asked to send nothing earlier than this.
         reason: Why an operator unblocked, took over, or abandoned the session.
         was_blocked: The session has had a ``.blocked/`` marker, which goes when it is final.
-        attempted_since: Of operations whose key expires: when they may have been sent at the earliest.
+        attempted_since: Of operations whose key expires: when they may have been sent at the
+            earliest.
         unsettled: Of upserts that may land late: when that is over, by operation id.
         generations: How often an operator gave an operation a new key.
-        issued: The payload about to be sent, with its references resolved, where it can't be proved.
+        issued: The payload about to be sent, with its references resolved, where it can't be
+            proved.
         turn: How often the session was claimed; 0 for the run that made the plan.
         idle: Turns since the last new receipt.
         holder: The process that holds the lease.

@@ -15,7 +15,8 @@ from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Session", "after", "read_session"]
 
-# At least six digits, so that names sort as numbers up to a million entries; numbers count, not names.
+# At least six digits, so that names sort as numbers up to a million entries; numbers count, not
+# names.
 _ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
 
 
@@ -29,7 +30,7 @@ def after(moment: datetime, seconds: float) -> datetime:
 
 @dataclass(frozen=True)
 class Session:
-    """What a store holds of one session, as far as it is needed: a final artifact makes the rest moot.
+    """What a store holds of one session. Where there is a final artifact, the rest is not read.
 
     Attributes:
         session_id: The session.
@@ -74,7 +75,7 @@ class Session:
 
     @property
     def owner_is_dead(self) -> bool:
-        """Whether the last owner was a process on this machine that surely does not run any more."""
+        """Whether the last owner was a process of this machine that surely runs no more."""
         return is_dead(self.entry.holder if self.entry else self.plan.holder if self.plan else None)
 
     def waits_until(self, now: datetime, clock_skew: float) -> datetime | None:
@@ -142,8 +143,8 @@ def _read(store: ArtifactStore, info: ObjectInfo) -> bytes:
 def _latest(last_modified: datetime | None) -> datetime | None:
     """The latest moment that a store's time stands for.
 
-    Some stores keep whole seconds only (S3's Last-Modified is an HTTP date: RFC 9110, section 5.6.7),
-    and a lease that was counted from the second's beginning would end early.
+    Some stores keep whole seconds only (S3's Last-Modified is an HTTP date: RFC 9110, section
+    5.6.7), and a lease that was counted from the second's beginning would end early.
     """
     if last_modified is not None and last_modified.microsecond == 0:
         return after(last_modified, 1.0)
@@ -151,7 +152,7 @@ def _latest(last_modified: datetime | None) -> datetime | None:
 
 
 def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
-    """Refuse a journal without a plan: taken for a run that died early, its effects would be forgotten."""
+    """Refuse a journal without a plan: as a new session, its effects would be forgotten."""
     if any(key.startswith(journal_prefix(session_id)) for key in found):
         raise CorruptArtifact(
             f"{planned_key(session_id)}: missing, though the session has a journal: it was removed"
@@ -168,7 +169,8 @@ def _newest_entry(
     if not numbers:
         return None
     for number in sorted(set(range(1, numbers[-1])) - set(numbers)):
-        # A listing that ran while entries were added may lack one; ask for each before believing it.
+        # A listing that ran while entries were added may lack one; ask for each before believing
+        # it.
         if store.head(journal_key(session_id, number)) is None:
             raise CorruptArtifact(f"{journal_key(session_id, number)}: missing from the journal")
     return found[journal_key(session_id, numbers[-1])]

@@ -67,7 +67,7 @@ class SessionSummary:
     note: str | None = None
 
     def matches(self, state: State | None) -> bool:
-        """Tell whether the session belongs into a list of this state; one that can't be read is open."""
+        """Tell whether the session belongs in a list of this state. An unreadable one is open."""
         if state is None:
             return True
         if state is State.OPEN:
@@ -146,7 +146,7 @@ def sweep(
     stop: threading.Event | None = None,
     clock: Clock | None = None,
 ) -> Iterator[SweepResult]:
-    """Resume every session that needs it, and tidy up behind those that don't; stream what came of each.
+    """Resume every session that needs it, and remove markers of finished ones. Streams results.
 
     One bad session never stops the sweep: its error is in its result. A marker without a plan,
     older than ``policy.lease``, is of a run that died before it emitted anything: a tombstone takes
@@ -189,18 +189,13 @@ def sweep_step(
         clock_skew: Seconds that two machines' clocks may be apart.
         adapter: The name of the adapter that sweeps; None to leave it out of the decision.
     """
-    if session.final:
-        return SweepAction.TIDY, "finished: remove its marker"
-    if session.abandoned:
-        return SweepAction.TIDY, "abandoned before it emitted anything: remove its marker"
-    if session.entry and session.entry.status is RunStatus.ABANDONED:
-        return SweepAction.TIDY, "abandoned by an operator: remove its marker"
+    ended = _how_it_ended(session)
+    if ended:
+        return SweepAction.TIDY, f"{ended}: remove its marker"
     plan = session.plan
     if plan is None:
-        return (
-            SweepAction.ABANDON,
-            "no plan yet: wait while its run may be active; later, mark it as abandoned",
-        )
+        note = "no plan yet: wait while its run may be active; later, mark it as abandoned"
+        return SweepAction.ABANDON, note
     if adapter is not None and plan.adapter != adapter:
         return SweepAction.SKIP, f"planned by adapter {plan.adapter!r}: sweep it with that one"
     status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
@@ -211,6 +206,15 @@ def sweep_step(
         return SweepAction.WAIT, f"{what}, until {not_before:%Y-%m-%d %H:%M:%SZ} at the latest"
     missing = len(plan.operations) - len(session.receipts)
     return SweepAction.RESUME, f"resume it: {missing} of {len(plan.operations)} operations are missing"
+
+
+def _how_it_ended(session: Session) -> str | None:
+    if session.final:
+        return "finished"
+    if session.abandoned:
+        return "abandoned before it emitted anything"
+    was_given_up = session.entry is not None and session.entry.status is RunStatus.ABANDONED
+    return "abandoned by an operator" if was_given_up else None
 
 
 def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
@@ -242,7 +246,7 @@ def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
     problems = remove_markers(store, session_id, was_blocked=session.abandoned is None)
     if problems:
         return SweepResult(session_id, error=problems[0])
-    return SweepResult(session_id, note="finished: its marker was removed")
+    return SweepResult(session_id, note=f"{_how_it_ended(session)}: its marker was removed")
 
 
 def _abandon(session_id: str, context: RunContext) -> SweepResult:

@@ -38,16 +38,17 @@ def unblock_session(
             that it is never sent again, or `Assume.NOT_APPLIED` (``"not-applied"``), so that it may
             be sent. True and False mean the same; they warn, and go in the next version.
         remote_ids: The remote's ids of operations that are assumed as applied, for their receipts.
-        new_keys: Operations that are sent under a new idempotency key from now on, for a remote that
-            replays its first refusal for ever. Only for an outcome that is known as not applied.
+        new_keys: Operations that are sent under a new idempotency key from now on, for a remote
+            that replays its first refusal for ever. Only for an outcome that is known as not
+            applied.
         clock: Where time comes from; for tests.
 
     Returns:
         A report with status ``resume_needed``: the session can be resumed now.
 
     Raises:
-        InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits for
-            a decision on an operation of unknown outcome that ``assume`` does not give.
+        InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
+            for a decision on an operation of unknown outcome that ``assume`` does not give.
         Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
@@ -80,8 +81,9 @@ def abandon_session(
 ) -> RunReport:
     """End a session for good, by an operator's decision. It is never completed, and never resumed.
 
-    A live owner is fenced: it stops at its next entry. If its final artifact comes all the same, every
-    operation was confirmed, and the session is completed. Receipts so far are kept in the journal.
+    A live owner is fenced: it stops at its next entry. If its final artifact comes all the same,
+    every operation was confirmed, and the session is completed. Receipts so far are kept in the
+    journal.
 
     Args:
         session_id: The session.
@@ -90,7 +92,8 @@ def abandon_session(
         clock: Where time comes from; for tests.
 
     Returns:
-        A report with status ``abandoned``, the receipts so far, and what may have been sent besides.
+        A report with status ``abandoned``, the receipts so far, and what may have been sent
+        besides.
 
     Raises:
         InvalidInput: It is completed.
@@ -149,7 +152,7 @@ def _require_open(journal: Journal, operation_id: str) -> None:
         raise InvalidInput(f"operation {operation_id!r} is confirmed already: leave it out")
 
 
-def _checked(operation_id: str, value: Assume | str | bool) -> Assume:
+def _checked(operation_id: str, value: Assume | str | bool) -> Assume:  # noqa: FBT001 - one version more
     if isinstance(value, bool):
         words = 'write "applied" or "not-applied" in place of True or False'
         warnings.warn(f"unblock_session(assume=...): {words}", DeprecationWarning, stacklevel=3)

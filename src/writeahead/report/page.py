@@ -101,7 +101,7 @@ class SessionPage(_Line):
 
 
 def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float) -> SessionPage:
-    """Read all that a store holds of a session. What can't be read is named, and hides nothing else.
+    """Read all that a store holds of a session. What can't be read is named and hides nothing.
 
     Args:
         store: Where the artifacts are.

@@ -33,7 +33,8 @@ _AZURE = {
     NO_CREDENTIALS: "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, or use a managed identity",
     "bucket": "container",
 }
-# Azure's ETags are no digests, and have this form; nothing else proves a put without reading it back.
+# Azure's ETags are no digests, and have this form; nothing else proves a put without reading it
+# back.
 _AZURE_ETAG = re.compile(r"0x[0-9A-F]{12,20}", re.ASCII)
 
 

@@ -10,8 +10,8 @@ What this client is like, as tried with obstore 0.12, and what follows from it:
   ``obstore_errors.py``.
 - It takes any XML for a listing, and a page of HTML for an empty one. So where a listing ends at
   once, or behind a full page, a key that can't be there is asked for: a store says 404.
-- It does not tell whether a delete was answered as a store does. A store that has proved nothing yet
-  is asked whether the object is gone.
+- It does not tell whether a delete was answered as a store does. A store that has proved nothing
+  yet is asked whether the object is gone.
 - It follows redirects; see `only_to`.
 - It lists by whole path segments, and fails where a name has an empty, a ``.`` or a ``..`` segment.
   It drops the ``/`` behind a name, so that an object without bytes may be one that is none of ours:

@@ -16,8 +16,8 @@ class Links(ContractPart):
         self, backdoor: StoreBackdoor, store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """Nothing outside is read, listed, written or removed, whatever links there are."""
-        backdoor: FolderBackdoor = self._backdoor(backdoor, "links", FolderBackdoor)
-        folder = backdoor.folder
+        on_disk: FolderBackdoor = self._backdoor(backdoor, "links", FolderBackdoor)
+        folder = on_disk.folder
         outside = tmp_path_factory.mktemp("outside")
         (outside / "b").write_bytes(b"secret")
         backdoor.write("a/b", b"1")
