@@ -51,6 +51,14 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def types(session: nox.Session) -> None:
+    """The public types as a user's code has them, by mypy and by pyright (its build with Node.js)."""
+    _install(session, "lint", "test", "types")
+    session.run("mypy", "tests/typing/api.py")
+    session.run("basedpyright", "--level", "error", "tests/typing/api.py")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The test suite on this Python."""
     _install(session, "test")

@@ -1,4 +1,4 @@
-# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportUnusedCallResult=false
+# pyright: strict, enableTypeIgnoreComments=true, reportUnnecessaryTypeIgnoreComment=true, reportUnusedCallResult=false
 """The public names as a user's typed code has them: mypy and pyright check this file, strictly.
 
 `assert_type` pins what comes out. A line with ``type: ignore`` must be an error, or the checkers
@@ -241,7 +241,7 @@ class TestFolder(StoreContract):
 
 def look_after(store: ArtifactStore) -> list[str]:
     names = [assert_type(found, SessionSummary).session_id for found in find_sessions(store, "open")]
-    for result in sweep(store, Crm(), policy=RunPolicy(max_turns=5)):
+    for result in sweep(store, Crm("http://crm"), policy=RunPolicy(max_turns=5)):
         assert_type(result.report, RunReport | None)
     report = unblock_session("s1", store=store, reason="asked", assume={"1-row": Assume.APPLIED})
     unblock_session("s1", store=store, reason="asked", assume={"1-row": 7})  # type: ignore[dict-item]

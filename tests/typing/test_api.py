@@ -1,4 +1,4 @@
-"""``api.py`` uses every public name; mypy and pyright check it in the lint session."""
+"""``api.py`` uses every public name; the lint and types sessions check it by mypy and pyright."""
 
 import ast
 from pathlib import Path
