@@ -1,4 +1,4 @@
-# pyright: strict, enableTypeIgnoreComments=true, reportUnnecessaryTypeIgnoreComment=true, reportUnusedCallResult=false
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportUnusedCallResult=false
 """The public names as a user's typed code has them: mypy and pyright check this file, strictly.
 
 `assert_type` pins what comes out. A line with ``type: ignore`` must be an error, or the checkers
