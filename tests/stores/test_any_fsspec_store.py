@@ -61,6 +61,7 @@ class TestFsspecS3(StoreContract):
         "streaming": "fsspec has no listing that streams and is ordered",
         "retries": "how often an fsspec filesystem tries again is its own affair",
         "files": "there is no file system",
+        "proof": "what a server answered is not told; the check before the first put has proved it",
     }
     # s3fs looks for itself why a create was refused, and how large an object is before it gets it.
     requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}

@@ -20,7 +20,7 @@ from fsspec.spec import AbstractFileSystem
 from writeahead.errors import AccessDenied, InvalidInput, NotFound, Unavailable, Unsupported
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_store
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed, checked_prefix
+from writeahead.stores.remote import RemoteStore, RequestFailed, checked_prefix, is_key
 from writeahead.stores.urls import parse_store_url
 
 __all__ = ["AnyFsspecStore"]
@@ -144,7 +144,7 @@ class AnyFsspecStore(RemoteStore):
             except Exception as error:
                 raise _failure(error) from error
             keys = {str(path).removeprefix(f"{root}/"): info for path, info in found.items()}
-            return {key: _info(key, info) for key, info in keys.items() if KEY.fullmatch(key)}
+            return {key: _info(key, info) for key, info in keys.items() if is_key(key)}
 
         held = self._retried("list", prefix, attempt)
         after = start_after or ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from writeahead.errors import AccessDenied, InvalidInput, Unavailable
+from writeahead.stores.client_logs import quietly
 from writeahead.stores.remote import RequestFailed
 from writeahead.stores.s3_options import S3Options
 
@@ -160,8 +161,9 @@ def _of_botocore(options: S3Options, make_session: Callable[..., Any]) -> AwsSet
 
     def keys() -> Keys:
         try:
-            found = session.get_credentials()
-            frozen = found and found.get_frozen_credentials()
+            with quietly():
+                found = session.get_credentials()
+                frozen = found and found.get_frozen_credentials()
         except Exception as error:
             raise credentials_failure(error) from error
         if frozen is None:

@@ -86,11 +86,13 @@ def azure_from_url(url: str) -> ObstoreStore:
 
 
 def _gcs(bucket: str, config: "GCSConfig", network: "ClientConfig") -> Connection:
-    return Connection(GCSStore(bucket, config=config, client_options=network, retry_config=NO_RETRIES))
+    client = GCSStore(bucket, config=config, client_options=network, retry_config=NO_RETRIES)
+    return Connection(client, config.get("base_url"))
 
 
 def _azure(container: str, config: "AzureConfig", network: "ClientConfig") -> Connection:
-    return Connection(AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES))
+    client = AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES)
+    return Connection(client, config.get("endpoint"))
 
 
 def _require_settings(connect: Callable[[], Connection], problem: str) -> None:

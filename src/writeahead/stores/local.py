@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from writeahead.errors import (
@@ -270,7 +271,7 @@ class LocalStore(ArtifactStore):
                     raise
             else:
                 if verb == "put" and durable.is_new(os.fstat(root)):
-                    durable.make_folder(self._root)
+                    durable.make_folder(Path(os.path.realpath(self._root)))
                 return root
             durable.make_folder(self._root)
             return durable.open_folder(self._root)

@@ -36,7 +36,7 @@ from writeahead.stores import base
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.obstore_clients import Connection
 from writeahead.stores.obstore_errors import failure_of
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
+from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class ObstoreStore(RemoteStore):
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect()
+            self._warn_once(connection.endpoint)
         self._used = connection.credentials()
         return connection.client
 
@@ -228,13 +229,12 @@ class ObstoreStore(RemoteStore):
             if not item["size"] and (key == last or self._size(key) != 0):
                 continue  # a console's "folder/", which this client tells of as "folder"
             if key <= last:
-                detail = "the server does not list in the order of keys, or does not heed where to begin"
-                raise Unsupported(self.name, "list", prefix, detail)
+                raise Unsupported(self.name, "list", prefix, OUT_OF_ORDER)
             last = key
             if key > prefix and not key.startswith(prefix):
                 return
             # It takes "a/", where to begin, for "a": some come too early.
-            if key > start and key.startswith(prefix) and KEY.fullmatch(key):
+            if key > start and key.startswith(prefix) and is_key(key):
                 yield _info(key, item)
 
     def _items(self, prefix: str, start: str) -> Iterator[Mapping[str, Any]]:

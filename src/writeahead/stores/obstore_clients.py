@@ -29,11 +29,13 @@ class Connection:
 
     Attributes:
         client: The client.
+        endpoint: The URL of the server; None for the service's own.
         credentials: Tells the credentials of this moment, in any form that can be compared. It is
             asked before each request, and raises `RequestFailed` if there are none.
     """
 
     client: "ObjectStore"
+    endpoint: str | None = None
     credentials: Callable[[], Hashable] = _nothing
 
 

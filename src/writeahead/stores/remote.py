@@ -1,6 +1,7 @@
 """What stores behind a network client share: the one retry loop, and how a refused create is settled."""
 
 import hashlib
+import logging
 import re
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,23 +17,30 @@ from writeahead.errors import (
     StoreError,
     Unavailable,
 )
-from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject, key_problem
+from writeahead.stores.client_logs import readable_on_the_way
 
-__all__ = ["KEY", "RemoteStore", "RequestFailed", "checked_prefix"]
+__all__ = ["OUT_OF_ORDER", "RemoteStore", "RequestFailed", "checked_prefix", "is_key"]
+
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 # Seconds.
 WAIT_INITIAL = 0.1
 WAIT_MAX = 2.0
 
-# Others may keep objects beside ours whose names are no keys of ours: a console's "folder/" e.g.
-KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
+OUT_OF_ORDER = "the server does not list in the order of keys, or does not heed where to begin"
 
 _PREFIX_SEGMENT = re.compile(r"[\w!'()*+,.:=@-]+")
 # S3 and its like allow 1024 bytes for a key: what our own keys leave of that.
 _MAX_PREFIX_BYTES = 1024 - MAX_KEY_BYTES - 1
 
 _T = TypeVar("_T")
+
+
+def is_key(name: str) -> bool:
+    """Whether an object can be one of ours. Others may keep theirs beside them: a console's "folder/"."""
+    return key_problem(name) is None
 
 
 def checked_prefix(place: str, prefix: str) -> str:
@@ -92,6 +100,13 @@ class RemoteStore(ArtifactStore):
 
     # A store without credentials: whatever a bucket's policy says, an artifact needs an owner.
     _anonymous: bool = False
+    _warned: bool = False
+
+    def _warn_once(self, endpoint: str | None) -> None:
+        """Log a warning if others can read what goes to this server; the first check or run shows it."""
+        if not self._warned and (warning := readable_on_the_way(endpoint)):
+            self._warned = True
+            _log.warning("store %s: %s", self.name, warning)
 
     def _renew(self) -> bool:
         """Look for credentials anew, since they were refused; whether there are others now."""

@@ -32,6 +32,7 @@ class StoreContract(Verbs, Keys, Sharing, HttpFaults, FalseAnswers, Files):
     - ``streaming``: a listing in bounded memory;
     - ``wire``: an HTTP server behind the store, which can be made to fail; the place is a
       `ServedBackdoor`;
+    - ``proof``: a server that answers success to anything, or redirects, is found out;
     - ``retries``: one failure that passes, such as a lost reply or a 503, is not even noticed;
     - ``files``: objects in a file system, where links and system calls can be looked at; the place
       is a `FolderBackdoor`.

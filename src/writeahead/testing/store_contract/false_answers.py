@@ -33,6 +33,7 @@ class FalseAnswers(ContractPart):
     def behind(self, place: StoreBackdoor) -> Iterator[tuple[ArtifactStore, HttpProxy]]:
         """The store under test, behind a proxy that can answer in the server's place."""
         self._need("wire")
+        self._need("proof")
         assert isinstance(place, ServedBackdoor), "give the place server and open_at"
         with HttpProxy(place.server) as proxy:
             yield place.open_at(proxy.url), proxy
