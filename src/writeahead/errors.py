@@ -19,7 +19,7 @@ WriteaheadError
 └── AdapterError                      what a remote said to one request
     ├── TransientError                worth another attempt; says whether it may have been applied
     ├── PermanentError                refused; another attempt would be refused as well
-    └── ConflictError                 somebody else changed what we meant to change
+    └── ConflictError                 another writer changed what we meant to change
 """
 
 import errno
@@ -58,11 +58,11 @@ class WriteaheadError(Exception):
 
 
 class InvalidInput(WriteaheadError, ValueError):
-    """What the caller gave is wrong; the message names it and says what to do. Nothing was written."""
+    """The caller's input is wrong; the message says what to correct. Nothing was written."""
 
 
 class PlanConflict(InvalidInput):
-    """The session id already has a plan, and that plan is for other operations. Nothing was changed."""
+    """The session id already has a plan for other operations. Nothing was changed."""
 
 
 class StoreError(WriteaheadError, OSError):
@@ -141,7 +141,7 @@ class Unsupported(StoreError):
 
 
 class ResumeError(WriteaheadError):
-    """There is nothing to resume from, or it can't be used; the message names what is missing or wrong."""
+    """There is nothing usable to resume from; the message names what is missing or wrong."""
 
 
 class CorruptArtifact(ResumeError):
@@ -149,7 +149,7 @@ class CorruptArtifact(ResumeError):
 
 
 class NewerArtifact(CorruptArtifact):
-    """An artifact was written by a newer version of writeahead. It is left as it is: upgrade to read it."""
+    """An artifact was written by a newer version of writeahead: upgrade to read it."""
 
 
 class Fenced(WriteaheadError):
@@ -160,7 +160,7 @@ class NotReady(WriteaheadError):
     """An adapter can't write, and found out before any side effect.
 
     Args:
-        *problems: One line for each gap; all of them at once, so that one round of mending is
+        *problems: One line for each gap; all of them at once, so that one round of fixing is
         enough.
     """
 
@@ -218,4 +218,4 @@ class PermanentError(AdapterError):
 
 
 class ConflictError(AdapterError):
-    """The remote's record is not what the plan was made for: somebody else wrote it, or it is gone."""
+    """The remote's record is not what the plan was made for: it was changed, or is gone."""

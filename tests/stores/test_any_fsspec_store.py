@@ -1,4 +1,4 @@
-"""Stores on any fsspec filesystem: the kit where one can be proven, and that all others are refused."""
+"""Stores on any fsspec filesystem: the kit where one can be proven; all others are refused."""
 
 import threading
 import time

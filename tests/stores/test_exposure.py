@@ -1,4 +1,4 @@
-"""What others can see or bend: logs of clients, plain http, links and modes in folders, odd keys."""
+"""What others can see or change: logs, plain http, links and modes of folders, odd keys."""
 
 import logging
 import os
@@ -87,7 +87,7 @@ def test_a_folder_of_another_user_keeps_its_mode(tmp_path):
 
 
 def test_a_link_that_comes_to_the_root_s_name_is_not_followed_when_it_is_made(tmp_path, monkeypatch):
-    """Another user is faster: the link that is there leads to a folder that is none of the store's."""
+    """Another user is faster; the link leads to a folder that is not the store's."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     elsewhere.chmod(0o1700)

@@ -1,4 +1,4 @@
-"""Every store keeps the contract. The places look at the bytes with other means than the stores do."""
+"""Every store keeps the contract. The places look at the bytes by other means."""
 
 import secrets
 from collections.abc import Mapping

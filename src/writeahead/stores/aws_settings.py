@@ -1,4 +1,4 @@
-"""What the AWS environment variables and configuration files say, for a client that is not botocore's.
+"""AWS environment variables and configuration files, for a client that is not botocore's.
 
 With botocore installed it is asked, so that obstore finds what s3fs finds. Without it the variables
 are read that both clients know.

@@ -95,7 +95,7 @@ class ArtifactStore(ABC):
 
         - ``if_absent=False``: replaces what was there.
         - ``if_absent=True``: settled. It returns if, and only if, the object now holds exactly
-          ``data``, whoever wrote it.
+          ``data``, no matter which writer stored it.
 
         Raises:
             AlreadyExists: With ``if_absent``, the key holds anything else.
@@ -153,7 +153,7 @@ class ArtifactStore(ABC):
     def check(self) -> StoreCheck:
         """Prove this very store by trying it, under keys of its own that are removed afterwards.
 
-        A step for a person or a deployment, never part of a run. Returns one result a promise; a
+        A step for an operator or a deployment, never part of a run. Returns one result a promise; a
         store whose ``ok`` is False must not be used.
         """
         from writeahead.stores.check import check_store

@@ -1,4 +1,4 @@
-"""The logs of client libraries: silenced for our own requests, since at DEBUG they hold the session token."""
+"""Logs of client libraries, silenced for our own requests: at DEBUG they hold the session token."""
 
 import contextvars
 import logging
@@ -20,7 +20,7 @@ def _is_not_ours(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep the client libraries from logging what happens in this block; their other users' logs stay."""
+    """Silence the client libraries within this block; logs of their other users stay."""
     token = _ours.set(True)
     try:
         # A filter counts for its own logger only, not for those below it.

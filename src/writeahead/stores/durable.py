@@ -70,9 +70,9 @@ else:
 
 
 class SeenFolders:
-    """Folders that were read while they were new or changing, to be synced before anything builds on them.
+    """Folders that were read while new or changing, to be synced before anything builds on them.
 
-    Whoever gave the names there may have been killed before its own sync.
+    The process that gave the names there may have been killed before its own sync.
 
     Args:
         root: What the names of the folders are below.
@@ -274,7 +274,7 @@ def file_status(folder: int, name: str) -> os.stat_result:
 
 @contextlib.contextmanager
 def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A file, open for reading: its bytes and its status are of one moment, whoever replaces it."""
+    """A file, open for reading: its bytes and its status are of one moment, even if it is replaced."""
     file = os.open(name, _FILE, dir_fd=folder)
     try:
         status = os.fstat(file)

@@ -1,4 +1,4 @@
-"""From ``gs://`` and ``az://`` URLs to stores: Google Cloud Storage and Azure Blob, through obstore."""
+"""Stores for ``gs://`` and ``az://``: Google Cloud Storage and Azure Blob, through obstore."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["azure_from_url", "gcs_from_url"]
 
-# What S3 is told by, and these are not.
+# S3's words in errors, and what to say of other services.
 _NOT_S3 = {
     **{f" ({permission})": "" for permission in PERMISSIONS.values()},
     "set region= to the bucket's region, or correct": "correct",
@@ -33,7 +33,8 @@ _AZURE = {
     NO_CREDENTIALS: "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, or use a managed identity",
     "bucket": "container",
 }
-# Azure's ETags are no digests, and have this form; nothing else proves a put without reading it back.
+# Azure's ETags are no digests, and have this form; nothing else proves a put without reading it
+# back.
 _AZURE_ETAG = re.compile(r"0x[0-9A-F]{12,20}", re.ASCII)
 
 

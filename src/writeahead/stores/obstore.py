@@ -1,4 +1,4 @@
-"""Stores through obstore, the Python face of Rust's object_store: S3, Google Cloud Storage, Azure Blob.
+"""Stores through obstore, the Python binding of Rust's object_store: S3, Google Cloud, Azure Blob.
 
 What this client is like, as tried with obstore 0.12, and what follows from it:
 
@@ -10,8 +10,8 @@ What this client is like, as tried with obstore 0.12, and what follows from it:
   ``obstore_errors.py``.
 - It takes any XML for a listing, and a page of HTML for an empty one. So where a listing ends at
   once, or behind a full page, a key that can't be there is asked for: a store says 404.
-- It does not tell whether a delete was answered as a store does. A store that has proved nothing yet
-  is asked whether the object is gone.
+- It does not tell whether a delete was answered as a store does. A store that has proved nothing
+  yet is asked whether the object is gone.
 - It follows redirects; see `only_to`.
 - It lists by whole path segments, and fails where a name has an empty, a ``.`` or a ``..`` segment.
   It drops the ``/`` behind a name, so that an object without bytes may be one that is none of ours:
@@ -211,7 +211,7 @@ class ObstoreStore(RemoteStore):
         self._retried("delete", key, attempt, writes=True)
 
     def _require_answers(self) -> None:
-        """See that the server tells what is not there; a page that it shows for everything does not."""
+        """Require that the server reports an absent object as absent; a login page does not."""
         try:
             self._read(f".absent-{secrets.token_hex(8)}")
         except RequestFailed as failure:
@@ -274,7 +274,7 @@ class ObstoreStore(RemoteStore):
 
 
 def _just_before(prefix: str) -> str:
-    """A path before all that begins with ``prefix``; what begins with a shorter one is mostly before it."""
+    """A path that sorts before everything that begins with ``prefix``, and close to it."""
     if not prefix or prefix.endswith("/"):
         return ""  # whole segments are the client's business
     before = _ALPHABET[_ALPHABET.index(prefix[-1]) - 1]

@@ -1,4 +1,4 @@
-"""What every client of obstore is made with: time limits, no retries of its own, and no redirects."""
+"""Settings of every obstore client: time limits, no retries of its own, and no redirects."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -54,9 +54,9 @@ def client_options(
 def only_to(url: str, *hosts: str) -> "ClientConfig":
     """Options that keep a client from any other host: this client follows redirects, with the session token.
 
-    There is no option against that. So whatever goes to another host is sent to a proxy that does not
-    exist. A redirect to another port of the same host is still followed. Where the environment names
-    a proxy for the server, that one is used, and nothing keeps redirects from passing it.
+    There is no option against that. So whatever goes to another host is sent to a proxy that does
+    not exist. A redirect to another port of the same host is still followed. Where the environment
+    names a proxy for the server, that one is used, and nothing keeps redirects from passing it.
 
     Args:
         url: The server's.

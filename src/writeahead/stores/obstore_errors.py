@@ -2,9 +2,9 @@
 
 401, 403, 404, 409, 412 and 304 have a type of error each, but not from a listing; all else is one
 type. More is only in the part of the text behind ``Debug source:``, which is the structure of the
-error as Rust prints it, one field a line, with what the server said as one escaped line. The status,
-the error code and the kind of a failed connection are read from there, field by field; the words of
-the server are not.
+error as Rust prints it, one field a line, with what the server said as one escaped line. The
+status, the error code and the kind of a failed connection are read from there, field by field; the
+words of the server are not.
 """
 
 import re

@@ -58,9 +58,9 @@ def open_store(url: str | os.PathLike[str]) -> ArtifactStore:
               store.
 
     Raises:
-        InvalidInput: The scheme or an option is unknown, the URL holds credentials, a folder can't be
-            found from here, or the backend needs a package that is not installed; the message says
-            what to do.
+        InvalidInput: The scheme or an option is unknown, the URL holds credentials, a folder can't
+            be found from here, or the backend needs a package that is not installed; the message
+            says what to do.
     """
     if isinstance(url, os.PathLike):
         return _folder(Path(url))

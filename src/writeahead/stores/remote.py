@@ -1,4 +1,4 @@
-"""What stores behind a network client share: the one retry loop, and how a refused create is settled."""
+"""What stores behind a network client share: retries, proof of writes, settled creates."""
 
 import hashlib
 import logging
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 def is_key(name: str) -> bool:
-    """Whether an object can be one of ours. Others may keep theirs beside them: a console's "folder/"."""
+    """Whether an object can be one of ours, unlike a console's "folder/"."""
     return key_problem(name) is None
 
 
@@ -103,7 +103,7 @@ class RemoteStore(ArtifactStore):
     _warned: bool = False
 
     def _warn_once(self, endpoint: str | None) -> None:
-        """Log a warning if others can read what goes to this server; the first check or run shows it."""
+        """Log a warning if others can read what goes to this server."""
         if not self._warned and (warning := readable_on_the_way(endpoint)):
             self._warned = True
             _log.warning("store %s: %s", self.name, warning)
@@ -161,7 +161,7 @@ class RemoteStore(ArtifactStore):
         return held.info
 
     def _require_gone(self, key: str) -> None:
-        """See for ourselves that a delete was done whose answer does not prove it."""
+        """Look whether a delete was done whose answer does not prove it."""
         try:
             self._read(key)
         except RequestFailed as failure:
@@ -173,7 +173,7 @@ class RemoteStore(ArtifactStore):
         raise RequestFailed(Unavailable, detail, unknown=True)
 
     def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
-        """Run one verb: the only retry loop there is. Every `RequestFailed` ends here as an error of ours."""
+        """Run one verb in the only retry loop. Every `RequestFailed` ends here as a StoreError."""
         if writes and self._anonymous:
             raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
         unknown = renewed = False

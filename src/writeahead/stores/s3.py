@@ -43,7 +43,7 @@ _OF_A_LISTING = {"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents"}
 
 
 class S3Store(RemoteStore):
-    """Objects in a bucket, below a prefix. The bucket must exist; credentials are found by botocore.
+    """Objects in a bucket, below a prefix. The bucket must exist; botocore finds the credentials.
 
     One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one
     request for each 1000 keys. Only a create that the server refuses costs a GET more, to see what
@@ -313,7 +313,7 @@ def _status(response: dict[str, Any]) -> int:
 
 
 def _object_options(options: S3Options) -> dict[str, str]:
-    """What goes with each put. An ACL never does: buckets with ACLs off, AWS's default, refuse it."""
+    """What goes with each put. No ACL: buckets with ACLs off, AWS's default, refuse one."""
     given = {
         "ServerSideEncryption": options.sse,
         "SSEKMSKeyId": options.sse_kms_key_id,
