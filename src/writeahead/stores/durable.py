@@ -274,7 +274,7 @@ def file_status(folder: int, name: str) -> os.stat_result:
 
 @contextlib.contextmanager
 def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A file, open for reading: its bytes and its status are of one moment, even if it is replaced."""
+    """A file, open for reading: its bytes and status are of one moment, even if it is replaced."""
     file = os.open(name, _FILE, dir_fd=folder)
     try:
         status = os.fstat(file)

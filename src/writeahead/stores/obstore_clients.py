@@ -52,11 +52,12 @@ def client_options(
 
 
 def only_to(url: str, *hosts: str) -> "ClientConfig":
-    """Options that keep a client from any other host: this client follows redirects, with the session token.
+    """Options that keep a client from any other host.
 
-    There is no option against that. So whatever goes to another host is sent to a proxy that does
-    not exist. A redirect to another port of the same host is still followed. Where the environment
-    names a proxy for the server, that one is used, and nothing keeps redirects from passing it.
+    obstore follows redirects, with the session token, and has no option against it. So a request to
+    another host is sent to a proxy that does not exist. A redirect to another port of the same host
+    is still followed. Where the environment names a proxy for the server, that proxy is used, and
+    nothing keeps redirects from passing it.
 
     Args:
         url: The server's.
