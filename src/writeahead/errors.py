@@ -20,7 +20,7 @@ WriteaheadError
 └── AdapterError                      what a remote said to one request
     ├── TransientError                worth another attempt; says whether it may have been applied
     ├── PermanentError                refused; another attempt would be refused as well
-    └── ConflictError                 somebody else changed what we meant to change
+    └── ConflictError                 another writer changed what we meant to change
 """
 
 import errno
@@ -188,7 +188,7 @@ class NotReady(WriteaheadError):
     """An adapter can't write, and found out before any side effect.
 
     Args:
-        *problems: One line for each gap; all of them at once, so that one round of mending is
+        *problems: One line for each gap; all of them at once, so that one round of fixing is
         enough.
     """
 

@@ -1,4 +1,4 @@
-"""The store contract on an S3 server that you name.
+"""The store contract on an S3 server that you name, by `nox -s servers`.
 
 - ``WRITEAHEAD_S3_URL``: the endpoint, e.g. ``https://s3.eu-central-1.amazonaws.com``.
 - ``WRITEAHEAD_S3_BUCKET``: a bucket of yours. Each test has a prefix of its own, and removes it

@@ -1,4 +1,4 @@
-"""Stores on any fsspec filesystem: the kit where one can be proven, and that all others are refused."""
+"""Stores on any fsspec filesystem: the kit where one can be proven; all others are refused."""
 
 import threading
 import time
@@ -62,6 +62,7 @@ class TestFsspecS3(StoreContract):
         "retries": "how often an fsspec filesystem tries again is its own affair",
         "links": "there is no file system",
         "durability": "its server keeps the files",
+        "proof": "what a server answered is not told; the check before the first put has proved it",
     }
     # s3fs looks for itself why a create was refused, and how large an object is before it gets it.
     requests: ClassVar[Mapping[str, int]] = {**StoreContract.requests, "refused": 3, "get": 2}

@@ -1,4 +1,4 @@
-"""Every exception of a client library becomes a StoreError, and what a store is survives its trips."""
+"""Every exception of a client becomes a StoreError; pickles, credentials and variables."""
 
 import asyncio
 import pickle
@@ -281,7 +281,7 @@ def test_the_region_of_the_environment(client, s3_proxy, s3_bucket, monkeypatch,
 
 
 def test_a_bucket_that_locks_its_objects_gets_a_checksum(client, s3_proxy, s3_bucket):
-    """S3 refuses a put without one where the bucket has a default retention; so does this double."""
+    """S3 refuses a put without one if the bucket has a default retention; so does this double."""
     digests = {"content-md5", "x-amz-checksum-sha256"}
     s3_proxy.fault(
         lambda request: request.verb == "PUT" and not digests & {name.lower() for name in request.headers},

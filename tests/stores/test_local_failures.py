@@ -1,4 +1,4 @@
-"""What a folder store says of each system call that fails, and what it does with what others left there."""
+"""What a folder store says of each system call that fails, and of leftovers of others."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ def store(root):
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Let the ``nth`` call of a function of `os` from now on fail, and those after it, if so many."""
+    """Let the ``nth`` call of a function of `os` fail, and ``times - 1`` calls after it."""
 
     def fail(name, code, *, nth=1, times=1):
         place = (durable, "sync") if name == "fsync" else (os, name)
@@ -160,7 +160,7 @@ def test_a_filesystem_that_can_t_sync_folders_is_unsupported(root, fail, verb):
 
 @pytest.fixture
 def answer_lost(monkeypatch):
-    """Let a function of `os` take effect once, and fail all the same; what looks for it may fail, too."""
+    """Let a function of `os` take effect once and fail; looking for the effect may fail, too."""
 
     def answer_lost(name, code, *, blind=False):
         real, look, calls = getattr(os, name), os.stat, []

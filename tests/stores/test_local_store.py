@@ -1,4 +1,4 @@
-"""The local store as the kernel sees it: system calls traced, made to fail, and killed in, one by one."""
+"""The local store as the kernel sees it: its system calls traced, failed and killed."""
 
 import contextlib
 import errno
@@ -65,7 +65,7 @@ needs_strace = pytest.mark.skipif(
 
 
 class Traced:
-    """A put in a process under strace: its outcome, and its system calls with paths below the root."""
+    """A put in a process under strace: its outcome and its system calls below the root."""
 
     def __init__(
         self, tmp_path: Path, how: str, key: str = "a/b", inject: str = "", root: str = "root"

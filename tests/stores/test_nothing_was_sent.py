@@ -1,4 +1,4 @@
-"""Where nothing was sent, no error says that something may have happened. Both clients, every write."""
+"""Where nothing was sent, no error says that something may have happened. Both clients."""
 
 import datetime as dt
 import ipaddress
@@ -158,7 +158,7 @@ def test_a_profile_that_is_missing(client, s3_proxy, monkeypatch):
 
 @pytest.fixture
 def secure(s3_server, tmp_path):
-    """A server that speaks TLS, with a certificate that no one trusts; its URL, its CA, its requests."""
+    """A TLS server with a certificate that is not trusted: its URL, its CA, its requests."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""The obstore stores: the contract kit on those that can be had here, and this client's traps on the wire."""
+"""The obstore stores: the contract kit on those available here, and this client's traps."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""What stores behind a network client share, on one whose every request is written down beforehand."""
+"""What stores behind a network client share, on one whose requests are scripted."""
 
 import pytest
 import tenacity.nap
@@ -21,7 +21,7 @@ TAKEN = RequestFailed(Unsupported, "412", status=412)
 
 
 class Scripted(RemoteStore):
-    """Objects in a dict; `failures` come up first, one a request, `late` ones once it was applied."""
+    """Objects in a dict; `failures` come first, one a request, `late` ones after the effect."""
 
     def __init__(self):
         self.objects = {}

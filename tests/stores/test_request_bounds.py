@@ -1,4 +1,4 @@
-"""What one request may take, in time and in bytes. Both clients; the server counts what it could send."""
+"""What one request may take, in time and bytes; the server counts what it could send."""
 
 import contextlib
 import socket

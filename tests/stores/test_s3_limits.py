@@ -87,7 +87,7 @@ def connections(url):
 
 
 def comes_true(check):
-    """Whether it comes true within ten seconds: the loop that closes connections runs in its own thread."""
+    """Whether it comes true within ten seconds: connections are closed in another thread."""
     ends = time.monotonic() + 10
     while not check() and time.monotonic() < ends:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The S3 store against a real server, through a proxy that injects faults and counts what is on the wire."""
+"""The S3 store against a real server, through a proxy that injects and counts."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Servers that are S3 in their own way, under the server kit and `writeahead check`."""
+"""Servers that are S3 in their own way: the kit for your own server, and `check`."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A store on any other filesystem that fsspec knows: ``fsspec+<scheme>://...``, where it can be proven.
+"""A store on any other filesystem of fsspec, ``fsspec+<scheme>://...``, where it can be proven.
 
 Most of them can't create atomically. fsspec's own ``pipe_file(mode="create")`` looks whether the
 file exists, and then writes it; a filesystem inherits that unless it has a create of its own. So
@@ -20,7 +20,7 @@ from fsspec.spec import AbstractFileSystem
 from writeahead.errors import AccessDenied, InvalidInput, NotFound, Unavailable, Unsupported
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_store
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed, checked_prefix
+from writeahead.stores.remote import RemoteStore, RequestFailed, checked_prefix, is_key
 from writeahead.stores.urls import parse_store_url
 
 __all__ = ["AnyFsspecStore"]
@@ -30,7 +30,7 @@ _OURS = {"file": "file://", "local": "file://", "memory": "memory://"}
 
 
 class AnyFsspecStore(RemoteStore):
-    """Objects in an fsspec filesystem. Its own retries are its own affair, so there are none of ours.
+    """Objects in an fsspec filesystem. It has its own retries, so there are none of ours.
 
     A put costs one call of the filesystem; the first one, before it, a whole check. A listing holds
     the infos of all objects below its folder in memory: fsspec has no listing that streams and is
@@ -144,7 +144,7 @@ class AnyFsspecStore(RemoteStore):
             except Exception as error:
                 raise _failure(error) from error
             keys = {str(path).removeprefix(f"{root}/"): info for path, info in found.items()}
-            return {key: _info(key, info) for key, info in keys.items() if KEY.fullmatch(key)}
+            return {key: _info(key, info) for key, info in keys.items() if is_key(key)}
 
         held = self._retried("list", prefix, attempt)
         after = start_after or ""
@@ -194,7 +194,7 @@ def _info(key: str, info: dict[str, Any]) -> ObjectInfo:
 
 
 def from_url(url: str) -> AnyFsspecStore:
-    """Open ``fsspec+<scheme>://...``. The filesystem is configured by fsspec's own files and variables.
+    """Open ``fsspec+<scheme>://...``, configured by fsspec's own files and variables.
 
     Raises:
         InvalidInput: fsspec knows no such scheme, its package is not installed, or there are

@@ -1,4 +1,4 @@
-"""What the AWS environment variables and configuration files say, for a client that is not botocore's.
+"""AWS environment variables and configuration files, for a client that is not botocore's.
 
 With botocore installed it is asked, so that obstore finds what s3fs finds. Without it the variables
 are read that both clients know.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from writeahead.errors import AccessDenied, InvalidInput, Unavailable
+from writeahead.stores.client_logs import quietly
 from writeahead.stores.remote import RequestFailed
 from writeahead.stores.s3_options import S3Options
 
@@ -160,8 +161,9 @@ def _of_botocore(options: S3Options, make_session: Callable[..., Any]) -> AwsSet
 
     def keys() -> Keys:
         try:
-            found = session.get_credentials()
-            frozen = found and found.get_frozen_credentials()
+            with quietly():
+                found = session.get_credentials()
+                frozen = found and found.get_frozen_credentials()
         except Exception as error:
             raise credentials_failure(error) from error
         if frozen is None:

@@ -170,7 +170,7 @@ class ArtifactStore(ABC):
             yield info
 
     def _require_key(self, operation: str, key: str) -> None:
-        problem = _key_problem(key)
+        problem = key_problem(key)
         if problem is not None:
             raise InvalidKey(self.name, operation, key, problem)
 
@@ -198,7 +198,8 @@ def too_large(size: int) -> str:
     return f"the object has {size} bytes, more than the {MAX_OBJECT_BYTES} of any of ours"
 
 
-def _key_problem(key: str) -> str | None:
+def key_problem(key: str) -> str | None:
+    """What is wrong with a key; None if nothing is."""
     if not key:
         return "a key can't be empty"
     if len(key) > MAX_KEY_BYTES:

@@ -70,9 +70,9 @@ else:
 
 
 class SeenFolders:
-    """Folders that were read while they were new or changing, to be synced before anything builds on them.
+    """Folders that were read while new or changing, to be synced before anything builds on them.
 
-    Whoever gave the names there may have been killed before its own sync.
+    The process that gave the names there may have been killed before its own sync.
 
     Args:
         root: What the names of the folders are below.
@@ -153,8 +153,12 @@ def enter_folder(parent: int, name: str, *, make: bool) -> int:
 def make_folder(path: Path) -> None:
     """Make a folder and what is missing above it, durably.
 
+    Args:
+        path: Its last part is no link; see `os.path.realpath`.
+
     Raises:
         FileExistsError: A file is there.
+        NotADirectoryError: A link is there.
     """
     with contextlib.suppress(FileNotFoundError):
         if is_new(path.parent.stat()):
@@ -168,24 +172,31 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         with contextlib.suppress(FileExistsError):
             path.mkdir(_NEW_FOLDER)
-    parent, folder = open_folder(path.parent), open_folder(path)
+    parent = open_folder(path.parent)
     try:
         sync(parent)
-        _mark_synced(folder)
+        folder = os.open(path.name, _FOLDER_BELOW, dir_fd=parent)
     finally:
         os.close(parent)
+    try:
+        _mark_synced(folder)
+    finally:
         os.close(folder)
 
 
 def is_new(status: os.stat_result) -> bool:
-    """Whether a folder of ours was made, and its name perhaps never synced: see `_NEW_FOLDER`."""
-    return bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
+    """Whether a folder was made by us, and its name perhaps never synced: see `_NEW_FOLDER`."""
+    ours = status.st_uid == os.geteuid()
+    return ours and bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
 
 
 def _mark_synced(folder: int) -> None:
-    # Another user's folder stays as it is: it then costs a sync for each put, and is as safe.
-    with contextlib.suppress(PermissionError):
-        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) & ~stat.S_ISVTX)
+    status = os.fstat(folder)
+    # A sticky bit that is not ours stays. So does ours where it may not be changed: it then costs a
+    # sync for each put, and is as safe.
+    if is_new(status):
+        with contextlib.suppress(PermissionError):
+            os.fchmod(folder, stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX)
 
 
 def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
@@ -263,7 +274,7 @@ def file_status(folder: int, name: str) -> os.stat_result:
 
 @contextlib.contextmanager
 def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A file, open for reading: its bytes and its status are of one moment, whoever replaces it."""
+    """A file, open for reading: its bytes and status are of one moment, even if it is replaced."""
     file = os.open(name, _FILE, dir_fd=folder)
     try:
         status = os.fstat(file)

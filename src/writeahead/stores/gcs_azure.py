@@ -1,4 +1,4 @@
-"""From ``gs://`` and ``az://`` URLs to stores: Google Cloud Storage and Azure Blob, through obstore."""
+"""Stores for ``gs://`` and ``az://``: Google Cloud Storage and Azure Blob, through obstore."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["azure_from_url", "gcs_from_url"]
 
-# What S3 is told by, and these are not.
+# S3's words in errors, and what to say of other services.
 _NOT_S3 = {
     **{f" ({permission})": "" for permission in PERMISSIONS.values()},
     "set region= to the bucket's region, or correct": "correct",
@@ -87,11 +87,13 @@ def azure_from_url(url: str) -> ObstoreStore:
 
 
 def _gcs(bucket: str, config: "GCSConfig", network: "ClientConfig") -> Connection:
-    return Connection(GCSStore(bucket, config=config, client_options=network, retry_config=NO_RETRIES))
+    client = GCSStore(bucket, config=config, client_options=network, retry_config=NO_RETRIES)
+    return Connection(client, config.get("base_url"))
 
 
 def _azure(container: str, config: "AzureConfig", network: "ClientConfig") -> Connection:
-    return Connection(AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES))
+    client = AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES)
+    return Connection(client, config.get("endpoint"))
 
 
 def _require_settings(connect: Callable[[], Connection], problem: str) -> None:

@@ -173,7 +173,7 @@ class LocalStore(ArtifactStore):
         with durable.open_file(folder, name) as (file, status):
             if status.st_size != len(data) or durable.read_file(file, status.st_size) != data:
                 raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
-            # Whoever wrote it may have died before these.
+            # Its writer may have died before these.
             durable.sync(file)
         durable.sync(folder)
         return _info(key, status)
@@ -212,7 +212,7 @@ class LocalStore(ArtifactStore):
         return self._walk(prefix, folders, stem, start_after or "")
 
     def _walk(self, prefix: str, folders: Sequence[str], stem: str, after: str) -> Iterator[ObjectInfo]:
-        """The objects below ``folders`` whose name there begins with ``stem``. Holds no open file."""
+        """The objects below ``folders`` whose name begins with ``stem``. Holds no open file."""
         last = ""
         while page := self._page(prefix, folders, stem, after, last):
             for order, info in page:
@@ -272,7 +272,7 @@ class LocalStore(ArtifactStore):
                     raise
             else:
                 if verb == "put" and durable.is_new(os.fstat(root)):
-                    durable.make_folder(self._root)
+                    durable.make_folder(Path(os.path.realpath(self._root)))
                 return root
             durable.make_folder(self._root)
             return durable.open_folder(self._root)
@@ -309,7 +309,7 @@ class _Verdict(NamedTuple):
 
 
 def _order(entry: os.DirEntry[str], folder: int) -> str:
-    """The entry's name, with a ``/`` behind it for a folder; empty for what can't be (part of) a key."""
+    """The entry's name, with a ``/`` behind it for a folder; empty for what is no part of a key."""
     if not _SEGMENT.fullmatch(entry.name):
         if _LEFT_BEHIND.fullmatch(entry.name):
             _remove_if_stale(entry, folder)
@@ -320,7 +320,7 @@ def _order(entry: os.DirEntry[str], folder: int) -> str:
 
 
 def _remove_if_stale(entry: os.DirEntry[str], folder: int) -> None:
-    # Whoever may only read this folder can list it all the same.
+    # A reader without write permission can list the folder all the same.
     with contextlib.suppress(OSError):
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _STALE_AFTER:

@@ -1,4 +1,4 @@
-"""Stores through obstore, the Python face of Rust's object_store: S3, Google Cloud Storage, Azure Blob.
+"""Stores through obstore, the Python binding of Rust's object_store: S3, Google Cloud, Azure Blob.
 
 What this client is like, as tried with obstore 0.12, and what follows from it:
 
@@ -36,7 +36,7 @@ from writeahead.stores import base
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.obstore_clients import Connection
 from writeahead.stores.obstore_errors import failure_of
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
+from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class ObstoreStore(RemoteStore):
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect()
+            self._warn_once(connection.endpoint)
         self._used = connection.credentials()
         return connection.client
 
@@ -210,7 +211,7 @@ class ObstoreStore(RemoteStore):
         self._retried("delete", key, attempt, writes=True)
 
     def _require_answers(self) -> None:
-        """See that the server tells what is not there; a page that it shows for everything does not."""
+        """Require that the server reports an absent object as absent; a login page does not."""
         try:
             self._read(f".absent-{secrets.token_hex(8)}")
         except RequestFailed as failure:
@@ -228,13 +229,12 @@ class ObstoreStore(RemoteStore):
             if not item["size"] and (key == last or self._size(key) != 0):
                 continue  # a console's "folder/", which this client tells of as "folder"
             if key <= last:
-                detail = "the server does not list in the order of keys, or does not heed where to begin"
-                raise Unsupported(self.name, "list", prefix, detail)
+                raise Unsupported(self.name, "list", prefix, OUT_OF_ORDER)
             last = key
             if key > prefix and not key.startswith(prefix):
                 return
             # It takes "a/", where to begin, for "a": some come too early.
-            if key > start and key.startswith(prefix) and KEY.fullmatch(key):
+            if key > start and key.startswith(prefix) and is_key(key):
                 yield _info(key, item)
 
     def _items(self, prefix: str, start: str) -> Iterator[Mapping[str, Any]]:
@@ -274,7 +274,7 @@ class ObstoreStore(RemoteStore):
 
 
 def _just_before(prefix: str) -> str:
-    """A path before all that begins with ``prefix``; what begins with a shorter one is mostly before it."""
+    """A path that sorts before everything that begins with ``prefix``, and close to it."""
     if not prefix or prefix.endswith("/"):
         return ""  # whole segments are the client's business
     before = _ALPHABET[_ALPHABET.index(prefix[-1]) - 1]

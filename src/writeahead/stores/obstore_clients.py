@@ -1,4 +1,4 @@
-"""What every client of obstore is made with: time limits, no retries of its own, and no redirects."""
+"""Settings of every obstore client: time limits, no retries of its own, and no redirects."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -29,11 +29,13 @@ class Connection:
 
     Attributes:
         client: The client.
+        endpoint: The URL of the server; None for the service's own.
         credentials: Tells the credentials of this moment, in any form that can be compared. It is
             asked before each request, and raises `RequestFailed` if there are none.
     """
 
     client: "ObjectStore"
+    endpoint: str | None = None
     credentials: Callable[[], Hashable] = _nothing
 
 
@@ -50,11 +52,12 @@ def client_options(
 
 
 def only_to(url: str, *hosts: str) -> "ClientConfig":
-    """Options that keep a client from any other host: this client follows redirects, with the session token.
+    """Options that keep a client from any other host.
 
-    There is no option against that. So whatever goes to another host is sent to a proxy that does
-    not exist. A redirect to another port of the same host is still followed. Where the environment
-    names a proxy for the server, that one is used, and nothing keeps redirects from passing it.
+    obstore follows redirects, with the session token, and has no option against it. So a request to
+    another host is sent to a proxy that does not exist. A redirect to another port of the same host
+    is still followed. Where the environment names a proxy for the server, that proxy is used, and
+    nothing keeps redirects from passing it.
 
     Args:
         url: The server's.

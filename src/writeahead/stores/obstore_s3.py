@@ -69,7 +69,8 @@ def _connect(location: S3Location) -> Connection:
         )
     except BaseError as error:
         raise RequestFailed(Unsupported, "obstore refuses these settings; see docs/stores.md") from error
-    return Connection(client) if keys is None else Connection(client, keys)
+    endpoint = settings.endpoint_url
+    return Connection(client, endpoint) if keys is None else Connection(client, endpoint, keys)
 
 
 def _config(location: S3Location, settings: AwsSettings) -> "S3Config":

@@ -1,6 +1,7 @@
-"""What stores behind a network client share: the one retry loop, and how a refused create is settled."""
+"""What stores behind a network client share: retries, proof of writes, settled creates."""
 
 import hashlib
+import logging
 import re
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,23 +17,30 @@ from writeahead.errors import (
     StoreError,
     Unavailable,
 )
-from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject
+from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject, key_problem
+from writeahead.stores.client_logs import readable_on_the_way
 
-__all__ = ["KEY", "RemoteStore", "RequestFailed", "checked_prefix"]
+__all__ = ["OUT_OF_ORDER", "RemoteStore", "RequestFailed", "checked_prefix", "is_key"]
+
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 # Seconds.
 WAIT_INITIAL = 0.1
 WAIT_MAX = 2.0
 
-# Others may keep objects beside ours whose names are no keys of ours: a console's "folder/" e.g.
-KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", re.ASCII)
+OUT_OF_ORDER = "the server does not list in the order of keys, or does not heed where to begin"
 
 _PREFIX_SEGMENT = re.compile(r"[\w!'()*+,.:=@-]+")
 # S3 and its like allow 1024 bytes for a key: what our own keys leave of that.
 _MAX_PREFIX_BYTES = 1024 - MAX_KEY_BYTES - 1
 
 _T = TypeVar("_T")
+
+
+def is_key(name: str) -> bool:
+    """Whether an object can be one of ours, unlike a console's "folder/"."""
+    return key_problem(name) is None
 
 
 def checked_prefix(place: str, prefix: str) -> str:
@@ -92,6 +100,13 @@ class RemoteStore(ArtifactStore):
 
     # A store without credentials: whatever a bucket's policy says, an artifact needs an owner.
     _anonymous: bool = False
+    _warned: bool = False
+
+    def _warn_once(self, endpoint: str | None) -> None:
+        """Log a warning if others can read what goes to this server."""
+        if not self._warned and (warning := readable_on_the_way(endpoint)):
+            self._warned = True
+            _log.warning("store %s: %s", self.name, warning)
 
     def _renew(self) -> bool:
         """Look for credentials anew, since they were refused; whether there are others now."""
@@ -146,7 +161,7 @@ class RemoteStore(ArtifactStore):
         return held.info
 
     def _require_gone(self, key: str) -> None:
-        """See for ourselves that a delete was done whose answer does not prove it."""
+        """Look whether a delete was done whose answer does not prove it."""
         try:
             self._read(key)
         except RequestFailed as failure:
@@ -158,7 +173,7 @@ class RemoteStore(ArtifactStore):
         raise RequestFailed(Unavailable, detail, unknown=True)
 
     def _retried(self, verb: str, key: str, attempt: Callable[[], _T], *, writes: bool = False) -> _T:
-        """Run one verb: the only retry loop there is. Every `RequestFailed` ends here as an error of ours."""
+        """Run one verb in the only retry loop. Every `RequestFailed` ends here as a StoreError."""
         if writes and self._anonymous:
             raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
         unknown = renewed = False

@@ -23,7 +23,8 @@ from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
-from writeahead.stores.remote import KEY, RemoteStore, RequestFailed
+from writeahead.stores.client_logs import quietly
+from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
 from writeahead.stores.s3_errors import failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
@@ -43,7 +44,7 @@ _OF_A_LISTING = {"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents"}
 
 
 class S3Store(RemoteStore):
-    """Objects in a bucket, below a prefix. The bucket must exist; credentials are found by botocore.
+    """Objects in a bucket, below a prefix. The bucket must exist; botocore finds the credentials.
 
     One put is one PUT, one get one GET, one head one HEAD, one delete one DELETE, and a listing one
     request for each 1000 keys. Only a create that the server refuses costs a GET more, to see what
@@ -133,7 +134,7 @@ class S3Store(RemoteStore):
         self._retried("delete", key, attempt, writes=True)
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        after = start_after or ""
+        after, last = start_after or "", ""
         request: dict[str, Any] = {"Prefix": self._base + prefix}
         if start_after:
             request["StartAfter"] = self._base + start_after
@@ -141,7 +142,12 @@ class S3Store(RemoteStore):
             page = self._retried("list", prefix, lambda: self._page(request))
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._base)
-                if key > after and KEY.fullmatch(key):
+                if not is_key(key):
+                    continue
+                if key <= last:
+                    raise Unsupported(self.name, "list", prefix, OUT_OF_ORDER)
+                last = key
+                if key > after:
                     yield _info(key, item["Size"], item)
             if not page.get("IsTruncated"):
                 return
@@ -184,6 +190,8 @@ class S3Store(RemoteStore):
             raise
         except Exception as error:
             raise failure_of(method, error, sent=wire.sent) from error
+        finally:
+            self._warn_once(wire.endpoint)
 
     def _client(self) -> S3FileSystem:
         # No lock, which a fork could leave locked: of two that are made at once, one is dropped
@@ -242,7 +250,16 @@ async def _call(  # noqa: PLR0917 - fsspec's sync hands them on by position
     client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], wire: Wire, limit: float
 ) -> dict[str, Any]:
     WIRE.set(wire)
-    never_follow(await client.set_session())
+    with quietly():
+        return await _call_quietly(client, method, bucket, request, wire, limit)
+
+
+async def _call_quietly(  # noqa: PLR0917 - the same
+    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], wire: Wire, limit: float
+) -> dict[str, Any]:
+    connected = await client.set_session()
+    never_follow(connected)
+    wire.endpoint = connected.meta.endpoint_url
     # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
     if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
         raise RequestFailed(Unsupported, "the installed botocore has no conditional put; upgrade it")
@@ -257,9 +274,10 @@ async def _call(  # noqa: PLR0917 - fsspec's sync hands them on by position
 
 
 async def _keys_of(client: S3FileSystem) -> object:
-    await client.set_session()
-    found = await client.session.get_credentials()
-    return found and tuple(await found.get_frozen_credentials())
+    with quietly():
+        await client.set_session()
+        found = await client.session.get_credentials()
+        return found and tuple(await found.get_frozen_credentials())
 
 
 def _close(pid: int, client: S3FileSystem) -> None:
@@ -296,7 +314,7 @@ def _status(response: dict[str, Any]) -> int:
 
 
 def _object_options(options: S3Options) -> dict[str, str]:
-    """What goes with each put. An ACL never does: buckets with ACLs off, AWS's default, refuse it."""
+    """What goes with each put. No ACL: buckets with ACLs off, AWS's default, refuse one."""
     given = {
         "ServerSideEncryption": options.sse,
         "SSEKMSKeyId": options.sse_kms_key_id,

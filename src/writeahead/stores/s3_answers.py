@@ -94,7 +94,7 @@ def answered(verb: str, answer: Answer) -> RequestFailed:
 
 
 def not_s3(what: str) -> RequestFailed:
-    """A success that is not what S3 answers, such as a login page: nothing may be concluded from it."""
+    """A success that is not S3's, such as a login page: nothing may be concluded from it."""
     detail = f"the answer is not that of a store ({what}); check endpoint_url, its port and any proxy"
     return RequestFailed(Unsupported, detail, unknown=True, foreign=True)
 
@@ -149,7 +149,7 @@ def _denied(verb: str, code: str, answer: Answer) -> str:
 
 
 def _skew(answer: Answer) -> float | None:
-    """How many seconds this machine's clock is ahead of the server's; None if it did not say its time."""
+    """Seconds by which this machine's clock is ahead of the server's; None if that is unknown."""
     try:
         if "ServerTime" in answer.error:
             theirs = datetime.fromisoformat(answer.error["ServerTime"])

@@ -22,9 +22,15 @@ _CHUNK = 65536
 
 @dataclass
 class Wire:
-    """What became of one request: ``sent`` as soon as any of it may have left this process."""
+    """What became of one request.
+
+    Attributes:
+        sent: Any of it may have left this process.
+        endpoint: The URL of the server, as botocore found it.
+    """
 
     sent: bool = False
+    endpoint: str | None = None
 
 
 WIRE: ContextVar[Wire] = ContextVar("writeahead_s3_wire")

@@ -73,7 +73,7 @@ def scheme_of(url: str) -> str | None:
 
 
 def client_of(url: str) -> str | None:
-    """The value of a store URL's option ``client``, which says by what library it is to be reached."""
+    """The value of a store URL's option ``client``: the client library to use."""
     query = url.partition("#")[0].partition("?")[2]
     return dict(parse_qsl(query)).get("client")
 

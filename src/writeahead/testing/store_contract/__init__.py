@@ -42,6 +42,7 @@ class StoreContract(Verbs, Keys, Sharing, HttpFaults, FalseAnswers, Links, Durab
     - ``streaming``: a listing in bounded memory;
     - ``wire``: an HTTP server behind the store, which can be made to fail; the place is a
       `ServedBackdoor`;
+    - ``proof``: a server that answers success to anything, or redirects, is found out;
     - ``retries``: one failure that passes, such as a lost reply or a 503, is not even noticed;
     - ``links``: a file for each object, among which symbolic links can be planted; the place is a
       `FolderBackdoor`;

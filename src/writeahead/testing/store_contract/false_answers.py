@@ -33,6 +33,7 @@ class FalseAnswers(ContractPart):
     def behind(self, backdoor: StoreBackdoor) -> Iterator[tuple[ArtifactStore, HttpProxy]]:
         """The store under test, behind a proxy that can answer in the server's backdoor."""
         self._need("wire")
+        self._need("proof")
         assert isinstance(backdoor, ServedBackdoor), "give the backdoor server and open_at"
         with HttpProxy(backdoor.server) as proxy:
             yield backdoor.open_at(proxy.url), proxy
