@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The public types as a user's code has them, by mypy and by pyright (its build with Node.js)."""
+    """The public types as user code sees them, by mypy and by pyright."""
     _install(session, "lint", "test", "types")
     session.run("mypy", "tests/typing/api.py")
     session.run("basedpyright", "--level", "error", "tests/typing/api.py")

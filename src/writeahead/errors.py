@@ -247,4 +247,4 @@ class PermanentError(AdapterError):
 
 
 class ConflictError(AdapterError):
-    """The remote's record is not what the plan was made for: another user wrote it, or it is gone."""
+    """The remote's record is not what was planned for: another user wrote it, or it is gone."""

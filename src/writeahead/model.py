@@ -133,7 +133,7 @@ def idempotency_key(session_id: str, operation_id: str, *, namespace: str = "") 
 
 
 def ref(operation_id: str, field: str = "remote_id") -> dict[str, JsonValue]:
-    """A reference in a payload: right before the send, a field of an earlier receipt takes its place.
+    """A reference in a payload: a field of an earlier receipt takes its place before the send.
 
     Args:
         operation_id: An operation before this one in the session.

@@ -345,7 +345,7 @@ class Histories(RuleBasedStateMachine):
                 assert session_id in found
 
     def teardown(self):
-        """After any history, sound resumes, and an operator where one is needed, bring it to an end."""
+        """After any history, sound resumes, and an operator where needed, bring it to an end."""
         self.store.heal()
         self.outcomes, self.lands = [], True
         for session_id in SESSIONS:

@@ -34,7 +34,7 @@ class Clock:
         return time.monotonic()
 
     def random(self) -> float:
-        """Return a number of at least 0 and less than 1, all equally likely: the jitter of a wait."""
+        """Return a number from 0 up to, not including, 1, at random: the jitter of a wait."""
         return random.random()  # noqa: S311 - spreads waits, and protects nothing
 
     def sleep(self, seconds: float) -> None:
