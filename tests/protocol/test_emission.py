@@ -6,7 +6,14 @@ import pytest
 
 from tests.support.remotes import Meets
 from writeahead import Receipt, ResumeError, RunPolicy
-from writeahead.errors import AdapterError, Applied, TransientError
+from writeahead.errors import (
+    AdapterError,
+    Applied,
+    InvalidInput,
+    NotReady,
+    PlanConflict,
+    TransientError,
+)
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.encoding import digest_of
 from writeahead.protocol.session import read_session
@@ -49,7 +56,7 @@ def test_fields_that_an_adapter_sets_keep_the_remote_id(world):
 
 @pytest.mark.parametrize(
     ("meets", "said"),
-    [(Meets.REJECTED, "POST /rows: 400"), (Meets.CONFLICT, "PATCH /rows: somebody else wrote it")],
+    [(Meets.REJECTED, "POST /rows: 400"), (Meets.CONFLICT, "PATCH /rows: another user wrote it")],
 )
 def test_a_blocked_session_says_what_the_remote_said(world, meets, said):
     world.remote.script["1-create"] = [meets]
@@ -260,7 +267,15 @@ class CrmError(AdapterError):
     """An adapter's author may well think that this is what one is for."""
 
 
-@pytest.mark.parametrize("kind", [AdapterError, CrmError, RuntimeError])
+class OwnInput(InvalidInput):
+    """Raised for what the remote answered: after the effect."""
+
+
+class OwnNotReady(NotReady):
+    """The same."""
+
+
+@pytest.mark.parametrize("kind", [AdapterError, CrmError, RuntimeError, PlanConflict, OwnInput, OwnNotReady])
 def test_an_error_of_an_adapters_own_leaves_the_outcome_unknown(run, resume, adapter, store, kind):
     remote, clock = adapter.remote, run.clock
     for name in ("lookup", "mail"):

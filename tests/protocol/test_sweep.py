@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.remotes import Meets, RemoteAdapter, operations
 from writeahead import write_back
-from writeahead.errors import AlreadyExists
+from writeahead.errors import AccessDenied, AlreadyExists
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import decode
 from writeahead.protocol.keys import planned_key
@@ -152,3 +152,22 @@ def test_a_sweep_leaves_alone_what_another_adapter_planned(run, store, remote, c
     (result,) = sweep(store, Other(remote), clock=clock)
     assert "'remote'" in result.note
     assert result.error is None
+
+
+class RefusesDeletes(WrapperStore):
+    def _delete(self, key):
+        raise AccessDenied(self.name, "delete", key, "no s3:DeleteObject")
+
+
+@pytest.mark.parametrize("what", ["finished", "died"])
+def test_a_marker_that_can_not_be_removed_is_an_error(store, adapter, clock, what):
+    if what == "finished":
+        run(store, adapter, clock, "s1")
+    store.put(".open/s1", b"")
+    late = ManualClock()
+    late.elapsed += 3600
+    (result,) = sweep(RefusesDeletes(store), adapter, clock=late)
+    assert "a marker stays behind" in result.error
+    assert "no s3:DeleteObject" in result.error
+    assert result.note is None
+    assert list(unfinished_sessions(store)) == ["s1"]

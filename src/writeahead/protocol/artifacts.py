@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from writeahead._roundtrip import difference_of
-from writeahead.errors import AlreadyExists, CorruptArtifact, NotFound, PlanConflict, ResumeError
-from writeahead.protocol.encoding import decode, encode_model, is_ours
+from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError
+from writeahead.protocol.encoding import decode, encode_model, is_ours, require_size
 from writeahead.protocol.keys import FINAL, PLANNED, final_key, planned_key, require_session_id
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 
@@ -78,15 +78,16 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
             model has changed; or, as `CorruptArtifact`, the one found can't be read and stays as
             is.
         InvalidInput: The session id can't be used.
-        StoreError: As `ArtifactStore.get`.
+        StoreError: As `ArtifactStore.head` and `ArtifactStore.get`.
     """
     require_session_id(session_id)
     for name in (PLANNED, FINAL):
         key = f"{session_id}/{name}"
-        try:
-            found = store.get(key)
-        except NotFound:
+        info = store.head(key)
+        if info is None:
             continue
+        require_size(info.size, key)
+        found = store.get(key)
         model = decode(found.data, model_type, key=key)
         # Ours are held to the plan right before each send.
         difference = None if is_ours(model_type) else difference_of(json.loads(found.data), model)

@@ -13,7 +13,7 @@ from writeahead.protocol.liveness import is_dead
 from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
-__all__ = ["Session", "after", "read_session"]
+__all__ = ["Session", "after", "read_artifact", "read_session"]
 
 # At least six digits, so that names sort as numbers up to a million entries; numbers count, not
 # names.
@@ -116,26 +116,31 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
     found = {info.key: info for info in store.list(f"{session_id}/")}
     final = found.get(final_key(session_id))
     if final:
-        return Session(session_id, final=decode(_read(store, final), Writeback, key=final.key))
+        return Session(session_id, final=decode(read_artifact(store, final), Writeback, key=final.key))
     planned = found.get(planned_key(session_id))
     if planned is None:
         _require_no_entry(session_id, found)
         return Session(session_id)
-    data = _read(store, planned)
+    data = read_artifact(store, planned)
     if is_abandoned(data, key=planned.key):
         return Session(session_id, abandoned=decode(data, AbandonedPlan, key=planned.key))
     plan = decode(data, PlannedWriteback, key=planned.key)
     newest = _newest_entry(store, session_id, found)
     if newest is None:
         return Session(session_id, plan=plan, written_at=_latest(planned.last_modified) or plan.created_at)
-    entry = decode(_read(store, newest), JournalEntry, key=newest.key)
+    entry = decode(read_artifact(store, newest), JournalEntry, key=newest.key)
     if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
         raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
     return Session(session_id, plan=plan, entry=entry, written_at=_latest(newest.last_modified) or entry.at)
 
 
-def _read(store: ArtifactStore, info: ObjectInfo) -> bytes:
-    """Read an object whose size, from the listing, can be that of an artifact."""
+def read_artifact(store: ArtifactStore, info: ObjectInfo) -> bytes:
+    """Read an object, unless the listing says that it is larger than any artifact.
+
+    Raises:
+        CorruptArtifact: It is.
+        StoreError: As `ArtifactStore.get`.
+    """
     require_size(info.size, info.key)
     return store.get(info.key).data
 

@@ -20,7 +20,7 @@ from writeahead.model import (
 from writeahead.protocol.encoding import decode
 from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.session import Session, read_artifact, read_session
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [
@@ -264,7 +264,7 @@ def _plan_behind(
 def _history(store: ArtifactStore, session_id: str) -> Iterator[JournalEntry]:
     for info in store.list(journal_prefix(session_id)):
         try:
-            yield decode(store.get(info.key).data, JournalEntry, key=info.key)
+            yield decode(read_artifact(store, info), JournalEntry, key=info.key)
         except CorruptArtifact:
             continue  # an older entry: the newest one is enough, and `problem` names it if that is the one
 
