@@ -86,12 +86,12 @@ class Emission:
             )
         except TransientError as error:
             raise self._exhausted(unit, error) from None
-        except PermanentError as error:
-            self._surely_unsent(unit)
-            raise _blocked(one_line(error), BlockReason.REJECTED) from None
         except ConflictError as error:
             self._surely_unsent(unit)
             raise _blocked(one_line(error), BlockReason.CONFLICT_DETECTED) from None
+        except PermanentError as error:
+            self._surely_unsent(unit)
+            raise _blocked(one_line(error), BlockReason.REJECTED) from None
         except (NotReady, InvalidInput) as error:
             if self.in_flight:
                 raise
