@@ -192,6 +192,8 @@ def test_an_abandoned_session_is_never_completed():
     assert world.remote.requests == before
     swept(world)
     assert world.remote.requests == before
+    assert [found.session_id for found in find_sessions(world.store, "abandoned")] == ["s1"]
+    assert list(find_sessions(world.store, "open")) == []
 
 
 def test_abandoning_fences_a_live_owner():

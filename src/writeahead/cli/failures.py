@@ -32,7 +32,10 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
         CorruptArtifact,
         "Restore it from a copy, if one exists. writeahead does not work around a damaged artifact.",
     ),
-    (Unsupported, "Choose another store; 'writeahead check' says what this one lacks."),
+    (
+        Unsupported,
+        "Correct its settings, or choose another store; 'writeahead check' says what this one lacks.",
+    ),
     (StoreError, "Nothing is lost. Fix that, and run the same command again on the same store."),
 )
 

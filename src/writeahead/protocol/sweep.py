@@ -37,13 +37,14 @@ _DEFAULT_POLICY = RunPolicy()
 
 
 class State(StrEnum):
-    """What `find_sessions` can be asked for; ``open`` is every session that is not completed."""
+    """What `find_sessions` can be asked for; ``open`` is every session that is not at its end."""
 
     OPEN = "open"
     RESUME_NEEDED = "resume_needed"
     IN_PROGRESS = "in_progress"
     BLOCKED = "blocked"
     COMPLETED = "completed"
+    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SessionSummary:
         if state is None:
             return True
         if state is State.OPEN:
-            return self.status is not RunStatus.COMPLETED
+            return self.status not in (RunStatus.COMPLETED, RunStatus.ABANDONED)
         return self.status is not None and self.status.value == state.value
 
 
@@ -108,8 +109,8 @@ def find_sessions(
 ) -> Iterator[SessionSummary]:
     """Stream sessions with their status.
 
-    Asked for anything but ``completed`` or everything, it starts from the markers; else it lists
-    the store. A session that can't be read is listed with the reason, and never hides the others.
+    Asked for everything, ``completed`` or ``abandoned``, it lists the store; else it starts from
+    the markers. A session that can't be read is listed with the reason, and never hides the others.
     One without a marker that has a final artifact is ``completed``; that artifact is not read,
     since it would cost a request each.
 
@@ -125,7 +126,7 @@ def find_sessions(
 def _found(
     store: ArtifactStore, state: State | None, clock: Clock, clock_skew: float
 ) -> Iterator[SessionSummary]:
-    everything = state in (None, State.COMPLETED)
+    everything = state in (None, State.COMPLETED, State.ABANDONED)
     found = _all_sessions(store) if everything else ((name, False) for name in unfinished_sessions(store))
     for session_id, is_final in found:
         if is_final:
