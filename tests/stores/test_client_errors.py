@@ -11,7 +11,7 @@ from fsspec.asyn import get_loop
 
 from tests.support.s3_proxy import answer
 from writeahead.errors import AccessDenied, InvalidInput, StoreError, Unsupported
-from writeahead.stores import remote
+from writeahead.stores import remote, s3
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
@@ -50,7 +50,7 @@ def test_the_thread_of_the_clients_loop_is_refused(s3_proxy, s3_bucket):
 def test_any_exception_of_the_client_is_a_store_error(s3_proxy, s3_bucket, monkeypatch):
     store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
     store.put("warm", b"1")
-    (client,) = store._clients.values()
+    ((client,),) = store._clients.values()
 
     async def fail(*_, **__):
         raise AttributeError("planted secret")
@@ -233,6 +233,41 @@ def test_credentials_that_are_still_the_same_are_refused_once(client, s3_proxy, 
         with pytest.raises(AccessDenied, match="s3:PutObject"):
             store.put("a", b"1")
         assert s3_proxy.count() == {"PUT": count}
+
+
+def test_other_credentials_that_lack_the_same_permission(s3_proxy, s3_bucket, tmp_path, monkeypatch):
+    """As a role's, which are others each time: they must not cost a client for each refusal."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "keys"
+    program.write_text(
+        f'#!/bin/sh\necho >> {asked}\nprintf \'{{"Version": 1, "AccessKeyId": "AKIA%s", '
+        f'"SecretAccessKey": "planted"}}\' $(wc -l < {asked})\n'
+    )
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(f"[profile role]\nregion = us-east-1\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}&profile=role")
+    s3_proxy.fault("DELETE", answer(403, "AccessDenied"), times=99)
+    for count in (2, 3, 4):
+        with pytest.raises(AccessDenied, match="s3:DeleteObject"):
+            store.delete("a")
+        assert s3_proxy.count() == {"DELETE": count}
+    assert asked.read_text() == "\n\n"
+
+
+def test_of_replaced_clients_one_is_kept(s3_proxy, s3_bucket, monkeypatch):
+    """For threads that may be using it; older ones are closed."""
+    monkeypatch.setattr(s3, "_SETUP_LIMIT", -s3._REQUEST_LIMIT)
+    store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
+    closed = []
+    monkeypatch.setattr(s3, "_close", lambda _pid, client: closed.append(client))
+    monkeypatch.setattr(store, "_keys", id)
+    made = [store._client()]
+    for _ in range(3):
+        assert store._renew()
+        made.append(store._client())
+    assert closed == made[:2]
+    assert len(set(map(id, made))) == 4
 
 
 def test_rotated_variables_are_read_anew(client, s3_proxy, s3_bucket, monkeypatch):
