@@ -93,6 +93,12 @@ MISSING = {
     "httpx": ({"httpx"}, [*RUN, "--adapter", "dataverse"], "adapter 'dataverse'", "dataverse"),
     "limiter": ({"pyrate_limiter"}, [*RUN, "--adapter", "dataverse"], "adapter 'dataverse'", "dataverse"),
     "own adapter": ({"httpx"}, [*RUN, "--adapter", "own:make"], "adapter 'own:make'", "http"),
+    "named by its module": (
+        {"httpx"},
+        [*RUN, "--adapter", "writeahead.adapters.dataverse:adapter_from_settings"],
+        "adapter 'writeahead.adapters.dataverse:adapter_from_settings'",
+        "http",
+    ),
     "discover": (
         {"httpx"},
         ["dataverse", "discover", "--kind", "task=task"],
