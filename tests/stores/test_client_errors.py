@@ -1,12 +1,16 @@
 """Every exception of a client becomes a StoreError; pickles, credentials and variables."""
 
 import asyncio
+import json
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fsspec.asyn import get_loop
 
 from tests.support.s3_proxy import answer
@@ -125,12 +129,17 @@ def test_a_path_object_opens_a_folder(tmp_path):
     assert (tmp_path / "x y" / "a").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("place", ["s3:/bucket", "~nosuchuser/x"])
+@pytest.mark.parametrize("place", ["s3:/bucket", "~nosuchuser/x", os.fsdecode(b"\xff%41")])
 def test_a_path_object_is_never_a_url(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = open_store(Path(place))
     store.put("a", b"1")
     assert (tmp_path / place / "a").read_bytes() == b"1"
+
+
+def test_a_path_with_a_null_character_is_refused():
+    with pytest.raises(InvalidInput, match="null character"):
+        open_store(Path("a\0b"))
 
 
 @pytest.mark.parametrize("url", ["~nosuchuser/x", "~nosuchuser"])
@@ -280,6 +289,35 @@ def test_rotated_variables_are_read_anew(client, s3_proxy, s3_bucket, monkeypatc
         times=99,
     )
     assert store.get("a").data == b"1"
+
+
+@pytest.mark.parametrize("options", ["profile=ours", "client=obstore&profile=ours"])
+def test_a_profile_that_has_gone_since(options, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(PROFILE % "AKIAOLD")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    store = open_store(f"s3://bucket?{options}&endpoint_url=http://127.0.0.1:1")
+    config.write_text("")
+    with pytest.raises(AccessDenied, match="the profile is not in the AWS configuration files"):
+        store.put("a", b"1")
+
+
+def test_google_s_credentials_that_have_gone_since(tmp_path, monkeypatch):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    forms = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    account = {
+        "client_email": "a@b",
+        "private_key": key.private_bytes(*forms).decode(),
+        "private_key_id": "1",
+    }
+    file = tmp_path / "planted.json"
+    file.write_text(json.dumps({"type": "service_account", **account}))
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(file))
+    store = open_store("gs://bucket?endpoint_url=http://127.0.0.1:1")
+    file.unlink()
+    with pytest.raises(AccessDenied) as caught:
+        store.put("a", b"1")
+    assert "planted" not in str(caught.value)
 
 
 # One set of variables.
