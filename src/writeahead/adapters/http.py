@@ -134,6 +134,9 @@ class Connections:
         transport: Replaces the network; for tests.
         wrap: Puts a transport of the adapter's own around the bounded one. It sees each request as
             it is sent, and each response whole.
+
+    Raises:
+        InvalidInput: The environment names a proxy that can't be used.
     """
 
     def __init__(
@@ -200,12 +203,19 @@ class Connections:
         return pool
 
     def _network(self) -> httpx.BaseTransport:
-        return network_transport(
-            # Reading the certificates takes longer than anything else here, and without TLS they
-            # have no use.
-            verify=self._root.scheme == "https",
-            proxy=_proxy_of(self._root),
-            most=self._most,
+        try:
+            return network_transport(
+                # Reading the certificates takes longer than anything else here, and without TLS
+                # they have no use.
+                verify=self._root.scheme == "https",
+                proxy=_proxy_of(self._root),
+                most=self._most,
+            )
+        except (ImportError, ValueError):
+            variables = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+        # Out of the except block: the URL may hold a password.
+        raise InvalidInput(
+            f"{variables} can't be used: give http:// or https://; for socks5://, install httpx[socks]"
         )
 
 
