@@ -1,14 +1,13 @@
 """Bad input of any kind is named in one or two lines with what to do, and changes nothing."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.processes import PYTHONPATH
+from tests.support.processes import child_environment
 
 
 def refused(cli, remote, *arguments, code=2):
@@ -251,7 +250,7 @@ def test_a_file_that_may_not_grow(cli, remote):
     done = subprocess.run(
         [sys.executable, "-m", "writeahead", "run", cli.session("row"), "--write"],
         preexec_fn=limit,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         check=False,
