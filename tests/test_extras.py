@@ -1,7 +1,6 @@
 """What works with no extra installed, and what is said of an extra that is missing."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import child_environment
 from writeahead._extras import _EXTRA_OF
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def without(packages, program, *arguments, cwd):
     return subprocess.run(
         [sys.executable, "-c", f"HIDDEN = {sorted(packages)!r}\n{program}", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -93,6 +93,12 @@ MISSING = {
     "httpx": ({"httpx"}, [*RUN, "--adapter", "dataverse"], "adapter 'dataverse'", "dataverse"),
     "limiter": ({"pyrate_limiter"}, [*RUN, "--adapter", "dataverse"], "adapter 'dataverse'", "dataverse"),
     "own adapter": ({"httpx"}, [*RUN, "--adapter", "own:make"], "adapter 'own:make'", "http"),
+    "named by its module": (
+        {"httpx"},
+        [*RUN, "--adapter", "writeahead.adapters.dataverse:adapter_from_settings"],
+        "adapter 'writeahead.adapters.dataverse:adapter_from_settings'",
+        "http",
+    ),
     "discover": (
         {"httpx"},
         ["dataverse", "discover", "--kind", "task=task"],

@@ -4,7 +4,9 @@ import functools
 import gzip
 import ipaddress
 import ssl
+import sys
 import threading
+import traceback
 import tracemalloc
 from datetime import datetime
 
@@ -30,7 +32,7 @@ from writeahead.adapters.bounded import STOP_GRACE, BoundedTransport, ResponseTo
 from writeahead.adapters.dataverse import ClientCredentials, DataverseClient
 from writeahead.adapters.http import Connections, applied_despite
 from writeahead.adapters.limits import call_limits
-from writeahead.errors import Applied, TransientError
+from writeahead.errors import Applied, InvalidInput, TransientError
 from writeahead.model import PlannedOperation, RunStatus
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import ManualClock
@@ -186,6 +188,21 @@ def test_a_request_to_stop_ends_a_request_after_a_moment(monkeypatch):
             http.post(server.url)
         assert len(server.requests) == 1
     assert seen[0] + STOP_GRACE <= clock.now < 4000
+
+
+def test_a_request_to_stop_ends_an_upload_that_is_not_taken(monkeypatch):
+    monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
+    stop, clock = threading.Event(), TickingClock()
+
+    def stops(server, connection):
+        stop.set()
+        silent(server, connection)
+
+    with HostileServer(stops) as server, client_of(network_transport(), monotonic=clock) as http:
+        http.timeout = httpx.Timeout(100_000)
+        with call_limits(lambda: 100_000.0, stop), pytest.raises(httpx.WriteTimeout):
+            http.put(server.url, content=b"x" * 64 * MIB)
+    assert clock.now < 100_000
 
 
 def test_a_reply_that_comes_in_that_moment_counts():
@@ -396,6 +413,20 @@ def test_a_proxy_comes_from_the_environment(monkeypatch):
         connections.close()
     assert _direct("http://direct.example")
     assert _direct(server.url)
+
+
+@pytest.mark.parametrize("url", ["socks4://u:planted-pw@127.0.0.1:9", "socks5://u:planted-pw@127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used(monkeypatch, url):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", url)
+    with pytest.raises(InvalidInput, match="install httpx") as caught:
+        Connections(httpx.URL("https://erp.example"), httpx.Timeout(5))
+    assert "planted" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_host_whose_name_is_too_long():
+    with client_of(network_transport()) as http, pytest.raises(httpx.ConnectError):
+        http.get(f"http://{'a' * 64}.example")
 
 
 def _direct(url):

@@ -1,7 +1,6 @@
 """The command line, in this process or one of its own, in a folder with a remote to write to."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crm import serving
-from tests.support.processes import PYTHONPATH
+from tests.support.processes import child_environment
 from writeahead.cli import main
 
 ADAPTER = "tests.support.crm:CrmAdapter"
@@ -98,12 +97,7 @@ def start(folder):
     started = []
 
     def start(*arguments, **more):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": PYTHONPATH,
-            "COLUMNS": "80",
-            **more.pop("env", {}),
-        }
+        environment = child_environment(**{"COLUMNS": "80", **more.pop("env", {})})
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "writeahead", *map(str, arguments)],
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment} | more,

@@ -1,14 +1,13 @@
 """Bad input of any kind is named in one or two lines with what to do, and changes nothing."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.processes import PYTHONPATH
+from tests.support.processes import child_environment
 
 
 def refused(cli, remote, *arguments, code=2):
@@ -249,11 +248,12 @@ def test_a_file_that_may_not_grow(cli, remote):
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 
     # Coverage's own file would not fit either, and its complaint would stand on stderr.
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    inherited = child_environment(PYTHONDONTWRITEBYTECODE="1")
+    environ = {name: value for name, value in inherited.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, "-m", "writeahead", "run", cli.session("row"), "--write"],
         preexec_fn=limit,
-        env={**unmeasured, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environ,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """The command as a process of its own: the script, the module, stdin, and what it loads."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from tests.support.processes import PYTHONPATH, finished
+from tests.support.processes import child_environment, finished
 from writeahead.cli.app import app
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "writeahead"
@@ -64,7 +63,7 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
     # As a script, which does not look into the working directory by itself.
     done = subprocess.run(
         [SCRIPT, "run", cli.session("row"), "--write", "--adapter", "here:make"],
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -80,7 +79,7 @@ def test_a_working_directory_that_is_gone_is_no_obstacle(cli, remote, folder):
     done = subprocess.run(
         ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", SCRIPT, "run", session, *arguments],
         cwd=gone,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

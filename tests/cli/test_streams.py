@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import PYTHONPATH, ROOT, finished
+from tests.support.processes import ROOT, child_environment, finished
 from writeahead.cli.streams import write_guarded
 
 
@@ -61,7 +61,7 @@ def test_output_that_cannot_be_written_is_a_failure(start, cli, remote):
 def test_no_streams_at_all(start, cli, remote):
     closed = subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m writeahead run {cli.session('row')} --write >&- 2>&-"],
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        env=child_environment(),
         check=False,
     )
     assert closed.returncode == 0

@@ -18,8 +18,10 @@ DATABASE, SERVICE = "crm", "writeahead"
 
 
 # A server of its own that hashes passwords in a millisecond: each of hundreds of sessions logs in.
-_SERVER = """ import functools, runpy, pwdlib.hashers.argon2 as argon2 argon2.Argon2Hasher =
-functools.partial(argon2.Argon2Hasher, time_cost=1, memory_cost=8, parallelism=1)
+_SERVER = """
+import functools, runpy, pwdlib.hashers.argon2 as argon2
+cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
+argon2.Argon2Hasher = functools.partial(argon2.Argon2Hasher, **cheap)
 runpy.run_module("trytond.cli", run_name="__main__")
 """
 

@@ -1,17 +1,21 @@
 """Every exception of a client becomes a StoreError; pickles, credentials and variables."""
 
 import asyncio
+import json
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fsspec.asyn import get_loop
 
 from tests.support.s3_proxy import answer
 from writeahead.errors import AccessDenied, InvalidInput, StoreError, Unsupported
-from writeahead.stores import remote
+from writeahead.stores import remote, s3
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
@@ -50,7 +54,7 @@ def test_the_thread_of_the_clients_loop_is_refused(s3_proxy, s3_bucket):
 def test_any_exception_of_the_client_is_a_store_error(s3_proxy, s3_bucket, monkeypatch):
     store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
     store.put("warm", b"1")
-    (client,) = store._clients.values()
+    ((client,),) = store._clients.values()
 
     async def fail(*_, **__):
         raise AttributeError("planted secret")
@@ -125,12 +129,17 @@ def test_a_path_object_opens_a_folder(tmp_path):
     assert (tmp_path / "x y" / "a").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("place", ["s3:/bucket", "~nosuchuser/x"])
+@pytest.mark.parametrize("place", ["s3:/bucket", "~nosuchuser/x", os.fsdecode(b"\xff%41")])
 def test_a_path_object_is_never_a_url(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = open_store(Path(place))
     store.put("a", b"1")
     assert (tmp_path / place / "a").read_bytes() == b"1"
+
+
+def test_a_path_with_a_null_character_is_refused():
+    with pytest.raises(InvalidInput, match="null character"):
+        open_store(Path("a\0b"))
 
 
 @pytest.mark.parametrize("url", ["~nosuchuser/x", "~nosuchuser"])
@@ -235,6 +244,41 @@ def test_credentials_that_are_still_the_same_are_refused_once(client, s3_proxy, 
         assert s3_proxy.count() == {"PUT": count}
 
 
+def test_other_credentials_that_lack_the_same_permission(s3_proxy, s3_bucket, tmp_path, monkeypatch):
+    """As a role's, which are others each time: they must not cost a client for each refusal."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "keys"
+    program.write_text(
+        f'#!/bin/sh\necho >> {asked}\nprintf \'{{"Version": 1, "AccessKeyId": "AKIA%s", '
+        f'"SecretAccessKey": "planted"}}\' $(wc -l < {asked})\n'
+    )
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(f"[profile role]\nregion = us-east-1\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}&profile=role")
+    s3_proxy.fault("DELETE", answer(403, "AccessDenied"), times=99)
+    for count in (2, 3, 4):
+        with pytest.raises(AccessDenied, match="s3:DeleteObject"):
+            store.delete("a")
+        assert s3_proxy.count() == {"DELETE": count}
+    assert asked.read_text() == "\n\n"
+
+
+def test_of_replaced_clients_one_is_kept(s3_proxy, s3_bucket, monkeypatch):
+    """For threads that may be using it; older ones are closed."""
+    monkeypatch.setattr(s3, "_SETUP_LIMIT", -s3._REQUEST_LIMIT)
+    store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
+    closed = []
+    monkeypatch.setattr(s3, "_close", lambda _pid, client: closed.append(client))
+    monkeypatch.setattr(store, "_keys", id)
+    made = [store._client()]
+    for _ in range(3):
+        assert store._renew()
+        made.append(store._client())
+    assert closed == made[:2]
+    assert len(set(map(id, made))) == 4
+
+
 def test_rotated_variables_are_read_anew(client, s3_proxy, s3_bucket, monkeypatch):
     store = open_store(f"s3://{s3_bucket.name}?client={client}&endpoint_url={s3_proxy.url}")
     store.put("a", b"1")
@@ -245,6 +289,35 @@ def test_rotated_variables_are_read_anew(client, s3_proxy, s3_bucket, monkeypatc
         times=99,
     )
     assert store.get("a").data == b"1"
+
+
+@pytest.mark.parametrize("options", ["profile=ours", "client=obstore&profile=ours"])
+def test_a_profile_that_has_gone_since(options, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(PROFILE % "AKIAOLD")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    store = open_store(f"s3://bucket?{options}&endpoint_url=http://127.0.0.1:1")
+    config.write_text("")
+    with pytest.raises(AccessDenied, match="the profile is not in the AWS configuration files"):
+        store.put("a", b"1")
+
+
+def test_google_s_credentials_that_have_gone_since(tmp_path, monkeypatch):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    forms = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    account = {
+        "client_email": "a@b",
+        "private_key": key.private_bytes(*forms).decode(),
+        "private_key_id": "1",
+    }
+    file = tmp_path / "planted.json"
+    file.write_text(json.dumps({"type": "service_account", **account}))
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(file))
+    store = open_store("gs://bucket?endpoint_url=http://127.0.0.1:1")
+    file.unlink()
+    with pytest.raises(AccessDenied) as caught:
+        store.put("a", b"1")
+    assert "planted" not in str(caught.value)
 
 
 # One set of variables.

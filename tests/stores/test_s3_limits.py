@@ -125,7 +125,7 @@ def test_one_client_serves_all_requests_of_a_process(store, s3_proxy):
 def test_a_client_is_closed_only_in_its_own_process(store, s3_proxy):
     """A forked child shares its parent's sockets: to close them properly would end the parent's."""
     store.put("a", b"1")
-    (client,) = store._clients.values()
+    ((client,),) = store._clients.values()
     held = connections(s3_proxy.url)
     s3._close(os.getpid() + 1, client)
     assert connections(s3_proxy.url) == held
@@ -138,7 +138,7 @@ def test_two_stores_share_no_client(s3_bucket, s3_server):
     one, other = S3Store(s3_bucket.name, options=options), S3Store(s3_bucket.name, options=options)
     one.put("a", b"1")
     assert other.get("a").data == b"1"
-    assert one._clients[os.getpid()] is not other._clients[os.getpid()]
+    assert one._clients[os.getpid()][0] is not other._clients[os.getpid()][0]
 
 
 # What an answer tells of an object.
@@ -185,7 +185,7 @@ def test_a_client_without_conditions_never_creates(store, s3_bucket, monkeypatch
     """An older botocore drops what it does not know; then a create would overwrite."""
     s3_bucket.write("a", b"theirs")
     store.put("warm", b"1")
-    (client,) = store._clients.values()
+    ((client,),) = store._clients.values()
     known = client._kwargs_helper.filter_dict
 
     def without(method, given):

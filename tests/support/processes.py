@@ -4,15 +4,12 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# The package of this tree, and these tests, whatever is installed.
-PYTHONPATH = f"{ROOT / 'src'}:{ROOT}"
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of a child that imports ``tests.support`` and this very writeahead."""
-    inherited = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join(filter(None, (str(ROOT), inherited)))
-    return {**os.environ, "PYTHONPATH": path}
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment of a child that imports the package and the tests of this very tree."""
+    path = (str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", ""))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
 
 def finished(process):

@@ -6,6 +6,7 @@ The time limits of httpx are for single steps: a server that sends a header line
 
 import contextvars
 import math
+import selectors
 import socket
 import time
 import zlib
@@ -25,8 +26,10 @@ MEBIBYTE = 2**20
 STOP_GRACE = 5.0
 # Seconds between two looks at the limits while a remote is silent.
 _POLL = 0.25
-# Bytes that are written or decoded at once, so that limits hold within a body, too.
+# Bytes that are decoded, and written, at once, so that limits hold within a body, too. The system
+# has room for so few as soon as it has room at all.
 _PIECE = 64 * 1024
+_WRITTEN = 16 * 1024
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -179,9 +182,22 @@ class _BoundedStream(httpcore.NetworkStream):
         raise httpcore.ReadTimeout("the server was silent for too long")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _PIECE):
+        for start in range(0, len(buffer), _WRITTEN):
+            self._wait_for_room(timeout)
             wait = next(_slices(timeout, httpcore.WriteTimeout), 0.0)
-            self._inner.write(buffer[start : start + _PIECE], wait)
+            self._inner.write(buffer[start : start + _WRITTEN], wait)
+
+    def _wait_for_room(self, timeout: float | None) -> None:
+        """Wait until the system takes bytes. A write can't be cut: how much it sent is not told."""
+        connection = self._inner.get_extra_info("socket")
+        if connection is None or connection.fileno() < 0:
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_WRITE)
+            for wait in _slices(timeout, httpcore.WriteTimeout, _POLL):
+                if selector.select(wait):
+                    return
+        raise httpcore.WriteTimeout("the server took nothing for too long")
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
@@ -212,7 +228,8 @@ class _BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a label of the name is longer than the 63 bytes of RFC 1035.
             raise httpcore.ConnectError(str(error)) from error
         failure: Exception = httpcore.ConnectError("the host has no address")
         for address in dict.fromkeys(str(address[0]) for *_, address in found):

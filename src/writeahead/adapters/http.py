@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import httpx
 
 from writeahead.adapters.bounded import BoundedTransport, network_transport
-from writeahead.errors import Applied, InvalidInput
+from writeahead.errors import LONGEST_WAIT, Applied, InvalidInput
 
 __all__ = [
     "BoundedTransport",
@@ -28,8 +28,6 @@ __all__ = [
     "secure_url",
 ]
 
-# A wait beyond this is no wait but a mistake, and it would overflow a date.
-_LONGEST_WAIT = 366 * 24 * 3600.0
 _DELAY_SECONDS = re.compile(r"[0-9]+")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _LOOPBACK = re.compile(r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1", re.IGNORECASE)
@@ -61,12 +59,12 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
     """
     value = headers.get("retry-after", "").strip()
     if _DELAY_SECONDS.fullmatch(value):
-        return _LONGEST_WAIT if len(value) > 9 else min(float(value), _LONGEST_WAIT)  # noqa: PLR2004
+        return LONGEST_WAIT if len(value) > 9 else min(float(value), LONGEST_WAIT)  # noqa: PLR2004
     until = _http_date(value)
     if until is None:
         return None
     since = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-    return min(max(0.0, (until - since).total_seconds()), _LONGEST_WAIT)
+    return min(max(0.0, (until - since).total_seconds()), LONGEST_WAIT)
 
 
 def applied_despite(error: httpx.HTTPError | httpx.StreamError) -> Applied:
@@ -134,6 +132,9 @@ class Connections:
         transport: Replaces the network; for tests.
         wrap: Puts a transport of the adapter's own around the bounded one. It sees each request as
             it is sent, and each response whole.
+
+    Raises:
+        InvalidInput: The environment names a proxy that can't be used.
     """
 
     def __init__(
@@ -200,12 +201,19 @@ class Connections:
         return pool
 
     def _network(self) -> httpx.BaseTransport:
-        return network_transport(
-            # Reading the certificates takes longer than anything else here, and without TLS they
-            # have no use.
-            verify=self._root.scheme == "https",
-            proxy=_proxy_of(self._root),
-            most=self._most,
+        try:
+            return network_transport(
+                # Reading the certificates takes longer than anything else here, and without TLS
+                # they have no use.
+                verify=self._root.scheme == "https",
+                proxy=_proxy_of(self._root),
+                most=self._most,
+            )
+        except (ImportError, ValueError):
+            variables = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+        # Out of the except block: the URL may hold a password.
+        raise InvalidInput(
+            f"{variables} can't be used: give http:// or https://; for socks5://, install httpx[socks]"
         )
 
 

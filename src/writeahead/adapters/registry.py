@@ -55,8 +55,8 @@ def _factory(name: str) -> Factory:
     if target is None:
         known = ", ".join(sorted(installed_adapters())) or "none"
         raise InvalidInput(f"{subject} is not installed; known: {known}. Or name your own as module:factory")
-    # The extra of an adapter of our own has its name.
-    extra = name if target.startswith("writeahead.") else None
+    # The extra of an adapter of our own has the name that it is installed under.
+    extra = name if target.startswith("writeahead.") and target != name else None
     factory = _plugins.load(target, subject, "my_crm:make_adapter", extra=extra)
     if not callable(factory):
         module, _, attribute = target.partition(":")

@@ -105,7 +105,7 @@ def credentials_failure(error: BaseException) -> RequestFailed:
 def _of_variables(options: S3Options) -> AwsSettings:
     if options.profile or (os.environ.get("AWS_PROFILE") and not _static_keys()):
         raise InvalidInput(
-            'store s3://...: a profile needs botocore; run: python -m pip install "writeahead[s3]"'
+            'store s3://...: profile: botocore is not installed; run: python -m pip install "writeahead[s3]"'
         )
     ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
     endpoints = () if ignored else ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")

@@ -29,9 +29,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 
-from writeahead.errors import Unsupported
+from writeahead.errors import AccessDenied, Unsupported
 from writeahead.stores import base
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.obstore_clients import Connection
@@ -114,10 +114,18 @@ class ObstoreStore(RemoteStore):
         _require_own_process()
         connection = self._connection
         if connection is None:
-            connection = self._connection = self._connect()
+            connection = self._connection = self._connected()
             self._warn_once(connection.endpoint)
         self._used = connection.credentials()
         return connection.client
+
+    def _connected(self) -> Connection:
+        """A new client. What its settings name was there when the store was opened, if not now."""
+        try:
+            return self._connect()
+        except BaseError as error:
+            detail = "the client refuses its settings: a file that they name may be gone; see docs/stores.md"
+            raise RequestFailed(AccessDenied, detail) from error
 
     def _renew(self) -> bool:
         refused, self._connection = self._used, None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from writeahead.errors import Unsupported
+from writeahead.errors import AccessDenied, InvalidInput, Unsupported
 from writeahead.stores.aws_settings import AwsSettings, Keys, aws_settings, read_ca_bundle
 from writeahead.stores.obstore import ObstoreStore
 from writeahead.stores.obstore_clients import NO_RETRIES, Connection, client_options, only_to
@@ -50,7 +50,11 @@ def from_url(url: str) -> ObstoreStore:
 
 def _connect(location: S3Location) -> Connection:
     options = location.options
-    settings = aws_settings(options)
+    try:
+        settings = aws_settings(options)
+    except InvalidInput as error:
+        # They were right when the store was opened.
+        raise RequestFailed(AccessDenied, str(error).removeprefix("store s3://...: ")) from error
     config = _config(location, settings)
     keys = None if options.anonymous else settings.keys
     network = client_options(settings.endpoint_url, options.connect_timeout, options.read_timeout)

@@ -9,7 +9,9 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import math
 import os
+import time
 import urllib.parse
 import weakref
 from collections.abc import Iterator
@@ -69,9 +71,10 @@ class S3Store(RemoteStore):
         self._anonymous = location.options.anonymous
         self._object_options = _object_options(location.options)
         self._limit = max(_REQUEST_LIMIT, location.options.read_timeout)
-        # By process: no client outlives a fork. A child keeps its parent's, so as not to tear it
-        # down.
-        self._clients: dict[int, S3FileSystem] = {}
+        # By process, the newest last: no client outlives a fork. A child keeps its parent's, so as
+        # not to tear it down.
+        self._clients: dict[int, list[S3FileSystem]] = {}
+        self._renew_after = -math.inf
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str, S3Options]]:
         return type(self), (self._bucket, self._base.rstrip("/"), self._options)
@@ -197,23 +200,32 @@ class S3Store(RemoteStore):
         # No lock, which a fork could leave locked: of two that are made at once, one is dropped
         # unconnected.
         pid = os.getpid()
-        client = self._clients.get(pid)
-        if client is None:
-            client = self._clients.setdefault(pid, self._new_client())
-            weakref.finalize(self, _close, pid, client)
-        return client
+        clients = self._clients.get(pid)
+        if clients is None:
+            clients = self._clients.setdefault(pid, [self._new_client()])
+            weakref.finalize(self, _close_all, pid, clients)
+        return clients[-1]
 
     def _renew(self) -> bool:
-        refused = self._clients.get(os.getpid())
-        client = self._new_client()
-        try:
-            if refused is None or self._keys(refused) == self._keys(client):
-                return False
-        except Exception:  # noqa: BLE001 - whatever keeps credentials from being loaded: the refusal stands
+        # Not at every refusal: a role gives other credentials each time, also where it is a
+        # permission that is missing.
+        now, pid = time.monotonic(), os.getpid()
+        if now < self._renew_after:
             return False
-        # The other stays open: other threads may be using it. It is closed with the store.
-        self._clients[os.getpid()] = client
-        weakref.finalize(self, _close, os.getpid(), client)
+        self._renew_after = now + _SETUP_LIMIT + self._limit
+        clients, client = self._clients[pid], self._new_client()
+        try:
+            renewed = self._keys(clients[-1]) != self._keys(client)
+        except Exception:  # noqa: BLE001 - whatever keeps credentials from being loaded: the refusal stands
+            renewed = False
+        if not renewed:
+            _close(pid, client)
+            return False
+        clients.append(client)
+        # Other threads may still be using the refused one, but not the one before: no request takes
+        # longer than `_renew_after` waits.
+        while len(clients) > 2:  # noqa: PLR2004
+            _close(pid, clients.pop(0))
         return True
 
     def _keys(self, client: S3FileSystem) -> object:
@@ -278,6 +290,11 @@ async def _keys_of(client: S3FileSystem) -> object:
         await client.set_session()
         found = await client.session.get_credentials()
         return found and tuple(await found.get_frozen_credentials())
+
+
+def _close_all(pid: int, clients: list[S3FileSystem]) -> None:
+    while clients:
+        _close(pid, clients.pop())
 
 
 def _close(pid: int, client: S3FileSystem) -> None:

@@ -50,8 +50,10 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     """Return a folder's path, taken from the working directory if it is relative.
 
     Raises:
-        InvalidInput: There is no working directory any more.
+        InvalidInput: There is no working directory any more, or the path has a null character.
     """
+    if "\0" in os.fspath(path):
+        raise InvalidInput("store: a folder's path can't have a null character")
     try:
         return Path(path).absolute()
     except FileNotFoundError as error:
@@ -113,7 +115,9 @@ def parse_store_url(url: str, *, options: Collection[str] = ()) -> StoreUrl:
     for name, value in pairs:
         if not value:
             raise InvalidInput(f"store {scheme}://...: option {name!r} has no value")
-    return StoreUrl(scheme, unquote(parts.netloc), unquote(parts.path), dict(pairs))
+    # A folder's name may be of any bytes; `Path.as_uri` writes them as they are.
+    path = unquote(parts.path, errors="surrogateescape")
+    return StoreUrl(scheme, unquote(parts.netloc), path, dict(pairs))
 
 
 def checked_host(scheme: str, host: str) -> str:
