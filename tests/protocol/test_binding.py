@@ -232,3 +232,12 @@ def test_times_belong_to_their_class():
         emits("create_with_key", settles_after=timedelta(hours=1))
     with pytest.raises(ValueError, match="longer than nothing"):
         emits("upsert", settles_after=timedelta(0))
+
+
+def test_a_dry_run_sends_nothing_where_planning_fails(monkeypatch):
+    world = World()
+    parked(world)
+    world.remote.requests.clear()
+    fail_to_plan(monkeypatch, world, NotReady("gone"))
+    report = world.run("create", "upsert", "create", dry_run=True)
+    assert (report.block_reason, world.remote.requests) == (BlockReason.NOT_READY, [])

@@ -107,7 +107,7 @@ def write_back(
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(context, session_id, digest, error)
+        return _not_planned(context, session_id, digest, error, dry_run=dry_run)
     if atomic:
         require_atomic(adapter, planned)
     if identity is not None:
@@ -194,13 +194,16 @@ def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
 
 
 def _not_planned(
-    context: RunContext, session_id: str, digest: str, error: NotReady | AdapterError
+    context: RunContext, session_id: str, digest: str, error: NotReady | AdapterError, *, dry_run: bool
 ) -> RunReport:
-    """Report a run that found no plan to persist; if the session is there already, that decides."""
+    """Report a run that found no plan to persist; if the session is there already, that decides.
+
+    A dry run is about planning only: it never goes on with a session.
+    """
     if isinstance(error, TransientError) and context.stopped:
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
-    session = read_session(context.store, session_id)
+    session = Session(session_id) if dry_run else read_session(context.store, session_id)
     if session.final or session.plan:
         return _repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
