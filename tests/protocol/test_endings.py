@@ -473,3 +473,50 @@ def test_a_state_that_there_is_not_is_named():
     with pytest.raises(InvalidInput, match=r"state 'opn': use one of open, resume_needed"):
         find_sessions(world.store, "opn")
     assert list(find_sessions(world.store, State.OPEN)) == list(find_sessions(world.store, "open")) == []
+
+
+# A silent owner.
+
+
+def killed_after_the_effect(world, kind):
+    """Its lease runs out, and nothing in the journal tells what it sent."""
+    world.policy = ONCE
+    inner = dies_at_mail(world)
+    world.remote.script[f"1-{kind}"] = [Meets.LOST_REPLY]
+    world.run(kind)
+    world.store = inner
+    world.clock.advance(10_000)
+
+
+def test_a_new_key_after_a_silent_owner_needs_a_decision():
+    world = World()
+    killed_after_the_effect(world, "create")
+    world.remote.script["1-create"] = [Meets.REJECTED]
+    assert world.resume().block_reason is BlockReason.REJECTED
+    with pytest.raises(InvalidInput, match="may have been sent"):
+        unblock_session("s1", store=world.store, reason="x", new_keys=["1-create"], clock=world.clock)
+
+
+def test_a_kind_that_is_gone_for_a_while_forgets_no_attempt():
+    world = World()
+    killed_after_the_effect(world, "lookup")
+    full = world.adapter
+
+    class Smaller(RemoteAdapter):
+        pass
+
+    Smaller.kinds = {name: kind for name, kind in RemoteAdapter.kinds.items() if name != "lookup"}
+    world.adapter = Smaller(world.remote)
+    assert world.resume().block_reason is BlockReason.UNKNOWN_KIND
+    unblock_session("s1", store=world.store, reason="x", clock=world.clock)
+    world.adapter = full
+    world.clock.advance(10_000)
+    assert world.resume().ok
+    assert world.effects_of("1-lookup") == 1
+
+
+def test_abandoning_a_silent_owner_says_what_may_have_been_sent():
+    world = World()
+    killed_after_the_effect(world, "create")
+    report = abandon_session("s1", store=world.store, reason="x", clock=world.clock)
+    assert any("1-create" in warning for warning in report.warnings)

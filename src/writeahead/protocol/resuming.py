@@ -232,12 +232,13 @@ def _suspect_silent_owner(session: Session, journal: Journal, context: RunContex
     record = session.entry.at if session.entry else journal.plan.created_at
     earliest = after(min(record, session.written_at), -context.policy.clock_skew)
     for operation in journal.plan.operations:
-        kind = context.adapter.kinds.get(operation.kind)
-        if operation.id in journal.receipts or kind is None:
+        # An unprovable one is announced before it is sent.
+        if operation.id in journal.receipts or operation.replay is ReplayClass.UNPROVABLE:
             continue
-        if kind.replay is ReplayClass.LOOKUP or kind.key_valid_for:
-            journal.attempted[operation.id] = latest
-        if kind.key_valid_for:
+        journal.attempted[operation.id] = latest
+        kind = context.adapter.kinds.get(operation.kind)
+        # A kind that this version does not have may come back, and its key may expire.
+        if kind is None or kind.key_valid_for:
             journal.attempted_since.setdefault(operation.id, earliest)
-        if kind.settles_after:
+        if kind and kind.settles_after:
             journal.unsettled[operation.id] = after(latest, kind.settles_after.total_seconds())
