@@ -241,3 +241,10 @@ def test_a_dry_run_sends_nothing_where_planning_fails(monkeypatch):
     fail_to_plan(monkeypatch, world, NotReady("gone"))
     report = world.run("create", "upsert", "create", dry_run=True)
     assert (report.block_reason, world.remote.requests) == (BlockReason.NOT_READY, [])
+
+
+def test_two_tenants_with_one_id_and_identity_are_no_repeat():
+    world = World()
+    world.run("create", namespace="a", identity="e7")
+    with pytest.raises(PlanConflict):
+        world.run("create", namespace="b", identity="e7")

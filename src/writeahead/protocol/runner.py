@@ -103,7 +103,7 @@ def write_back(
     context = RunContext.begin(store, adapter, policy, stop, clock)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
-    digest = _request_digest(keyed, atomic=atomic, identity=identity)
+    digest = _request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
@@ -137,9 +137,12 @@ def write_back(
     return _begin(context, plan)
 
 
-def _request_digest(keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue) -> str:
+def _request_digest(
+    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
+) -> str:
     if identity is not None:
-        return digest_of({"identity": identity, "atomic": atomic})
+        # Without it, the keys of the operations hold the namespace.
+        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
     request = [item.model_dump(mode="json") for item in keyed]
     return digest_of({"atomic": request} if atomic else request)
 
