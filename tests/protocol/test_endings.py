@@ -520,3 +520,27 @@ def test_abandoning_a_silent_owner_says_what_may_have_been_sent():
     killed_after_the_effect(world, "create")
     report = abandon_session("s1", store=world.store, reason="x", clock=world.clock)
     assert any("1-create" in warning for warning in report.warnings)
+
+
+class BeginsAgainFirst(WrapperStore):
+    """Another run of the id begins again, and completes, right before this one's delete."""
+
+    def __init__(self, world, kind):
+        super().__init__(world.store)
+        self.world, self.kind = world, kind
+
+    def _delete(self, key):
+        if self.world.store is self and key == "s1/planned-writeback.json":
+            self.world.store = self.wrapped
+            assert self.world.run(self.kind).ok
+        super()._delete(key)
+
+
+@pytest.mark.parametrize("kind", ["create", "lookup", "mail"])
+def test_two_runs_that_begin_again_send_once(kind):
+    world = World()
+    died_before_its_plan(world)
+    world.store = BeginsAgainFirst(world, kind)
+    world.run(kind)
+    assert world.effects_of(f"1-{kind}") == 1
+    assert world.resume().ok

@@ -10,6 +10,7 @@ from writeahead.adapters.base import Adapter
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
+    Fenced,
     NotReady,
     PlanConflict,
     ResumeError,
@@ -40,15 +41,15 @@ from writeahead.protocol.planning import (
 )
 from writeahead.protocol.resuming import report_of, report_of_final, resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import PlannedWriteback
+from writeahead.protocol.schema import Event, PlannedWriteback
 from writeahead.protocol.session import Session, after, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
-# A second plan of a session that was carried out before does no harm to these: see
-# docs/protocol.md.
+# A second plan of a session that was carried out before does no harm to these, as long as the
+# remote keeps the key: see docs/protocol.md.
 _HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 
 
@@ -164,7 +165,7 @@ def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, plan)
-    if _has_a_past(store, plan):
+    if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
         return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     return Execution(journal, context).carry_out()
@@ -193,7 +194,15 @@ def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
         return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     journal.was_blocked = True
-    return Execution(journal, context).carry_out()
+    execution = Execution(journal, context)
+    if not _is_harmless_twice(context, plan):
+        # Another run that begins again may have removed our plan, or we have removed its. One of
+        # the two gets the first entry.
+        try:
+            journal.append(Event.CLAIMED)
+        except Fenced as error:
+            return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+    return execution.carry_out()
 
 
 def _not_planned(
@@ -219,14 +228,17 @@ def _not_planned(
     )
 
 
-def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether a session has more than the plan just created: then an earlier plan was removed.
+def _is_harmless_twice(context: RunContext, plan: PlannedWriteback) -> bool:
+    """Whether a second run of the plan, beside the first or after it, has no second effect."""
+    kinds = context.adapter.kinds
+    return all(
+        operation.replay in _HARMLESS and not kinds[operation.kind].key_valid_for
+        for operation in plan.operations
+    )
 
-    Asked only where a second run would have a second effect: for the other classes the request buys
-    nothing.
-    """
-    if all(operation.replay in _HARMLESS for operation in plan.operations):
-        return False
+
+def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
+    """Whether a session has more than the plan just created: then an earlier plan was removed."""
     return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
 
 
