@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from tests.support.remotes import TransactionalRemoteAdapter
 from tests.support.worlds import World
@@ -220,3 +220,36 @@ def test_the_largest_plan_that_is_accepted_can_be_finished(world):
     assert world.run_operations([TICKET] * count).ok
     planned, final = (len(world.store.get(f"s1/{name}writeback.json").data) for name in ("planned-", ""))
     assert final <= planned + count * MAX_RECEIPT_BYTES <= MAX_ARTIFACT_BYTES
+
+
+class More(Receipt):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    status: object = None
+
+
+ODD_RECEIPTS = [
+    More(remote_id="r", status="open"),
+    More(remote_id="r", status=object()),
+    Receipt(remote_id="r").model_copy(update={"remote_version": {5}}),
+    Receipt.model_construct(remote_id="r", value={1, 2}),
+    Receipt.model_construct(remote_id="r", value=float("nan")),
+]
+
+
+@pytest.mark.parametrize("receipt", ODD_RECEIPTS)
+def test_an_odd_receipt_is_no_error_after_the_effect(world, receipt):
+    world.adapter.receipt = receipt
+    report = world.run_operations([TICKET])
+    assert report.ok
+    assert report.receipts["1-ticket"].remote_id == "r"
+
+
+@pytest.mark.parametrize("value", [[1] * 490, "x" * 10_000])
+def test_a_value_is_bounded_where_it_stands_and_ids_stay(world, value):
+    """In the final artifact each level of JSON indents each of its lines."""
+    world.adapter.receipt = Receipt(remote_id="r", value=value)
+    report = world.run_operations([TICKET])
+    text = world.store.get("s1/writeback.json").data.decode()
+    assert len(text[text.index('"receipt"') : text.index('"replay"')]) <= MAX_RECEIPT_BYTES
+    assert report.receipts["1-ticket"].remote_id == "r"
