@@ -19,7 +19,7 @@ from writeahead import (
     resume_session,
     unblock_session,
 )
-from writeahead.errors import InvalidInput, PermanentError, ResumeError, Unavailable
+from writeahead.errors import Applied, InvalidInput, PermanentError, ResumeError, TransientError, Unavailable
 from writeahead.model import Assume, BlockReason, RunStatus
 from writeahead.protocol.liveness import is_dead, this_process
 from writeahead.protocol.sweep import State, find_sessions, sweep
@@ -544,3 +544,18 @@ def test_two_runs_that_begin_again_send_once(kind):
     world.run(kind)
     assert world.effects_of(f"1-{kind}") == 1
     assert world.resume().ok
+
+
+def test_a_short_wait_that_is_asked_for_grows_as_well():
+    class Busy(RemoteAdapter):
+        def emit(self, operation):
+            self.remote.requests.append(operation.id)
+            raise TransientError("429", applied=Applied.NO, retry_after=1)
+
+    world = World(ONCE)
+    world.adapter = Busy(world.remote)
+    world.run("create")
+    for _ in range(24 * 60):
+        world.clock.advance(60)
+        world.resume()
+    assert len(world.remote.requests) < 40

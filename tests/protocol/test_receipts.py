@@ -29,6 +29,10 @@ class Vote(BaseModel):
     ticket_number: int
 
 
+class Sum(BaseModel):
+    sum: float
+
+
 class Address(BaseModel):
     row: str
 
@@ -253,3 +257,37 @@ def test_a_value_is_bounded_where_it_stands_and_ids_stay(world, value):
     text = world.store.get("s1/writeback.json").data.decode()
     assert len(text[text.index('"receipt"') : text.index('"replay"')]) <= MAX_RECEIPT_BYTES
     assert report.receipts["1-ticket"].remote_id == "r"
+
+
+class Sums(Desk):
+    """Numbers its tickets; others refer to them."""
+
+    @emits("create_with_key")
+    def emit_pay(self, payload: Sum, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return Receipt()
+
+
+def test_an_id_that_is_a_number_fits_where_a_number_belongs(world):
+    world.adapter.receipt = Receipt(remote_id=4711)
+    vote = Operation(kind="vote", payload={"ticket_number": ref("1-ticket")})
+    report = world.run_operations([TICKET, vote])
+    assert report.ok, report.error
+    assert world.adapter.sent[1] == Vote(ticket_number=4711)
+
+
+def test_a_reference_may_be_a_float(world):
+    world.adapter = Sums()
+    world.adapter.receipt = Receipt(value=12.5)
+    assert world.run_operations([TICKET, Operation(kind="pay", payload={"sum": ref("1-ticket", "value")})]).ok
+    assert world.adapter.sent[1] == Sum(sum=12.5)
+
+
+def test_a_receipt_is_journaled_before_another_operation_reads_it():
+    """What was sent must be the same after a crash: a second answer may have other values."""
+    world = World(RunPolicy(attempts=1, journal="batched"))
+    world.adapter = Sums()
+    world.run_operations([TICKET, Operation(kind="pay", payload={"sum": ref("1-ticket", "value")}), TICKET])
+    first = world.json("s1/journal/000001.json")
+    assert (first["event"], list(first["receipts"])) == ("confirmed", ["1-ticket"])
+    assert "s1/journal/000002.json" not in world.names()

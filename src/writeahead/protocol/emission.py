@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Kind, TransactionalAdapter
@@ -122,8 +123,7 @@ class Emission:
 
     def _issued(self, operation: PlannedOperation) -> PlannedOperation:
         """The operation as it will be sent; what differs from the plan is found out here."""
-        operation = resolved(operation, self.journal.receipts)
-        self.context.adapter.payload_of(operation)
+        operation = resolved(operation, self.journal.receipts, self.context.adapter.payload_of)
         generation = self.journal.generations.get(operation.id)
         if generation:
             operation = operation.model_copy(update={"key": renewed_key(operation.key, generation)})
@@ -332,7 +332,7 @@ def _storable(receipt: Receipt) -> Receipt:
     answer = {name: getattr(receipt, name, None) for name in _ANSWER}
     for left_out in ((), ("value",), ("value", "remote_version"), ("value", "remote_version", "remote_id")):
         kept = {name: value for name, value in answer.items() if name not in left_out}
-        found = validated(lambda kept=kept: Receipt.model_validate(kept))
+        found = validated(partial(Receipt.model_validate, kept))
         if not isinstance(found, Invalid) and _fits(found):
             return found
     return Receipt()
