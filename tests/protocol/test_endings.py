@@ -559,3 +559,22 @@ def test_a_short_wait_that_is_asked_for_grows_as_well():
         world.clock.advance(60)
         world.resume()
     assert len(world.remote.requests) < 40
+
+
+def test_an_unblocked_session_may_be_old():
+    world = World(RunPolicy(attempts=1, clock_skew=0, max_age=3600))
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create")
+    world.clock.advance(3601)
+    assert world.resume().block_reason is BlockReason.GAVE_UP
+    unblock_session("s1", store=world.store, reason="it is up", clock=world.clock)
+    assert world.resume().ok
+
+
+def test_a_repeat_of_an_abandoned_session_leaves_no_marker():
+    world = World(ONCE)
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create")
+    abandon_session("s1", store=world.store, reason="x", clock=world.clock)
+    assert world.run("create").status is RunStatus.ABANDONED
+    assert not [name for name in world.names() if name.startswith(".")]
