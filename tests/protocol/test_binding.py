@@ -248,3 +248,23 @@ def test_two_tenants_with_one_id_and_identity_are_no_repeat():
     world.run("create", namespace="a", identity="e7")
     with pytest.raises(PlanConflict):
         world.run("create", namespace="b", identity="e7")
+
+
+def test_a_completed_session_whose_plan_was_removed(monkeypatch):
+    world = World()
+    world.run("create")
+    world.store.delete("s1/planned-writeback.json")
+    fail_to_plan(monkeypatch, world, NotReady("down"))
+    assert world.run("create").status is RunStatus.NO_RESUME_NEEDED
+
+
+def test_completed_elsewhere_is_not_completed_here(monkeypatch):
+    world = World()
+    world.adapter = Targeted(world.remote, "https://a.example.com")
+    assert world.run("create").ok
+    world.adapter = Targeted(Remote(), "https://b.example.com")
+    with pytest.raises(InvalidInput, match="planned for target"):
+        world.run("create")
+    fail_to_plan(monkeypatch, world, NotReady("down"))
+    with pytest.raises(InvalidInput, match="planned for target"):
+        world.run("create")

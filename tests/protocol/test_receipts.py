@@ -9,7 +9,7 @@ from tests.support.remotes import TransactionalRemoteAdapter
 from tests.support.worlds import World
 from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits
 from writeahead.adapters.base import Adapter
-from writeahead.errors import Applied, InvalidInput, TransientError
+from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
 from writeahead.model import BlockReason, KeyedOperation, RunStatus, ref
 from writeahead.protocol import planning
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES
@@ -291,3 +291,11 @@ def test_a_receipt_is_journaled_before_another_operation_reads_it():
     first = world.json("s1/journal/000001.json")
     assert (first["event"], list(first["receipts"])) == ("confirmed", ["1-ticket"])
     assert "s1/journal/000002.json" not in world.names()
+
+
+def test_other_operations_that_refer_to_receipts_are_a_conflict(world):
+    assert world.run_operations([TICKET, COMMENT]).ok
+    other = Operation(kind="comment", payload={"ticket": ref("1-ticket", "remote_version"), "text": "hello"})
+    for operations in ([TICKET, other], [Operation(kind="ticket", payload={"title": "y"}), COMMENT]):
+        with pytest.raises(PlanConflict):
+            world.run_operations(operations)

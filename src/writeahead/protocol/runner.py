@@ -11,6 +11,7 @@ from writeahead.errors import (
     AdapterError,
     AlreadyExists,
     Fenced,
+    InvalidInput,
     NotReady,
     PlanConflict,
     ResumeError,
@@ -39,10 +40,10 @@ from writeahead.protocol.planning import (
     require_atomic,
     require_finishable,
 )
-from writeahead.protocol.resuming import report_of, report_of_final, resume_from
+from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_session
+from writeahead.protocol.session import Session, after, read_artifact, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
@@ -256,8 +257,7 @@ def _repeat(
     store, session_id = context.store, session.session_id
     plan = session.plan
     if session.final:
-        stored = store.get(planned_key(session_id))
-        plan = decode(stored.data, PlannedWriteback, key=stored.info.key)
+        plan = _plan_behind(store, session_id)
     same = plan is None or plan.request_digest == request_digest
     if not same and not (asked and plan and _is_same_plan(context, plan, asked)):
         if session.final and asked:
@@ -265,7 +265,16 @@ def _repeat(
             # were.
             remove_markers(store, session_id, was_blocked=False)
         raise _plan_conflict(context, session)
+    if session.final and plan:
+        # Completed elsewhere is not completed here.
+        require_same_remote(context.adapter, plan)
     return resume_from(session, context)
+
+
+def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | None:
+    """The plan of a completed session; None if it was removed since."""
+    info = store.head(planned_key(session_id))
+    return decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
 
 
 def _plan_conflict(context: RunContext, session: Session) -> PlanConflict:
@@ -289,9 +298,15 @@ def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWri
         return False
     pairs = zip(plan.operations, asked.operations, strict=True)
     return all(
-        _named(one) == _named(other) and context.adapter.payload_of(one) == context.adapter.payload_of(other)
-        for one, other in pairs
+        _named(one) == _named(other) and _is_same_payload(context.adapter, one, other) for one, other in pairs
     )
+
+
+def _is_same_payload(adapter: Adapter, one: PlannedOperation, other: PlannedOperation) -> bool:
+    try:
+        return one.payload == other.payload or adapter.payload_of(one) == adapter.payload_of(other)
+    except InvalidInput:
+        return False  # a reference, or what another version of the adapter planned
 
 
 def _named(operation: PlannedOperation) -> tuple[object, ...]:
