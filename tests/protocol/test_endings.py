@@ -21,6 +21,7 @@ from writeahead import (
 )
 from writeahead.errors import Applied, InvalidInput, PermanentError, ResumeError, TransientError, Unavailable
 from writeahead.model import Assume, BlockReason, RunStatus
+from writeahead.protocol import liveness
 from writeahead.protocol.liveness import is_dead, this_process
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import abandon_session
@@ -578,3 +579,19 @@ def test_a_repeat_of_an_abandoned_session_leaves_no_marker():
     abandon_session("s1", store=world.store, reason="x", clock=world.clock)
     assert world.run("create").status is RunStatus.ABANDONED
     assert not [name for name in world.names() if name.startswith(".")]
+
+
+def test_a_process_that_is_hidden_is_not_dead(monkeypatch):
+    """Under hidepid, /proc has no entry for processes of other users."""
+    mine = this_process()
+    if mine is None:
+        pytest.skip("this system does not tell")
+
+    def hidden(pid):
+        raise FileNotFoundError(pid)
+
+    monkeypatch.setattr(liveness, "_stat", hidden)
+    assert not is_dead(mine)
+    with subprocess.Popen([sys.executable, "-c", ""]) as other:
+        pass
+    assert is_dead(mine.model_copy(update={"pid": other.pid}))
