@@ -246,9 +246,10 @@ def target_of(*parts: str) -> str:
 
 def _json_of(payload: BaseModel, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
     try:
-        return json_of(payload)
+        document: dict[str, Any] = json_of(payload)
     except InvalidInput as error:
         raise InvalidInput(f"operation {operation.id} ({operation.kind}): {error}") from None
+    return document
 
 
 def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:
