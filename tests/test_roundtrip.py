@@ -6,11 +6,26 @@ import sys
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, PrivateAttr, SecretBytes, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    field_validator,
+)
 
 from tests.support.remotes import Remote, RemoteAdapter
-from writeahead import Operation, write_back, write_planned_writeback_artifact, write_writeback_artifact
-from writeahead.errors import InvalidInput, PlanConflict
+from writeahead import (
+    Operation,
+    load_replay_artifact,
+    write_back,
+    write_planned_writeback_artifact,
+    write_writeback_artifact,
+)
+from writeahead.errors import InvalidInput, PlanConflict, WriteaheadError
 from writeahead.stores.memory import MemoryStore
 
 
@@ -187,3 +202,71 @@ def test_a_conflict_never_advises_a_new_id_while_a_session_is_open():
     with pytest.raises(PlanConflict) as caught:
         write_planned_writeback_artifact(store, "s2", Base(text="other"))
     assert "new" not in str(caught.value)
+
+
+class Named(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+
+
+class Bag(Base):
+    tags: frozenset[Named] = frozenset()
+    groups: set[frozenset[str]] = Field(default_factory=set, alias="inGroups")
+
+
+class Listed(RootModel[list[set[str]]]):
+    pass
+
+
+OF_SETS = [
+    Listed([{"b", "a", "c"}]),
+    Bag(tags=[Named(name=name) for name in "cab"], inGroups=[{"b", "a"}, {"d", "c"}]),
+]
+
+
+@pytest.mark.parametrize("model", OF_SETS)
+def test_sets_of_anything_are_artifacts_in_one_order(model):
+    store = MemoryStore()
+    write_planned_writeback_artifact(store, "s1", model)
+    assert load_replay_artifact(store, "s1", type(model)).model == model
+    document = json.loads(store.get("s1/planned-writeback.json").data)
+    if isinstance(document, list):
+        assert document == [["a", "b", "c"]]
+    else:
+        assert document["tags"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+        assert document["inGroups"] == [["a", "b"], ["c", "d"]]
+
+
+def test_a_model_that_lost_a_field_is_not_the_same_plan():
+    class Noted(Base):
+        note: str = ""
+
+    store = MemoryStore()
+    write_planned_writeback_artifact(store, "s1", Noted(note="call back"))
+    with pytest.raises(PlanConflict):
+        write_planned_writeback_artifact(store, "s1", Base())
+
+
+def kept_by(error):
+    """All that a reporter of errors can get out of an error and what it was raised from."""
+    kept = []
+    while error is not None:
+        kept += [str(error), repr(vars(error)), repr(getattr(error, "object", "")), getattr(error, "doc", "")]
+        error = error.__cause__ or error.__context__
+    return " ".join(kept)
+
+
+def test_no_error_keeps_what_could_not_be_written_or_read():
+    store = MemoryStore()
+    store.put("s1/planned-writeback.json", b'{"text": "planted')
+    asked = [{"kind": "create", "payload": {"text": "planted\ud800"}}]
+    adapter = RemoteAdapter(Remote())
+    for call in (
+        lambda: Operation(kind="create", payload=Raw(raw=b"planted\xff")),
+        lambda: load_replay_artifact(store, "s1", Base),
+        lambda: write_back(asked, session_id="s2", store=store, adapter=adapter),
+    ):
+        with pytest.raises(WriteaheadError) as caught:
+            call()
+        assert "planted" not in kept_by(caught.value).replace("planned", "")

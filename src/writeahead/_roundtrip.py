@@ -4,11 +4,12 @@ What is planned is what was asked for: a masked secret, an excluded or private f
 field behind its base, or a validator that changes what it wrote itself would be lost in silence.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError
 
 from writeahead._validation import Invalid, validated
@@ -17,43 +18,57 @@ from writeahead.errors import InvalidInput
 __all__ = ["difference_of", "json_of"]
 
 _SECRETS = (SecretStr, SecretBytes)
+_UNWRITABLE = (PydanticSerializationError, TypeError, ValueError, RecursionError)
 _DUMP: Mapping[str, Any] = {"by_alias": True, "round_trip": True}
 
 
-def json_of(model: BaseModel) -> dict[str, Any]:
-    """Return a model as JSON; its sets come in one canonical order, whatever process asks.
+def json_of(model: BaseModel) -> Any:
+    """Return a model as JSON: an object, or what a `RootModel` holds.
+
+    Its sets come in one canonical order, whatever process asks.
 
     Raises:
         InvalidInput: It can't be JSON, or would read back as something else. The message names the
             field, and never its value.
     """
     name = type(model).__name__
-    try:
-        document = _in_order(model.model_dump(mode="json", **_DUMP), model.model_dump(mode="python", **_DUMP))
-        text = json.dumps(document, allow_nan=False)
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
-        place = _unwritable(model)
+    written = _written(model)
+    if isinstance(written, str):
         raise InvalidInput(
-            f"{name}{place}: can't be written as JSON ({type(error).__name__}); nothing was written"
-        ) from None
+            f"{name}{_unwritable(model)}: can't be written as JSON ({written}); nothing was written"
+        )
+    document, text = written
     read_back = validated(lambda: type(model).model_validate_json(text))
     if isinstance(read_back, Invalid):
         places = ", ".join(problem.where("the whole") for problem in read_back.problems)[:300]
         raise InvalidInput(f"{name} does not read back what it writes: {places}; nothing was written")
     for place, why in _differences(model, read_back, ""):
         raise InvalidInput(f"{name}{place}: {why}; nothing was written")
-    return dict(document)
+    return document
 
 
-def difference_of(planned: Mapping[str, Any], model: BaseModel) -> str | None:
+def _written(model: BaseModel) -> tuple[Any, str] | str:
+    """A model's JSON, parsed and as text; or the name of what went wrong.
+
+    The error itself would be kept as the context of ours, and may hold the value.
+    """
+    try:
+        document = _in_order(model.model_dump(mode="json", **_DUMP), model)
+        return document, json.dumps(document, allow_nan=False)
+    except _UNWRITABLE as error:
+        return type(error).__name__
+
+
+def difference_of(planned: Any, model: BaseModel) -> str | None:
     """Where a model's JSON differs from the JSON that it was read from; None if it does not.
 
     The order of sets does not count.
     """
-    value = model.model_dump(mode="python", **_DUMP)
-    document = _in_order(model.model_dump(mode="json", **_DUMP), value)
-    if document == planned or document == _in_order(dict(planned), value):
+    document = _in_order(model.model_dump(mode="json", **_DUMP), model)
+    if document in (planned, _in_order(planned, model)):
         return None
+    if not (isinstance(planned, dict) and isinstance(document, dict)):
+        return "it would change"
     lost = [name for name in planned if name not in document]
     added = [name for name in document if name not in planned]
     changed = [name for name in planned if name in document and planned[name] != document[name]]
@@ -63,16 +78,33 @@ def difference_of(planned: Mapping[str, Any], model: BaseModel) -> str | None:
 
 def _in_order(document: Any, value: Any) -> Any:
     """Sort the lists that were sets: their order differs between processes."""
-    if isinstance(value, set | frozenset) and isinstance(document, list):
-        inner = all(isinstance(item, set | frozenset) for item in value)
-        items = [_in_order(item, frozenset()) if inner else item for item in document]
-        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
-    if isinstance(value, Mapping) and isinstance(document, dict) and len(value) == len(document):
-        pairs = zip(document.items(), value.values(), strict=True)
-        return {key: _in_order(item, inside) for (key, item), inside in pairs}
-    if isinstance(value, list | tuple) and isinstance(document, list) and len(value) == len(document):
-        return [_in_order(item, inside) for item, inside in zip(document, value, strict=True)]
-    return document
+    if isinstance(value, RootModel):
+        value = value.root
+    if isinstance(document, dict):
+        inside = _by_name_in_json(document, value)
+        return {key: _in_order(item, inside.get(key)) for key, item in document.items()}
+    is_set = isinstance(value, set | frozenset)
+    if not isinstance(document, list) or not (is_set or isinstance(value, list | tuple)):
+        return document
+    items = document
+    # What was read may hold an item of a set twice.
+    if len(value) == len(document):
+        items = [_in_order(item, inside) for item, inside in zip(document, value, strict=True)]
+    return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if is_set else items
+
+
+def _by_name_in_json(document: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
+    """The values behind a JSON object; those that can't be told are left out."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.items()
+        named = {info.serialization_alias or info.alias or name: name for name, info in fields}
+        extra = value.__pydantic_extra__ or {}
+        return {key: getattr(value, name) for key, name in named.items()} | extra
+    if dataclasses.is_dataclass(value):
+        return {key: getattr(value, key, None) for key in document}
+    if isinstance(value, Mapping) and len(value) == len(document):
+        return dict(zip(document, value.values(), strict=True))
+    return {}
 
 
 def _unwritable(model: BaseModel) -> str:
@@ -80,7 +112,7 @@ def _unwritable(model: BaseModel) -> str:
     for field in type(model).model_fields:
         try:
             json.dumps(model.model_dump(mode="json", include={field}, **_DUMP), allow_nan=False)
-        except (PydanticSerializationError, TypeError, ValueError, RecursionError):
+        except _UNWRITABLE:
             return f".{field}"
     return ""
 

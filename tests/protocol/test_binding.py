@@ -232,3 +232,39 @@ def test_times_belong_to_their_class():
         emits("create_with_key", settles_after=timedelta(hours=1))
     with pytest.raises(ValueError, match="longer than nothing"):
         emits("upsert", settles_after=timedelta(0))
+
+
+def test_a_dry_run_sends_nothing_where_planning_fails(monkeypatch):
+    world = World()
+    parked(world)
+    world.remote.requests.clear()
+    fail_to_plan(monkeypatch, world, NotReady("gone"))
+    report = world.run("create", "upsert", "create", dry_run=True)
+    assert (report.block_reason, world.remote.requests) == (BlockReason.NOT_READY, [])
+
+
+def test_two_tenants_with_one_id_and_identity_are_no_repeat():
+    world = World()
+    world.run("create", namespace="a", identity="e7")
+    with pytest.raises(PlanConflict):
+        world.run("create", namespace="b", identity="e7")
+
+
+def test_a_completed_session_whose_plan_was_removed(monkeypatch):
+    world = World()
+    world.run("create")
+    world.store.delete("s1/planned-writeback.json")
+    fail_to_plan(monkeypatch, world, NotReady("down"))
+    assert world.run("create").status is RunStatus.NO_RESUME_NEEDED
+
+
+def test_completed_elsewhere_is_not_completed_here(monkeypatch):
+    world = World()
+    world.adapter = Targeted(world.remote, "https://a.example.com")
+    assert world.run("create").ok
+    world.adapter = Targeted(Remote(), "https://b.example.com")
+    with pytest.raises(InvalidInput, match="planned for target"):
+        world.run("create")
+    fail_to_plan(monkeypatch, world, NotReady("down"))
+    with pytest.raises(InvalidInput, match="planned for target"):
+        world.run("create")

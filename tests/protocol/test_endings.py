@@ -19,8 +19,9 @@ from writeahead import (
     resume_session,
     unblock_session,
 )
-from writeahead.errors import InvalidInput, PermanentError, ResumeError, Unavailable
+from writeahead.errors import Applied, InvalidInput, PermanentError, ResumeError, TransientError, Unavailable
 from writeahead.model import Assume, BlockReason, RunStatus
+from writeahead.protocol import liveness
 from writeahead.protocol.liveness import is_dead, this_process
 from writeahead.protocol.sweep import State, find_sessions, sweep
 from writeahead.protocol.unblocking import abandon_session
@@ -475,3 +476,124 @@ def test_a_state_that_there_is_not_is_named():
     with pytest.raises(InvalidInput, match=r"state 'opn': use one of open, resume_needed"):
         find_sessions(world.store, "opn")
     assert list(find_sessions(world.store, State.OPEN)) == list(find_sessions(world.store, "open")) == []
+
+
+# A silent owner.
+
+
+def killed_after_the_effect(world, kind):
+    """Its lease runs out, and nothing in the journal tells what it sent."""
+    world.policy = ONCE
+    inner = dies_at_mail(world)
+    world.remote.script[f"1-{kind}"] = [Meets.LOST_REPLY]
+    world.run(kind)
+    world.store = inner
+    world.clock.advance(10_000)
+
+
+def test_a_new_key_after_a_silent_owner_needs_a_decision():
+    world = World()
+    killed_after_the_effect(world, "create")
+    world.remote.script["1-create"] = [Meets.REJECTED]
+    assert world.resume().block_reason is BlockReason.REJECTED
+    with pytest.raises(InvalidInput, match="may have been sent"):
+        unblock_session("s1", store=world.store, reason="x", new_keys=["1-create"], clock=world.clock)
+
+
+def test_a_kind_that_is_gone_for_a_while_forgets_no_attempt():
+    world = World()
+    killed_after_the_effect(world, "lookup")
+    full = world.adapter
+
+    class Smaller(RemoteAdapter):
+        pass
+
+    Smaller.kinds = {name: kind for name, kind in RemoteAdapter.kinds.items() if name != "lookup"}
+    world.adapter = Smaller(world.remote)
+    assert world.resume().block_reason is BlockReason.UNKNOWN_KIND
+    unblock_session("s1", store=world.store, reason="x", clock=world.clock)
+    world.adapter = full
+    world.clock.advance(10_000)
+    assert world.resume().ok
+    assert world.effects_of("1-lookup") == 1
+
+
+def test_abandoning_a_silent_owner_says_what_may_have_been_sent():
+    world = World()
+    killed_after_the_effect(world, "create")
+    report = abandon_session("s1", store=world.store, reason="x", clock=world.clock)
+    assert any("1-create" in warning for warning in report.warnings)
+
+
+class BeginsAgainFirst(WrapperStore):
+    """Another run of the id begins again, and completes, right before this one's delete."""
+
+    def __init__(self, world, kind):
+        super().__init__(world.store)
+        self.world, self.kind = world, kind
+
+    def _delete(self, key):
+        if self.world.store is self and key == "s1/planned-writeback.json":
+            self.world.store = self.wrapped
+            assert self.world.run(self.kind).ok
+        super()._delete(key)
+
+
+@pytest.mark.parametrize("kind", ["create", "lookup", "mail"])
+def test_two_runs_that_begin_again_send_once(kind):
+    world = World()
+    died_before_its_plan(world)
+    world.store = BeginsAgainFirst(world, kind)
+    world.run(kind)
+    assert world.effects_of(f"1-{kind}") == 1
+    assert world.resume().ok
+
+
+def test_a_short_wait_that_is_asked_for_grows_as_well():
+    class Busy(RemoteAdapter):
+        def emit(self, operation):
+            self.remote.requests.append(operation.id)
+            raise TransientError("429", applied=Applied.NO, retry_after=1)
+
+    world = World(ONCE)
+    world.adapter = Busy(world.remote)
+    world.run("create")
+    for _ in range(24 * 60):
+        world.clock.advance(60)
+        world.resume()
+    assert len(world.remote.requests) < 40
+
+
+def test_an_unblocked_session_may_be_old():
+    world = World(RunPolicy(attempts=1, clock_skew=0, max_age=3600))
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create")
+    world.clock.advance(3601)
+    assert world.resume().block_reason is BlockReason.GAVE_UP
+    unblock_session("s1", store=world.store, reason="it is up", clock=world.clock)
+    assert world.resume().ok
+
+
+def test_a_repeat_of_an_abandoned_session_leaves_no_marker():
+    world = World(ONCE)
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create")
+    abandon_session("s1", store=world.store, reason="x", clock=world.clock)
+    assert world.run("create").status is RunStatus.ABANDONED
+    assert not [name for name in world.names() if name.startswith(".")]
+
+
+def test_a_process_that_is_hidden_is_not_dead(monkeypatch):
+    """Under hidepid, /proc has no entry for processes of other users."""
+    mine = this_process()
+    if mine is None:
+        pytest.skip("this system does not tell")
+
+    def hidden(pid):
+        raise FileNotFoundError(pid)
+
+    monkeypatch.setattr(liveness, "_stat", hidden)
+    assert not is_dead(mine)
+    with subprocess.Popen([sys.executable, "-c", ""]) as other:
+        pass
+    assert is_dead(mine.model_copy(update={"pid": other.pid}))

@@ -195,3 +195,11 @@ def test_a_wait_for_a_late_upsert_that_does_not_fit_parks_the_session():
     world.clock.advance(90)
     assert world.resume().ok
     assert world.adapter.sent == ["one", "one", "two"]
+
+
+def test_a_key_that_expires_is_not_harmless_without_its_plan(world):
+    assert charge(world).ok
+    world.store.delete("s1/planned-writeback.json")
+    world.clock.advance(7200)
+    assert charge(world).ok
+    assert len(world.service.effects) == 1

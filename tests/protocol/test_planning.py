@@ -160,3 +160,40 @@ def test_what_a_remote_asked_for_while_planning_is_told(world):
     step = next_step("s1", report.status, block_reason=report.block_reason, not_before=report.not_before)
     assert step.endswith("Z: run it again; nothing was sent")
     assert world.names() == []
+
+
+class Urgent(Text):
+    urgent: bool = False
+
+
+class PlansAlone(RemoteAdapter):
+    """Plans without the base class, and leaves out what its model has by default."""
+
+    payload = "text"
+
+    def plan(self, operations):
+        return [
+            PlannedOperation(
+                id=item.id, kind=item.kind, key=item.key, payload={self.payload: "x"}, replay="upsert"
+            )
+            for item in operations
+        ]
+
+    @emits("upsert")
+    def emit_row(self, payload: Urgent, operation: PlannedOperation) -> Receipt:
+        return Receipt()
+
+
+def test_what_an_adapter_plans_by_itself_is_what_it_sends(world):
+    world.adapter = PlansAlone(world.remote)
+    assert world.run("row").ok
+    (planned,) = world.json("s1/planned-writeback.json")["operations"]
+    assert planned["payload"] == {"text": "x", "urgent": False}
+
+
+def test_what_an_adapter_plans_by_itself_and_cannot_send_is_refused(world):
+    world.adapter = PlansAlone(world.remote)
+    world.adapter.payload = "zork"
+    with pytest.raises(InvalidInput, match="payload of the wrong shape: text"):
+        world.run("row")
+    assert world.names() == []

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from tests.support.remotes import TransactionalRemoteAdapter
 from tests.support.worlds import World
 from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits
 from writeahead.adapters.base import Adapter
-from writeahead.errors import Applied, InvalidInput, TransientError
+from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
 from writeahead.model import BlockReason, KeyedOperation, RunStatus, ref
 from writeahead.protocol import planning
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES
@@ -27,6 +27,10 @@ class Comment(BaseModel):
 
 class Vote(BaseModel):
     ticket_number: int
+
+
+class Sum(BaseModel):
+    sum: float
 
 
 class Address(BaseModel):
@@ -220,3 +224,78 @@ def test_the_largest_plan_that_is_accepted_can_be_finished(world):
     assert world.run_operations([TICKET] * count).ok
     planned, final = (len(world.store.get(f"s1/{name}writeback.json").data) for name in ("planned-", ""))
     assert final <= planned + count * MAX_RECEIPT_BYTES <= MAX_ARTIFACT_BYTES
+
+
+class More(Receipt):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    status: object = None
+
+
+ODD_RECEIPTS = [
+    More(remote_id="r", status="open"),
+    More(remote_id="r", status=object()),
+    Receipt(remote_id="r").model_copy(update={"remote_version": {5}}),
+    Receipt.model_construct(remote_id="r", value={1, 2}),
+    Receipt.model_construct(remote_id="r", value=float("nan")),
+]
+
+
+@pytest.mark.parametrize("receipt", ODD_RECEIPTS)
+def test_an_odd_receipt_is_no_error_after_the_effect(world, receipt):
+    world.adapter.receipt = receipt
+    report = world.run_operations([TICKET])
+    assert report.ok
+    assert report.receipts["1-ticket"].remote_id == "r"
+
+
+@pytest.mark.parametrize("value", [[1] * 490, "x" * 10_000])
+def test_a_value_is_bounded_where_it_stands_and_ids_stay(world, value):
+    """In the final artifact each level of JSON indents each of its lines."""
+    world.adapter.receipt = Receipt(remote_id="r", value=value)
+    report = world.run_operations([TICKET])
+    text = world.store.get("s1/writeback.json").data.decode()
+    assert len(text[text.index('"receipt"') : text.index('"replay"')]) <= MAX_RECEIPT_BYTES
+    assert report.receipts["1-ticket"].remote_id == "r"
+
+
+class Sums(Desk):
+    """Numbers its tickets; others refer to them."""
+
+    @emits("create_with_key")
+    def emit_pay(self, payload: Sum, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+        return Receipt()
+
+
+def test_an_id_that_is_a_number_fits_where_a_number_belongs(world):
+    world.adapter.receipt = Receipt(remote_id=4711)
+    vote = Operation(kind="vote", payload={"ticket_number": ref("1-ticket")})
+    report = world.run_operations([TICKET, vote])
+    assert report.ok, report.error
+    assert world.adapter.sent[1] == Vote(ticket_number=4711)
+
+
+def test_a_reference_may_be_a_float(world):
+    world.adapter = Sums()
+    world.adapter.receipt = Receipt(value=12.5)
+    assert world.run_operations([TICKET, Operation(kind="pay", payload={"sum": ref("1-ticket", "value")})]).ok
+    assert world.adapter.sent[1] == Sum(sum=12.5)
+
+
+def test_a_receipt_is_journaled_before_another_operation_reads_it():
+    """What was sent must be the same after a crash: a second answer may have other values."""
+    world = World(RunPolicy(attempts=1, journal="batched"))
+    world.adapter = Sums()
+    world.run_operations([TICKET, Operation(kind="pay", payload={"sum": ref("1-ticket", "value")}), TICKET])
+    first = world.json("s1/journal/000001.json")
+    assert (first["event"], list(first["receipts"])) == ("confirmed", ["1-ticket"])
+    assert "s1/journal/000002.json" not in world.names()
+
+
+def test_other_operations_that_refer_to_receipts_are_a_conflict(world):
+    assert world.run_operations([TICKET, COMMENT]).ok
+    other = Operation(kind="comment", payload={"ticket": ref("1-ticket", "remote_version"), "text": "hello"})
+    for operations in ([TICKET, other], [Operation(kind="ticket", payload={"title": "y"}), COMMENT]):
+        with pytest.raises(PlanConflict):
+            world.run_operations(operations)

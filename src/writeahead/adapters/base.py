@@ -190,6 +190,22 @@ class Adapter(ABC):
             )
         return payload
 
+    def as_issued(self, planned: PlannedOperation) -> PlannedOperation:
+        """Return a planned operation with the payload exactly as it will be issued.
+
+        What its ``emit_<kind>`` would refuse is found out here, before anything is durable or sent.
+        What the model would add, such as a default, is put into the plan.
+
+        Raises:
+            InvalidInput: The payload does not fit.
+            TypeError: It is planned under another replay class than its ``emit_<kind>`` declares.
+        """
+        kind = self._kind(planned)
+        if planned.replay is not kind.replay:
+            raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
+        issued = _json_of(_validated(kind.payload, planned), planned)
+        return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
+
     def _kind(self, operation: KeyedOperation | PlannedOperation) -> Kind:
         kind = self.kinds.get(operation.kind)
         if kind is None:
@@ -215,12 +231,7 @@ class Adapter(ABC):
                 payload=_json_of(payload, operation),
                 replay=kind.replay,
             )
-        if planned.replay is not kind.replay:
-            raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
-        # What emit would refuse must be found out now, before anything is durable or sent. What it
-        # would add (a default) belongs into the plan.
-        issued = _json_of(_validated(kind.payload, planned), planned)
-        return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
+        return self.as_issued(planned)
 
     def _call(self, verb: str, operation: PlannedOperation) -> Any:
         kind = self._kind(operation)
@@ -235,9 +246,10 @@ def target_of(*parts: str) -> str:
 
 def _json_of(payload: BaseModel, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
     try:
-        return json_of(payload)
+        document: dict[str, Any] = json_of(payload)
     except InvalidInput as error:
         raise InvalidInput(f"operation {operation.id} ({operation.kind}): {error}") from None
+    return document
 
 
 def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:

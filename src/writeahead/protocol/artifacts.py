@@ -89,8 +89,7 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
         require_size(info.size, key)
         found = store.get(key)
         model = decode(found.data, model_type, key=key)
-        # Ours are held to the plan right before each send.
-        difference = None if is_ours(model_type) else difference_of(json.loads(found.data), model)
+        difference = _difference(found.data, model)
         if difference:
             raise ResumeError(
                 f"{key}: this version of {model_type.__name__} would not replay what was planned:"
@@ -100,12 +99,19 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
     raise no_session(store, session_id)
 
 
+def _difference(data: bytes, model: BaseModel) -> str | None:
+    """What a caller's model would lose or add; ours are held to the plan right before each send."""
+    return None if is_ours(type(model)) else difference_of(json.loads(data), model)
+
+
 def _is_same(stored: StoredObject, model: BaseModel) -> bool:
     """Whether an artifact holds this model in other bytes: earlier versions did not order sets."""
     try:
-        return decode(stored.data, type(model), key=stored.info.key) == model
+        found = decode(stored.data, type(model), key=stored.info.key)
     except CorruptArtifact:
         return False
+    # A model that has lost a field would not show it.
+    return found == model and _difference(stored.data, found) is None
 
 
 def no_session(store: ArtifactStore, session_id: str) -> ResumeError:

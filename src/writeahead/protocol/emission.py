@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Kind, TransactionalAdapter
 from writeahead.errors import (
     Applied,
@@ -32,7 +34,8 @@ _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
 _UNSENT = (NotReady, InvalidInput)
 # Seconds from which on a wait is worth an entry.
 _LONG_WAIT = 1.0
-# Bytes of what an adapter returns; the rest of a receipt is the runner's.
+# What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
+_ANSWER = ("outcome", "remote_id", "remote_version", "value")
 _LARGEST_ANSWER = MAX_RECEIPT_BYTES - 512
 
 
@@ -120,8 +123,7 @@ class Emission:
 
     def _issued(self, operation: PlannedOperation) -> PlannedOperation:
         """The operation as it will be sent; what differs from the plan is found out here."""
-        operation = resolved(operation, self.journal.receipts)
-        self.context.adapter.payload_of(operation)
+        operation = resolved(operation, self.journal.receipts, self.context.adapter.payload_of)
         generation = self.journal.generations.get(operation.id)
         if generation:
             operation = operation.model_copy(update={"key": renewed_key(operation.key, generation)})
@@ -323,10 +325,22 @@ def _for_now(error: str, not_before: datetime | None = None) -> EndRun:
 
 
 def _storable(receipt: Receipt) -> Receipt:
-    """Return what of a receipt fits into an artifact: the effect must be recorded in any case."""
+    """Return what of a receipt fits into an artifact: the effect must be recorded in any case.
+
+    A subclass may have fields of its own, and a copy may hold what was never validated.
+    """
+    answer = {name: getattr(receipt, name, None) for name in _ANSWER}
+    for left_out in ((), ("value",), ("value", "remote_version"), ("value", "remote_version", "remote_id")):
+        kept = {name: value for name, value in answer.items() if name not in left_out}
+        found = validated(partial(Receipt.model_validate, kept))
+        if not isinstance(found, Invalid) and _fits(found):
+            return found
+    return Receipt()
+
+
+def _fits(receipt: Receipt) -> bool:
     try:
-        if len(encode(receipt.model_dump(mode="json"))) <= _LARGEST_ANSWER:
-            return receipt
-    except InvalidInput:
-        pass  # an id that JSON can't hold
-    return Receipt(outcome=receipt.outcome)
+        # As deep as in the final artifact, since each level indents each line.
+        return len(encode({"operations": [{"receipt": receipt.model_dump(mode="json")}]})) <= _LARGEST_ANSWER
+    except (InvalidInput, ValueError):
+        return False  # what JSON can't hold

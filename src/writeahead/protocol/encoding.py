@@ -86,7 +86,9 @@ def encode(document: Any) -> bytes:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2, sort_keys=True)
         return text.encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"an artifact must be JSON in UTF-8: {error.__class__.__name__}") from None
+        # The error itself would be kept as the context of ours, and may hold the document.
+        problem = type(error).__name__
+    raise InvalidInput(f"an artifact must be JSON in UTF-8: {problem}")
 
 
 def digest_of(document: Any) -> str:
@@ -164,9 +166,8 @@ def _parse(data: bytes, key: str) -> Any:
     try:
         return json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise CorruptArtifact(
-            f"{key}: truncated or altered: not JSON in UTF-8; it was left as it is"
-        ) from None
+        pass  # its error holds the document
+    raise CorruptArtifact(f"{key}: truncated or altered: not JSON in UTF-8; it was left as it is")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
 from writeahead.model import PlannedOperation, RunReport, RunStatus
@@ -13,6 +14,7 @@ from writeahead.protocol.encoding import decode
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import blocked_key, final_key, open_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.references import reads_receipts
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
 from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore
@@ -42,7 +44,7 @@ class Execution:
             try:
                 emission.send(unit)
                 self.emitted += [operation.id for operation in unit]
-                self._record(about)
+                self._record(unit, about)
             except EndRun as end:
                 return self.end(end.ending, about)
             except Fenced as error:
@@ -82,17 +84,16 @@ class Execution:
         )
 
     def _spaced(self, ending: Ending) -> Ending:
-        """Let a session that makes no progress wait longer after each turn, up to an hour."""
+        """Let a session that makes no progress wait longer after each turn, up to an hour.
+
+        A longer wait that the remote asked for stays.
+        """
         turns = self.journal.idle - _PROMPT_TURNS
-        if (
-            ending.status is not RunStatus.RESUME_NEEDED
-            or ending.not_before
-            or turns < 0
-            or self.context.stopped
-        ):
+        if ending.status is not RunStatus.RESUME_NEEDED or turns < 0 or self.context.stopped:
             return ending
         wait = min(self.context.policy.wait_max * 2 ** min(turns, 20), _LONGEST_SPACE)
-        return replace(ending, not_before=after(self.context.clock.now(), wait))
+        spaced = after(self.context.clock.now(), wait)
+        return replace(ending, not_before=max(spaced, ending.not_before or spaced))
 
     def report(
         self,
@@ -136,12 +137,19 @@ class Execution:
             RunStatus.RESUME_NEEDED, error=one_line(error), operation=operation_id, not_before=lease_ends
         )
 
-    def _record(self, operation_id: str | None) -> None:
+    @cached_property
+    def _referred(self) -> set[str]:
+        """Operations whose receipts later ones refer to."""
+        return {name for item in self.journal.plan.operations for name in reads_receipts(item.payload)}
+
+    def _record(self, unit: Sequence[PlannedOperation], operation_id: str | None) -> None:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
         if len(self.journal.receipts) == len(self.journal.plan.operations):
             return
         half_over = self.journal.lease_left() < self.context.policy.lease / 2
-        if self.context.policy.journal == "every" or half_over:
+        # What a later operation sends of a receipt must be the same after a crash.
+        is_read = any(operation.id in self._referred for operation in unit)
+        if self.context.policy.journal == "every" or half_over or is_read:
             self.journal.append(Event.CONFIRMED, operation=operation_id)
 
     def _finish(self) -> RunReport:

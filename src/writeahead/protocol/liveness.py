@@ -48,9 +48,21 @@ def is_dead(holder: Holder | None) -> bool:
     try:
         return _started(holder.pid) != holder.started or _is_zombie(holder.pid)
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return not _exists(holder.pid)
     except (OSError, IndexError, ValueError):
         return False
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, also where /proc hides it (hidepid: proc(5))."""
+    try:
+        # Signal 0 is not sent, only checked: kill(2). Other numbers stand for groups.
+        os.kill(max(pid, 1), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _boot_id() -> str:

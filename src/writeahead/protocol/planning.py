@@ -66,7 +66,9 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         with context.call_limits():
-            return context.adapter.plan(asked)
+            planned = context.adapter.plan(asked)
+        # An adapter that overrides `plan` may not have done it.
+        return [context.adapter.as_issued(item) for item in planned]
 
     def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         return with_retries(

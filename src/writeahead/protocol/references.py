@@ -1,6 +1,7 @@
 """References in payloads to earlier receipts: planned by stand-ins, resolved before the send."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from writeahead.model import REFERENCE, KeyedOperation, PlannedOperation, Receip
 __all__ = ["planned_with_references", "reads_receipts", "resolved"]
 
 _FIELDS = ("remote_id", "remote_version", "value")
+# Up to 64 bits, without a sign: what remotes number rows by.
+_WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,18}|0", re.ASCII)
 _KEYS = ({REFERENCE}, {REFERENCE, "field"})
 
 
@@ -19,12 +22,52 @@ def reads_receipts(payload: Mapping[str, Any]) -> set[str]:
     return {found[REFERENCE] for found in _references(payload)}
 
 
-def resolved(operation: PlannedOperation, receipts: Mapping[str, Receipt]) -> PlannedOperation:
+def resolved(
+    operation: PlannedOperation,
+    receipts: Mapping[str, Receipt],
+    require_fit: Callable[[PlannedOperation], object],
+) -> PlannedOperation:
     """Return the operation with the receipts' fields in place of its references.
+
+    An id is text in a receipt. Where that does not fit, and it is a number, the number is taken.
+
+    Args:
+        operation: As it is in the plan.
+        receipts: What has been confirmed so far.
+        require_fit: `Adapter.payload_of`, which raises what it raises for an operation that does
+            not fit.
 
     Raises:
         PermanentError: A receipt lacks the field.
+        InvalidInput: As ``require_fit``.
     """
+    if not reads_receipts(operation.payload):
+        require_fit(operation)
+        return operation
+    first: InvalidInput | None = None
+    for form in (_as_it_is, _as_number):
+        candidate = _with_receipts(operation, receipts, form)
+        try:
+            require_fit(candidate)
+        except InvalidInput as error:
+            first = first or error
+        else:
+            return candidate
+    assert first is not None
+    raise first
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value) else value
+
+
+def _with_receipts(
+    operation: PlannedOperation, receipts: Mapping[str, Receipt], form: Callable[[Any], Any]
+) -> PlannedOperation:
 
     def field_of(reference: Mapping[str, str]) -> Any:
         name = reference.get("field", "remote_id")
@@ -33,10 +76,8 @@ def resolved(operation: PlannedOperation, receipts: Mapping[str, Receipt]) -> Pl
             raise PermanentError(
                 f"the receipt of {reference[REFERENCE]} has no {name}, which this one refers to"
             )
-        return value
+        return form(value)
 
-    if not reads_receipts(operation.payload):
-        return operation
     return operation.model_copy(update={"payload": _replaced(operation.payload, field_of)})
 
 
@@ -138,7 +179,8 @@ def _swapped(value: Any, back: Mapping[Any, Any], found: set[Any]) -> Any:
         return {key: _swapped(item, back, found) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_swapped(item, back, found) for item in value]
-    if isinstance(value, str | int) and not isinstance(value, bool) and value in back:
+    # A number may have become a float, which is equal.
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and value in back:
         found.add(value)
         return back[value]
     return value

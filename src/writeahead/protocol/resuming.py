@@ -17,7 +17,7 @@ from writeahead.protocol.schema import Event, PlannedWriteback
 from writeahead.protocol.session import Session, after, read_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Override", "report_of", "report_of_final", "resume_from", "resume_session"]
+__all__ = ["Override", "report_of", "report_of_final", "require_same_remote", "resume_from", "resume_session"]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -98,17 +98,23 @@ def resume_from(session: Session, context: RunContext, override: Override = _NO_
     plan = session.plan
     if plan is None:
         raise no_session(context.store, session.session_id)
-    _require_same_remote(context.adapter, plan)
+    require_same_remote(context.adapter, plan)
     _require_same_classes(context.adapter, plan)
     if plan.atomic:
         require_atomic(context.adapter, plan.operations)
     if _must_wait(session, context, override):
+        if session.entry and session.entry.status is RunStatus.ABANDONED:
+            remove_markers(context.store, session.session_id, was_blocked=True)
         return report_of(session, plan, context)
     return _claim(context, session, plan, override)
 
 
-def _require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
-    """Refuse an adapter that would write elsewhere than the plan was made for."""
+def require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
+    """Refuse an adapter that would write elsewhere than the plan was made for.
+
+    Raises:
+        InvalidInput: It would.
+    """
     if plan.adapter != adapter.name:
         raise InvalidInput(
             f"session {plan.session_id} was planned by adapter {plan.adapter!r}: resume it with that one,"
@@ -139,7 +145,8 @@ def _claim(context: RunContext, session: Session, plan: PlannedWriteback, overri
     journal = Journal.of(session, plan, context.store, context.clock, lease=context.policy.lease)
     _suspect_silent_owner(session, journal, context)
     execution = Execution(journal, context)
-    ending = _hopeless(journal, context)
+    was_unblocked = session.entry is not None and session.entry.event is Event.UNBLOCKED
+    ending = _hopeless(journal, context, was_unblocked=was_unblocked)
     if ending:
         return execution.end(*ending)
     try:
@@ -149,8 +156,13 @@ def _claim(context: RunContext, session: Session, plan: PlannedWriteback, overri
     return execution.carry_out()
 
 
-def _hopeless(journal: Journal, context: RunContext) -> tuple[Ending, str | None] | None:
-    """Why a session must not be carried on with, and at which operation; None if it may be."""
+def _hopeless(
+    journal: Journal, context: RunContext, *, was_unblocked: bool
+) -> tuple[Ending, str | None] | None:
+    """Why a session must not be carried on with, and at which operation; None if it may be.
+
+    An operator who unblocked it gave it one more turn, whatever its age.
+    """
     undecided = journal.undecided()
     if undecided:
         error = "it may have been sent, and no one can tell whether it took effect"
@@ -163,7 +175,7 @@ def _hopeless(journal: Journal, context: RunContext) -> tuple[Ending, str | None
     if policy.max_turns is not None and journal.idle > policy.max_turns:
         error = f"gave up after {policy.max_turns} resumes without progress"
         return Ending(RunStatus.BLOCKED, error, BlockReason.GAVE_UP), None
-    if policy.max_age is not None and age.total_seconds() > policy.max_age:
+    if policy.max_age is not None and not was_unblocked and age.total_seconds() > policy.max_age:
         error = f"gave up: it was planned more than {policy.max_age:g} s ago"
         return Ending(RunStatus.BLOCKED, error, BlockReason.GAVE_UP), None
     return None
@@ -232,12 +244,13 @@ def _suspect_silent_owner(session: Session, journal: Journal, context: RunContex
     record = session.entry.at if session.entry else journal.plan.created_at
     earliest = after(min(record, session.written_at), -context.policy.clock_skew)
     for operation in journal.plan.operations:
-        kind = context.adapter.kinds.get(operation.kind)
-        if operation.id in journal.receipts or kind is None:
+        # An unprovable one is announced before it is sent.
+        if operation.id in journal.receipts or operation.replay is ReplayClass.UNPROVABLE:
             continue
-        if kind.replay is ReplayClass.LOOKUP or kind.key_valid_for:
-            journal.attempted[operation.id] = latest
-        if kind.key_valid_for:
+        journal.attempted[operation.id] = latest
+        kind = context.adapter.kinds.get(operation.kind)
+        # A kind that this version does not have may come back, and its key may expire.
+        if kind is None or kind.key_valid_for:
             journal.attempted_since.setdefault(operation.id, earliest)
-        if kind.settles_after:
+        if kind and kind.settles_after:
             journal.unsettled[operation.id] = after(latest, kind.settles_after.total_seconds())

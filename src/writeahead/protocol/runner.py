@@ -10,6 +10,8 @@ from writeahead.adapters.base import Adapter
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
+    Fenced,
+    InvalidInput,
     NotReady,
     PlanConflict,
     ResumeError,
@@ -38,17 +40,17 @@ from writeahead.protocol.planning import (
     require_atomic,
     require_finishable,
 )
-from writeahead.protocol.resuming import report_of, report_of_final, resume_from
+from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import PlannedWriteback
-from writeahead.protocol.session import Session, after, read_session
+from writeahead.protocol.schema import Event, PlannedWriteback
+from writeahead.protocol.session import Session, after, read_artifact, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
 
 _DEFAULT_POLICY = RunPolicy()
-# A second plan of a session that was carried out before does no harm to these: see
-# docs/protocol.md.
+# A second plan of a session that was carried out before does no harm to these, as long as the
+# remote keeps the key: see docs/protocol.md.
 _HARMLESS = (ReplayClass.CREATE_WITH_KEY, ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 
 
@@ -103,11 +105,11 @@ def write_back(
     context = RunContext.begin(store, adapter, policy, stop, clock)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
-    digest = _request_digest(keyed, atomic=atomic, identity=identity)
+    digest = _request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(context, session_id, digest, error)
+        return _not_planned(context, session_id, digest, error, dry_run=dry_run)
     if atomic:
         require_atomic(adapter, planned)
     if identity is not None:
@@ -137,9 +139,12 @@ def write_back(
     return _begin(context, plan)
 
 
-def _request_digest(keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue) -> str:
+def _request_digest(
+    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
+) -> str:
     if identity is not None:
-        return digest_of({"identity": identity, "atomic": atomic})
+        # Without it, the keys of the operations hold the namespace.
+        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
     request = [item.model_dump(mode="json") for item in keyed]
     return digest_of({"atomic": request} if atomic else request)
 
@@ -161,7 +166,7 @@ def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, plan)
-    if _has_a_past(store, plan):
+    if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
         return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     return Execution(journal, context).carry_out()
@@ -190,17 +195,28 @@ def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
         return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     journal.was_blocked = True
-    return Execution(journal, context).carry_out()
+    execution = Execution(journal, context)
+    if not _is_harmless_twice(context, plan):
+        # Another run that begins again may have removed our plan, or we have removed its. One of
+        # the two gets the first entry.
+        try:
+            journal.append(Event.CLAIMED)
+        except Fenced as error:
+            return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+    return execution.carry_out()
 
 
 def _not_planned(
-    context: RunContext, session_id: str, digest: str, error: NotReady | AdapterError
+    context: RunContext, session_id: str, digest: str, error: NotReady | AdapterError, *, dry_run: bool
 ) -> RunReport:
-    """Report a run that found no plan to persist; if the session is there already, that decides."""
+    """Report a run that found no plan to persist; if the session is there already, that decides.
+
+    A dry run is about planning only: it never goes on with a session.
+    """
     if isinstance(error, TransientError) and context.stopped:
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
-    session = read_session(context.store, session_id)
+    session = Session(session_id) if dry_run else read_session(context.store, session_id)
     if session.final or session.plan:
         return _repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
@@ -213,14 +229,17 @@ def _not_planned(
     )
 
 
-def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether a session has more than the plan just created: then an earlier plan was removed.
+def _is_harmless_twice(context: RunContext, plan: PlannedWriteback) -> bool:
+    """Whether a second run of the plan, beside the first or after it, has no second effect."""
+    kinds = context.adapter.kinds
+    return all(
+        operation.replay in _HARMLESS and not kinds[operation.kind].key_valid_for
+        for operation in plan.operations
+    )
 
-    Asked only where a second run would have a second effect: for the other classes the request buys
-    nothing.
-    """
-    if all(operation.replay in _HARMLESS for operation in plan.operations):
-        return False
+
+def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
+    """Whether a session has more than the plan just created: then an earlier plan was removed."""
     return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
 
 
@@ -238,8 +257,7 @@ def _repeat(
     store, session_id = context.store, session.session_id
     plan = session.plan
     if session.final:
-        stored = store.get(planned_key(session_id))
-        plan = decode(stored.data, PlannedWriteback, key=stored.info.key)
+        plan = _plan_behind(store, session_id)
     same = plan is None or plan.request_digest == request_digest
     if not same and not (asked and plan and _is_same_plan(context, plan, asked)):
         if session.final and asked:
@@ -247,7 +265,16 @@ def _repeat(
             # were.
             remove_markers(store, session_id, was_blocked=False)
         raise _plan_conflict(context, session)
+    if session.final and plan:
+        # Completed elsewhere is not completed here.
+        require_same_remote(context.adapter, plan)
     return resume_from(session, context)
+
+
+def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | None:
+    """The plan of a completed session; None if it was removed since."""
+    info = store.head(planned_key(session_id))
+    return decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
 
 
 def _plan_conflict(context: RunContext, session: Session) -> PlanConflict:
@@ -271,9 +298,15 @@ def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWri
         return False
     pairs = zip(plan.operations, asked.operations, strict=True)
     return all(
-        _named(one) == _named(other) and context.adapter.payload_of(one) == context.adapter.payload_of(other)
-        for one, other in pairs
+        _named(one) == _named(other) and _is_same_payload(context.adapter, one, other) for one, other in pairs
     )
+
+
+def _is_same_payload(adapter: Adapter, one: PlannedOperation, other: PlannedOperation) -> bool:
+    try:
+        return one.payload == other.payload or adapter.payload_of(one) == adapter.payload_of(other)
+    except InvalidInput:
+        return False  # a reference, or what another version of the adapter planned
 
 
 def _named(operation: PlannedOperation) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from writeahead.errors import InvalidInput
-from writeahead.model import Assume, Receipt, RunReport, RunStatus
+from writeahead.model import Assume, Receipt, ReplayClass, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session
 from writeahead.protocol.execution import remove_markers
 from writeahead.protocol.journal import Ending, Journal
@@ -108,12 +108,25 @@ def abandon_session(
     if session.plan is None:
         raise no_session(store, session_id)
     journal = Journal.of(session, session.plan, store, clock, lease=0)
+    unsure = _unsure(session, journal)
     is_abandoned = session.entry is not None and session.entry.status is RunStatus.ABANDONED
     if not is_abandoned:
         ending = Ending(RunStatus.ABANDONED, "abandoned by an operator")
         journal.append(Event.ABANDONED, ending=ending, reason=reason)
     warnings = remove_markers(store, session_id, was_blocked=True)
-    return _report(session_id, RunStatus.ABANDONED, journal, warnings)
+    return _report(session_id, RunStatus.ABANDONED, journal, (*unsure, *warnings))
+
+
+def _unsure(session: Session, journal: Journal) -> list[str]:
+    """What may have been sent, and has no receipt."""
+    unsure = [f"{name} may have been sent" for name in journal.attempted]
+    if session.lease_ends is None:
+        return unsure
+    # Its owner has not given it up, and sends in order.
+    for operation in journal.plan.operations:
+        if operation.id not in journal.receipts and operation.replay is not ReplayClass.UNPROVABLE:
+            return [*unsure, f"{operation.id} and those after it may have been sent without a receipt"]
+    return unsure
 
 
 def _existing(store: ArtifactStore, session_id: str) -> Session:
@@ -124,13 +137,12 @@ def _existing(store: ArtifactStore, session_id: str) -> Session:
 
 
 def _report(session_id: str, status: RunStatus, journal: Journal, warnings: Sequence[str] = ()) -> RunReport:
-    unsure = [f"{name} may have been sent" for name in journal.attempted]
     return RunReport(
         session_id=session_id,
         status=status,
         operations=journal.plan.operations,
         receipts=dict(journal.receipts),
-        warnings=(*unsure, *warnings) if status is RunStatus.ABANDONED else tuple(warnings),
+        warnings=tuple(warnings),
     )
 
 
