@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, StringConstraints
 
 from tryton.rpc import Changed, Refused, Server
-from writeahead.adapters.base import Adapter, emits
+from writeahead.adapters.base import Adapter, emits, target_of
 from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
@@ -111,6 +111,10 @@ class TrytonAdapter(Adapter):
     def close(self) -> None:
         """Close the connections."""
         self._server.close()
+
+    def target(self) -> str:
+        """The server, the database and the user; a new password leaves it as it is."""
+        return target_of(*self._server.account)
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Sign in, so that wrong credentials are found out now, and read the baselines.

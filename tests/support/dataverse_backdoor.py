@@ -73,11 +73,21 @@ class Dataverse:
     mapping = None
 
     def adapter(self, url, clock):
+        return self._adapter(url, clock, SECRET)
+
+    def rotated(self, url, clock):
+        return self._adapter(url, clock, "planted-new-secret")
+
+    def other_content(self, operation):
+        notes = {"queue_status_update": "notes"}.get(operation.kind, "description")
+        return operation.model_copy(update={"payload": {**operation.payload, notes: "something else"}})
+
+    def _adapter(self, url, clock, secret):
         token = ClientCredentials(
             url=url,
             tenant_id=TENANT,
             client_id=self.sim.settings.client_id,
-            client_secret=SECRET,
+            client_secret=secret,
             authority=url,
             timeout=60,
         )
@@ -91,6 +101,7 @@ class Dataverse:
             # Its reads would make each of hundreds of trials slower; tests of its own hold the
             # gate.
             readiness="off",
+            now=clock.now,
         )
 
     def rows(self, operation):
@@ -150,6 +161,10 @@ class AnyTable(Dataverse):
 
     def _operation(self, kind: str, **where) -> Operation:
         return Operation(kind=kind, payload={"table": "row", "columns": WRITTEN, **where})
+
+    def other_content(self, operation):
+        columns = {**operation.payload["columns"], "wa_notes": "something else"}
+        return operation.model_copy(update={"payload": {**operation.payload, "columns": columns}})
 
     def rows(self, operation):
         ours = (operation.session_id, operation.id)
