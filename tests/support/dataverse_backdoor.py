@@ -148,10 +148,10 @@ WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
 class AnyTable(Dataverse):
     """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
 
-    def __init__(self, sim: Simulator, mapping: Path) -> None:
+    def __init__(self, sim: Simulator, mapping: Path, declared: str) -> None:
         super().__init__(sim)
         default = resources.files("writeahead.adapters.dataverse") / "default_mapping.toml"
-        mapping.write_text(default.read_text() + ANY_TABLE)
+        mapping.write_text(default.read_text() + declared)
         self.mapping = mapping
         self.operations = {
             "create_row": lambda: self._operation("create_row"),
@@ -209,7 +209,8 @@ def running_dataverse(folder: Path) -> Iterator[Dataverse]:
 
 
 @contextmanager
-def running_any_table(folder: Path) -> Iterator[AnyTable]:
-    """Serve an empty environment, and map operations on any table."""
+def running_any_table(folder: Path, *, guarded: bool = True) -> Iterator[AnyTable]:
+    """Serve an empty environment, and map operations on any table, guarded in a column or not."""
+    declared = ANY_TABLE if guarded else ANY_TABLE.replace('guarded = ["wa_donotcall"]\n', "")
     with _running_simulator(folder) as running:
-        yield AnyTable(running, folder / "any_table.toml")
+        yield AnyTable(running, folder / "any_table.toml", declared)

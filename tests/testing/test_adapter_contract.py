@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.dataverse_backdoor import SECRET, Dataverse, running_dataverse
+from tests.support.dataverse_backdoor import SECRET, Dataverse, running_any_table, running_dataverse
 from tests.support.reference_remote import ReferenceAdapter, Text, serve
 from writeahead import Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
+from writeahead.protocol.emission import Emission
 from writeahead.testing import AdapterContract, RemoteRow
 
 FOREVER = 10**6
@@ -301,12 +302,21 @@ class ComparesContent(ReferenceAdapter):
         return Receipt(remote_id=operation.key, outcome="already_applied")
 
 
+class FindsAnything(ReferenceAdapter):
+    """Searches for the key, and looks no further."""
+
+    def find_lookup(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
+        return Receipt(remote_id=operation.key, outcome="already_applied")
+
+
 def test_other_content_under_the_same_id(five):
-    with five(ReferenceAdapter, "create", "upsert") as contract:
+    with five(ReferenceAdapter, "create", "upsert", "lookup") as contract:
         contract.test_the_same_id_with_other_content()
         contract.test_the_same_id_with_the_same_content()
     said = "loss: completed, and the remote has the content of the first session only"
     with five(TakesExistsForApplied, "create") as contract, caught(said):
+        contract.test_the_same_id_with_other_content()
+    with five(FindsAnything, "lookup") as contract, caught(said):
         contract.test_the_same_id_with_other_content()
     said = "loss: refused, and the row of the first session has changed"
     with five(RefusesTooLate, "upsert") as contract, caught(said):
@@ -358,6 +368,36 @@ def test_a_target_that_is_missing_or_is_none(five):
     # It is in the plan, where every trial looks for secrets.
     with pytest.raises(AssertionError, match="leak: a secret"), five(BoundToItsSecret, "create"):
         pass
+
+
+@pytest.fixture(params=[True, False], ids=["guarded", "unguarded"])
+def upserts(request, tmp_path):
+    """The kit on an upsert of Dataverse: of a row's version, or of whatever there is."""
+    with running_any_table(tmp_path, guarded=request.param) as backdoor:
+        backdoor.operations = {"upsert_row": backdoor.operations["upsert_row"]}
+        contract = type("Contract", (AdapterContract,), {"impossible": {"transaction": "of no interest"}})()
+        with contract.on(backdoor, tmp_path / "artifacts"):
+            yield contract, request.param
+
+
+def test_an_upsert_that_lands_late(upserts, monkeypatch):
+    contract, guarded = upserts
+    contract.test_an_upsert_that_lands_late()
+    monkeypatch.setattr(Emission, "_wait_for_late_requests", lambda self, unit: None)
+    if guarded:
+        contract.test_an_upsert_that_lands_late()
+    else:
+        with caught("loss: a late upsert undid the next one of its row"):
+            contract.test_an_upsert_that_lands_late()
+
+
+def test_late_upserts_that_are_not_promised(five, upserts, monkeypatch):
+    contract, _ = upserts
+    monkeypatch.setattr(type(contract), "_settles_after", lambda self, kind: None)
+    with pytest.raises(pytest.skip.Exception, match="a late upsert can undo a later write of its row"):
+        contract.test_an_upsert_that_lands_late()
+    with five(ReferenceAdapter, "upsert") as own, pytest.raises(pytest.skip.Exception, match="of its own"):
+        own.test_an_upsert_that_lands_late()
 
 
 # ---- what an error says of its request

@@ -7,7 +7,7 @@ mapping declares, and named ones in an outbound-call service's words, which are 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -62,6 +62,11 @@ __all__ = ["DataverseAdapter"]
 _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 
 
+# A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
+# operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
+_LONGEST_REQUEST = timedelta(minutes=3)
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -93,9 +98,7 @@ class DataverseAdapter(TransactionalAdapter):
 
     name = "dataverse"
 
-    # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for
-    # bulk operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
-    request_lifetime = 180.0
+    request_lifetime = _LONGEST_REQUEST.total_seconds()
 
     def __init__(
         self,
@@ -252,7 +255,9 @@ class DataverseAdapter(TransactionalAdapter):
         """Close the activity. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
-    @emits(ReplayClass.UPSERT)
+    # A PATCH without If-Match is written whenever it arrives: "Perform conditional operations using
+    # the Web API", learn.microsoft.com.
+    @emits(ReplayClass.UPSERT, settles_after=_LONGEST_REQUEST)
     def emit_upsert_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Upsert the row. Raises: as `upsert_row`; InvalidInput if not in the mapping."""
         item = self._together(operation)

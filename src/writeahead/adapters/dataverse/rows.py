@@ -63,7 +63,7 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
     if is_created_by_us(created, table, write):
         if is_older(created, table, baseline):
             require_own_content(client, table, write)
-        return _already(write, created)
+        return _already(table, write, created)
     raise ConflictError(f"{write.where}: the row exists and was not written by this operation")
 
 
@@ -87,11 +87,7 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
     if isinstance(created, Receipt):
         return created
     if is_written(created.columns, table, write, baseline):
-        return Receipt(
-            remote_id=guid_or_none(created.columns.get(table.key)),
-            remote_version=created.etag,
-            outcome="already_applied",
-        )
+        return _already(table, write, created)
     raise ConflictError(f"{write.where}: another user created the row after it was planned")
 
 
@@ -110,24 +106,25 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         # Planned again, after the artifacts of a finished run were lost.
         require_same_content(baseline, table, write)
         return Receipt(remote_id=write.row_id, remote_version=baseline.etag, outcome="already_applied")
-    etag = baseline.etag
+    etag, row_id = baseline.etag, write.row_id
     if etag is None or not write.columns:
         row = client.get_row(write.entity_set, write.address, _read(table, write, baseline))
         if row is not None and is_written(row.columns, table, write, baseline):
-            return _already(write, row)
+            return _already(table, write, row)
         etag = _unchanged_version(write, baseline, row)
+        row_id = _row_id(table, write, row)
         if not write.columns:
-            return Receipt(remote_id=write.row_id, remote_version=etag, outcome="already_applied")
+            return Receipt(remote_id=row_id, remote_version=etag, outcome="already_applied")
     for _ in ("as planned", "rebased"):
         try:
             version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
         except PermanentDataverseError as error:
             refused = error
         else:
-            return Receipt(remote_id=write.row_id, remote_version=version)
+            return Receipt(remote_id=row_id, remote_version=version)
         row = read_back(client, table, write, refused, baseline)
         if row is not None and is_written(row.columns, table, write, baseline):
-            return _already(write, row)
+            return _already(table, write, row)
         etag = _version_to_rebase_on(table, write, baseline, refused, row)
     raise ConflictError(f"{write.where}: another user keeps changing the row")
 
@@ -311,9 +308,7 @@ def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: st
         raise
     except PermanentDataverseError:
         row = None  # it was written, and may not be read
-    return Receipt(
-        remote_id=guid_or_none(row.columns.get(table.key)) if row else None, remote_version=version
-    )
+    return Receipt(remote_id=_row_id(table, write, row), remote_version=version)
 
 
 def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> str:
@@ -350,8 +345,14 @@ def _read(table: Table, write: RowWrite, baseline: Baseline | None) -> list[str]
     return list(dict.fromkeys([table.key, *table.marker_columns(), *created, *guarded, *content]))
 
 
-def _already(write: RowWrite, row: Row) -> Receipt:
-    return Receipt(remote_id=write.row_id, remote_version=row.etag, outcome="already_applied")
+def _already(table: Table, write: RowWrite, row: Row) -> Receipt:
+    row_id = _row_id(table, write, row)
+    return Receipt(remote_id=row_id, remote_version=row.etag, outcome="already_applied")
+
+
+def _row_id(table: Table, write: RowWrite, row: Row | None) -> str | None:
+    """The GUID of a row, also where it is written by an alternate key."""
+    return write.row_id or (guid_or_none(row.columns.get(table.key)) if row else None)
 
 
 def _same(one: object, other: object) -> bool:
