@@ -4,9 +4,9 @@ pytest -p writeahead.testing.summary examples/test_tiny_crm.py
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from tiny_crm import TinyCrm, running
 
 from writeahead import Adapter, Operation, PlannedOperation, Receipt, emits
+from writeahead.adapters.base import target_of
 from writeahead.adapters.http import applied_despite, retry_after_seconds
-from writeahead.errors import Applied, PermanentError, TransientError
-from writeahead.model import KeyedOperation
+from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
+from writeahead.model import KeyedOperation, ReplayClass
 from writeahead.protocol.retry import Clock
 from writeahead.testing import AdapterContract, RemoteRow
 
@@ -29,28 +30,56 @@ class Crm(Adapter):
     name = "tiny-crm"
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._http = httpx.Client(base_url=url, timeout=5)
 
     def close(self) -> None:
         self._http.close()
 
+    def target(self) -> str:
+        return target_of(self._url)
+
+    def plan_row(self, payload: Row, operation: KeyedOperation) -> PlannedOperation:
+        """Refuse an id that was used for other content: its row would be overwritten."""
+        row = payload.model_dump()
+        reply = self._send("GET", operation.key, known=(200, 404))
+        if reply.status_code == HTTPStatus.OK and _json(reply) != row:
+            raise ConflictError("GET /rows: a session of this id wrote other content: give this one its own")
+        return PlannedOperation(
+            id=operation.id, kind=operation.kind, key=operation.key, payload=row, replay=ReplayClass.UPSERT
+        )
+
     @emits("upsert")  # same key, same content: sending it again does no harm
     def emit_row(self, payload: Row, operation: PlannedOperation) -> Receipt:
+        self._send("PUT", operation.key, known=(201, 204), row=payload.model_dump())
+        return Receipt(remote_id=operation.key)
+
+    def _send(
+        self, method: str, key: str, known: Sequence[int], row: dict[str, Any] | None = None
+    ) -> httpx.Response:
+        what = f"{method} /rows"
         try:
-            reply = self._http.put(f"/rows/{operation.key}", json=payload.model_dump())
+            reply = self._http.request(method, f"/rows/{key}", json=row)
         except httpx.HTTPError as error:
-            what = f"PUT /rows: {type(error).__name__}"
+            what = f"{what}: {type(error).__name__}"
             raise TransientError(what, applied=applied_despite(error)) from None
-        if reply.status_code in (201, 204):
-            return Receipt(remote_id=operation.key)
-        what = f"PUT /rows: HTTP {reply.status_code}"
-        wait = retry_after_seconds(reply.headers)
-        if reply.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        status, wait = reply.status_code, retry_after_seconds(reply.headers)
+        if status in known:
+            return reply
+        what = f"{what}: HTTP {status}"
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             raise TransientError(what, applied=Applied.NO, retry_after=wait)
-        # This CRM never answers 200, so something else did, such as a proxy.
-        if reply.is_server_error or reply.status_code in (200, 408):
+        # This CRM never answers a PUT with 200, so something else did, such as a proxy.
+        if reply.is_server_error or status in (200, 408):
             raise TransientError(what, applied=Applied.UNKNOWN, retry_after=wait)
         raise PermanentError(what)
+
+
+def _json(reply: httpx.Response) -> object:
+    try:
+        return reply.json()
+    except ValueError:
+        raise TransientError("GET /rows: not JSON") from None
 
 
 class TinyBackdoor:
@@ -66,6 +95,9 @@ class TinyBackdoor:
     def adapter(self, url: str, _clock: Clock) -> Crm:
         return Crm(url)
 
+    def other_content(self, operation: Operation) -> Operation:
+        return operation.model_copy(update={"payload": {"text": "do not call"}})
+
     def rows(self, operation: KeyedOperation) -> list[RemoteRow]:
         return [RemoteRow(key, json.loads(row)) for key, row in self.crm.rows.items() if key == operation.key]
 
@@ -80,4 +112,7 @@ def backdoor() -> Iterator[TinyBackdoor]:
 
 
 class TestTinyCrm(AdapterContract):
-    impossible: ClassVar = {"edit": "no other client writes to this CRM"}
+    impossible: ClassVar = {
+        "edit": "no other client writes to this CRM",
+        "rotated": "this CRM asks for no secret",
+    }

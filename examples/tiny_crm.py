@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class TinyCrm:
     """``PUT /rows/<key>`` keeps a row: 201 if it is new, 204 if it was there, 503 during an outage.
 
+    ``GET /rows/<key>`` reads it, 404 if there is none.
+
     Attributes:
         url: Where it listens.
         rows: Its rows, by key.
@@ -37,6 +39,14 @@ def running() -> Iterator[TinyCrm]:
     crm = TinyCrm()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            row = crm.rows.get(self.path.removeprefix("/rows/"))
+            body = b"" if row is None else row.encode()
+            self.send_response(404 if row is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             self.send_response(crm.put(self.path, body))

@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, StringConstraints
 
 from tryton.rpc import Changed, Refused, Server
-from writeahead.adapters.base import Adapter, emits
+from writeahead.adapters.base import Adapter, emits, target_of
 from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
@@ -112,6 +112,10 @@ class TrytonAdapter(Adapter):
         """Close the connections."""
         self._server.close()
 
+    def target(self) -> str:
+        """The server, the database and the user; a new password leaves it as it is."""
+        return target_of(*self._server.account)
+
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Sign in, so that wrong credentials are found out now, and read the baselines.
 
@@ -126,6 +130,13 @@ class TrytonAdapter(Adapter):
         return super().plan(operations)
 
     # create_with_key: the server refuses a second one, and what is there tells who made it.
+
+    def plan_party(self, payload: Party, operation: KeyedOperation) -> PlannedOperation:
+        """Refuse an id that was used for another party: "it exists" would count as applied."""
+        found = self._server.search("party.party", [["code", "=", operation.key]], ["name"])
+        if found and found[0]["name"] != payload.name:
+            raise ConflictError("party.party: a session of this id made another: give this one its own")
+        return _planned(payload, operation, ReplayClass.CREATE_WITH_KEY)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_party(self, payload: Party, operation: PlannedOperation) -> Receipt:
@@ -154,14 +165,7 @@ class TrytonAdapter(Adapter):
         baseline = self._address(payload)
         if baseline is None:
             raise NotReady(f"operation {operation.id}: party.address,{payload.address_id} does not exist")
-        return PlannedOperation(
-            id=operation.id,
-            kind=operation.kind,
-            key=operation.key,
-            payload=payload.model_dump(mode="json"),
-            precondition=baseline.model_dump(mode="json"),
-            replay=ReplayClass.CONDITIONAL_UPDATE,
-        )
+        return _planned(payload, operation, ReplayClass.CONDITIONAL_UPDATE, baseline)
 
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_address_update(self, payload: AddressUpdate, operation: PlannedOperation) -> Receipt:
@@ -200,17 +204,21 @@ class TrytonAdapter(Adapter):
     @emits(ReplayClass.LOOKUP)
     def emit_note(self, payload: Note, operation: PlannedOperation) -> Receipt:
         """Add the note. Raises: as `Adapter.emit`."""
-        columns = {"resource": payload.about, "message": f"{payload.text}\n\n{_reference(operation)}"}
+        columns = {"resource": payload.about, "message": _message(payload, operation)}
         (made,) = self._server.write("ir.note", "create", [columns])
         return Receipt(remote_id=f"ir.note,{made}")
 
     def find_note(self, payload: Note, operation: PlannedOperation) -> Receipt | None:
         """Search the record's notes for the operation's key. Raises: as `Adapter.find`."""
         domain = [["resource", "=", payload.about], ["message", "ilike", f"%{_reference(operation)}%"]]
-        found = self._server.search("ir.note", domain, ["id"])
+        found = self._server.search("ir.note", domain, ["message"])
         if not found:
             return None
-        return Receipt(remote_id=f"ir.note,{found[0]['id']}", outcome="already_applied")
+        wanted = _message(payload, operation).split()
+        note = next((one["id"] for one in found if str(one["message"]).split() == wanted), None)
+        if note is None:
+            raise ConflictError("ir.note: a session of this id wrote other content: give this one its own")
+        return Receipt(remote_id=f"ir.note,{note}", outcome="already_applied")
 
     # unprovable: never sent twice.
 
@@ -238,6 +246,23 @@ class TrytonAdapter(Adapter):
         if not found:
             return None
         return _Baseline(timestamp=found[0]["_timestamp"], columns={name: found[0][name] for name in columns})
+
+
+def _planned(
+    payload: BaseModel, operation: KeyedOperation, replay: ReplayClass, baseline: _Baseline | None = None
+) -> PlannedOperation:
+    return PlannedOperation(
+        id=operation.id,
+        kind=operation.kind,
+        key=operation.key,
+        payload=payload.model_dump(mode="json"),
+        precondition=baseline.model_dump(mode="json") if baseline else None,
+        replay=replay,
+    )
+
+
+def _message(payload: Note, operation: PlannedOperation) -> str:
+    return f"{payload.text}\n\n{_reference(operation)}"
 
 
 def _reference(operation: PlannedOperation) -> str:

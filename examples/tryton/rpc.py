@@ -59,6 +59,11 @@ class Server:
         """Close the connections."""
         self._connections.close()
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """What tells this database and its user from others; no secret is part of it."""
+        return str(self._root.copy_with(path=self._path)), self._user
+
     def user_id(self) -> int:
         """Of the user who is signed in. Raises: as `sign_in`."""
         return self.sign_in().user_id

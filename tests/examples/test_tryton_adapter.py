@@ -21,6 +21,7 @@ from writeahead.model import KeyedOperation, ReplayClass, idempotency_key
 
 PASSWORD, WORDS = "planted-password", "planted words out of a record"
 LOGIN = [7, "planted-session-key", None]
+CREATE, SEARCH = "model.party.party.create", "model.party.party.search_read"
 
 
 class Script(ThreadingHTTPServer):
@@ -29,7 +30,7 @@ class Script(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        self.answers: dict[str, list] = {"common.db.login": [(200, LOGIN)]}
+        self.answers: dict[str, list] = {"common.db.login": [(200, LOGIN)], SEARCH: [(200, [])]}
         self.asked: list[tuple[str, list, str | None]] = []
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -91,7 +92,6 @@ def planned(adapter, kind="party", payload=None):
     return operation
 
 
-CREATE, SEARCH = "model.party.party.create", "model.party.party.search_read"
 REFUSED = {"error": ["UserError", [WORDS, "", None]]}
 
 
@@ -143,13 +143,63 @@ def test_what_a_server_says_is_sorted_and_not_repeated(server, adapter, answer, 
 @pytest.mark.parametrize(("creator", "outcome"), [(7, "already_applied"), (1, ConflictError)])
 def test_who_made_the_party_that_is_there(server, adapter, creator, outcome):
     server.tell(CREATE, (200, REFUSED))
-    server.tell(SEARCH, (200, [{"id": 12, "create_uid": creator}]))
+    server.tell(SEARCH, (200, []), (200, [{"id": 12, "create_uid": creator}]))
     operation = planned(adapter)
     if isinstance(outcome, str):
         assert adapter.emit(operation).outcome == outcome
     else:
         with pytest.raises(outcome):
             adapter.emit(operation)
+
+
+@pytest.mark.parametrize(("name", "same"), [("Ada", True), ("Grace", False)])
+def test_a_party_that_was_there_before_the_plan(server, adapter, name, same):
+    server.tell(SEARCH, (200, [{"id": 12, "name": name}]))
+    if same:
+        assert planned(adapter).replay is ReplayClass.CREATE_WITH_KEY
+    else:
+        with pytest.raises(ConflictError, match="a session of this id made another") as caught:
+            planned(adapter)
+        assert name not in str(caught.value)
+    assert server.count(CREATE) == 0
+
+
+NOTE = {"about": "party.party,12", "text": "call back"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        ([], None),
+        (["call back"], 1),
+        (["do not call"], ConflictError),
+        (["do not call", "call back"], 2),
+    ],
+)
+def test_a_note_is_found_by_key_and_text(server, adapter, texts, found):
+    operation = planned(adapter, "note", NOTE)
+    notes = [
+        {"id": n, "message": f"{text}\r\n\r\nReference: {operation.key}"} for n, text in enumerate(texts, 1)
+    ]
+    server.tell("model.ir.note.search_read", (200, notes))
+    if found is ConflictError:
+        with pytest.raises(ConflictError, match="other content"):
+            adapter.find(operation)
+    else:
+        receipt = adapter.find(operation)
+        assert (receipt and receipt.remote_id) == (found and f"ir.note,{found}")
+
+
+def test_the_target_is_server_database_and_user(server):
+    def target(url=server.url, database="crm", user="service", password=PASSWORD):
+        made = TrytonAdapter(url, database, user, SecretStr(password))
+        made.close()
+        return made.target()
+
+    assert target(password="planted-new-password") == target(f"{server.url}/") == target()
+    others = [target("https://erp.example.com"), target(database="other"), target(user="other")]
+    assert len({target(), *others}) == 4
+    assert server.asked == []
 
 
 def test_a_session_that_expired_is_renewed_once(server, adapter):

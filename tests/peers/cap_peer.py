@@ -85,7 +85,16 @@ class Tables:
         # Table definitions are Dataverse's own.
         # One protection for each trial, by the kit's clock.
         protection = Protection(monotonic=clock.monotonic)
-        return DataverseAdapter(url, lambda: TOKEN, timeout=10, protection=protection, readiness="off")
+        return DataverseAdapter(
+            url, lambda: TOKEN, timeout=10, protection=protection, readiness="off", now=clock.now
+        )
+
+    def rotated(self, url, clock):
+        return DataverseAdapter(url, lambda: "planted-new-token", readiness="off")
+
+    def other_content(self, operation):
+        notes = {"queue_status_update": "notes"}.get(operation.kind, "description")
+        return operation.model_copy(update={"payload": {**operation.payload, notes: "something else"}})
 
     def rows(self, operation):
         table, key, session, name = TABLES[operation.kind]

@@ -48,14 +48,28 @@ class Crm:
         return Operation(kind="email", payload=payload)
 
     def adapter(self, url, clock):
+        return self._adapter(url, SERVICE_PASSWORD)
+
+    def rotated(self, url, clock):
+        return self._adapter(url, "planted-new-password")
+
+    def _adapter(self, url, password):
         return adapter_from_settings(
             environ={
                 "TRYTON_URL": url,
                 "TRYTON_DATABASE": DATABASE,
                 "TRYTON_USER": SERVICE,
-                "TRYTON_PASSWORD": SERVICE_PASSWORD,
+                "TRYTON_PASSWORD": password,
             }
         )
+
+    def other_content(self, operation):
+        other = {
+            "party": {"name": "Grace"},
+            "note": {"text": "do not call"},
+            "address_update": {"city": "Ulm"},
+        }
+        return operation.model_copy(update={"payload": {**operation.payload, **other[operation.kind]}})
 
     def rows(self, operation):
         return getattr(self, f"_{operation.kind}_rows")(operation)

@@ -73,11 +73,21 @@ class Dataverse:
     mapping = None
 
     def adapter(self, url, clock):
+        return self._adapter(url, clock, SECRET)
+
+    def rotated(self, url, clock):
+        return self._adapter(url, clock, "planted-new-secret")
+
+    def other_content(self, operation):
+        notes = {"queue_status_update": "notes"}.get(operation.kind, "description")
+        return operation.model_copy(update={"payload": {**operation.payload, notes: "something else"}})
+
+    def _adapter(self, url, clock, secret):
         token = ClientCredentials(
             url=url,
             tenant_id=TENANT,
             client_id=self.sim.settings.client_id,
-            client_secret=SECRET,
+            client_secret=secret,
             authority=url,
             timeout=60,
         )
@@ -91,6 +101,7 @@ class Dataverse:
             # Its reads would make each of hundreds of trials slower; tests of its own hold the
             # gate.
             readiness="off",
+            now=clock.now,
         )
 
     def rows(self, operation):
@@ -137,10 +148,10 @@ WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
 class AnyTable(Dataverse):
     """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
 
-    def __init__(self, sim: Simulator, mapping: Path) -> None:
+    def __init__(self, sim: Simulator, mapping: Path, declared: str) -> None:
         super().__init__(sim)
         default = resources.files("writeahead.adapters.dataverse") / "default_mapping.toml"
-        mapping.write_text(default.read_text() + ANY_TABLE)
+        mapping.write_text(default.read_text() + declared)
         self.mapping = mapping
         self.operations = {
             "create_row": lambda: self._operation("create_row"),
@@ -150,6 +161,10 @@ class AnyTable(Dataverse):
 
     def _operation(self, kind: str, **where) -> Operation:
         return Operation(kind=kind, payload={"table": "row", "columns": WRITTEN, **where})
+
+    def other_content(self, operation):
+        columns = {**operation.payload["columns"], "wa_notes": "something else"}
+        return operation.model_copy(update={"payload": {**operation.payload, "columns": columns}})
 
     def rows(self, operation):
         ours = (operation.session_id, operation.id)
@@ -194,7 +209,8 @@ def running_dataverse(folder: Path) -> Iterator[Dataverse]:
 
 
 @contextmanager
-def running_any_table(folder: Path) -> Iterator[AnyTable]:
-    """Serve an empty environment, and map operations on any table."""
+def running_any_table(folder: Path, *, guarded: bool = True) -> Iterator[AnyTable]:
+    """Serve an empty environment, and map operations on any table, guarded in a column or not."""
+    declared = ANY_TABLE if guarded else ANY_TABLE.replace('guarded = ["wa_donotcall"]\n', "")
     with _running_simulator(folder) as running:
-        yield AnyTable(running, folder / "any_table.toml")
+        yield AnyTable(running, folder / "any_table.toml", declared)

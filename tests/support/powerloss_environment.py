@@ -72,7 +72,7 @@ class Environment:
         """Cut the power after each event from ``first`` on. Gives the number of states by end."""
         events, known, ends = list(self.recorder.events), set(), Counter()
         self.recorder.events = []
-        state, returned = (Counter(), {}, []), None
+        state, returned = Remote().state(), None
         for number in range(len(events) + 1):
             if number and events[number - 1].kind == "note":
                 what, value = events[number - 1].note

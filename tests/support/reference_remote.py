@@ -3,10 +3,13 @@
 `Remote.answer` is the whole remote: `serve` puts it on loopback, `transport_to` into this process.
 
     PUT  /create/KEY  If-None-Match: *    201, or 412 if it exists; GET reads it back
-    PUT  /upsert/KEY                      200
+    PUT  /upsert/KEY                      201, or 409 if the key was used for another X-Content
     PUT  /update/KEY  If-Match: "1"       200, or 412 if the version is another; GET reads it back
     POST /lookup/KEY                      201, another row each time; GET searches
     POST /mail/KEY                        201, another effect each time
+
+X-Content is a digest of what was planned. A row keeps the one that it was made with, whatever
+others write into it, and is read with it.
 """
 
 import json
@@ -22,6 +25,7 @@ from pydantic import BaseModel
 
 from tests.support.http_server import QuietHandler, serving
 from writeahead import Adapter, PlannedOperation, Receipt, emits
+from writeahead.adapters.base import target_of
 from writeahead.adapters.http import applied_despite, quiet_logs, retry_after_seconds
 from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
 from writeahead.model import idempotency_key
@@ -43,6 +47,7 @@ class Remote:
         """Begin again, with nothing applied."""
         self.effects: Counter[str] = Counter()
         self.rows: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
         self.requests: list[str] = []
 
     def answer(self, method: str, path: str, headers, body: bytes) -> tuple[int, bytes]:
@@ -50,29 +55,33 @@ class Remote:
         with self._lock:
             self.requests.append(f"{method} {kind}")
             if method == "GET":
-                return (200, _json(key, self.rows[key])) if key in self.rows else (404, b"{}")
+                return (200, self._read(key)) if key in self.rows else (404, b"{}")
             text = json.loads(body)["text"]
             exists = key in self.rows
             if exists and (headers.get("If-None-Match") or headers.get("If-Match")):
                 return 412, b"{}"
+            digest = headers.get("X-Content", "")
+            if kind == "upsert" and self.digests.get(key, digest) != digest:
+                return 409, b"{}"
             if not (kind == "upsert" and self.rows.get(key) == text):
                 self.effects[key] += 1
             self.rows[key] = text
-            return 201, _json(key, text)
+            self.digests.setdefault(key, digest)
+            return 201, self._read(key)
+
+    def _read(self, key: str) -> bytes:
+        return json.dumps({"key": key, "text": self.rows[key], "digest": self.digests.get(key)}).encode()
 
     def counts(self) -> dict[str, int]:
         return {kind: self.effects[key] for kind, key in KEYS.items()}
 
     def state(self):
-        return Counter(self.effects), dict(self.rows), list(self.requests)
+        return Counter(self.effects), dict(self.rows), list(self.requests), dict(self.digests)
 
     def restore(self, state) -> None:
-        effects, rows, requests = state
+        effects, rows, requests, digests = state
         self.effects, self.rows, self.requests = Counter(effects), dict(rows), list(requests)
-
-
-def _json(key: str, text: str) -> bytes:
-    return json.dumps({"key": key, "text": text}).encode()
+        self.digests = dict(digests)
 
 
 @contextmanager
@@ -135,12 +144,16 @@ class ReferenceAdapter(Adapter):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._around = around
+        self._url = url
         self._http = httpx.Client(
             base_url=url, timeout=60, transport=transport, trust_env=False, verify=False
         )
 
     def close(self) -> None:
         self._http.close()
+
+    def target(self) -> str:
+        return target_of(self._url)
 
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
@@ -196,6 +209,7 @@ class ReferenceAdapter(Adapter):
         self, method: str, operation: PlannedOperation, headers: dict[str, str], body: bytes
     ) -> httpx.Response:
         where = f"{method} /{operation.kind}"
+        headers = headers | {"X-Content": operation.content_digest}
         self._around(f"before send {where}")
         if self._around(f"after apply {where}"):
             headers = headers | {"X-Die": str(os.getpid())}
@@ -232,13 +246,16 @@ def _refusal(where: str, method: str, reply: httpx.Response) -> Exception:
     if status == 408 or (status >= 500 and status != 501):
         applied = Applied.NO if method == "GET" else Applied.UNKNOWN
         return TransientError(said, applied=applied, retry_after=wait)
-    special = {412: _PreconditionFailed, 404: _Missing}
+    special = {412: _PreconditionFailed, 404: _Missing, 409: ConflictError}
     return special.get(status, PermanentError)(said)
 
 
 def _receipt(reply: httpx.Response, operation: PlannedOperation, outcome: str, applied: Applied) -> Receipt:
     try:
-        key = json.loads(reply.content)["key"]
+        row = json.loads(reply.content)
+        key, digest = row["key"], row["digest"]
     except (ValueError, KeyError, TypeError):
         raise TransientError(f"/{operation.kind}: unreadable reply", applied=applied) from None
+    if outcome == "already_applied" and digest != operation.content_digest:
+        raise ConflictError(f"/{operation.kind}: another session of this id wrote it, with other content")
     return Receipt(remote_id=key, outcome=outcome)

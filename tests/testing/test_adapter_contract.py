@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.dataverse_backdoor import SECRET, Dataverse, running_dataverse
+from tests.support.dataverse_backdoor import SECRET, Dataverse, running_any_table, running_dataverse
 from tests.support.reference_remote import ReferenceAdapter, Text, serve
 from writeahead import Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, NotReady, PermanentError, TransientError
+from writeahead.protocol.emission import Emission
 from writeahead.testing import AdapterContract, RemoteRow
 
 FOREVER = 10**6
@@ -28,6 +29,11 @@ class ReferenceBackdoor:
 
     def adapter(self, url, clock):
         return self.make(url)
+
+    rotated = adapter
+
+    def other_content(self, operation):
+        return operation.model_copy(update={"payload": {"text": "good-bye"}})
 
     def rows(self, operation):
         row = RemoteRow(operation.key, {"text": self.remote.rows.get(operation.key)})
@@ -257,6 +263,143 @@ def test_a_second_send(five, make, kind):
             contract.test_each_fault_at_each_exchange("503, applied", 1)
 
 
+# ---- what a plan is bound to
+
+
+class TakesExistsForApplied(ReferenceAdapter):
+    """Finds the key taken, and looks no further."""
+
+    def _read(self, operation):
+        return Receipt(remote_id=operation.key, outcome="already_applied")
+
+
+class RefusesTooLate(ReferenceAdapter):
+    """Finds out about the conflict, and has written by then."""
+
+    def _exchange(self, method, operation, headers, body):
+        try:
+            return super()._exchange(method, operation, headers, body)
+        except ConflictError:
+            self._http.put(f"/plain/{operation.key}", content=body).raise_for_status()
+            raise
+
+
+class OverwritesInSilence(ReferenceAdapter):
+    """Does not say what it plans, so the remote can't tell either."""
+
+    @emits("upsert")
+    def emit_upsert(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._write("PUT", payload, operation.model_copy(update={"kind": "plain"}), {})
+
+
+class ComparesContent(ReferenceAdapter):
+    """Takes another user's edit of our own row for another session's content."""
+
+    def _read(self, operation):
+        reply = self._exchange("GET", operation, {}, b"")
+        if reply.json()["text"] != operation.payload["text"]:
+            raise ConflictError("other content")
+        return Receipt(remote_id=operation.key, outcome="already_applied")
+
+
+class FindsAnything(ReferenceAdapter):
+    """Searches for the key, and looks no further."""
+
+    def find_lookup(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
+        return Receipt(remote_id=operation.key, outcome="already_applied")
+
+
+def test_other_content_under_the_same_id(five):
+    with five(ReferenceAdapter, "create", "upsert", "lookup") as contract:
+        contract.test_the_same_id_with_other_content()
+        contract.test_the_same_id_with_the_same_content()
+    said = "loss: completed, and the remote has the content of the first session only"
+    with five(TakesExistsForApplied, "create") as contract, caught(said):
+        contract.test_the_same_id_with_other_content()
+    with five(FindsAnything, "lookup") as contract, caught(said):
+        contract.test_the_same_id_with_other_content()
+    said = "loss: refused, and the row of the first session has changed"
+    with five(RefusesTooLate, "upsert") as contract, caught(said):
+        contract.test_the_same_id_with_other_content()
+    with five(OverwritesInSilence, "upsert") as contract, caught("loss: completed over the content"):
+        contract.test_the_same_id_with_other_content()
+
+
+def test_an_edit_of_a_row_of_ours_is_no_other_content(five):
+    with five(ReferenceAdapter, "create") as contract:
+        contract.test_an_edit_of_what_was_written()
+    with five(ComparesContent, "create") as contract, caught("stuck: blocked conflict_detected"):
+        contract.test_an_edit_of_what_was_written()
+
+
+class Unbound(ReferenceAdapter):
+    def target(self):
+        return None
+
+
+class BoundToItself(ReferenceAdapter):
+    def target(self):
+        return f"{id(self)}"
+
+
+class BoundToItsSecret(ReferenceAdapter):
+    def target(self):
+        return f"{self._url} planted-password"
+
+
+class BoundToItsName(ReferenceAdapter):
+    def target(self):
+        return "five-kinds"
+
+
+def test_a_target_that_is_missing_or_is_none(five):
+    with five(ReferenceAdapter, "create") as contract:
+        contract.test_the_target_names_the_remote()
+        contract.test_the_target_survives_a_new_secret()
+    for make, said in (
+        (Unbound, "target: the adapter names none"),
+        (BoundToItself, "target: two adapters with the same settings differ"),
+        (BoundToItsName, "target: two remotes have the same"),
+    ):
+        with five(make, "create") as contract, pytest.raises(AssertionError, match=said):
+            contract.test_the_target_names_the_remote()
+    with five(BoundToItself, "create") as contract, pytest.raises(AssertionError, match="a new secret"):
+        contract.test_the_target_survives_a_new_secret()
+    # It is in the plan, where every trial looks for secrets.
+    with pytest.raises(AssertionError, match="leak: a secret"), five(BoundToItsSecret, "create"):
+        pass
+
+
+@pytest.fixture(params=[True, False], ids=["guarded", "unguarded"])
+def upserts(request, tmp_path):
+    """The kit on an upsert of Dataverse: of a row's version, or of whatever there is."""
+    with running_any_table(tmp_path, guarded=request.param) as backdoor:
+        backdoor.operations = {"upsert_row": backdoor.operations["upsert_row"]}
+        contract = type("Contract", (AdapterContract,), {"impossible": {"transaction": "of no interest"}})()
+        with contract.on(backdoor, tmp_path / "artifacts"):
+            yield contract, request.param
+
+
+def test_an_upsert_that_lands_late(upserts, monkeypatch):
+    contract, guarded = upserts
+    contract.test_an_upsert_that_lands_late()
+    monkeypatch.setattr(Emission, "_wait_for_late_requests", lambda self, unit: None)
+    if guarded:
+        contract.test_an_upsert_that_lands_late()
+    else:
+        with caught("loss: a late upsert undid the next one of its row"):
+            contract.test_an_upsert_that_lands_late()
+
+
+def test_late_upserts_that_are_not_promised(five, upserts, monkeypatch):
+    contract, _ = upserts
+    monkeypatch.setattr(type(contract), "_settles_after", lambda self, kind: None)
+    with pytest.raises(pytest.skip.Exception, match="a late upsert can undo a later write of its row"):
+        contract.test_an_upsert_that_lands_late()
+    with five(ReferenceAdapter, "upsert") as own, pytest.raises(pytest.skip.Exception, match="of its own"):
+        own.test_an_upsert_that_lands_late()
+
+
 # ---- what an error says of its request
 
 
@@ -443,7 +586,7 @@ def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
         "snapshot": AdapterContract.test_planning_has_no_side_effect,
     }[part]
     methods = {name: value for name, value in vars(ReferenceBackdoor).items() if name != part}
-    backdoor = type("Half", (), methods)(remote)
+    backdoor = type("Half", (), methods)(remote, kinds=("create", "update"))
     contract = type("Contract", (AdapterContract,), {})()
     line = f"give Half {part}, or declare '{part}' impossible, with the reason"
     with contract.on(backdoor, tmp_path), pytest.raises(AssertionError, match=line):

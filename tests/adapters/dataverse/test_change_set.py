@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -52,7 +53,8 @@ class Remote:
         row_id = request.url.path.rpartition("(")[2].rstrip(")")
         if row_id not in self.rows:
             return httpx.Response(404, json={"error": {"code": "0x80040217"}})
-        blank = dict.fromkeys(request.url.params["$select"].split(","))
+        select = request.url.params.get("$select")
+        blank = dict.fromkeys(select.split(",")) if select else {}
         etag = f'W/"{self.versions[row_id]}"'
         known = {"activityid": row_id} if row_id != QUEUE else {}
         return httpx.Response(200, json={"@odata.etag": etag, **blank, **known, **self.rows[row_id]})
@@ -75,7 +77,8 @@ class Remote:
             if taken or stale or (match and row_id not in rows):
                 return _mixed([part(412, error("0x80060882"), number=number)])
             version += 1
-            rows[row_id] = {**rows.get(row_id, {}), **json.loads(body)}
+            made = {"createdon": datetime.now(UTC).isoformat()}
+            rows[row_id] = {**rows.get(row_id, made), **json.loads(body)}
             versions[row_id] = version
             answers.append(part(204, number=number, ETag=f'W/"{version}"'))
         self.rows, self.versions, self.version = rows, versions, version

@@ -233,4 +233,4 @@ def test_a_lookup_that_can_not_be_read_may_be_created(sim, to_do):
     owner = {"entity_set": "systemusers", "id": OURS}
     create = {"table": "todo", "columns": {"subject": "new", "ownerid": owner}}
     [planned] = plan(to_do('ownerid = ["systemusers", "teams"]'), ("create_row", create))
-    assert planned.precondition is None
+    assert planned.precondition["guarded"] == {}

@@ -15,7 +15,7 @@ from writeahead.adapters.dataverse import (
 )
 from writeahead.adapters.dataverse.webapi.errors import RowNotFound
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady
-from writeahead.model import KeyedOperation, idempotency_key
+from writeahead.model import KeyedOperation, ReplayClass, idempotency_key
 
 QUEUE = "d0000000-0000-4000-8000-000000000001"
 SESSION = "planted-session"
@@ -44,9 +44,10 @@ def queue_row(marker=FOREIGN, etag='W/"41"', **changed):
     return reply(200, row)
 
 
-def activity(key, session=SESSION, operation=None, etag='W/"7"'):
-    marker = {"wa_sessionid": session, "wa_operationid": operation}
-    return reply(200, {"@odata.etag": etag, "activityid": key, **marker})
+def activity(key, session=SESSION, operation=None, etag='W/"7"', **more):
+    # Created after every plan, unless a test says otherwise.
+    row = {"createdon": "2999-01-01T00:00:00Z", "wa_sessionid": session, "wa_operationid": operation, **more}
+    return reply(200, {"@odata.etag": etag, "activityid": key, **row})
 
 
 MISSING = refused(404, "0x80040217")
@@ -298,8 +299,46 @@ def test_a_read_back_that_is_forbidden_leaves_the_refusal(server, adapter, opera
 def test_nothing_is_sent_again_after_artifacts_were_lost(server, adapter, marker):
     baseline = queue_row(marker, wa_status=100000003, wa_attempts=2)
     operations = planned(server, adapter, baseline, again=marker is LATER)
+    server.script = [activity(CALL, subject="planted-call"), activity(TASK, subject="planted-task")]
     assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
+    assert batches(server) == []
+
+
+def test_a_row_that_was_planned_with_other_content_is_a_conflict(server, adapter):
+    operations = planned(server, adapter, queue_row(OURS, wa_status=100000003, wa_attempts=2))
+    server.script = [activity(CALL, subject="planted-call"), activity(TASK, subject="planted-other")]
+    with pytest.raises(ConflictError, match="with other content: subject") as caught:
+        adapter.transact(operations)
+    assert batches(server) == []
+    assert "planted" not in str(caught.value)
+
+
+def test_a_plan_without_a_time_believes_the_rows_that_it_finds(server, adapter):
+    operations = planned(server, adapter, queue_row(OURS, wa_status=100000003, wa_attempts=2))
+    bare = [
+        item.model_copy(update={"precondition": None}) if item.replay is ReplayClass.CREATE_WITH_KEY else item
+        for item in operations
+    ]
+    assert {receipt.outcome for receipt in adapter.transact(bare)} == {"already_applied"}
     assert server.requests == []
+
+
+@pytest.mark.parametrize(("subject", "conflict"), [("planted-call", False), ("planted-other", True)])
+def test_a_witness_that_is_older_than_the_plan(server, adapter, operations, subject, conflict):
+    """Another store had a session of this id: its change set is there, and is not this plan's."""
+    old = {"createdon": "2001-01-01T00:00:00Z", "operation": "1-phone_call_activity"}
+    server.script = [
+        refusal(1),
+        activity(CALL, **old),
+        activity(CALL, subject=subject, **old),
+        activity(TASK, subject="planted-task"),
+    ]
+    if conflict:
+        with pytest.raises(ConflictError, match="with other content: subject"):
+            adapter.transact(operations)
+    else:
+        assert {receipt.outcome for receipt in adapter.transact(operations)} == {"already_applied"}
+    assert len(batches(server)) == 1
 
 
 def test_planned_again_with_other_content_is_a_conflict(server, adapter):

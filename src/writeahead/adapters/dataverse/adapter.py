@@ -6,7 +6,8 @@ operations using the Web API", learn.microsoft.com). There are kinds for rows of
 mapping declares, and named ones in an outbound-call service's words, which are mapped onto them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -14,7 +15,7 @@ from typing import Literal, Self
 import httpx
 from pydantic import BaseModel
 
-from writeahead.adapters.base import TransactionalAdapter, emits
+from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
@@ -46,9 +47,10 @@ from writeahead.adapters.dataverse.mapping.translate import (
 from writeahead.adapters.dataverse.readiness.discover import discover
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
+from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
 from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, DataverseClient
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
-from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.adapters.dataverse.webapi.names import Scalar, environment_of
 from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.errors import NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
@@ -58,6 +60,15 @@ __all__ = ["DataverseAdapter"]
 # The kinds that create a row, and the field of the payload that names its table, if it is not the
 # kind's.
 _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
+
+
+# A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
+# operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
+_LONGEST_REQUEST = timedelta(minutes=3)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class DataverseAdapter(TransactionalAdapter):
@@ -79,6 +90,7 @@ class DataverseAdapter(TransactionalAdapter):
             definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
             it does not.
         missing: Problems of the configuration; planning reports them all at once.
+        now: The time, timezone-aware; for tests.
 
     Raises:
         InvalidInput: The URL or the mapping can't be used.
@@ -86,9 +98,7 @@ class DataverseAdapter(TransactionalAdapter):
 
     name = "dataverse"
 
-    # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for
-    # bulk operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
-    request_lifetime = 180.0
+    request_lifetime = _LONGEST_REQUEST.total_seconds()
 
     def __init__(
         self,
@@ -101,14 +111,19 @@ class DataverseAdapter(TransactionalAdapter):
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
         missing: Sequence[str] = (),
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
         self._missing = tuple(missing)
+        self._now = now
         self._client: DataverseClient | None = None
+        self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
                 url, token, timeout=timeout, transport=transport, protection=protection
             )
+            account = token.account if isinstance(token, ClientCredentials) else ()
+            self._target = target_of(environment_of(url), *account)
         self._gate: ReadinessGate | None = None
         if self._client is not None and readiness == "full":
             self._gate = ReadinessGate(self._client, self._mapping)
@@ -128,6 +143,18 @@ class DataverseAdapter(TransactionalAdapter):
         """Close the connections."""
         if self._client is not None:
             self._client.close()
+
+    def target(self) -> str | None:
+        """The environment and, with client credentials, the tenant and the application.
+
+        A new secret, another authority and another spelling of the URL leave it as it is. Other
+        sources of tokens do not say whose tokens they give, so there it is the environment alone.
+
+        Raises:
+            NotReady: The URL or the credentials are missing.
+        """
+        self._ready()
+        return self._target
 
     def discover(self, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
         """Write a mapping from the environment's definitions. Args and raises: as `discover`."""
@@ -157,7 +184,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, with_baselines(client, drafts), strict=True)
+            for item, draft in zip(planned, with_baselines(client, drafts, self._now()), strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -228,7 +255,9 @@ class DataverseAdapter(TransactionalAdapter):
         """Close the activity. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
-    @emits(ReplayClass.UPSERT)
+    # A PATCH without If-Match is written whenever it arrives: "Perform conditional operations using
+    # the Web API", learn.microsoft.com.
+    @emits(ReplayClass.UPSERT, settles_after=_LONGEST_REQUEST)
     def emit_upsert_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Upsert the row. Raises: as `upsert_row`; InvalidInput if not in the mapping."""
         item = self._together(operation)
@@ -243,7 +272,7 @@ class DataverseAdapter(TransactionalAdapter):
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
-            if item.baseline is not None and not item.write.columns
+            if item.baseline is not None and not item.creates and not item.write.columns
         }
         rest = [item for item in items if item.operation not in receipts]
         if rest:
@@ -262,7 +291,8 @@ class DataverseAdapter(TransactionalAdapter):
         )
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        return create_row(self._ready(), self._together(operation).table, write)
+        item = self._together(operation)
+        return create_row(self._ready(), item.table, write, item.baseline)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)

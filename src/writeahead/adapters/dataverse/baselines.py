@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
@@ -15,8 +16,13 @@ from writeahead.model import ReplayClass
 __all__ = ["with_baselines"]
 
 
-def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draft]:
+def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: datetime) -> list[Draft]:
     """Read the rows of updates, each once, and leave out the columns to preserve.
+
+    Args:
+        client: Of the environment.
+        drafts: Of the session, in order.
+        now: The time; timezone-aware.
 
     Returns:
         The drafts, in order, with their baselines.
@@ -34,7 +40,7 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft]) -> list[Dra
         for was, now in zip(drafts, found, strict=True)
         if was.write.row_address in rows
     }
-    chain = _Chain(by_guid, found)
+    chain = _Chain(by_guid, found, now)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
 
 
@@ -83,6 +89,7 @@ class _Chain:
 
     rows: Mapping[RowAddress, Row | None]
     drafts: Sequence[Draft]
+    now: datetime
     values: dict[RowAddress, dict[str, Scalar]] = field(default_factory=dict)
     made: set[RowAddress] = field(default_factory=set)
     # What the session itself has written by then. A value that the service changes (a rounded
@@ -106,7 +113,8 @@ class _Chain:
             values["statecode"] = 0
         if not draft.watches:
             values.update(draft.table.leaves(draft.write.columns))
-            return replace(draft, baseline=None)
+            planned = Baseline(guarded={}, absent=True, planned_at=self.now) if draft.creates else None
+            return replace(draft, baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)
         if address not in self.made and row is None:

@@ -14,9 +14,11 @@ from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
     is_created_by_us,
+    is_older,
     is_ours,
     is_written,
     read_back,
+    require_own_content,
     require_same_content,
 )
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
@@ -92,6 +94,7 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
     """
     if any(_was_written(item, items) for item in items):
         # Planned again, after the artifacts of a finished run were lost.
+        _require_own_contents(client, items)
         return _already(items, {})
     etags = _planned_versions(items)
     for _ in ("as planned", "rebased"):
@@ -132,11 +135,20 @@ def _read_back(
         row = read_back(client, item.table, item.write, refused, item.baseline)
         rows.setdefault(item.write.row_address, row)
         found.append(row is not None and item.is_found_in(row, _later(item, items)))
-        if found[-1] and item.proves_commit:
+        if row is not None and found[-1] and item.proves_commit:
+            if is_older(row, item.table, item.baseline):
+                _require_own_contents(client, items)
             return rows, True
     # Values like ours are no proof, since they may have been there before: unless there is nothing
     # else to go by, and all are like ours.
     return rows, all(found) and not any(item.proves_commit for item in items)
+
+
+def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem]) -> None:
+    """Require that what an earlier transaction under the same ids created is what is planned."""
+    for item in items:
+        if item.baseline is not None and item.baseline.planned_at is not None:
+            require_own_content(client, item.table, item.write)
 
 
 def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:
@@ -202,7 +214,11 @@ def _require_no_conflict(
 ) -> None:
     first = {item.write.row_address: item for item in reversed(items)}
     # A key that is taken is refused in many ways; a row that has changed only by a precondition.
-    suspects = [item for item in first.values() if of_precondition or item.baseline is None]
+    suspects = [
+        item
+        for item in first.values()
+        if of_precondition or item.baseline is None or item.replay is ReplayClass.CREATE_WITH_KEY
+    ]
     problems = [_conflict(item, rows[item.write.row_address]) for item in suspects]
     found = sorted(problem for problem in problems if problem)
     if found:

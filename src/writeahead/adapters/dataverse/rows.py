@@ -7,7 +7,7 @@ then.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.webapi.names import guid_or_none
+from writeahead.adapters.dataverse.webapi.names import BIND, guid_or_none, referenced_row
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt
 
@@ -28,34 +28,42 @@ __all__ = [
     "changed_columns",
     "create_row",
     "is_created_by_us",
+    "is_older",
     "is_ours",
     "is_written",
     "read_back",
+    "require_own_content",
     "require_same_content",
     "update_row",
     "upsert_row",
 ]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
+# How far the service's clock may be behind ours, as `RunPolicy.clock_skew` has it by default.
+_CLOCK_SKEW = timedelta(seconds=5)
 
 
-def create_row(client: DataverseClient, table: Table, write: RowWrite) -> Receipt:
+def create_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None) -> Receipt:
     """Create a row under its planned GUID; a row this operation created before counts as created.
 
     Args:
         client: Of the environment.
         table: Of the mapping.
         write: The row.
+        baseline: When it was planned; None in a plan of before that was kept.
 
     Raises:
-        ConflictError: The GUID is taken by a row that this operation did not write.
+        ConflictError: The GUID is taken by a row that this operation did not write, or that an
+            earlier session under the same ids wrote with other content.
         TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
-    created = _create(client, table, write)
+    created = _create(client, table, write, baseline)
     if isinstance(created, Receipt):
         return created
     if is_created_by_us(created, table, write):
-        return _already(write, created)
+        if is_older(created, table, baseline):
+            require_own_content(client, table, write)
+        return _already(table, write, created)
     raise ConflictError(f"{write.where}: the row exists and was not written by this operation")
 
 
@@ -75,15 +83,11 @@ def upsert_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         return _receipt(client, table, write, version)
     if not baseline.absent:
         return update_row(client, table, write, baseline)
-    created = _create(client, table, write)
+    created = _create(client, table, write, baseline)
     if isinstance(created, Receipt):
         return created
     if is_written(created.columns, table, write, baseline):
-        return Receipt(
-            remote_id=guid_or_none(created.columns.get(table.key)),
-            remote_version=created.etag,
-            outcome="already_applied",
-        )
+        return _already(table, write, created)
     raise ConflictError(f"{write.where}: another user created the row after it was planned")
 
 
@@ -102,24 +106,25 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         # Planned again, after the artifacts of a finished run were lost.
         require_same_content(baseline, table, write)
         return Receipt(remote_id=write.row_id, remote_version=baseline.etag, outcome="already_applied")
-    etag = baseline.etag
+    etag, row_id = baseline.etag, write.row_id
     if etag is None or not write.columns:
         row = client.get_row(write.entity_set, write.address, _read(table, write, baseline))
         if row is not None and is_written(row.columns, table, write, baseline):
-            return _already(write, row)
+            return _already(table, write, row)
         etag = _unchanged_version(write, baseline, row)
+        row_id = _row_id(table, write, row)
         if not write.columns:
-            return Receipt(remote_id=write.row_id, remote_version=etag, outcome="already_applied")
+            return Receipt(remote_id=row_id, remote_version=etag, outcome="already_applied")
     for _ in ("as planned", "rebased"):
         try:
             version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
         except PermanentDataverseError as error:
             refused = error
         else:
-            return Receipt(remote_id=write.row_id, remote_version=version)
+            return Receipt(remote_id=row_id, remote_version=version)
         row = read_back(client, table, write, refused, baseline)
         if row is not None and is_written(row.columns, table, write, baseline):
-            return _already(write, row)
+            return _already(table, write, row)
         etag = _version_to_rebase_on(table, write, baseline, refused, row)
     raise ConflictError(f"{write.where}: another user keeps changing the row")
 
@@ -140,6 +145,41 @@ def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> N
     if other:
         raise ConflictError(
             f"{write.where}: this session wrote it before with other content: {', '.join(sorted(other))}"
+        )
+
+
+def is_older(row: Row, table: Table, baseline: Baseline | None) -> bool:
+    """Whether an earlier session under the same ids created a row that a create has found.
+
+    A row that is no older than the plan is this plan's, whatever others have written into it since.
+    One that does not say when it was created counts as older. A plan that does not say when it was
+    made is believed, as ever. See docs/decisions/0010-same-id-other-content.md.
+    """
+    if baseline is None or baseline.planned_at is None:
+        return False
+    created = _moment(row.columns.get(table.created)) if table.created else None
+    return created is None or created < baseline.planned_at - _CLOCK_SKEW
+
+
+def require_own_content(client: DataverseClient, table: Table, write: RowWrite) -> None:
+    """Read a row that is older than the plan, and require that it is what the plan would create.
+
+    Raises:
+        ConflictError: It has other content. It names columns, not values.
+        TransientDataverseError: It could not be read now.
+    """
+    try:
+        row = client.get_row(write.entity_set, write.address, None)
+    except TransientDataverseError as error:
+        # This request was refused. An earlier one may have been applied, which is unknown now.
+        error.applied = Applied.UNKNOWN
+        raise
+    except PermanentDataverseError:
+        raise ConflictError(f"{write.where}: older than the plan, and its content can't be read") from None
+    other = _other_content(row.columns, table, write) if row else []
+    if other:
+        raise ConflictError(
+            f"{write.where}: an earlier session of this id created it with other content: {', '.join(other)}"
         )
 
 
@@ -208,7 +248,25 @@ def changed_columns(row: Row, baseline: Baseline) -> list[str]:
     return sorted(name for name, value in baseline.guarded.items() if not _same(row.columns.get(name), value))
 
 
-def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | Row:
+def _other_content(columns: Mapping[str, object], table: Table, write: RowWrite) -> list[str]:
+    """What of a row differs from what is planned, by name. Later sessions may have marked it."""
+    leaves = table.leaves(write.columns)
+    skipped = {*table.marker_columns(), *table.created_columns()}
+    other = [
+        name for name, value in leaves.items() if name not in skipped and not _same(columns.get(name), value)
+    ]
+    # Where the mapping does not name the column of a lookup, any that points to the row will do.
+    pointed_to = {guid_or_none(value) for name, value in columns.items() if name.endswith("_value")}
+    for bind in (name for name in write.columns if name.endswith(BIND)):
+        row = referenced_row(write.columns[bind])
+        if not table.lookups_by_bind()[bind][0].column and row and row[1] not in pointed_to:
+            other.append(bind.removesuffix(BIND))
+    return sorted(other)
+
+
+def _create(
+    client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None
+) -> Receipt | Row:
     """Create a row; or return the one that is there already."""
     try:
         etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
@@ -224,7 +282,7 @@ def _create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt |
         return _receipt(client, table, write, etag)
     # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
     # attempt.
-    row = read_back(client, table, write, refused)
+    row = read_back(client, table, write, refused, baseline)
     if row is not None:
         return row
     # Taken a moment ago, and free now.
@@ -250,9 +308,7 @@ def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: st
         raise
     except PermanentDataverseError:
         row = None  # it was written, and may not be read
-    return Receipt(
-        remote_id=guid_or_none(row.columns.get(table.key)) if row else None, remote_version=version
-    )
+    return Receipt(remote_id=_row_id(table, write, row), remote_version=version)
 
 
 def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> str:
@@ -285,11 +341,18 @@ def _version_to_rebase_on(
 def _read(table: Table, write: RowWrite, baseline: Baseline | None) -> list[str]:
     guarded = baseline.guarded if baseline else {}
     content = {} if table.marker else table.leaves(write.columns)
-    return list(dict.fromkeys([table.key, *table.marker_columns(), *guarded, *content]))
+    created = table.created_columns() if baseline and baseline.planned_at else []
+    return list(dict.fromkeys([table.key, *table.marker_columns(), *created, *guarded, *content]))
 
 
-def _already(write: RowWrite, row: Row) -> Receipt:
-    return Receipt(remote_id=write.row_id, remote_version=row.etag, outcome="already_applied")
+def _already(table: Table, write: RowWrite, row: Row) -> Receipt:
+    row_id = _row_id(table, write, row)
+    return Receipt(remote_id=row_id, remote_version=row.etag, outcome="already_applied")
+
+
+def _row_id(table: Table, write: RowWrite, row: Row | None) -> str | None:
+    """The GUID of a row, also where it is written by an alternate key."""
+    return write.row_id or (guid_or_none(row.columns.get(table.key)) if row else None)
 
 
 def _same(one: object, other: object) -> bool:

@@ -1,6 +1,7 @@
 """What every adapter promises about its remote, as tests that an adapter's own tests inherit."""
 
 from writeahead.testing.adapter_contract.backdoor import RemoteBackdoor, RemoteRow
+from writeahead.testing.adapter_contract.binding import Binding
 from writeahead.testing.adapter_contract.concurrent_edits import ConcurrentEdits
 from writeahead.testing.adapter_contract.crashes import Crashes
 from writeahead.testing.adapter_contract.faults import Faults
@@ -8,7 +9,7 @@ from writeahead.testing.adapter_contract.faults import Faults
 __all__ = ["AdapterContract", "RemoteBackdoor", "RemoteRow"]
 
 
-class AdapterContract(Faults, Crashes, ConcurrentEdits):
+class AdapterContract(Faults, Crashes, ConcurrentEdits, Binding):
     """The promises of `Adapter`, tried over real HTTP against a real server.
 
     An adapter's tests subclass it, and define a fixture ``backdoor``::
@@ -29,11 +30,13 @@ class AdapterContract(Faults, Crashes, ConcurrentEdits):
       the receipt names it;
     - no operator was needed;
     - of a transaction the remote has all rows or none;
+    - a session of the same id with other content is refused, or writes rows of its own;
     - no error said "surely not applied" of a request that the server had applied.
 
     Declare what the remote can't have in ``impossible``, with the reason; its tests are then
     skipped. The parts are ``fork`` (the adapter in a process that is killed), ``late`` (a request
     that is applied after its session was resumed), ``transaction`` (which the remote lacks, though
-    the adapter could), and methods of `RemoteBackdoor`: ``snapshot``, ``edit``, ``unguarded``
-    (`edit` in a field that no operation writes), ``remove`` and ``take_key``.
+    the adapter could), ``target`` (nothing tells one remote from another), and methods of
+    `RemoteBackdoor`: ``snapshot``, ``edit``, ``unguarded`` (`edit` in a field that no operation
+    writes), ``remove``, ``take_key``, ``rotated`` and ``other_content``.
     """

@@ -53,6 +53,16 @@ class RemoteBackdoor(Protocol):
             The adapter. The kit calls its ``close()``, if it has one.
         """
 
+    def rotated(self, url: str, clock: Clock, /) -> Adapter:
+        """The same as `adapter`, after the account's password, key or token was replaced."""
+
+    def other_content(self, operation: Operation, /) -> Operation:
+        """An operation of the same kind, and on the same row, that writes something else.
+
+        Args:
+            operation: One that ``operations`` has made.
+        """
+
     def rows(self, operation: KeyedOperation) -> Sequence[RemoteRow]:
         """All rows that this operation of this session wrote, or that have its key; each once."""
 

@@ -24,8 +24,9 @@ class ConcurrentEdits(ContractPart):
 
     def test_an_edit_between_plan_and_send(self) -> None:
         """An edit of what the plan guards wins, and the session waits for an operator."""
+        kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("edit")
-        for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
+        for kind in kinds:
             with self._trial(kind, "edit before sending") as trial:
                 edit = Later(partial(self._backdoor.edit, trial.operation, guarded=True))
                 self._proxy.at(self._cleans[kind].planning, after(edit))
@@ -33,8 +34,9 @@ class ConcurrentEdits(ContractPart):
 
     def test_an_edit_between_two_runs(self) -> None:
         """The same, when the remote was down for the whole of the first run."""
+        kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("edit")
-        for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
+        for kind in kinds:
             with self._trial(kind, "edit before resuming") as trial:
                 self._proxy.at(self._cleans[kind].planning, answer(503), times=FOREVER)
                 trial.run()
@@ -45,8 +47,9 @@ class ConcurrentEdits(ContractPart):
 
     def test_an_edit_elsewhere_in_the_row(self) -> None:
         """An edit of what the plan does not guard stands beside the write."""
+        kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("edit", "unguarded")
-        for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
+        for kind in kinds:
             with self._trial(kind, "edit elsewhere") as trial:
                 edit = Later(partial(self._backdoor.edit, trial.operation, guarded=False))
                 self._proxy.at(self._cleans[kind].planning, after(edit))
@@ -56,10 +59,11 @@ class ConcurrentEdits(ContractPart):
 
     def test_an_edit_of_what_was_written(self) -> None:
         """The write was applied and its reply lost; an edit of the row after that is not undone."""
-        self._need("edit")
         updates = self._kinds_of(ReplayClass.CONDITIONAL_UPDATE)
         # An upsert promises no more than to converge on what it writes.
-        for kind in self._kinds(*(set(ReplayClass) - {ReplayClass.UPSERT, ReplayClass.UNPROVABLE})):
+        kinds = self._kinds(*(set(ReplayClass) - {ReplayClass.UPSERT, ReplayClass.UNPROVABLE}))
+        self._need("edit")
+        for kind in kinds:
             with self._trial(kind, "edit after a lost reply") as trial:
                 self._proxy.at(self._cleans[kind].planning, lost_reply(), times=FOREVER)
                 trial.run()
@@ -91,8 +95,9 @@ class ConcurrentEdits(ContractPart):
 
     def test_a_row_that_is_gone(self) -> None:
         """A row that another user deleted before the write is not created again."""
+        kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("remove")
-        for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
+        for kind in kinds:
             with self._trial(kind, "row removed") as trial:
                 self._proxy.at(
                     self._cleans[kind].planning, after(partial(self._backdoor.remove, trial.operation))
@@ -105,8 +110,9 @@ class ConcurrentEdits(ContractPart):
 
     def test_a_key_that_is_taken(self) -> None:
         """Another user's row under our key is neither changed nor taken for ours."""
+        kinds = self._kinds(ReplayClass.CREATE_WITH_KEY)
         self._need("take_key")
-        for kind in self._kinds(ReplayClass.CREATE_WITH_KEY):
+        for kind in kinds:
             with self._trial(kind, "key taken") as trial:
                 stands = Later(partial(self._backdoor.take_key, trial.operation))
                 self._proxy.at(self._cleans[kind].planning, after(stands))

@@ -76,8 +76,9 @@ class Crashes(ContractPart):
     @pytest.mark.parametrize("edited", [False, True], ids=["unseen", "edited_meanwhile"])
     def test_a_request_that_arrives_late(self, *, edited: bool) -> None:
         """A write is on its way for hours; meanwhile another process finishes the session."""
+        kinds = self._kinds(ReplayClass.CREATE_WITH_KEY, ReplayClass.CONDITIONAL_UPDATE)
         self._need("late", *(["edit"] if edited else []))
-        for kind in self._kinds(ReplayClass.CREATE_WITH_KEY, ReplayClass.CONDITIONAL_UPDATE):
+        for kind in kinds:
             with self._trial(kind, "late request") as trial:
                 on_its_way, may_arrive = threading.Event(), threading.Event()
 

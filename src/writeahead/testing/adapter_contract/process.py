@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady, PermanentError, TransientError
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt
@@ -70,6 +72,11 @@ class FaultProxy(HttpProxy):
         if fault is not None and fault.forward and (fault.answer or fault.reset or fault.cut):
             self.spoilt += 1
         return fault
+
+    def deliver(self, request: SeenRequest) -> None:
+        """Let the server have a request that was held back; its answer goes nowhere."""
+        query = f"?{urllib.parse.urlencode(request.query)}" if request.query else ""
+        self.forward(request.verb, request.path + query, request.headers, request.body)
 
     def record(self, request: SeenRequest) -> None:
         """Kill if planned: the server has done its part, and the client has no answer yet."""
@@ -136,6 +143,7 @@ class RecordingAdapter(TransactionalAdapter):
     Attributes:
         errors: What the adapter raised.
         waits: The ``retry_after`` of each TransientError, in seconds.
+        before_emit: Called with an operation's id before each attempt at it.
         repeats: How many requests it sent in an attempt after the answer 429 or 503.
         false_claims: Errors that said "surely not applied" although the server had applied the
             request.
@@ -159,12 +167,25 @@ class RecordingAdapter(TransactionalAdapter):
         self._plan_too = plan
         self.errors: list[BaseException] = []
         self.waits: list[float | None] = []
+        self.before_emit: Callable[[str], None] | None = None
         self.repeats = 0
         self.false_claims: list[str] = []
         # This one class stands for adapters of all names and kinds.
         setattr(self, "name", inner.name)  # noqa: B010 - see above
         setattr(self, "kinds", inner.kinds)  # noqa: B010 - see above
         self.request_lifetime = inner.request_lifetime
+
+    def target(self) -> str | None:
+        """As the adapter does."""
+        return self.inner.target()
+
+    def can_find(self, operation: PlannedOperation) -> bool:
+        """As the adapter does."""
+        return self.inner.can_find(operation)
+
+    def payload_of(self, operation: PlannedOperation) -> BaseModel:
+        """As the adapter does."""
+        return self.inner.payload_of(operation)
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """As the adapter does."""
@@ -173,6 +194,8 @@ class RecordingAdapter(TransactionalAdapter):
 
     def emit(self, operation: PlannedOperation) -> Receipt:
         """As the adapter does."""
+        if self.before_emit is not None:
+            self.before_emit(operation.id)
         inner = self._next()
         return self._check_claim(lambda: inner.emit(operation))
 

@@ -46,6 +46,7 @@ service Dataverse {
 }
 
 aspect versioned {
+  createdon : Timestamp @cds.on.insert: $now;
   @odata.etag modifiedon : Timestamp @cds.on.insert: $now @cds.on.update: $now;
 }
 

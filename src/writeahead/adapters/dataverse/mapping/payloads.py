@@ -244,9 +244,12 @@ class Baseline(_Input):
         later: Ids of later operations of the session on this row: finding one in the row's marker
             proves that this one was applied.
         absent: There was no row, and no operation before this one makes it.
+        planned_at: When a create was planned. A row under its GUID that is older was created by an
+            earlier session under the same ids.
     """
 
     etag: str | None = Field(default=None, min_length=1, max_length=200)
     guarded: dict[str, Scalar]
     later: tuple[str, ...] = ()
     absent: bool = Field(default=False, exclude_if=_is_false)
+    planned_at: Moment | None = Field(default=None, exclude_if=_is_none)

@@ -59,6 +59,8 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise plan_refusal(operation, "the precondition is no baseline")
+    if creates and (baseline.planned_at is None or not baseline.absent):
+        raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
         return baseline
     if baseline.etag is None:

@@ -94,10 +94,12 @@ class Table(_Model):
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
         completion: How its rows are closed, if `complete_activity` may do so.
+        created: The column that says when a row was created; False for a table without one.
     """
 
     entity_set: Name
     key: Name
+    created: Name | Literal[False] = "createdon"
     marker: Marker | None = None
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
@@ -119,6 +121,10 @@ class Table(_Model):
     def marker_columns(self) -> list[str]:
         """The columns of the marker, if there is one."""
         return self.marker.columns if self.marker else []
+
+    def created_columns(self) -> list[str]:
+        """The column that says when a row was created, if there is one."""
+        return [self.created] if self.created else []
 
     def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
         """What the marker of an operation is to hold."""

@@ -58,6 +58,7 @@ class WriteRequirements:
         updates: A row may be updated.
         versioned: The row's version guards the write.
         alternate_key: The columns that the row is addressed by, if not by its GUID.
+        created: The column that says when a row was created, if that matters and there is one.
     """
 
     operation: str
@@ -69,6 +70,7 @@ class WriteRequirements:
     updates: bool = False
     versioned: bool = False
     alternate_key: tuple[str, ...] = ()
+    created: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ class _WriteCheck:
                 and name.removeprefix("_").removesuffix("_value") not in table.columns
             ):
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
+        if write.created and write.created not in table.columns:
+            yield (
+                f"there is no column {write.created}, which says when a row was created: name another as"
+                " created in the mapping, or set created = false"
+            )
         if write.versioned and not table.optimistic_concurrency:
             yield "it has no optimistic concurrency: enable it, since updates rely on row versions"
 

@@ -100,4 +100,5 @@ def _requirements(draft: Draft) -> WriteRequirements:
         updates=not draft.creates,
         versioned=draft.watches,
         alternate_key=tuple(write.key or ()),
+        created=(table.created or None) if draft.creates else None,
     )

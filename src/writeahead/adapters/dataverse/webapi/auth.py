@@ -78,9 +78,15 @@ class ClientCredentials(CachedTokenSource):
         self._scope = str(root.copy_with(path="/.default"))
         self._endpoint = _authority(authority).copy_with(path=f"/{tenant_id}{_TOKEN_PATH}")
         self._client_id = client_id
+        self._account = (tenant_id.lower(), client_id.lower())
         self._secret = client_secret if isinstance(client_secret, SecretStr) else SecretStr(client_secret)
         self._timeout = httpx.Timeout(timeout)
         self._transport = transport
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """Whose tokens these are: the tenant and the application, in lower case."""
+        return self._account
 
     def _issue(self) -> IssuedToken:
         status, content, wait = self._request()

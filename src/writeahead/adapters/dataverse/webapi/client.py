@@ -99,13 +99,13 @@ class DataverseClient:
         """
         self._endpoint.auth.token()
 
-    def get_row(self, entity_set: str, key: RowKey, select: Sequence[str]) -> Row | None:
+    def get_row(self, entity_set: str, key: RowKey, select: Sequence[str] | None) -> Row | None:
         """Read some columns of one row.
 
         Args:
             entity_set: The table's.
             key: The row's GUID, or the columns of an alternate key with their values.
-            select: The columns to read.
+            select: The columns to read; None for all of them.
 
         Returns:
             None if there is no such row.
@@ -118,11 +118,12 @@ class DataverseClient:
         """
         resource = row_path(entity_set, key)
         try:
-            response = self._endpoint.send("GET", resource, params={"$select": selected(select)})
+            params = {"$select": selected(select)} if select is not None else None
+            response = self._endpoint.send("GET", resource, params=params)
         except RowNotFound:
             return None
         content = self._json_object("GET", resource, response)
-        if not _holds(content, select):
+        if not _holds(content, select or ()):
             raise self._unreadable("GET", resource)
         return _row(content, response.headers.get("etag"))
 

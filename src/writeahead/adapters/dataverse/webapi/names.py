@@ -14,6 +14,7 @@ __all__ = [
     "ETAG",
     "GUID",
     "Scalar",
+    "environment_of",
     "guid_or_none",
     "referenced_row",
     "require_etag",
@@ -50,6 +51,14 @@ def service_root(url: str) -> httpx.URL:
     if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):
         raise InvalidInput("DATAVERSE_URL must name the environment only: leave the path out")
     return root.copy_with(path=WEB_API)
+
+
+def environment_of(url: str) -> str:
+    """What tells an environment from all others: its URL, however it was written, without a path.
+
+    Raises: as `service_root`.
+    """
+    return str(service_root(url).copy_with(path="/"))
 
 
 def require_name(name: str) -> str:
