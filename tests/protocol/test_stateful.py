@@ -1,4 +1,4 @@
-"""Any history of runs, faults, crashes, sweeps and decisions, on real stores, against a dict of effects.
+"""Any history of runs, faults, crashes, sweeps and decisions, against a dict of effects.
 
 ``WRITEAHEAD_DEPTH`` multiplies the number of histories. A failure prints the history that leads to
 it.
@@ -133,7 +133,7 @@ class ManyRemotes(SteppingAdapter):
         outcome = self.machine.next_outcome()
         what, _, when = outcome.partition(" ")
         if when == "after":
-            remote.apply(operation.kind, operation.id)
+            remote.apply(operation.kind, operation.id, self.time.seconds)
         if what == "crash":
             self.machine.store.is_dead = True
             raise Crash
@@ -183,7 +183,7 @@ class Histories(RuleBasedStateMachine):
         """Let time pass; a late request lands at its beginning, or never."""
         for remote in self.remotes.values():
             while self.lands and remote.late:
-                remote.land()
+                remote.land(now=self.time.seconds)
         self.time.seconds += seconds
         for remote in self.remotes.values():
             remote.late = [late for late in remote.late if late[2] > self.time.seconds]
@@ -345,7 +345,7 @@ class Histories(RuleBasedStateMachine):
                 assert session_id in found
 
     def teardown(self):
-        """Whatever has happened: sound resumes, and a person where one is needed, bring it to an end."""
+        """Whatever has happened: sound resumes, and an operator if needed, bring it to an end."""
         self.store.heal()
         self.outcomes, self.lands = [], True
         for session_id in SESSIONS:
