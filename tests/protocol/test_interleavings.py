@@ -7,12 +7,17 @@ sample.
 
 import os
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 
 from tests.support.stepping import (
+    PAST_LEASE,
+    PLANNED,
     POLICY,
     SESSION,
+    Run,
     Scenario,
     SteppingAdapter,
     Tools,
@@ -21,10 +26,15 @@ from tests.support.stepping import (
     explore,
     resume,
 )
-from writeahead.errors import Fenced, InvalidInput
-from writeahead.model import Receipt, RunReport, RunStatus
+from writeahead.errors import Fenced, InvalidInput, NotFound, ResumeError
+from writeahead.model import Receipt, RunPolicy, RunReport, RunStatus
 from writeahead.protocol import emission, execution, journal, resuming, runner, session
+from writeahead.protocol import sweep as sweep_module
+from writeahead.protocol.encoding import encode_model
+from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
+from writeahead.protocol.schema import AbandonedPlan
+from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 
 EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
@@ -37,14 +47,14 @@ def owners_are_named_by_their_thread(monkeypatch):
         monkeypatch.setattr(module, "new_owner", lambda: threading.current_thread().name)
 
 
-def write(tools: Tools, *kinds: str, atomic: bool = False) -> RunReport:
+def write(tools: Tools, *kinds: str, atomic: bool = False, policy: RunPolicy = POLICY) -> RunReport:
     operations = [{"kind": kind, "payload": {"text": "x"}} for kind in kinds]
     return write_back(
         operations,
         session_id=SESSION,
         store=tools.store,
         adapter=tools.adapter,
-        policy=POLICY,
+        policy=policy,
         clock=tools.clock,
         atomic=atomic,
     )
@@ -139,6 +149,256 @@ def test_an_unblock_that_removes_the_marker_hides_the_session(monkeypatch):
     monkeypatch.setitem(globals(), "unblock_session", hasty)
     with pytest.raises(Violation, match="HIDDEN"):
         explore(refused_then_unblocked())
+
+
+# -- a new run in a tombstone's place
+# --------------------------------------------------------------------------------------------------
+
+
+def tombstoned(tools: Tools) -> None:
+    """A run died before its plan; a sweep put a tombstone, and left the marker."""
+    tools.store.put(f".open/{SESSION}", b"")
+    tombstone = AbandonedPlan(session_id=SESSION, abandoned_at=tools.clock.now())
+    tools.store.put(PLANNED, encode_model(tombstone), if_absent=True)
+
+
+def begin(*kinds: str) -> Run:
+    """A run that may find the session's plan going and coming: it is to be run again then."""
+
+    def run(tools: Tools) -> RunReport | None:
+        try:
+            return write(tools, *kinds)
+        except (ResumeError, NotFound):
+            return None
+
+    return run
+
+
+def sweep_all(tools: Tools) -> None:
+    list(sweep(tools.store, tools.adapter, policy=POLICY, clock=tools.clock))
+
+
+def replaced(runs: Mapping[str, Run], prepare: Run = tombstoned, **more: object) -> Scenario:
+    return Scenario(prepare, runs, **{"faults": 0, "crashes": 0, "jumps": 0, "replaces": True, **more})
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["mail", "post"])
+def test_a_new_run_and_a_slow_sweep_of_a_tombstone_keep_every_promise(kind):
+    more = {"faults": 1, "outcomes": ("lost",), "jumps": 1} if DEPTH > 1 else {}
+    coverage = explore(replaced({"A": begin(kind), "S": sweep_all}, **more))
+    print(coverage)
+    assert coverage.states > 100, "the schedules have lost their choices"
+
+
+@pytest.mark.timeout(3600)
+def test_a_slow_first_run_and_a_new_one_have_one_plan():
+    """The first run is slow before its plan; a sweep takes it for dead meanwhile."""
+    runs = {"W": begin("edit"), "S": sweep_all, "A": begin("edit")}
+    with steered(replaced(runs, nothing)) as world:
+        world.steer("W", "create")
+        world.do(("jump",))
+        world.steer("S", "delete")
+        world.steer("A", "create")  # refused, once: by the tombstone
+        world.steer("A", "list")
+        world.steer("A", "create")
+        world.steer("W", "over")  # its plan lands, and its lease is over
+        world.steer("A", "over")
+        world.steer("S", "over")
+        statuses = [world.actors[name].report.status for name in "WA"]
+        assert statuses == [RunStatus.RESUME_NEEDED, RunStatus.COMPLETED]
+        assert world.actors["A"].report.emitted == ("1-edit",)
+        world.check_recovery()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Violation,
+    reason="runner._begin_again deletes what is at the plan's key, be it another new run's plan",
+)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["mail", "post"])
+def test_two_new_runs_in_a_tombstones_place_keep_every_promise(kind):
+    print(explore(replaced({"A": begin(kind), "B": begin(kind)})))
+
+
+def with_open_as_the_new_runs_marker(monkeypatch):
+    monkeypatch.setattr(runner, "blocked_key", runner.open_key)
+
+
+def with_a_sweep_that_takes_all_markers(monkeypatch):
+    honest = execution.remove_markers
+    monkeypatch.setattr(
+        sweep_module, "remove_markers", lambda store, name, was_blocked: honest(store, name, was_blocked=True)
+    )
+
+
+@pytest.mark.parametrize("plant", [with_open_as_the_new_runs_marker, with_a_sweep_that_takes_all_markers])
+def test_a_marker_that_a_slow_sweep_takes_hides_the_session(plant, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(Violation, match="HIDDEN"):
+        explore(replaced({"A": begin("mail"), "S": sweep_all}))
+
+
+# -- single schedules, of what no short exploration reaches
+# --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def steered(scenario: Scenario) -> Iterator[World]:
+    world = World(scenario)
+    try:
+        yield world
+    except Violation as violation:
+        raise Violation("\n    ".join([str(violation), *world.log])) from violation
+    finally:
+        world.end()
+
+
+def resume_with(**more: object) -> Run:
+    return lambda tools: resume_session(
+        SESSION, store=tools.store, adapter=tools.adapter, clock=tools.clock, **{"policy": POLICY, **more}
+    )
+
+
+def begin_with(*kinds: str, **policy: object) -> Run:
+    return lambda tools: write(tools, *kinds, policy=POLICY.model_copy(update=policy))
+
+
+def tombstoned_long_ago(tools: Tools) -> None:
+    tombstoned(tools)
+    tools.clock.sleep(2 * PAST_LEASE)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Violation,
+    reason="session.read_session dates the plan by a listing that showed the tombstone",
+)
+def test_a_plan_is_as_old_as_itself_not_as_the_tombstone_before_it():
+    """A resume lists the tombstone, and then reads the plan in its place."""
+    with steered(replaced({"A": begin("post"), "B": resume}, tombstoned_long_ago)) as world:
+        world.steer("A", "delete")
+        world.steer("B", "get")
+        world.steer("A", "send")
+        world.steer("B", "over")
+        world.steer("A", "over")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Violation,
+    reason="resuming._suspect_silent_owner overwrites a later moment by its own",
+)
+@pytest.mark.parametrize("kinds", [("create", "post"), ("create", "row", "row")], ids="-".join)
+def test_a_silent_owner_of_a_short_lease_hides_no_longer_one(kinds):
+    """A is slow under a long lease; B takes it over, and dies; C takes over from B."""
+    runs = {
+        "A": begin_with(*kinds, lease=7200.0, journal="batched"),
+        "B": resume_with(take_over="it hangs"),
+        "C": resume,
+    }
+    with steered(Scenario(nothing, runs)) as world:
+        world.steer("A", "send 1-create")
+        world.steer("B", "send")
+        world.do(("jump",))
+        world.steer("C", "over")
+        world.steer("A", "send 3-row")  # or over, where there is none
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Violation,
+    reason="emission._suspect overwrites a later moment by now",
+)
+def test_a_failure_of_ones_own_hides_no_later_request_of_another():
+    """A is slow under a long lease; B takes it over; B's request never lands; C follows."""
+    runs = {
+        "A": begin_with("create", "bill", lease=7200.0, journal="batched"),
+        "B": resume_with(take_over="it hangs", policy=POLICY.model_copy(update={"attempts": 1})),
+        "C": resume_with(now="it is up again"),
+    }
+    with steered(Scenario(nothing, runs)) as world:
+        world.steer("A", "send 1-create")
+        world.steer("B", "send 2-bill")
+        world.do(("go", "B", "late"))
+        world.steer("B", "over")
+        world.do(("jump",))
+        world.do(("jump",))  # the remote has forgotten the key, had it ever seen it
+        world.steer("C", "over")
+        world.do(("jump",))
+        world.do(("jump",))  # and it has forgotten C's
+        world.steer("A", "over")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(
+            ("row", "row"),
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=Violation,
+                reason="emission._wait_for_late_requests leaves out clock_skew",
+            ),
+        ),
+        ("post",),
+    ],
+    ids="-".join,
+)
+def test_a_clock_within_the_allowance_waits_for_late_requests(kinds):
+    """A's first request is late, and the next run's clock is ahead."""
+    runs = {"A": begin_with(*kinds, attempts=1), "B": resume_with(now="it is up again")}
+    with steered(Scenario(nothing, runs, skews={"B": POLICY.clock_skew})) as world:
+        world.steer("A", "send")
+        world.do(("go", "A", "late"))
+        world.steer("A", "over")
+        world.steer("B", "over" if kinds == ("post",) else f"send 2-{kinds[-1]}")
+        world.steer("B", "over")
+        if world.remote.late:
+            world.do(("land", "0"))
+            world.check()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="no sweep removes .blocked/ of a tombstone",
+)
+def test_a_run_that_died_in_a_tombstones_place_leaves_no_marker():
+    with steered(replaced({"A": begin("mail")}, tombstoned_long_ago)) as world:
+        world.steer("A", "delete")
+        world.do(("jump",))
+        tools = Tools(
+            world.store, SteppingAdapter(world.remote, lambda _: "ok", world.time), world.actors["A"].clock
+        )
+        sweep_all(tools)
+        sweep_all(tools)
+        assert not [key for key in world.store.content if key.startswith(".")]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=pytest.fail.Exception,
+    reason="a silent owner's request does not count as sent for unblock --new-key",
+)
+def test_a_new_key_needs_a_known_outcome_of_a_silent_owner():
+    """A dies with a request on its way; B's is refused; an operator gives a new key."""
+    runs = {"A": begin("create"), "B": resume}
+    with steered(Scenario(nothing, runs)) as world:
+        world.steer("A", "send")
+        world.do(("jump",))
+        world.steer("B", "send")
+        world.do(("go", "B", "refused"))
+        world.steer("B", "over")
+        with pytest.raises(InvalidInput, match="a new key could apply it twice"):
+            unblock_session(
+                SESSION,
+                store=world.store,
+                reason="again",
+                new_keys=["1-create"],
+                clock=world.actors["B"].clock,
+            )
 
 
 @pytest.mark.timeout(3600)

@@ -133,7 +133,7 @@ class ManyRemotes(SteppingAdapter):
         outcome = self.machine.next_outcome()
         what, _, when = outcome.partition(" ")
         if when == "after":
-            remote.apply(operation.kind, operation.id)
+            remote.apply(operation.kind, operation.id, self.time.seconds)
         if what == "crash":
             self.machine.store.is_dead = True
             raise Crash
@@ -183,7 +183,7 @@ class Histories(RuleBasedStateMachine):
         """Let time pass; a late request lands at its beginning, or never."""
         for remote in self.remotes.values():
             while self.lands and remote.late:
-                remote.land()
+                remote.land(now=self.time.seconds)
         self.time.seconds += seconds
         for remote in self.remotes.values():
             remote.late = [late for late in remote.late if late[2] > self.time.seconds]

@@ -37,7 +37,15 @@ from writeahead.testing import WrapperStore
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 SESSION = "s-1"
+PLANNED = f"{SESSION}/planned-writeback.json"
 LIFETIME = 300.0
+# How long the remote remembers the keys of these kinds: less than a lease and a lifetime.
+KEY_VALID_FOR = 1000.0
+EXPIRING = ("charge", "bill")
+# What leans on time; and what does no harm when it comes late: the remote knows it by key or
+# version for ever.
+TIMED = ("post", "row", *EXPIRING)
+TIMELESS = ("create", "upsert", "edit", "transaction")
 # Short waits, so that time passes in few jumps: a lease is over before any of them would matter.
 POLICY = RunPolicy(attempts=2, wait_initial=1.0, wait_max=1.0, run_limit=5000.0, lease=600.0, clock_skew=5.0)
 PAST_LEASE = POLICY.lease + POLICY.clock_skew + 1
@@ -62,29 +70,42 @@ class Remote:
     effects: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     late: list[tuple[str, str, float]] = field(default_factory=list)
+    # When it saw a key that it remembers for a while only, and whose value the one row holds.
+    keys: dict[str, float] = field(default_factory=dict)
+    row: str = ""
 
-    def apply(self, kind: str, operation_id: str) -> Receipt:
+    def apply(self, kind: str, operation_id: str, now: float = 0.0) -> Receipt:
         if kind == "transaction":
             receipts = [self.apply(one.split("-")[1], one) for one in operation_id.split(" ")]
             assert len({receipt.outcome for receipt in receipts}) == 1, "a part of a transaction was there"
             return receipts[0]
         held = self.effects.get(operation_id, 0)
-        if kind in ("post", "mail"):
+        if kind in EXPIRING:
+            seen_at = self.keys.get(operation_id)
+            if seen_at is not None and now < seen_at + KEY_VALID_FOR:
+                return Receipt(remote_id=operation_id, outcome="already_applied")
+            self.keys[operation_id] = now
+        if kind in ("post", "mail", *EXPIRING):
             self.effects[operation_id] = held + 1
-        elif kind == "upsert":
+        elif kind in ("upsert", "row"):
             self.effects[operation_id] = 1
+            self.row = operation_id if kind == "row" else self.row
         elif held:
             return Receipt(remote_id=operation_id, outcome="already_applied")
         else:
             self.effects[operation_id] = 1
         return Receipt(remote_id=operation_id)
 
-    def land(self, index: int = 0) -> None:
+    def land(self, index: int = 0, now: float = 0.0) -> None:
         kind, operation_id, _ = self.late.pop(index)
-        self.apply(kind, operation_id)
+        self.apply(kind, operation_id, now)
 
     def copy(self) -> "Remote":
-        return Remote(dict(self.effects), dict(self.versions), list(self.late))
+        return Remote(dict(self.effects), dict(self.versions), list(self.late), dict(self.keys), self.row)
+
+    def state(self) -> tuple[object, ...]:
+        """All but what is on its way."""
+        return tuple(sorted(self.effects.items())), tuple(sorted(self.keys.items())), self.row
 
 
 class SteppingAdapter(TransactionalAdapter):
@@ -117,7 +138,7 @@ class SteppingAdapter(TransactionalAdapter):
         if outcome == "late":
             self.remote.late.append((kind, operation_id, self.time.seconds + LIFETIME))
             raise TransientError("read timeout")
-        receipt = self.remote.apply(kind, operation_id)
+        receipt = self.remote.apply(kind, operation_id, self.time.seconds)
         if outcome == "lost":
             raise TransientError("connection reset")
         return receipt
@@ -146,6 +167,21 @@ class SteppingAdapter(TransactionalAdapter):
 
     @emits("unprovable")
     def emit_mail(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation)
+
+    @emits("create_with_key", key_valid_for=timedelta(seconds=KEY_VALID_FOR))
+    def emit_charge(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation)
+
+    @emits("create_with_key", key_valid_for=timedelta(seconds=KEY_VALID_FOR))
+    def emit_bill(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation)
+
+    def find_bill(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
+        return self.find_post(payload, operation)
+
+    @emits("upsert", settles_after=timedelta(seconds=LIFETIME))
+    def emit_row(self, payload: Text, operation: PlannedOperation) -> Receipt:
         return self._send(operation)
 
 
@@ -251,8 +287,8 @@ class SteppingStore(WholeListStore):
         self.actor = actor
 
     def _around(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
-        # Nothing that is read this way ever changes.
-        if verb == "get":
+        # What is read this way changes in one case only: a new run replaces a tombstone.
+        if verb == "get" and not (self.actor.world.scenario.replaces and key == PLANNED):
             return call()
         self.actor.hold(f"{verb} {key}")
         return self.actor.saw(call)
@@ -374,6 +410,7 @@ class Scenario:
         skews: By actor, how wrong its wall clock is.
         leaps: By actor, how far its wall clock leaps, once, at any moment.
         ignores_if_absent: A broken store.
+        replaces: A tombstone may be replaced, so that reading what is at the plan's key is a step.
     """
 
     prepare: Callable[[Tools], None]
@@ -386,6 +423,7 @@ class Scenario:
     skews: Mapping[str, float] = field(default_factory=dict)
     leaps: Mapping[str, float] = field(default_factory=dict)
     ignores_if_absent: bool = False
+    replaces: bool = False
     _prepared: list[tuple[TimedStore, Remote, float]] = field(default_factory=list)
 
     def start(self) -> tuple[TimedStore, Remote, float]:
@@ -418,6 +456,15 @@ class World:
             name: Actor(name, run, self, scenario.skews.get(name, 0.0)) for name, run in scenario.runs.items()
         }
 
+    def steer(self, name: str, until: str) -> None:
+        """Let one actor go on until it stands at a step, or is over."""
+        actor = self.actors[name]
+        while not actor.is_over and not actor.at.startswith(until):
+            if actor.at == "sleep":
+                self._pass(max(self.time.seconds, actor.wakes_at))
+            self.do(("go", name, "ok"))
+        self.check()
+
     def choices(self) -> list[Choice]:
         """Everything that can happen next."""
         found: list[Choice] = []
@@ -432,22 +479,23 @@ class World:
             return []
         if self.crashes:
             # Never to be chosen again is as good as dead, and is among the schedules already. Only
-            # a lookup that stands before its request holds time back: it must be able to die there.
-            found += [("crash", actor.name) for actor in alive if self._is_sending_lookup(actor)]
+            # what leans on time and stands before its request holds time back: it must be able to
+            # die there.
+            found += [("crash", actor.name) for actor in alive if self._is_sending_timed(actor)]
         found += [("leap", actor.name) for actor in alive if actor.leap]
         found += [("land", str(index)) for index in range(len(self.remote.late))]
         return found + self._times(alive)
 
     @staticmethod
-    def _is_sending_lookup(actor: Actor) -> bool:
-        return actor.at.startswith("send") and actor.at.endswith("post")
+    def _is_sending_timed(actor: Actor) -> bool:
+        return actor.at.startswith("send") and actor.at.endswith(TIMED)
 
     def _outcomes(self, actor: Actor) -> list[str]:
-        keyed = not actor.at.endswith(("post", "mail"))
+        keyed = actor.at.endswith(TIMELESS)
         return [one for one in self.scenario.outcomes if not (keyed and one == "late")]
 
     def _times(self, alive: list[Actor]) -> list[Choice]:
-        sending = any(self._is_sending_lookup(actor) for actor in alive)
+        sending = any(self._is_sending_timed(actor) for actor in alive)
         if sending and not self.scenario.pauses_in_send:
             return []
         found: list[Choice] = []
@@ -472,7 +520,7 @@ class World:
         elif what == "leap":
             self.actors[more[0]].set_clock()
         elif what == "land":
-            self.remote.land(int(more[0]))
+            self.remote.land(int(more[0]), self.time.seconds)
         elif what == "jump":
             self.jumps -= 1
             self._pass(self.time.seconds + PAST_LEASE)
@@ -501,7 +549,7 @@ class World:
         """The same of store and remote alone."""
         content = tuple(sorted(self.store.content.items()))
         dates = tuple(sorted(self.store.written.items()))
-        return hash((content, dates, tuple(sorted(self.remote.effects.items()))))
+        return hash((content, dates, self.remote.state()))
 
     def check(self) -> None:
         """Hold the truth against the promises."""
@@ -509,7 +557,7 @@ class World:
         for key, data in self.seen.items():
             if self.store.content.get(key) != data:
                 raise Violation(f"REWRITTEN: {key}")
-        self.seen = {key: data for key, data in self.store.content.items() if not key.startswith(".")}
+        self.seen = written_once(self.store.content)
         for actor in self.actors.values():
             if actor.error:
                 raise Violation(f"{actor.name} raised {actor.error!r}") from actor.error
@@ -521,7 +569,7 @@ class World:
         time = Time(self.time.seconds)
         remote = self.remote.copy()
         while remote.late:
-            remote.land()
+            remote.land(now=time.seconds)
         store = self.store.copy(time)
         # What a clock that was ahead has dated is in an honest one's future: that costs time,
         # nothing else.
@@ -531,6 +579,20 @@ class World:
     def end(self) -> None:
         for actor in self.actors.values():
             actor.kill()
+
+
+def written_once(content: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What may neither change nor go: all but markers, and a tombstone."""
+    return {
+        key: data
+        for key, data in content.items()
+        if not key.startswith(".") and not is_tombstone(data if key == PLANNED else None)
+    }
+
+
+def is_tombstone(data: bytes | None) -> bool:
+    """Whether a sweep has put a tombstone in the plan's place."""
+    return data is not None and json.loads(data).get("format") == "writeahead/abandoned"
 
 
 def require(holds: bool, promise: str) -> None:
@@ -554,6 +616,8 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
     if final:
         missing = [name for name in operations if not remote.effects.get(name)]
         require(not missing, f"FINAL_TOO_EARLY: {missing}")
+        rows = [name for name in operations if name.endswith("-row")]
+        require(not rows or remote.row == rows[-1], f"STALE_ROW: it holds the value of {remote.row}")
         return
     marked = f".open/{session_id}" in content or f".blocked/{session_id}" in content
     require(marked, "HIDDEN: it is not final, and has no marker")
@@ -567,7 +631,7 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
 def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -> None:
     """Finish a session, with sound requests and an operator who looks before deciding."""
     tools = Tools(store, SteppingAdapter(remote, lambda _: "ok", time), SteppedClock(time))
-    if f"{SESSION}/planned-writeback.json" not in store.content:
+    if PLANNED not in store.content or is_tombstone(store.content[PLANNED]):
         return
     for _ in range(4):
         time.seconds += PAST_LEASE + LIFETIME + POLICY.clock_skew + ahead

@@ -185,6 +185,12 @@ class CrmBackdoor:
     def adapter(self, url: str, clock: Clock, /) -> Crm:
         return Crm(url)
 
+    def rotated(self, url: str, clock: Clock, /) -> Crm:
+        return Crm(url)
+
+    def other_content(self, operation: Operation, /) -> Operation:
+        return Operation(kind=operation.kind, payload={"text": "y"})
+
     def rows(self, operation: KeyedOperation) -> list[RemoteRow]:
         return [RemoteRow(operation.key, {"text": "x"})]
 

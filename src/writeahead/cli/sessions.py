@@ -95,7 +95,9 @@ def list_sessions(
     *,
     state: Annotated[
         State | None,
-        typer.Option("--state", help="Only sessions in this state; open is every state but completed and abandoned."),
+        typer.Option(
+            "--state", help="Only sessions in this state; open is every state but completed and abandoned."
+        ),
     ] = None,
     context: CommandContext,
 ) -> Answer:
