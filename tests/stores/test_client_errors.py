@@ -269,7 +269,7 @@ def test_of_replaced_clients_one_is_kept(s3_proxy, s3_bucket, monkeypatch):
     monkeypatch.setattr(s3, "_SETUP_LIMIT", -s3._REQUEST_LIMIT)
     store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
     closed = []
-    monkeypatch.setattr(s3, "_close", lambda _pid, client: closed.append(client))
+    monkeypatch.setattr(s3, "close", lambda _pid, client: closed.append(client))
     monkeypatch.setattr(store, "_keys", id)
     made = [store._client()]
     for _ in range(3):

@@ -127,9 +127,9 @@ def test_a_client_is_closed_only_in_its_own_process(store, s3_proxy):
     store.put("a", b"1")
     ((client,),) = store._clients.values()
     held = connections(s3_proxy.url)
-    s3._close(os.getpid() + 1, client)
+    s3.close(os.getpid() + 1, client)
     assert connections(s3_proxy.url) == held
-    s3._close(os.getpid(), client)
+    s3.close(os.getpid(), client)
     assert comes_true(lambda: connections(s3_proxy.url) < held)
 
 

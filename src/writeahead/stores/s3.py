@@ -5,9 +5,7 @@ write from another's. Its call layer sends one S3 request per call; every retry 
 botocore and aiohttp is off, and `RemoteStore` has the only retries there are.
 """
 
-import asyncio
 import base64
-import contextlib
 import hashlib
 import math
 import os
@@ -25,12 +23,12 @@ from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
-from writeahead.stores.client_logs import quietly
 from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
+from writeahead.stores.s3_client import call, close, close_all, keys_of, new_client, status_of
 from writeahead.stores.s3_errors import failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
-from writeahead.stores.s3_session import WIRE, PlainSession, Wire, never_follow, read_bounded
+from writeahead.stores.s3_session import RequestTrace
 
 __all__ = ["S3Store"]
 
@@ -131,7 +129,7 @@ class S3Store(RemoteStore):
                 if not failure.absent:
                     raise
             else:
-                if _status(response) != HTTPStatus.NO_CONTENT:
+                if status_of(response) != HTTPStatus.NO_CONTENT:
                     self._require_gone(key)
 
         self._retried("delete", key, attempt, writes=True)
@@ -174,27 +172,27 @@ class S3Store(RemoteStore):
         """
         if key is not None:
             request["Key"] = self._base + key
-        wire = Wire()
+        trace = RequestTrace()
         try:
             client = self._client()
             # fsspec's own thread runs the loop, so that this works inside a running loop as well.
             return sync(  # type: ignore[no-any-return]
                 get_loop(),
-                _call,
+                call,
                 client,
                 method,
                 self._bucket,
                 request,
-                wire,
+                trace,
                 self._limit,
                 timeout=_SETUP_LIMIT + self._limit,
             )
         except RequestFailed:
             raise
         except Exception as error:
-            raise failure_of(method, error, sent=wire.sent) from error
+            raise failure_of(method, error, sent=trace.sent) from error
         finally:
-            self._warn_once(wire.endpoint)
+            self._warn_once(trace.endpoint)
 
     def _client(self) -> S3FileSystem:
         # No lock, which a fork could leave locked: of two that are made at once, one is dropped
@@ -202,8 +200,8 @@ class S3Store(RemoteStore):
         pid = os.getpid()
         clients = self._clients.get(pid)
         if clients is None:
-            clients = self._clients.setdefault(pid, [self._new_client()])
-            weakref.finalize(self, _close_all, pid, clients)
+            clients = self._clients.setdefault(pid, [new_client(self._options)])
+            weakref.finalize(self, close_all, pid, clients)
         return clients[-1]
 
     def _renew(self) -> bool:
@@ -213,103 +211,23 @@ class S3Store(RemoteStore):
         if now < self._renew_after:
             return False
         self._renew_after = now + _SETUP_LIMIT + self._limit
-        clients, client = self._clients[pid], self._new_client()
+        clients, client = self._clients[pid], new_client(self._options)
         try:
             renewed = self._keys(clients[-1]) != self._keys(client)
         except Exception:  # noqa: BLE001 - whatever keeps credentials from being loaded: the refusal stands
             renewed = False
         if not renewed:
-            _close(pid, client)
+            close(pid, client)
             return False
         clients.append(client)
         # Other threads may still be using the refused one, but not the one before: no request takes
         # longer than `_renew_after` waits.
         while len(clients) > 2:  # noqa: PLR2004
-            _close(pid, clients.pop(0))
+            close(pid, clients.pop(0))
         return True
 
     def _keys(self, client: S3FileSystem) -> object:
-        return sync(get_loop(), _keys_of, client, timeout=_SETUP_LIMIT)
-
-    def _new_client(self) -> S3FileSystem:
-        options = self._options
-        region = options.region or os.environ.get("AWS_REGION")
-        client = S3FileSystem(
-            asynchronous=True,
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            anon=options.anonymous,
-            endpoint_url=options.endpoint_url,
-            # botocore itself knows AWS_DEFAULT_REGION only.
-            client_kwargs={"region_name": region} if region else {},
-            config_kwargs={
-                "retries": {"total_max_attempts": 1, "mode": "standard"},
-                "connect_timeout": options.connect_timeout,
-                "read_timeout": options.read_timeout,
-                "s3": {"addressing_style": options.addressing_style},
-                "http_session_cls": PlainSession,
-                # As digests go, ours is enough; what botocore adds by itself fails on many servers.
-                "request_checksum_calculation": "when_required",
-                "response_checksum_validation": "when_required",
-            },
-            **({"profile": options.profile} if options.profile else {}),
-        )
-        client.retries = 1
-        return client
-
-
-async def _call(  # noqa: PLR0917 - fsspec's sync hands them on by position
-    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], wire: Wire, limit: float
-) -> dict[str, Any]:
-    WIRE.set(wire)
-    with quietly():
-        return await _call_quietly(client, method, bucket, request, wire, limit)
-
-
-async def _call_quietly(  # noqa: PLR0917 - the same
-    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], wire: Wire, limit: float
-) -> dict[str, Any]:
-    connected = await client.set_session()
-    never_follow(connected)
-    wire.endpoint = connected.meta.endpoint_url
-    # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
-    if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
-        raise RequestFailed(Unsupported, "the installed botocore has no conditional put; upgrade it")
-    async with asyncio.timeout(limit):
-        response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
-        if "Body" in response:
-            async with response["Body"] as body:
-                response["Body"] = await read_bounded(body.iter_chunks(65536), response.get("ContentLength"))
-    if method != "delete_object" and _status(response) != HTTPStatus.OK:
-        raise not_s3(f"status {_status(response)}")
-    return response
-
-
-async def _keys_of(client: S3FileSystem) -> object:
-    with quietly():
-        await client.set_session()
-        found = await client.session.get_credentials()
-        return found and tuple(await found.get_frozen_credentials())
-
-
-def _close_all(pid: int, clients: list[S3FileSystem]) -> None:
-    while clients:
-        _close(pid, clients.pop())
-
-
-def _close(pid: int, client: S3FileSystem) -> None:
-    """Close a client's connections, in the process that made it."""
-    creator = getattr(client, "_s3creator", None)
-    if pid != os.getpid() or creator is None:
-        return
-    loop = get_loop()
-    closing = creator.__aexit__(None, None, None)
-    future = asyncio.run_coroutine_threadsafe(closing, loop)
-    with contextlib.suppress(RuntimeError):
-        if asyncio.get_running_loop() is loop:
-            return  # collected on the loop's own thread, which must not wait for itself
-    with contextlib.suppress(TimeoutError):
-        future.result(timeout=1)
+        return sync(get_loop(), keys_of, client, timeout=_SETUP_LIMIT)
 
 
 def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
@@ -324,10 +242,6 @@ def _object_info(key: str, size: int | None, answer: dict[str, Any]) -> ObjectIn
     if size is None or not answer.get("ETag") or not answer.get("LastModified"):
         raise not_s3("no ETag, Last-Modified or Content-Length")
     return _info(key, size, answer)
-
-
-def _status(response: dict[str, Any]) -> int:
-    return int(response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def _object_options(options: S3Options) -> dict[str, str]:

@@ -12,7 +12,7 @@ from writeahead.errors import Unsupported
 from writeahead.stores import base
 from writeahead.stores.remote import RequestFailed
 
-__all__ = ["WIRE", "PlainSession", "Wire", "never_follow", "read_bounded"]
+__all__ = ["TRACE", "PlainSession", "RequestTrace", "never_follow", "read_bounded"]
 
 # The largest answer besides an object: a listing of 1000 keys of 1024 bytes, with room for owners,
 # checksums and escaped characters.
@@ -21,7 +21,7 @@ _CHUNK = 65536
 
 
 @dataclass
-class Wire:
+class RequestTrace:
     """What became of one request.
 
     Attributes:
@@ -33,7 +33,7 @@ class Wire:
     endpoint: str | None = None
 
 
-WIRE: ContextVar[Wire] = ContextVar("writeahead_s3_wire")
+TRACE: ContextVar[RequestTrace] = ContextVar("writeahead_s3_request")
 
 
 class PlainSession(AIOHTTPSession):  # type: ignore[misc]
@@ -113,9 +113,9 @@ async def read_bounded(parts: AsyncIterator[bytes], told: int | None, limit: int
 
 
 async def _note_sent(*_: object) -> None:
-    wire = WIRE.get(None)
-    if wire is not None:
-        wire.sent = True
+    trace = TRACE.get(None)
+    if trace is not None:
+        trace.sent = True
 
 
 def never_follow(client: Any) -> None:

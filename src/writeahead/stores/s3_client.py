@@ -1,0 +1,124 @@
+"""The client under `writeahead.stores.s3`: s3fs's call layer, kept from adding anything.
+
+Every retry of s3fs, botocore and aiohttp is off, redirects are not followed, and logs are silent.
+"""
+
+import asyncio
+import contextlib
+import os
+from http import HTTPStatus
+from typing import Any
+
+from fsspec.asyn import get_loop
+from s3fs import S3FileSystem
+
+from writeahead.errors import Unsupported
+from writeahead.stores.client_logs import quietly
+from writeahead.stores.remote import RequestFailed
+from writeahead.stores.s3_answers import not_s3
+from writeahead.stores.s3_options import S3Options
+from writeahead.stores.s3_session import TRACE, PlainSession, RequestTrace, never_follow, read_bounded
+
+__all__ = ["call", "close", "close_all", "keys_of", "new_client", "status_of"]
+
+
+def new_client(options: S3Options) -> S3FileSystem:
+    """Make a client that sends each request once. It connects at the first one."""
+    region = options.region or os.environ.get("AWS_REGION")
+    client = S3FileSystem(
+        asynchronous=True,
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        anon=options.anonymous,
+        endpoint_url=options.endpoint_url,
+        # botocore itself knows AWS_DEFAULT_REGION only.
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs={
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            "connect_timeout": options.connect_timeout,
+            "read_timeout": options.read_timeout,
+            "s3": {"addressing_style": options.addressing_style},
+            "http_session_cls": PlainSession,
+            # As digests go, ours is enough; what botocore adds by itself fails on many servers.
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        },
+        **({"profile": options.profile} if options.profile else {}),
+    )
+    client.retries = 1
+    return client
+
+
+async def call(  # noqa: PLR0917 - fsspec's sync hands them on by position
+    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], trace: RequestTrace, limit: float
+) -> dict[str, Any]:
+    """Send one request, and read the answer.
+
+    Args:
+        client: Sends it.
+        method: botocore's name of the call.
+        bucket: Where to.
+        request: The other parameters.
+        trace: Gets what becomes of the request.
+        limit: Seconds for headers and body.
+
+    Raises:
+        RequestFailed: The answer is too large, or not that of a store.
+        Exception: What the client raises.
+    """
+    TRACE.set(trace)
+    with quietly():
+        return await _call(client, method, bucket, request, trace, limit)
+
+
+async def _call(  # noqa: PLR0917 - the same
+    client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], trace: RequestTrace, limit: float
+) -> dict[str, Any]:
+    connected = await client.set_session()
+    never_follow(connected)
+    trace.endpoint = connected.meta.endpoint_url
+    # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
+    if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
+        raise RequestFailed(Unsupported, "the installed botocore has no conditional put; upgrade it")
+    async with asyncio.timeout(limit):
+        response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
+        if "Body" in response:
+            async with response["Body"] as body:
+                response["Body"] = await read_bounded(body.iter_chunks(65536), response.get("ContentLength"))
+    if method != "delete_object" and status_of(response) != HTTPStatus.OK:
+        raise not_s3(f"status {status_of(response)}")
+    return response
+
+
+async def keys_of(client: S3FileSystem) -> object:
+    """The credentials of this moment, to be compared."""
+    with quietly():
+        await client.set_session()
+        found = await client.session.get_credentials()
+        return found and tuple(await found.get_frozen_credentials())
+
+
+def close_all(pid: int, clients: list[S3FileSystem]) -> None:
+    """Close clients as `close` does, and forget them."""
+    while clients:
+        close(pid, clients.pop())
+
+
+def close(pid: int, client: S3FileSystem) -> None:
+    """Close a client's connections, in the process that made it."""
+    creator = getattr(client, "_s3creator", None)
+    if pid != os.getpid() or creator is None:
+        return
+    loop = get_loop()
+    closing = creator.__aexit__(None, None, None)
+    future = asyncio.run_coroutine_threadsafe(closing, loop)
+    with contextlib.suppress(RuntimeError):
+        if asyncio.get_running_loop() is loop:
+            return  # collected on the loop's own thread, which must not wait for itself
+    with contextlib.suppress(TimeoutError):
+        future.result(timeout=1)
+
+
+def status_of(response: dict[str, Any]) -> int:
+    """The HTTP status of an answer."""
+    return int(response["ResponseMetadata"]["HTTPStatusCode"])
