@@ -19,14 +19,22 @@ from pydantic import (
 
 from tests.support.remotes import Remote, RemoteAdapter
 from writeahead import (
+    Adapter,
     Operation,
+    PlannedOperation,
+    Receipt,
+    RunPolicy,
+    WriteaheadError,
+    emits,
     load_replay_artifact,
     write_back,
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
-from writeahead.errors import InvalidInput, PlanConflict, WriteaheadError
+from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
+from writeahead.protocol.encoding import digest_of, encode
 from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 
 class Base(BaseModel):
@@ -270,3 +278,51 @@ def test_no_error_keeps_what_could_not_be_written_or_read():
         with pytest.raises(WriteaheadError) as caught:
             call()
         assert "planted" not in kept_by(caught.value).replace("planned", "")
+
+
+class Tagged(Adapter):
+    name = "tagged"
+
+    def __init__(self, fails):
+        self.fails, self.sent = fails, []
+
+    @emits("upsert")
+    def emit_row(self, payload: Tags, operation: PlannedOperation) -> Receipt:
+        if self.fails:
+            raise TransientError("503", applied=Applied.NO)
+        self.sent.append(payload)
+        return Receipt()
+
+
+def as_version_1(store, tags):
+    """Rewrite a plan as version 1 wrote it: with a set in the order of another process."""
+    key = "s1/planned-writeback.json"
+    document = json.loads(store.get(key).data)
+    document["operations"][0]["payload"]["tags"] = tags
+    document |= {"version": 1, "request_digest": "of another order"}
+    document |= {"digest": digest_of(document["operations"])}
+    for name in ("checksum", "holder", "target"):
+        document.pop(name, None)
+    document["checksum"] = digest_of(document)
+    store.delete(key)
+    for info in list(store.list("s1/journal/")):
+        store.delete(info.key)
+    store.put(key, encode(document))
+
+
+@pytest.mark.parametrize(("tags", "is_same"), [(["b", "c", "a"], True), (["b", "c", "d"], False)])
+def test_a_repeat_of_a_version_1_plan_compares_sets_unordered(tags, is_same):
+    store, clock = MemoryStore(), ManualClock()
+    row = Operation(kind="row", payload=Tags(tags={"a", "b", "c"}))
+    means = {"session_id": "s1", "store": store, "policy": RunPolicy(attempts=1), "clock": clock}
+    write_back([row], adapter=Tagged(fails=True), **means)
+    as_version_1(store, tags)
+    clock.advance(3600)
+    adapter = Tagged(fails=False)
+    if is_same:
+        assert write_back([row], adapter=adapter, **means).ok
+        assert adapter.sent == [Tags(tags={"a", "b", "c"})]
+    else:
+        with pytest.raises(PlanConflict):
+            write_back([row], adapter=adapter, **means)
+        assert adapter.sent == []
