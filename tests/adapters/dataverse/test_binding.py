@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.dataverse_backdoor import environ_of
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter, adapter_from_settings
 from writeahead.errors import InvalidInput, NotReady
@@ -20,17 +21,6 @@ NEW_SECRET = "planted-new-secret"
 def running(folder, name, secret="planted-client-secret", port=0):
     (folder / name).mkdir(exist_ok=True)
     return Simulator(folder / name / "crm.sqlite", port, settings=Settings(client_secret=secret))
-
-
-def environ_of(sim):
-    return {
-        "DATAVERSE_URL": sim.url,
-        "DATAVERSE_AUTHORITY": sim.url,
-        "DATAVERSE_TENANT_ID": sim.settings.tenant_id,
-        "DATAVERSE_CLIENT_ID": sim.settings.client_id,
-        "DATAVERSE_CLIENT_SECRET": sim.settings.client_secret,
-        "DATAVERSE_READINESS": "off",
-    }
 
 
 def adapter_of(sim, **other):
