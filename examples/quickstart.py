@@ -17,6 +17,7 @@ from writeahead import (
     resume_session,
     write_back,
 )
+from writeahead.adapters.base import target_of
 from writeahead.errors import TransientError
 
 
@@ -29,6 +30,9 @@ class Crm(Adapter):
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    def target(self) -> str:
+        return target_of(self.url)
 
     @emits("upsert")  # same key, same content: sending it again does no harm
     def emit_row(self, payload: Row, operation: PlannedOperation) -> Receipt:

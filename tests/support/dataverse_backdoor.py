@@ -36,6 +36,18 @@ EDITS = {
 }
 
 
+def environ_of(sim: Simulator) -> dict[str, str]:
+    """What an operator would have set for a simulator, without the readiness check."""
+    return {
+        "DATAVERSE_URL": sim.url,
+        "DATAVERSE_AUTHORITY": sim.url,
+        "DATAVERSE_TENANT_ID": sim.settings.tenant_id,
+        "DATAVERSE_CLIENT_ID": sim.settings.client_id,
+        "DATAVERSE_CLIENT_SECRET": sim.settings.client_secret,
+        "DATAVERSE_READINESS": "off",
+    }
+
+
 class Dataverse:
     """A simulator's database."""
 

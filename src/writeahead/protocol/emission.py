@@ -32,6 +32,8 @@ __all__ = ["Emission", "EndRun"]
 _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
 # What says that nothing was sent. A class below these is the adapter's own, and leaves that open.
 _UNSENT = (NotReady, InvalidInput)
+# What writes a row that an upsert may have written before.
+_OVERWRITTEN = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 # Seconds from which on a wait is worth an entry.
 _LONG_WAIT = 1.0
 # What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
@@ -225,8 +227,11 @@ class Emission:
         self.context.sleep(seconds)
 
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
-        """Wait until no earlier upsert of the session can land after this one, and undo it."""
-        if not any(self._kind(operation).settles_after for operation in unit):
+        """Wait until no earlier upsert of the session can land after this write, and undo it.
+
+        Which row a write is for, only the adapter knows: each write of a row that may be there waits.
+        """
+        if all(operation.replay not in _OVERWRITTEN for operation in unit):
             return
         ids = {operation.id for operation in unit}
         moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]

@@ -76,6 +76,7 @@ def resume_session(
         ResumeError: There is neither plan nor final artifact, or what is there can't be used.
         InvalidInput: The session id can't be used, or its plan was made by another adapter or for
             another target.
+        NotReady: The adapter can't tell its target, since settings are missing.
         StoreError: The session could not be read or claimed. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dataverse_backdoor import environ_of
 from tests.support.scripted_server import TOKEN, ScriptedServer
 from writeahead.adapters.dataverse import DataverseClient, adapter_from_settings
 from writeahead.simulators.dataverse import Settings, Simulator
@@ -46,16 +47,9 @@ def sim(tmp_path):
 @pytest.fixture
 def environ(sim):
     """What an operator would have set for this simulator."""
-    return {
-        "DATAVERSE_URL": sim.url,
-        "DATAVERSE_AUTHORITY": sim.url,
-        "DATAVERSE_TENANT_ID": sim.settings.tenant_id,
-        "DATAVERSE_CLIENT_ID": sim.settings.client_id,
-        "DATAVERSE_CLIENT_SECRET": sim.settings.client_secret,
-        # What is asked of the table definitions would be in the way where requests are counted; the
-        # tests of the gate switch it on.
-        "DATAVERSE_READINESS": "off",
-    }
+    # What is asked of the table definitions would be in the way where requests are counted; the
+    # tests of the gate switch it on.
+    return environ_of(sim)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.dataverse_backdoor import environ_of
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter, adapter_from_settings
 from writeahead.errors import InvalidInput, NotReady
@@ -20,17 +21,6 @@ NEW_SECRET = "planted-new-secret"
 def running(folder, name, secret="planted-client-secret", port=0):
     (folder / name).mkdir(exist_ok=True)
     return Simulator(folder / name / "crm.sqlite", port, settings=Settings(client_secret=secret))
-
-
-def environ_of(sim):
-    return {
-        "DATAVERSE_URL": sim.url,
-        "DATAVERSE_AUTHORITY": sim.url,
-        "DATAVERSE_TENANT_ID": sim.settings.tenant_id,
-        "DATAVERSE_CLIENT_ID": sim.settings.client_id,
-        "DATAVERSE_CLIENT_SECRET": sim.settings.client_secret,
-        "DATAVERSE_READINESS": "off",
-    }
 
 
 def adapter_of(sim, **other):
@@ -141,7 +131,7 @@ def test_a_plan_holds_no_secret_and_no_host(tmp_path):
 HOURS_LATER = timedelta(hours=8)
 
 
-def at(sim, moment):
+def at(sim, moment, mapping=None, readiness="off"):
     client = ClientCredentials(
         url=sim.url,
         tenant_id=sim.settings.tenant_id,
@@ -149,7 +139,9 @@ def at(sim, moment):
         client_secret=sim.settings.client_secret,
         authority=sim.url,
     )
-    return DataverseAdapter(sim.url, client, timeout=5, readiness="off", now=lambda: moment)
+    return DataverseAdapter(
+        sim.url, client, mapping=mapping, timeout=5, readiness=readiness, now=lambda: moment
+    )
 
 
 def write(sim, payload, moment, store=None, **more):
@@ -271,3 +263,50 @@ def test_content_that_may_not_be_read(sim, now):
 def test_planning_asks_for_no_more_than_before(sim, now):
     write(sim, TASK, now)
     assert [request.method for request in sim.requests(path="*data*")] == ["PATCH"]
+
+
+TO_DO = """
+[tables.todo]
+entity_set = "tasks"
+key = "activityid"
+columns = ["subject", "description"]
+"""
+
+
+@pytest.fixture
+def create(sim, tmp_path):
+    """Create a row of a table that has no marker, with more in its mapping."""
+
+    def write(columns, moment, store, declared="", readiness="off"):
+        mapping = tmp_path / "mapping.toml"
+        mapping.write_text(TO_DO + declared)
+        create = {"kind": "create_row", "payload": {"table": "todo", "columns": columns}}
+        with at(sim, moment, mapping, readiness) as adapter:
+            return write_back([create], session_id="s1", store=store, adapter=adapter, policy=ONCE)
+
+    return write
+
+
+@pytest.mark.parametrize("hours", [0, 8])
+@pytest.mark.parametrize(("subject", "ok"), [("one", True), ("two", False)])
+def test_where_no_column_says_when_the_content_decides(create, now, hours, subject, ok):
+    for store, wanted, moment in (
+        (MemoryStore(), "one", now),
+        (MemoryStore(), subject, now + timedelta(hours=hours)),
+    ):
+        report = create({"subject": wanted}, moment, store, "created = false")
+    assert report.ok is ok
+
+
+@pytest.mark.parametrize(("subject", "ok"), [("one", True), ("two", False)])
+def test_a_table_without_a_marker(create, now, subject, ok):
+    create({"subject": "one"}, now, MemoryStore())
+    assert create({"subject": subject}, now + HOURS_LATER, MemoryStore()).ok is ok
+
+
+def test_a_column_that_is_not_there_is_a_gap(sim, create, now):
+    report = create({"subject": "one"}, now, MemoryStore(), 'created = "wa_madeon"', readiness="full")
+    assert report.block_reason is BlockReason.NOT_READY
+    assert "no column wa_madeon, which says when a row was created" in report.error
+    assert sim.count("tasks") == 0
+    assert create({"subject": "one"}, now, MemoryStore(), readiness="full").ok

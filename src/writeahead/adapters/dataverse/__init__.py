@@ -5,8 +5,8 @@ and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVER
 ``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``.
 Three rooms: `webapi` sends one request, `mapping` turns payloads into writes, `readiness` checks
 writes against the live environment. On top of them `baselines` reads what rows are like at
-planning, `rows` makes writes that can be repeated, `change_set` makes them in one transaction, and
-`adapter` has the kinds of operation.
+planning, `contents` compares rows with what is planned, `rows` makes writes that can be repeated,
+`change_set` makes them in one transaction, and `adapter` has the kinds of operation.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter

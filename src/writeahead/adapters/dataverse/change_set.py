@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeAlias
 
+from writeahead.adapters.dataverse.contents import is_older, require_own_content
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
     is_created_by_us,
-    is_older,
     is_ours,
     is_written,
     read_back,
-    require_own_content,
     require_same_content,
 )
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row

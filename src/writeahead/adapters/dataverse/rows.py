@@ -7,10 +7,10 @@ then.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TypeAlias
 
+from writeahead.adapters.dataverse.contents import is_older, require_own_content, same_value
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
@@ -20,7 +20,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.webapi.names import BIND, guid_or_none, referenced_row
+from writeahead.adapters.dataverse.webapi.names import guid_or_none
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt
 
@@ -28,19 +28,15 @@ __all__ = [
     "changed_columns",
     "create_row",
     "is_created_by_us",
-    "is_older",
     "is_ours",
     "is_written",
     "read_back",
-    "require_own_content",
     "require_same_content",
     "update_row",
     "upsert_row",
 ]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
-# How far the service's clock may be behind ours, as `RunPolicy.clock_skew` has it by default.
-_CLOCK_SKEW = timedelta(seconds=5)
 
 
 def create_row(client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None) -> Receipt:
@@ -140,46 +136,11 @@ def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> N
     other = [
         name
         for name, value in table.leaves(write.columns).items()
-        if name in baseline.guarded and not _same(baseline.guarded[name], value)
+        if name in baseline.guarded and not same_value(baseline.guarded[name], value)
     ]
     if other:
         raise ConflictError(
             f"{write.where}: this session wrote it before with other content: {', '.join(sorted(other))}"
-        )
-
-
-def is_older(row: Row, table: Table, baseline: Baseline | None) -> bool:
-    """Whether an earlier session under the same ids created a row that a create has found.
-
-    A row that is no older than the plan is this plan's, whatever others have written into it since.
-    One that does not say when it was created counts as older. A plan that does not say when it was
-    made is believed, as ever. See docs/decisions/0010-same-id-other-content.md.
-    """
-    if baseline is None or baseline.planned_at is None:
-        return False
-    created = _moment(row.columns.get(table.created)) if table.created else None
-    return created is None or created < baseline.planned_at - _CLOCK_SKEW
-
-
-def require_own_content(client: DataverseClient, table: Table, write: RowWrite) -> None:
-    """Read a row that is older than the plan, and require that it is what the plan would create.
-
-    Raises:
-        ConflictError: It has other content. It names columns, not values.
-        TransientDataverseError: It could not be read now.
-    """
-    try:
-        row = client.get_row(write.entity_set, write.address, None)
-    except TransientDataverseError as error:
-        # This request was refused. An earlier one may have been applied, which is unknown now.
-        error.applied = Applied.UNKNOWN
-        raise
-    except PermanentDataverseError:
-        raise ConflictError(f"{write.where}: older than the plan, and its content can't be read") from None
-    other = _other_content(row.columns, table, write) if row else []
-    if other:
-        raise ConflictError(
-            f"{write.where}: an earlier session of this id created it with other content: {', '.join(other)}"
         )
 
 
@@ -240,28 +201,16 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
     rest = {name: value for name, value in baseline.guarded.items() if name not in ours}
-    return bool(ours) and all(_same(columns.get(name), value) for name, value in {**rest, **ours}.items())
+    return bool(ours) and all(
+        same_value(columns.get(name), value) for name, value in {**rest, **ours}.items()
+    )
 
 
 def changed_columns(row: Row, baseline: Baseline) -> list[str]:
     """The guarded columns that are not as they were, by name."""
-    return sorted(name for name, value in baseline.guarded.items() if not _same(row.columns.get(name), value))
-
-
-def _other_content(columns: Mapping[str, object], table: Table, write: RowWrite) -> list[str]:
-    """What of a row differs from what is planned, by name. Later sessions may have marked it."""
-    leaves = table.leaves(write.columns)
-    skipped = {*table.marker_columns(), *table.created_columns()}
-    other = [
-        name for name, value in leaves.items() if name not in skipped and not _same(columns.get(name), value)
-    ]
-    # Where the mapping does not name the column of a lookup, any that points to the row will do.
-    pointed_to = {guid_or_none(value) for name, value in columns.items() if name.endswith("_value")}
-    for bind in (name for name in write.columns if name.endswith(BIND)):
-        row = referenced_row(write.columns[bind])
-        if not table.lookups_by_bind()[bind][0].column and row and row[1] not in pointed_to:
-            other.append(bind.removesuffix(BIND))
-    return sorted(other)
+    return sorted(
+        name for name, value in baseline.guarded.items() if not same_value(row.columns.get(name), value)
+    )
 
 
 def _create(
@@ -353,29 +302,3 @@ def _already(table: Table, write: RowWrite, row: Row) -> Receipt:
 def _row_id(table: Table, write: RowWrite, row: Row | None) -> str | None:
     """The GUID of a row, also where it is written by an alternate key."""
     return write.row_id or (guid_or_none(row.columns.get(table.key)) if row else None)
-
-
-def _same(one: object, other: object) -> bool:
-    """Compare what was written to a column with what is read from it.
-
-    Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of
-    UTC, and dates without a time.
-    """
-    if {type(one), type(other)} <= {int, float}:
-        return one == other
-    if one in (None, "") and other in (None, ""):
-        return True
-    if type(one) is type(other) and one == other:
-        return True
-    first, second = _moment(one), _moment(other)
-    return first is not None and first == second
-
-
-def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str) or len(value) < len("2026-01-01"):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)

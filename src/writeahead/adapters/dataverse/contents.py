@@ -1,0 +1,95 @@
+"""What a row holds, compared with what a plan would write: see decision 10."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
+from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TransientDataverseError
+from writeahead.adapters.dataverse.webapi.names import BIND, guid_or_none, referenced_row
+from writeahead.errors import Applied, ConflictError
+
+__all__ = ["is_older", "require_own_content", "same_value"]
+
+# How far the service's clock may be behind ours, as `RunPolicy.clock_skew` has it by default.
+_CLOCK_SKEW = timedelta(seconds=5)
+
+
+def is_older(row: Row, table: Table, baseline: Baseline | None) -> bool:
+    """Whether an earlier session under the same ids created a row that a create has found.
+
+    A row that is no older than the plan is this plan's, whatever others have written into it since.
+    One that does not say when it was created counts as older. A plan that does not say when it was
+    made is believed, as ever. See docs/decisions/0010-same-id-other-content.md.
+    """
+    if baseline is None or baseline.planned_at is None:
+        return False
+    created = _moment(row.columns.get(table.created)) if table.created else None
+    return created is None or created < baseline.planned_at - _CLOCK_SKEW
+
+
+def require_own_content(client: DataverseClient, table: Table, write: RowWrite) -> None:
+    """Read a row that is older than the plan, and require that it is what the plan would create.
+
+    Raises:
+        ConflictError: It has other content. It names columns, not values.
+        TransientDataverseError: It could not be read now.
+    """
+    try:
+        row = client.get_row(write.entity_set, write.address, None)
+    except TransientDataverseError as error:
+        # This request was refused. An earlier one may have been applied, which is unknown now.
+        error.applied = Applied.UNKNOWN
+        raise
+    except PermanentDataverseError:
+        raise ConflictError(f"{write.where}: older than the plan, and its content can't be read") from None
+    other = _other_content(row.columns, table, write) if row else []
+    if other:
+        raise ConflictError(
+            f"{write.where}: an earlier session of this id created it with other content: {', '.join(other)}"
+        )
+
+
+def same_value(one: object, other: object) -> bool:
+    """Compare what was written to a column with what is read from it.
+
+    Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of
+    UTC, and dates without a time.
+    """
+    if {type(one), type(other)} <= {int, float}:
+        return one == other
+    if one in (None, "") and other in (None, ""):
+        return True
+    if type(one) is type(other) and one == other:
+        return True
+    first, second = _moment(one), _moment(other)
+    return first is not None and first == second
+
+
+def _moment(value: object) -> datetime | None:
+    if not isinstance(value, str) or len(value) < len("2026-01-01"):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _other_content(columns: Mapping[str, object], table: Table, write: RowWrite) -> list[str]:
+    """What of a row differs from what is planned, by name. Later sessions may have marked it."""
+    leaves = table.leaves(write.columns)
+    skipped = {*table.marker_columns(), *table.created_columns()}
+    other = [
+        name
+        for name, value in leaves.items()
+        if name not in skipped and not same_value(columns.get(name), value)
+    ]
+    # Where the mapping does not name the column of a lookup, any that points to the row will do.
+    pointed_to = {guid_or_none(value) for name, value in columns.items() if name.endswith("_value")}
+    for bind in (name for name in write.columns if name.endswith(BIND)):
+        row = referenced_row(write.columns[bind])
+        if not table.lookups_by_bind()[bind][0].column and row and row[1] not in pointed_to:
+            other.append(bind.removesuffix(BIND))
+    return sorted(other)
