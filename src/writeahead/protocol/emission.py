@@ -64,6 +64,7 @@ class Emission:
 
     def __post_init__(self) -> None:
         self.clock = self.context.clock
+        self.planned = {operation.id: operation for operation in self.journal.plan.operations}
         # Room for a request between the check of the lease and its end. One that takes longer than
         # that is no danger: the remote or the announcement settles it.
         self.margin = min(30.0, self.context.policy.lease / 10)
@@ -177,7 +178,7 @@ class Emission:
             if operation.replay is not ReplayClass.UNPROVABLE:
                 continue
             journal.attempted[operation.id] = self.clock.now()
-            refers = operation.payload != self._planned(operation).payload
+            refers = operation.payload != self.planned[operation.id].payload
             journal.append(
                 Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
             )
@@ -186,9 +187,6 @@ class Emission:
             except EndRun:
                 self._surely_unsent(unit)
                 raise
-
-    def _planned(self, operation: PlannedOperation) -> PlannedOperation:
-        return next(item for item in self.journal.plan.operations if item.id == operation.id)
 
     def _kind(self, operation: PlannedOperation) -> Kind:
         return self.context.adapter.kinds[operation.kind]
