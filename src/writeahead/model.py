@@ -78,7 +78,7 @@ class ReplayClass(StrEnum):
     - ``UPSERT``: same key, same content: sending again converges.
     - ``CONDITIONAL_UPDATE``: guarded by the baseline version; a mismatch is read back and settled.
     - ``LOOKUP``: the remote can be searched by our key, once no earlier request can still land.
-    - ``UNPROVABLE``: none of these; it is never sent twice, and a person decides an unknown
+    - ``UNPROVABLE``: none of these; it is never sent twice, and an operator decides an unknown
       outcome.
     """
 
@@ -282,7 +282,7 @@ class RunPolicy(Frozen):
 
 
 class RunReport(Frozen):
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         session_id: The session.

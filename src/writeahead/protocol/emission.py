@@ -28,9 +28,9 @@ from writeahead.protocol.session import after
 
 __all__ = ["Emission", "EndRun"]
 
-# What says whether a request took effect, classes of an adapter's own below it included.
+# These say whether a request took effect; an adapter's own subclasses do, too.
 _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
-# What says that nothing was sent. A class below these is the adapter's own, and leaves that open.
+# These say that nothing was sent. An adapter's own subclass does not: it may be raised later.
 _UNSENT = (NotReady, InvalidInput)
 # Seconds from which on a wait is worth an entry.
 _LONG_WAIT = 1.0
@@ -57,7 +57,7 @@ class Emission:
     journal: Journal
     context: RunContext
     attempts: int = 0
-    # From before a request until its receipt or its failure is kept: whatever comes in between.
+    # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
     # What the remote asked for last, while the unit is sent.
     not_before: datetime | None = None
@@ -109,7 +109,7 @@ class Emission:
         self.in_flight = False
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
-        """Say how a run ends that an adapter's bug, or an interrupt, breaks off."""
+        """The ending of a run that an adapter's bug or an interrupt breaks off."""
         if not self.in_flight:
             # Announced perhaps, and not sent.
             self._surely_unsent(unit)

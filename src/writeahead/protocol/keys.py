@@ -77,7 +77,7 @@ def open_key(session_id: str) -> str:
 
 
 def blocked_key(session_id: str) -> str:
-    """Where the marker of a session that waits for a person is."""
+    """Where the marker of a session that waits for an operator is."""
     return f"{BLOCKED_PREFIX}{session_id}"
 
 

@@ -81,7 +81,7 @@ def _with_receipts(
         value = getattr(receipts[reference[REFERENCE]], name)
         if value is None:
             raise PermanentError(
-                f"the receipt of {reference[REFERENCE]} has no {name}, which this one refers to"
+                f"the receipt of {reference[REFERENCE]} has no {name}, to which {operation.id} refers"
             )
         return form(value)
 

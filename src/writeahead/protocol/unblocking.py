@@ -49,7 +49,7 @@ def unblock_session(
 
     Raises:
         InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
-            for a decision on an operation of unknown outcome that ``assume`` does not give.
+            for a decision on an unprovable operation that ``assume`` does not give.
         Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
