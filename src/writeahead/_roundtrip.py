@@ -1,7 +1,7 @@
 """A model as JSON that reads back as the same model; else an error names the field.
 
 What is planned is what was asked for: a masked secret, an excluded or private field, a subclass's
-field behind its base, or a validator that changes what it wrote itself would be lost in silence.
+field behind its base, or a validator that changes what it wrote itself would be lost silently.
 """
 
 import dataclasses
@@ -72,8 +72,8 @@ def difference_of(planned: Any, model: BaseModel) -> str | None:
     lost = [name for name in planned if name not in document]
     added = [name for name in document if name not in planned]
     changed = [name for name in planned if name in document and planned[name] != document[name]]
-    told = (("would be lost", lost), ("would be added", added), ("would change", changed))
-    return "; ".join(f"{', '.join(map(repr, names))} {what}" for what, names in told if names)
+    found = (("would be lost", lost), ("would be added", added), ("would change", changed))
+    return "; ".join(f"{', '.join(map(repr, names))} {what}" for what, names in found if names)
 
 
 def _in_order(document: Any, value: Any) -> Any:
@@ -94,7 +94,7 @@ def _in_order(document: Any, value: Any) -> Any:
 
 
 def _by_name_in_json(document: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
-    """The values behind a JSON object; those that can't be told are left out."""
+    """The values behind a JSON object; those that can't be matched are left out."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields.items()
         named = {info.serialization_alias or info.alias or name: name for name, info in fields}
@@ -133,7 +133,7 @@ def _differences(asked: Any, read: Any, place: str) -> Iterator[tuple[str, str]]
             if key in read:
                 yield from _differences(inside, read[key], f"{place}.{key}")
             else:
-                yield f"{place}.{key}", "has a key that is none in JSON"
+                yield f"{place}.{key}", "has a key that JSON can't keep"
     elif isinstance(asked, list | tuple) and isinstance(read, list | tuple) and len(asked) == len(read):
         for position, (one, other) in enumerate(zip(asked, read, strict=True)):
             yield from _differences(one, other, f"{place}.{position}")

@@ -23,7 +23,7 @@ class Problem:
     Attributes:
         place: Names of fields and positions in lists, from the outside in.
         kind: pydantic's name for it, such as ``missing`` or ``extra_forbidden``.
-        message: One line, without the value.
+        message: One line, without the value, unless a validator of the model's own puts it there.
     """
 
     place: tuple[str | int, ...]

@@ -267,7 +267,7 @@ class RunPolicy(Frozen):
         max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;
             None for no limit, since a long outage is no reason for manual work.
         max_age: Seconds after its plan, from which on a resume blocks it as ``gave_up``; None for
-            no limit.
+            no limit. The first resume after an operator's unblock is not blocked for this.
     """
 
     attempts: int = Field(default=4, ge=1)
@@ -282,7 +282,7 @@ class RunPolicy(Frozen):
 
 
 class RunReport(Frozen):
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         session_id: The session.

@@ -7,14 +7,14 @@ import pytest
 from tests.support.remotes import Meets
 from tests.support.worlds import entry_of, held_by_another, planned_session, refuse, take_over
 from writeahead import RunPolicy
-from writeahead.errors import CorruptArtifact
+from writeahead.errors import CorruptArtifact, OutcomeUnknown
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import decode, encode_model
 from writeahead.protocol.journal import Journal
 from writeahead.protocol.schema import Event, JournalEntry
 from writeahead.protocol.session import Session, read_session
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing import ManualClock
+from writeahead.testing import ManualClock, WrapperStore
 
 
 def test_batched_runs_leave_receipts_to_the_final(world):
@@ -225,3 +225,30 @@ def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
     entry = world.json("s1/journal/000001.json")
     assert (entry["error"], entry["operation"]) == ("stopped by KeyboardInterrupt", None)
     assert list(entry["receipts"]) == ["1-create"]
+
+
+class LeavesOpen(WrapperStore):
+    """The next puts are of unknown outcome; the first of them has landed."""
+
+    left = 0
+
+    def _put(self, key, data, *, if_absent):
+        if not self.left:
+            return super()._put(key, data, if_absent=if_absent)
+        if self.left == 2:
+            super()._put(key, data, if_absent=if_absent)
+        self.left -= 1
+        raise OutcomeUnknown(self.name, "put", key, "planted")
+
+
+def test_an_entry_of_ones_own_is_known_after_two_open_puts(world):
+    session = planned_session(world)
+    store = LeavesOpen(world.store)
+    journal = Journal.of(session, session.plan, store, world.clock, lease=60)
+    store.left = 2
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            journal.append(Event.CLAIMED)
+        world.clock.advance(1)
+    journal.append(Event.CLAIMED)
+    assert journal.number == session.number + 2

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tests.support.remotes import TransactionalRemoteAdapter
 from tests.support.worlds import World
-from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits
+from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits, unblock_session
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
-from writeahead.model import BlockReason, KeyedOperation, RunStatus, ref
+from writeahead.model import Assume, BlockReason, KeyedOperation, RunStatus, ref
 from writeahead.protocol import planning
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES
 
@@ -299,3 +299,24 @@ def test_other_operations_that_refer_to_receipts_are_a_conflict(world):
     for operations in ([TICKET, other], [Operation(kind="ticket", payload={"title": "y"}), COMMENT]):
         with pytest.raises(PlanConflict):
             world.run_operations(operations)
+
+
+def test_an_assumed_operation_that_is_referred_to_needs_its_id(world):
+    def lost(payload):
+        raise TransientError("timeout", applied=Applied.UNKNOWN)
+
+    comment = Operation(kind="comment", payload={"ticket": "T-0"})
+    reply = Operation(kind="comment", payload={"ticket": ref("1-comment")})
+    world.adapter._send = lost
+    assert world.run_operations([comment, reply]).status is RunStatus.BLOCKED
+    assume = {"1-comment": Assume.APPLIED}
+
+    def unblock(assume, **more):
+        unblock_session("s1", store=world.store, reason="x", assume=assume, clock=world.clock, **more)
+
+    with pytest.raises(InvalidInput, match="'2-comment' refers to the remote id of '1-comment'"):
+        unblock(assume)
+    unblock(assume, remote_ids={"1-comment": "C-1"})
+    del world.adapter._send
+    assert world.resume().ok
+    assert world.adapter.sent == [Comment(ticket="C-1")]

@@ -67,7 +67,14 @@ def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseM
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
-    return store.put(final_key(require_session_id(session_id)), encode_model(model), if_absent=True)
+    key = final_key(require_session_id(session_id))
+    try:
+        return store.put(key, encode_model(model), if_absent=True)
+    except AlreadyExists:
+        stored = store.get(key)
+        if _is_same(stored, model):
+            return stored.info
+        raise
 
 
 def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type[M]) -> ReplayArtifact[M]:

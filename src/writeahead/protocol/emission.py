@@ -28,9 +28,9 @@ from writeahead.protocol.session import after
 
 __all__ = ["Emission", "EndRun"]
 
-# What says whether a request took effect, classes of an adapter's own below it included.
+# These say whether a request took effect; an adapter's own subclasses do, too.
 _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
-# What says that nothing was sent. A class below these is the adapter's own, and leaves that open.
+# These say that nothing was sent. An adapter's own subclass does not: it may be raised later.
 _UNSENT = (NotReady, InvalidInput)
 # What writes a row that an upsert may have written before.
 _OVERWRITTEN = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
@@ -59,13 +59,14 @@ class Emission:
     journal: Journal
     context: RunContext
     attempts: int = 0
-    # From before a request until its receipt or its failure is kept: whatever comes in between.
+    # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
     # What the remote asked for last, while the unit is sent.
     not_before: datetime | None = None
 
     def __post_init__(self) -> None:
         self.clock = self.context.clock
+        self.planned = {operation.id: operation for operation in self.journal.plan.operations}
         # Room for a request between the check of the lease and its end. One that takes longer than
         # that is no danger: the remote or the announcement settles it.
         self.margin = min(30.0, self.context.policy.lease / 10)
@@ -110,7 +111,7 @@ class Emission:
         self.in_flight = False
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
-        """Say how a run ends that an adapter's bug, or an interrupt, breaks off."""
+        """The ending of a run that an adapter's bug or an interrupt breaks off."""
         if not self.in_flight:
             # Announced perhaps, and not sent.
             self._surely_unsent(unit)
@@ -179,7 +180,7 @@ class Emission:
             if operation.replay is not ReplayClass.UNPROVABLE:
                 continue
             journal.attempted[operation.id] = self.clock.now()
-            refers = operation.payload != self._planned(operation).payload
+            refers = operation.payload != self.planned[operation.id].payload
             journal.append(
                 Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
             )
@@ -188,9 +189,6 @@ class Emission:
             except EndRun:
                 self._surely_unsent(unit)
                 raise
-
-    def _planned(self, operation: PlannedOperation) -> PlannedOperation:
-        return next(item for item in self.journal.plan.operations if item.id == operation.id)
 
     def _kind(self, operation: PlannedOperation) -> Kind:
         return self.context.adapter.kinds[operation.kind]

@@ -1,4 +1,4 @@
-"""What is said of an error in artifacts and to people."""
+"""Error messages, as they go into artifacts and to people."""
 
 import re
 
@@ -6,8 +6,8 @@ from writeahead.errors import AdapterError, InvalidInput, NotReady
 
 __all__ = ["one_line"]
 
-# What adapters' messages may bring along from a client library, and what stays of it. A query takes
-# the rest of the message with it, since its end can't be told.
+# What adapters' messages may hold from a client library, and what is left of it. A query takes the
+# rest of the message with it, since its end can't be recognized.
 _REDACTIONS = [
     (re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s'\"?#]*", re.IGNORECASE), ""),
     (re.compile(r"\?[^\s=?]*=.*"), ""),

@@ -23,7 +23,7 @@ def keyed_operations(
     """Give each operation its id and its idempotency key.
 
     Raises:
-        InvalidInput: An id is there twice, an operation is malformed, or there is none.
+        InvalidInput: An id is used twice, an operation is malformed, or there are none.
     """
     require_session_id(session_id)
     keyed: dict[str, KeyedOperation] = {}
@@ -31,7 +31,7 @@ def keyed_operations(
         operation = _as_operation(given, position)
         operation_id = operation.id or f"{position}-{operation.kind}"
         if operation_id in keyed:
-            raise InvalidInput(f"operation id {operation_id!r} is there twice: give each operation its own")
+            raise InvalidInput(f"operation id {operation_id!r} is used twice: give each operation its own")
         keyed[operation_id] = KeyedOperation(
             session_id=session_id,
             id=operation_id,

@@ -9,7 +9,7 @@ from typing import Any
 from writeahead.errors import InvalidInput, PermanentError
 from writeahead.model import REFERENCE, KeyedOperation, PlannedOperation, Receipt
 
-__all__ = ["planned_with_references", "reads_receipts", "resolved"]
+__all__ = ["ids_read", "planned_with_references", "reads_receipts", "resolved"]
 
 _FIELDS = ("remote_id", "remote_version", "value")
 # Up to 64 bits, without a sign: what remotes number rows by.
@@ -20,6 +20,13 @@ _KEYS = ({REFERENCE}, {REFERENCE, "field"})
 def reads_receipts(payload: Mapping[str, Any]) -> set[str]:
     """The operations whose receipts a payload refers to."""
     return {found[REFERENCE] for found in _references(payload)}
+
+
+def ids_read(payload: Mapping[str, Any]) -> set[str]:
+    """The operations whose remote ids a payload refers to."""
+    return {
+        found[REFERENCE] for found in _references(payload) if found.get("field", "remote_id") == "remote_id"
+    }
 
 
 def resolved(
@@ -74,7 +81,7 @@ def _with_receipts(
         value = getattr(receipts[reference[REFERENCE]], name)
         if value is None:
             raise PermanentError(
-                f"the receipt of {reference[REFERENCE]} has no {name}, which this one refers to"
+                f"the receipt of {reference[REFERENCE]} has no {name}, to which {operation.id} refers"
             )
         return form(value)
 

@@ -24,14 +24,14 @@ _DEFAULT_POLICY = RunPolicy()
 
 @dataclass(frozen=True)
 class Override:
-    """Which waits an operator cuts short, and why."""
+    """The waits that an operator cuts short, with the reason."""
 
     take_over: str | None = None
     now: str | None = None
 
     @property
     def reason(self) -> str | None:
-        """What the journal keeps of it."""
+        """The reason that the journal keeps."""
         return self.take_over or self.now
 
 
@@ -124,9 +124,9 @@ def require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
     target = adapter.target()
     if plan.target is not None and plan.target != target:
         raise InvalidInput(
-            f"session {plan.session_id} was planned for target {plan.target}, and adapter"
-            f" {adapter.name!r} now writes to {target or 'one that it does not name'}: resume it with the URL"
-            " and account that it was planned for"
+            f"session {plan.session_id} was planned for target {plan.target}, and adapter {adapter.name!r}"
+            f" now writes to {target or 'a remote that it does not name'}: resume it with the"
+            " URL and account that it was planned for"
         )
 
 
@@ -206,7 +206,7 @@ def _must_wait(session: Session, context: RunContext, override: Override) -> boo
 
 
 def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> RunReport:
-    """How a session stands that nothing is done about."""
+    """The status of a session that is left alone."""
     now, clock_skew = context.clock.now(), context.policy.clock_skew
     entry = session.entry
     status = session.status(now, clock_skew)

@@ -10,6 +10,7 @@ from writeahead.protocol.artifacts import no_session
 from writeahead.protocol.execution import remove_markers
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import open_key
+from writeahead.protocol.references import ids_read
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import Session, read_session
@@ -48,7 +49,7 @@ def unblock_session(
 
     Raises:
         InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
-            for a decision on an operation of unknown outcome that ``assume`` does not give.
+            for a decision on an unprovable operation that ``assume`` does not give.
         Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
@@ -174,6 +175,24 @@ def _checked(operation_id: str, value: Assume | str | bool) -> Assume:  # noqa: 
     return Assume(value)
 
 
+def _require_ids_that_are_read(
+    journal: Journal, assume: Mapping[str, Assume], remote_ids: Mapping[str, str]
+) -> None:
+    """Refuse to confirm an operation without the id that a later one refers to.
+
+    It could not be given afterwards.
+    """
+    confirmed = {name for name, found in assume.items() if found is Assume.APPLIED}
+    for operation in journal.plan.operations:
+        if operation.id in confirmed or operation.id in journal.receipts:
+            continue
+        for name in sorted(ids_read(operation.payload) & confirmed - set(remote_ids)):
+            raise InvalidInput(
+                f"operation {operation.id!r} refers to the remote id of {name!r}: give that id, or say what"
+                f" is true of {operation.id!r} as well"
+            )
+
+
 def _assume(
     journal: Journal, assume: Mapping[str, Assume], remote_ids: Mapping[str, str], now: datetime
 ) -> None:
@@ -187,6 +206,7 @@ def _assume(
     is_part = len(assume) < len(journal.plan.operations) or len(set(assume.values())) > 1
     if journal.plan.atomic and assume and is_part:
         raise InvalidInput("it is one transaction: assume the same of each of its operations, or nothing")
+    _require_ids_that_are_read(journal, assume, remote_ids)
     for operation_id, found in assume.items():
         journal.attempted.pop(operation_id, None)
         journal.attempted_since.pop(operation_id, None)

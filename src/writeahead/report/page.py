@@ -17,7 +17,7 @@ from writeahead.model import (
     RunStatus,
     Timestamp,
 )
-from writeahead.protocol.encoding import decode
+from writeahead.protocol.encoding import decode, require_size
 from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
 from writeahead.protocol.session import Session, read_artifact, read_session
@@ -223,7 +223,7 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
 
 def _problem_of(session: Session) -> str | None:
     if session.abandoned:
-        return "abandoned before it emitted anything: run it again under a new session id"
+        return "abandoned before it emitted anything: run it again"
     if session.plan is None and session.final is None:
         return "it has no plan yet: its run is active, or died before it emitted anything"
     return None
@@ -253,9 +253,11 @@ def _plan_behind(
 ) -> PlannedWriteback | None:
     """The plan of a finished session, which is read for its history's sake only."""
     key = planned_key(session.session_id)
-    if session.final is None or all(artifact.key != key for artifact in artifacts):
+    found = next((artifact for artifact in artifacts if artifact.key == key), None)
+    if session.final is None or found is None:
         return None
     try:
+        require_size(found.size, key)
         return decode(store.get(key).data, PlannedWriteback, key=key)
     except (CorruptArtifact, NotFound):
         return None

@@ -11,7 +11,7 @@ from obstore.store import AzureStore, GCSStore
 from writeahead.errors import InvalidInput
 from writeahead.stores.aws_settings import NO_CREDENTIALS
 from writeahead.stores.obstore import ObstoreStore
-from writeahead.stores.obstore_clients import NO_RETRIES, Connection, client_options
+from writeahead.stores.obstore_clients import NO_RETRIES, Connection, client_options, only_to
 from writeahead.stores.remote import checked_prefix
 from writeahead.stores.s3_answers import PERMISSIONS
 from writeahead.stores.urls import StoreUrl, checked_endpoint, checked_host, parse_store_url, truth
@@ -33,6 +33,10 @@ _AZURE = {
     NO_CREDENTIALS: "no credentials: set AZURE_STORAGE_ACCOUNT_KEY, or use a managed identity",
     "bucket": "container",
 }
+# Where the clients get tokens; a name stands for all hosts below it, too.
+_METADATA = ("169.254.169.254", "metadata.google.internal")
+_GCS_TOKENS = ("googleapis.com", "accounts.google.com", *_METADATA)
+_AZURE_TOKENS = ("microsoftonline.com", "microsoftonline.us", "partner.microsoftonline.cn", *_METADATA)
 # Azure's ETags are no digests, and have this form; nothing else proves a put without reading it
 # back.
 _AZURE_ETAG = re.compile(r"0x[0-9A-F]{12,20}", re.ASCII)
@@ -54,7 +58,7 @@ def gcs_from_url(url: str) -> ObstoreStore:
     config: GCSConfig = {"skip_signature": anonymous}
     if endpoint:
         config["base_url"] = endpoint
-    connect = partial(_gcs, parts.host, config, client_options(endpoint))
+    connect = partial(_gcs, parts.host, config, _network(endpoint, _GCS_TOKENS))
     _require_settings(connect, f"store {name}: the client refuses its settings; see docs/stores.md")
     storage_class = parts.options.get("storage_class")
     return ObstoreStore(connect, name, base, storage_class=storage_class, anonymous=anonymous, words=_GCS)
@@ -78,7 +82,7 @@ def azure_from_url(url: str) -> ObstoreStore:
         config["endpoint"] = endpoint
     if "account" in parts.options:
         config["account_name"] = parts.options["account"]
-    connect = partial(_azure, parts.host, config, client_options(endpoint))
+    connect = partial(_azure, parts.host, config, _network(endpoint, _AZURE_TOKENS))
     _require_settings(
         connect,
         f"store {name}: the client refuses its settings; set account= or AZURE_STORAGE_ACCOUNT_NAME",
@@ -94,6 +98,14 @@ def _gcs(bucket: str, config: "GCSConfig", network: "ClientConfig") -> Connectio
 def _azure(container: str, config: "AzureConfig", network: "ClientConfig") -> Connection:
     client = AzureStore(container, config=config, client_options=network, retry_config=NO_RETRIES)
     return Connection(client, config.get("endpoint"))
+
+
+def _network(endpoint: str | None, tokens: tuple[str, ...]) -> "ClientConfig":
+    """The client's options. A server of one's own may redirect anywhere; the service's does not."""
+    network = client_options(endpoint)
+    if endpoint:
+        network.update(only_to(endpoint, *tokens))
+    return network
 
 
 def _require_settings(connect: Callable[[], Connection], problem: str) -> None:
