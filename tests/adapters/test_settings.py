@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from writeahead.adapters.dataverse.settings import DataverseSettings
 from writeahead.adapters.settings import AdapterSettings, Text, WholeNumber
@@ -78,3 +78,14 @@ def test_no_value_is_in_an_error(given):
 def test_a_secret_of_the_wrong_kind_says_where_it_belongs():
     with pytest.raises(InvalidInput, match="not for a settings file: put CRM_SECRET in the environment"):
         CrmSettings.read({"secret": 7}, {})
+
+
+def test_settings_that_do_not_go_together_are_not_repeated():
+    class Either(CrmSettings):
+        @model_validator(mode="after")
+        def _not_both(self):
+            raise ValueError(f"not {self.url} and a secret")
+
+    with pytest.raises(InvalidInput, match=r"^the settings CRM_... do not go together$") as caught:
+        Either.read({"url": "planted"}, {})
+    assert caught.value.__context__ is None

@@ -61,15 +61,15 @@ def test_a_killed_run_and_its_killed_resume_at_each_step(stage, tmp_path, full, 
             place = Folder(tmp_path / f"{first}-{second}")
             place.copy(start)
             remote.restore(state)
-            witness = Invariants(place, remote)
-            witness.look()
+            invariants = Invariants(place, remote)
+            invariants.look()
             end, passed = fork_server("resume", place.url, remote, second, hours=1, journal=journal)
             if end != KILLED:
                 assert end == 0, passed
-                judge(place, remote, adapter, 2, step, witness)
+                judge(place, remote, adapter, 2, step, invariants)
                 break
             kills += 1
-            outcomes[judge(place, remote, adapter, 2, f"{step}, then {passed[-1]}", witness)] += 1
+            outcomes[judge(place, remote, adapter, 2, f"{step}, then {passed[-1]}", invariants)] += 1
             shutil.rmtree(place.path)
     print(f"{kills} pairs: {dict(outcomes)}")
     assert kills > (600 if full else 5)

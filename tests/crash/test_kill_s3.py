@@ -69,11 +69,11 @@ def test_a_killed_run_and_its_killed_resume_at_a_step(stage, full, part, chance)
             place = new_bucket()
             place.copy(start)
             remote.restore(state)
-            witness = Invariants(place, remote)
-            witness.look()
+            invariants = Invariants(place, remote)
+            invariants.look()
             end, passed = fork_server("resume", place.url, remote, second, hours=1)
             where = f"{steps[first - 1]}, then {passed[-1]}"
-            outcome = judge(place, remote, adapter, 2, where, witness)
+            outcome = judge(place, remote, adapter, 2, where, invariants)
             if end != KILLED:
                 assert end == 0
                 break

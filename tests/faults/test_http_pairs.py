@@ -114,16 +114,16 @@ def survive(specs) -> tuple[str, int]:
     transport = FaultyRemote(remote, specs)
     adapter = ReferenceAdapter(remote.url, transport=transport)
     place = Memory()
-    witness = Invariants(place, remote)
+    invariants = Invariants(place, remote)
     means = {"store": place.open(), "adapter": adapter, "policy": POLICY}
     try:
         report = write_back(OPERATIONS, session_id="s1", clock=hours_later(), **means)
-        witness.look()
+        invariants.look()
         assert report.status in ENDS
         assert report.status is RunStatus.COMPLETED or report.error
         outcome = f"{report.status} {report.block_reason or ''}".strip()
         again = resume_session("s1", clock=hours_later(1), **means)
-        witness.look()
+        invariants.look()
         assert again.status in {*ENDS, RunStatus.NO_RESUME_NEEDED}
         assert transport.met
         hours = YEARS
@@ -134,10 +134,10 @@ def survive(specs) -> tuple[str, int]:
             if again.status is RunStatus.BLOCKED:
                 decide(again, remote, place.open())
             again = resume_session("s1", clock=hours_later(hours), **means)
-            witness.look()
+            invariants.look()
             hours += YEARS
         transport.specs.clear()
-        recover(place, remote, witness, hours, adapter)
+        recover(place, remote, invariants, hours, adapter)
     except BaseException as error:
         error.add_note("; ".join(f"{kind}: {fault.name}{' forever' * ever}" for kind, fault, ever in specs))
         raise

@@ -104,26 +104,26 @@ class Survivor:
     def __call__(self, place, store: ArtifactStore, calls: Calls, where: str, *, clock=None) -> bool:
         """Run and resume with the fault, then recover without it. Tells whether it was met."""
         self.remote.forget()
-        witness = Invariants(place, self.remote)
+        invariants = Invariants(place, self.remote)
         clock = clock or hours_later()
         try:
             run = lambda: write_back(OPERATIONS, session_id="s1", store=store, **means)  # noqa: E731
             resume = lambda: resume_session("s1", store=store, **means)  # noqa: E731
             means = {"adapter": self.adapter, "policy": POLICY, "clock": clock}
-            first = self._attempt(run, witness)
+            first = self._attempt(run, invariants)
             clock.sleep(3600)
-            self._attempt(resume, witness)
+            self._attempt(resume, invariants)
             calls.on = False
             if isinstance(store, FaultyStore):
                 while store._late:
                     store.arrive()
-            self.outcomes[f"{first}, then {recover(place, self.remote, witness, 48, self.adapter)}"] += 1
+            self.outcomes[f"{first}, then {recover(place, self.remote, invariants, 48, self.adapter)}"] += 1
         except BaseException as error:
             error.add_note(where)
             raise
         return calls.met > 0
 
-    def _attempt(self, call, witness: Invariants) -> str:
+    def _attempt(self, call, invariants: Invariants) -> str:
         try:
             report = call()
         except (StoreError, ResumeError) as error:
@@ -136,7 +136,7 @@ class Survivor:
                 RunStatus.IN_PROGRESS,
             )
             ended = str(report.status)
-        there = witness.look()
+        there = invariants.look()
         if ended in ("completed", "no_resume_needed"):
             assert "s1/writeback.json" in there
         return ended
@@ -232,7 +232,7 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
         remote.forget()
         place, clock, calls = Memory(), hours_later(), Calls(first, for_ever)
         adapter = ReferenceAdapter("http://remote.invalid", transport=DownAtFirst(remote))
-        witness = Invariants(place, remote)
+        invariants = Invariants(place, remote)
         means = {"adapter": adapter, "policy": POLICY, "clock": clock}
         place.open().put(".open/s0", b"")
         write_back(OPERATIONS, session_id="s1", store=place.open(), **means)
@@ -242,7 +242,7 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
             write_back(OPERATIONS, session_id="s2", store=place.open(), **{**means, "adapter": another})
         for marker in (".open/s2", ".blocked/s2"):
             place.open().put(marker, b"")
-        witness.look()
+        invariants.look()
         clock.sleep(3600)
         store = FaultyStore(place.open(), how, calls, clock)
         for attempt in (
@@ -252,15 +252,15 @@ def test_what_a_store_may_raise_while_a_sweep_is_at_it(survivor, how, for_ever):
         ):
             with contextlib.suppress(StoreError):  # no listing, no sweep
                 assert {found.session_id for found in attempt()} <= {"s0", "s1", "s2"}
-            witness.look()
+            invariants.look()
         calls.on = False
         while store._late:
             store.arrive()
         verbs |= calls.verbs
         list(sweep(place.open(), adapter=adapter, policy=POLICY, clock=hours_later(47)))
-        ended = recover(place, remote, witness, 48, adapter)
+        ended = recover(place, remote, invariants, 48, adapter)
         assert ended in ("no_resume_needed", "blocked outcome_unknown"), f"call {first}"
-        assert not [key for key in witness.look() if key.startswith(".")]
+        assert not [key for key in invariants.look() if key.startswith(".")]
         assert b"abandoned" in place.objects()["s0/planned-writeback.json"]
         adapter.close()
         if not calls.met:

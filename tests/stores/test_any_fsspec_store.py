@@ -177,6 +177,7 @@ def test_one_that_proves_itself_is_used(monkeypatch):
     # The proof is asked for once.
     monkeypatch.setattr(AnyFsspecStore, "check", None)
     store.put("s/other", b"1", if_absent=True)
+    open_store("fsspec+ownmemory://a/b").put("s/third", b"1", if_absent=True)
 
 
 @pytest.mark.parametrize("path", ["a/X/b/X", "a/X/b/X/"])

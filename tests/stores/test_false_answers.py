@@ -126,6 +126,24 @@ def test_a_redirect_to_another_host_is_never_followed(store, s3_proxy, verb, sta
     assert "localhost" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "verbs"),
+    [("gs://bucket?anonymous=true", VERBS.keys() - WRITES), ("az://box?account=acct", VERBS)],
+)
+def test_google_s_and_azure_s_clients_go_to_no_other_host(url, verbs, s3_proxy, monkeypatch):
+    """A batch of Azure's deletes holds a signature in its body."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZA==")
+    with S3Proxy("http://127.0.0.1:1") as elsewhere:
+        there = elsewhere.url.replace("127.0.0.1", "localhost") + "/elsewhere"
+        always(s3_proxy, http_proxy.answer(307, {"Location": there}))
+        store = open_store(f"{url}&endpoint_url={s3_proxy.url}")
+        for verb in verbs:
+            with pytest.raises(NotFound, match="redirects are not followed; correct endpoint_url"):
+                VERBS[verb](store)
+        assert s3_proxy.requests
+        assert elsewhere.requests == []
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_port_is_never_followed(s3_proxy, s3_bucket, verb, status):
     """obstore can't be kept from it: see docs/stores.md."""

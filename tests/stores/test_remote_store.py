@@ -10,14 +10,12 @@ from writeahead.errors import (
     NotFound,
     OutcomeUnknown,
     Unavailable,
-    Unsupported,
 )
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.remote import ATTEMPTS, RemoteStore, RequestFailed, checked_prefix
 
 BUSY = RequestFailed(Unavailable, "it is busy", retry=True)
 LOST = RequestFailed(Unavailable, "the connection failed", retry=True, unknown=True)
-TAKEN = RequestFailed(Unsupported, "412", status=412)
 
 
 class Scripted(RemoteStore):

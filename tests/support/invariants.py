@@ -118,7 +118,7 @@ class Invariants:
         assert self.remote.requests.count("POST mail") <= announced, "a mail was sent without an entry"
 
 
-def recover(place, remote, witness: Invariants, hours: float, adapter: ReferenceAdapter) -> str:
+def recover(place, remote, invariants: Invariants, hours: float, adapter: ReferenceAdapter) -> str:
     """Bring a session to its end as a sweep and a truthful person would, checking all the way.
 
     Returns:
@@ -126,10 +126,10 @@ def recover(place, remote, witness: Invariants, hours: float, adapter: Reference
     """
     store = place.open()
     means = {"store": store, "adapter": adapter, "policy": POLICY}
-    there = witness.look()
+    there = invariants.look()
     if PLAN not in there:
         list(sweep(clock=hours_later(hours), **means))
-        there = witness.look()
+        there = invariants.look()
         assert not any(remote.counts().values())
         assert not any(key in there for key in MARKERS)
         return "nothing planned"
@@ -139,14 +139,14 @@ def recover(place, remote, witness: Invariants, hours: float, adapter: Reference
     report = resume_session("s1", clock=hours_later(hours), **means)
     outcome = f"{report.status} {report.block_reason or ''}".strip()
     for turn in range(1, len(KEYS) + 1):
-        witness.look()
+        invariants.look()
         if report.status is not RunStatus.BLOCKED:
             break
         decide(report, remote, store)
-        witness.look()
+        invariants.look()
         report = resume_session("s1", clock=hours_later(hours + turn), **means)
     assert report.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED), report
-    there = witness.look()
+    there = invariants.look()
     assert FINAL in there
     assert not any(key in there for key in MARKERS)
     return outcome

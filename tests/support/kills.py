@@ -23,10 +23,10 @@ def whole_run(fork_server, remote, place, **more):
     return steps[:-1]
 
 
-def judge(place, remote, adapter, hours, where, witness=None):  # noqa: PLR0917
+def judge(place, remote, adapter, hours, where, invariants=None):  # noqa: PLR0917
     """Bring a session to its end, checking all the way; gives what its first resume came to."""
     try:
-        outcome = recover(place, remote, witness or Invariants(place, remote), hours, adapter)
+        outcome = recover(place, remote, invariants or Invariants(place, remote), hours, adapter)
     except BaseException as error:
         error.add_note(f"killed at: {where}")
         raise
@@ -69,10 +69,10 @@ def kill_pairs_at_system_calls(stage, new_place, log: Path, part, parts):
             continue
         remote.restore(state)
         for then, place in _Tried(stage, new_place, log, "resume", start).kills(EVERY, 1):
-            witness = Invariants(start, remote)
-            witness.seen = start.objects()
-            witness.place = place
-            outcomes[judge(place, remote, adapter, 2, f"{where}, then {then}", witness)] += 1
+            invariants = Invariants(start, remote)
+            invariants.seen = start.objects()
+            invariants.place = place
+            outcomes[judge(place, remote, adapter, 2, f"{where}, then {then}", invariants)] += 1
             shutil.rmtree(place.path)
     return outcomes, len(starts)
 

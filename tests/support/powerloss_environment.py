@@ -25,9 +25,9 @@ def judge(stage, place, state, returned, when):
     """
     remote, adapter = stage.remote, stage.adapter
     remote.restore(state)
-    witness = Invariants(place, remote)
+    invariants = Invariants(place, remote)
     try:
-        there = witness.look()
+        there = invariants.look()
         if any(state[0].values()):
             assert PLAN in there, "something took effect, and the plan is gone"
         if returned == "completed":
@@ -36,7 +36,7 @@ def judge(stage, place, state, returned, when):
             assert not any(state[0].values())
             list(sweep(store=place.open(), adapter=adapter, policy=POLICY, clock=hours_later(1)))
             return "abandoned"
-        return recover(place, remote, witness, 1, adapter)
+        return recover(place, remote, invariants, 1, adapter)
     except Exception as error:
         raise AssertionError(f"{when}, with {sorted(place.objects())}: {error}") from error
 

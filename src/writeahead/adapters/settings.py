@@ -84,8 +84,11 @@ class AdapterSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            name = str(error.errors(include_input=False, include_context=False)[0]["loc"][0])
+            place = error.errors(include_input=False, include_context=False)[0]["loc"]
         # Out of the except block, so that not even __context__ holds the values.
+        if not place:  # a validator of the whole model, whose words may hold values
+            raise InvalidInput(f"the settings {cls.prefix}... do not go together")
+        name = str(place[0])
         raise InvalidInput(cls._refusal(name, is_given=given.get(name) not in (None, "")))
 
     @classmethod

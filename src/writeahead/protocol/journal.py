@@ -88,8 +88,8 @@ class Journal:
     generations: dict[str, int] = field(default_factory=dict)
     turn: int = 0
     idle: int = 0
-    # The entry whose put an interrupt or the store left open.
-    _unsettled: bytes | None = None
+    # Entries for the next number whose put an interrupt or the store left open.
+    _unsettled: list[bytes] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -147,24 +147,23 @@ class Journal:
             Fenced: The number is taken: another owner has the session now.
             StoreError: As `ArtifactStore.put`.
         """
-        earlier, self._unsettled = self._unsettled, None
         while True:
             before = self.clock.monotonic()
             entry = self._entry(event, operation, ending, reason, issued)
             key, data = journal_key(entry.session_id, entry.number), encode_model(entry)
-            self._unsettled = data
+            earlier = tuple(self._unsettled)
+            self._unsettled.append(data)
             try:
                 self.store.put(key, data, if_absent=True)
             except AlreadyExists:
-                self._unsettled = None
-                if earlier is None or self.store.get(key).data != earlier:
+                if not earlier or self.store.get(key).data not in earlier:
                     message = f"session {entry.session_id}: another owner has taken it over ({key})"
                     raise Fenced(message) from None
                 # Ours: an interrupt, or the store, left open whether it had landed.
-                self.number, earlier = entry.number, None
+                self.number, self._unsettled = entry.number, []
             else:
                 break
-        self.number, self.renewed_at, self._unsettled = entry.number, before, None
+        self.number, self.renewed_at, self._unsettled = entry.number, before, []
 
     def _entry(
         self,

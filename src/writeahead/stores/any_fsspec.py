@@ -28,13 +28,16 @@ __all__ = ["AnyFsspecStore"]
 # What we have ourselves, and better: with durability, or in one process only.
 _OURS = {"file": "file://", "local": "file://", "memory": "memory://"}
 
+# The URLs that have passed a check in this process. A sweep may open a store for each session.
+_proven: set[str] = set()
+
 
 class AnyFsspecStore(RemoteStore):
     """Objects in an fsspec filesystem. It has its own retries, so there are none of ours.
 
-    A put costs one call of the filesystem; the first one, before it, a whole check. A listing holds
-    the infos of all objects below its folder in memory: fsspec has no listing that streams and is
-    ordered.
+    A put costs one call of the filesystem. The first put to a URL in a process costs a whole check
+    before it, of about 600 calls. A listing holds the infos of all objects below its folder in
+    memory: fsspec has no listing that streams and is ordered.
 
     Args:
         scheme: fsspec's name of the filesystem.
@@ -67,6 +70,10 @@ class AnyFsspecStore(RemoteStore):
     def check(self) -> StoreCheck:
         """See `ArtifactStore.check`."""
         outcome = check_store(self._taken_as_proven())
+        if outcome.ok:
+            _proven.add(self._url)
+        else:
+            _proven.discard(self._url)
         self._proven = outcome.ok
         return outcome
 
@@ -75,7 +82,7 @@ class AnyFsspecStore(RemoteStore):
 
     def _require_proof(self, key: str) -> None:
         # Two threads may both run it, which does no harm.
-        if self._proven:
+        if self._proven or self._url in _proven:
             return
         broken = [result for result in self.check().results if not result.ok]
         if broken:

@@ -104,9 +104,7 @@ def _refusal(  # noqa: PLR0911 - a table
 ) -> tuple[type[StoreError], str] | None:
     """What to raise and to say where another attempt would be refused as well; None elsewhere."""
     status = answer.status
-    # The answer to a HEAD has no code.
-    region_told = verb == "head" and status == HTTPStatus.BAD_REQUEST and _OF_REGION in answer.headers
-    if status // 100 == _REDIRECTION or code in _ELSEWHERE or region_told:
+    if _is_elsewhere(verb, code, answer):
         return NotFound, _elsewhere(answer)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or code in _EXPIRED | _BAD_TOKEN:
         return AccessDenied, _denied(verb, code, answer)
@@ -123,6 +121,13 @@ def _refusal(  # noqa: PLR0911 - a table
     if status // 100 == _CLIENT_ERROR and status not in _PASSING and code not in _DAMAGED:
         return Unsupported, "; check the endpoint and the bucket's settings"
     return None
+
+
+def _is_elsewhere(verb: str, code: str, answer: Answer) -> bool:
+    if answer.status // 100 == _REDIRECTION or code in _ELSEWHERE:
+        return True
+    # The answer to a HEAD has no code.
+    return verb == "head" and answer.status == HTTPStatus.BAD_REQUEST and _OF_REGION in answer.headers
 
 
 def _elsewhere(answer: Answer) -> str:

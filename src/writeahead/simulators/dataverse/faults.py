@@ -117,6 +117,10 @@ class Fault:
         for name, kinds in _TYPES.items():
             if not isinstance(getattr(self, name), kinds):
                 raise InvalidInput(f"fault: {name} is {getattr(self, name)!r}, which is of the wrong type")
+        self._require_values()
+        self._require_effect()
+
+    def _require_values(self) -> None:
         if self.status is not None and not _LOWEST <= self.status <= _HIGHEST:
             raise InvalidInput(f"fault: status is {self.status}: give {_LOWEST} to {_HIGHEST}")
         if self.times is not None and self.times < 1:
@@ -125,6 +129,8 @@ class Fault:
             raise InvalidInput("fault: skip, retry_after, delay_before and delay_after can't be negative")
         if self.retry_after_as not in ("seconds", "date"):
             raise InvalidInput(f"fault: retry_after_as is {self.retry_after_as!r}: give 'seconds' or 'date'")
+
+    def _require_effect(self) -> None:
         if self.action is FaultAction.DELAY and not (self.delay_before or self.delay_after):
             raise InvalidInput("fault: a delay needs delay_before or delay_after, in seconds")
         if self.action is FaultAction.EDIT and not (self.edit_before or self.edit_after):
