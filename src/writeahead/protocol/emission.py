@@ -227,7 +227,7 @@ class Emission:
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier upsert of the session can land after this write, and undo it.
 
-        Which row a write is for, only the adapter knows: each write of a row that may be there waits.
+        Only the adapter knows the row of a write, so each write of what may be there waits.
         """
         if all(operation.replay not in _OVERWRITTEN for operation in unit):
             return
