@@ -1,5 +1,7 @@
 """What a plan binds: the remote, what is sent, the content of an id, and what a repeat finds."""
 
+import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +14,7 @@ from writeahead.adapters.base import Adapter, target_of
 from writeahead.errors import InvalidInput, NotCompleted, NotReady, PlanConflict, ResumeError, TransientError
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.protocol.artifacts import write_planned_writeback_artifact
+from writeahead.protocol.encoding import digest_of, encode
 from writeahead.stores.memory import MemoryStore
 
 ONCE = RunPolicy(attempts=1)
@@ -268,3 +271,60 @@ def test_completed_elsewhere_is_not_completed_here(monkeypatch):
     fail_to_plan(monkeypatch, world, NotReady("down"))
     with pytest.raises(InvalidInput, match="planned for target"):
         world.run("create")
+
+
+class Loose(Adapter):
+    """Its planner leaves a default out, as one could with version 0.1."""
+
+    name = "writer"
+
+    def __init__(self, model):
+        self.sent = []
+        self.kinds = {"row": replace(type(writer(model)).kinds["row"])}
+        self.model = model
+
+    @emits("upsert")
+    def emit_row(self, payload: Grown, operation: PlannedOperation) -> Receipt:
+        self.sent.append(operation.payload)
+        return Receipt()
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        (Grown, [{"amount": 1, "note": "call back", "urgent": True}]),
+        (Renamed, []),
+    ],
+)
+def test_a_plan_of_version_1_may_lack_defaults_and_nothing_else(model, sent):
+    world = World(RunPolicy(attempts=1, clock_skew=0))
+    world.adapter = writer(Before)
+    with pytest.raises(KeyboardInterrupt):
+        world.run_operations([Operation(kind="row", payload={"amount": 1, "note": "call back"})])
+    key = "s1/planned-writeback.json"
+    document = world.json(key)
+    for name in ("checksum", "exact", "holder"):
+        document.pop(name, None)
+    document |= {"version": 1}
+    document["checksum"] = digest_of(document)
+    for info in list(world.store.list("s1/")):
+        world.store.delete(info.key)
+    world.store.put(key, encode(document))
+    world.clock.advance(3600)
+    world.adapter = Loose(model)
+    report = world.resume()
+    assert world.adapter.sent == sent
+    assert report.ok is bool(sent)
+    assert sent or "'note' would be lost" in report.error
+
+
+def test_a_run_that_is_told_to_stop_is_no_turn():
+    world = World(RunPolicy(attempts=1, clock_skew=0, max_turns=2))
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create")
+    world.stop = threading.Event()
+    world.stop.set()
+    for _ in range(5):
+        assert world.resume(now="again").status is RunStatus.RESUME_NEEDED
+    world.stop = None
+    assert world.resume(now="again").ok

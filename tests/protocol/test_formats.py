@@ -44,7 +44,7 @@ ADDED = {
     PlannedOperation: {"identity"},
     SettledOperation: {"identity"},
     Receipt: {"value", "generation"},
-    PlannedWriteback: {"target", "holder"},
+    PlannedWriteback: {"exact", "target", "holder"},
     JournalEntry: {
         *("attempted_since", "unsettled", "generations", "issued", "turn", "idle", "holder"),
     },

@@ -206,6 +206,17 @@ class Adapter(ABC):
         issued = _json_of(_validated(kind.payload, planned), planned)
         return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
 
+    def completed(self, planned: PlannedOperation) -> PlannedOperation:
+        """Return an operation with the defaults that a planner of version 0.1 left out of its payload.
+
+        Raises:
+            InvalidInput: This version would lose or change a field that was planned.
+        """
+        payload = {**self.as_issued(planned).payload, **planned.payload}
+        completed = planned.model_copy(update={"payload": payload})
+        self.payload_of(completed)
+        return completed
+
     def _kind(self, operation: KeyedOperation | PlannedOperation) -> Kind:
         kind = self.kinds.get(operation.kind)
         if kind is None:

@@ -126,7 +126,10 @@ class Emission:
 
     def _issued(self, operation: PlannedOperation) -> PlannedOperation:
         """The operation as it will be sent; what differs from the plan is found out here."""
-        operation = resolved(operation, self.journal.receipts, self.context.adapter.payload_of)
+        adapter = self.context.adapter
+        if not self.journal.plan.exact:
+            operation = adapter.completed(operation)
+        operation = resolved(operation, self.journal.receipts, adapter.payload_of)
         generation = self.journal.generations.get(operation.id)
         if generation:
             operation = operation.model_copy(update={"key": renewed_key(operation.key, generation)})

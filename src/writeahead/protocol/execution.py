@@ -71,6 +71,9 @@ class Execution:
 
     def end(self, ending: Ending, operation: str | None) -> RunReport:
         """Journal why the run ends, and set the markers."""
+        if self.context.stopped:
+            # A run that was told to stop is no turn without progress.
+            self.journal.idle = max(0, self.journal.idle - 1)
         ending = self._spaced(ending)
         try:
             self.journal.append(Event.ENDED, operation=operation, ending=ending)

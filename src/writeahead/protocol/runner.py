@@ -124,6 +124,7 @@ def write_back(
         digest=digest_of_operations(planned),
         operations=tuple(planned),
         atomic=atomic,
+        exact=True,
         target=adapter.target(),
         holder=this_process(),
     )

@@ -79,6 +79,7 @@ class PlannedWriteback(_Artifact):
         digest: sha256 of ``operations``.
         operations: What will be issued, in this order.
         atomic: They are issued as one transaction: all of them take effect, or none.
+        exact: Each payload is all that will be sent; plans of version 0.1 may lack defaults.
         target: What identifies the remote, hashed: see `Adapter.target`.
         holder: The process that made the plan and holds its first lease.
     """
@@ -91,6 +92,7 @@ class PlannedWriteback(_Artifact):
     digest: str
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
     atomic: bool = Field(default=False, exclude_if=is_unset)
+    exact: bool = Field(default=False, exclude_if=is_unset)
     target: str | None = Field(default=None, exclude_if=is_unset)
     holder: Holder | None = Field(default=None, exclude_if=is_unset)
 

@@ -187,6 +187,9 @@ class RecordingAdapter(TransactionalAdapter):
         """As the adapter does."""
         return self.inner.payload_of(operation)
 
+    def completed(self, planned: PlannedOperation) -> PlannedOperation:
+        return self.inner.completed(planned)
+
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """As the adapter does."""
         inner = self._next() if self._plan_too else self.inner
