@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.stepping import (
+    KEY_VALID_FOR,
     PAST_LEASE,
     PLANNED,
     POLICY,
@@ -362,6 +363,43 @@ def test_a_clock_within_the_allowance_waits_for_late_requests(kinds):
 
 @pytest.mark.xfail(
     strict=True,
+    raises=Violation,
+    reason="a batched journal lets the next upsert go out before the first one's receipt is kept",
+)
+def test_a_final_of_a_slow_owner_does_not_cut_a_repeat_of_its_upserts_short():
+    """A is slow before its final; B takes over, and dies after it sent the first upsert."""
+    runs = {"A": begin_with("row", "row", journal="batched"), "B": resume}
+    with steered(Scenario(nothing, runs)) as world:
+        world.steer("A", f"create {SESSION}/writeback.json")
+        world.do(("jump",))
+        world.steer("B", "send 1-row")
+        world.steer("A", "over")
+        world.do(("go", "B", "ok"))
+        world.check()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Violation,
+    reason="emission._has_expired leaves out request_lifetime",
+)
+def test_a_key_is_not_sent_so_late_that_the_request_could_outlive_it():
+    """A's reply is lost; B's repeat is on its way until the remote has forgotten the key."""
+    runs = {"A": begin_with("charge", attempts=1), "B": resume_with(now="it is up again")}
+    with steered(Scenario(nothing, runs)) as world:
+        world.steer("A", "send")
+        world.do(("go", "A", "lost"))
+        world.steer("A", "over")
+        world._pass(KEY_VALID_FOR - 2 * POLICY.clock_skew - POLICY.lease / 10)
+        world.steer("B", "send")
+        world.do(("go", "B", "late"))
+        world._pass(KEY_VALID_FOR + 1)
+        world.do(("land", "0"))
+        world.check()
+
+
+@pytest.mark.xfail(
+    strict=True,
     raises=AssertionError,
     reason="no sweep removes .blocked/ of a tombstone",
 )
@@ -380,7 +418,7 @@ def test_a_run_that_died_in_a_tombstones_place_leaves_no_marker():
 @pytest.mark.xfail(
     strict=True,
     raises=pytest.fail.Exception,
-    reason="a silent owner's request does not count as sent for unblock --new-key",
+    reason="a silent owner's request does not count as sent for --new-key",
 )
 def test_a_new_key_needs_a_known_outcome_of_a_silent_owner():
     """A dies with a request on its way; B's is refused; an operator gives a new key."""

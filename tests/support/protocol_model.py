@@ -35,7 +35,11 @@ CREATE, UPSERT, CONDITIONAL, LOOKUP, UNPROVABLE = ALL_CLASSES = (
     "lookup",
     "unprovable",
 )
-KEYED = frozenset((CREATE, UPSERT, CONDITIONAL))
+# Two upserts of one row, whose adapter declares `settles_after`: each leaves a value of its own.
+FIRST_ROW, NEXT_ROW = ROWS = ("upsert_of_a_row", "next_upsert_of_the_row")
+KEYED = frozenset((CREATE, UPSERT, CONDITIONAL, *ROWS))
+# What leans on time: a request that lands late does harm, be it a second effect or an older value.
+TIMED = frozenset((LOOKUP, FIRST_ROW))
 
 
 class Bug(StrEnum):
@@ -58,6 +62,20 @@ class Bug(StrEnum):
     BLOCKS_WITHOUT_REASON = "a refused operation blocks the session without a reason"
     NO_TAKEOVER = "a silent owner's session is never taken over"
     NO_KEY = "requests carry no key, version or content that the remote could know them by"
+    OPEN_MARKS_AGAIN = "the marker of a run in a tombstone's place is .open/, which a sweep may delete"
+    SWEEP_TAKES_BLOCKED = "a sweep that finds a tombstone deletes .blocked/ as well"
+    ABANDON_WITHOUT_FENCE = "abandoning a session leaves its owner's number free"
+    ABANDON_FORGETS = "an abandoned session does not keep that an operation may have been sent"
+    ABANDONED_IS_RESUMED = "a resume takes an abandoned session for one that was ended"
+    TAKEOVER_FORGETS = "an early takeover takes what its owner may have sent for unsent"
+    TAKEOVER_IS_SILENT = "an early takeover waits for the request lifetime, but not for the lease"
+    NEWEST_LEASE_ONLY = "a takeover waits for the newest owner's lease, and for no longer one before it"
+    NO_WAITING_ENTRY = "a long wait after a sure failure is not journaled"
+    WAITS_AFTER_UNKNOWN = "a long wait after an unknown outcome is journaled as one after a sure failure"
+    NO_SETTLING = "the next upsert of a row does not wait for a late one (no `settles_after`)"
+    RECEIPT_SETTLES = "a confirmed upsert is taken for settled, though its first request may land late"
+    ROW_RECEIPT_WAITS = "the receipt of an upsert of a row is not journaled before the next one is sent"
+    SILENCE_SETTLES = "what a silent owner sent is taken for settled"
 
 
 class Broken(StrEnum):
@@ -72,15 +90,20 @@ class Broken(StrEnum):
     REWRITTEN = "something that was written has changed"
     SILENT_BLOCK = "a blocked session does not say why"
     FALSE_FENCE = "an owner was told that another has taken over, and there is no other"
+    PLAN_LOST = "a plan was deleted"
+    RESURRECTED = "a session went on after it was abandoned"
+    SENT_AFTER_END = "an unprovable operation was sent after the session was abandoned as unsent"
+    NEEDLESS_QUESTION = "a kill in a wait after a sure failure leaves an unknown outcome behind"
+    STALE_ROW = "the session is completed, and the row holds an earlier value"
     DEAD_END = "no continuation completes or blocks the session"
 
 
 class Entry(NamedTuple):
     """The newest journal entry; the plan itself counts as the entry before the first."""
 
-    kind: str  # held, ended, blocked, unblocked
+    kind: str  # held, ended, blocked, unblocked, abandoned
     done: int = 0
-    suspect: bool = False  # the lookup operation may have been sent
+    suspect: bool = False  # the lookup operation may have been sent; the row's first upsert may be late
     announced: bool = False  # the unprovable operation may have been sent
     reason: str = ""
 
@@ -95,6 +118,8 @@ class Owner(NamedTuple):
     announced: bool = False
     was_blocked: bool = False
     reason: str = ""
+    # Fenced before its lease is over: it goes on until its next entry. 2: others have forgotten it.
+    leased: int = 0
 
 
 class State(NamedTuple):
@@ -109,6 +134,7 @@ class State(NamedTuple):
     late_unprovable: bool
     quiet: bool  # no lookup request that was sent so far can still land
     owners: tuple[Owner, ...]
+    row: int = 0  # which upsert's value the row holds
 
 
 Step = tuple[str, State, Broken | None]
@@ -129,6 +155,12 @@ class Model:
         unbounded_pause: An owner may sleep forever between its lease check and its request.
         hasty_person: A person may say "not applied" while a request can still land.
         merged: Take out at once who can do nothing visible any more.
+        newcomers: How many new runs may try at once to begin in a tombstone's place.
+        write_once: A new plan gets a key of its own beside the tombstone, instead of
+            its place.
+        abandons: An operator may abandon the session at any time.
+        takes_over: An operator may take the session over before its owner's lease is over.
+        waits: A long wait after a sure failure may come before the next attempt.
     """
 
     operations: tuple[str, ...] = ALL_CLASSES
@@ -139,6 +171,11 @@ class Model:
     unbounded_pause: bool = False
     hasty_person: bool = False
     merged: bool = True
+    newcomers: int = 0
+    write_once: bool = False
+    abandons: bool = False
+    takes_over: bool = False
+    waits: bool = False
 
     def initial(self) -> State:
         nothing = (0,) * len(self.operations)
@@ -168,15 +205,18 @@ class Model:
             yield Broken.FINAL_TOO_EARLY
         if state.plan != "present" and any(state.effects):
             yield Broken.UNPLANNED_EFFECT
-        if state.plan == "present" and not (state.final or state.open or state.blocked):
+        marked = state.open or state.blocked or state.entry.kind == "abandoned"
+        if state.plan == "present" and not (state.final or marked):
             yield Broken.HIDDEN
+        if state.final and state.row == 1 and NEXT_ROW in self.operations:
+            yield Broken.STALE_ROW
         if state.entry.kind == "blocked" and not state.entry.reason:
             yield Broken.SILENT_BLOCK
 
     @staticmethod
     def settled(state: State) -> bool:
         """Tell whether a session has an acceptable end, or nothing was ever promised."""
-        return state.final or state.entry.kind == "blocked" or state.plan != "present"
+        return state.final or state.entry.kind in ("blocked", "abandoned") or state.plan != "present"
 
     # -- steps
     # --------------------------------------------------------------------------------------------
@@ -187,26 +227,33 @@ class Model:
             if index and owner == state.owners[index - 1]:
                 continue
             yield from getattr(self, f"_{owner.at}")(state, index, owner)
-            yield f"crash at {owner.at}", self._moved(state, index, None), None
+            yield (
+                f"crash at {owner.at}",
+                self._moved(state, index, None),
+                self._asked_for_nothing(state, owner),
+            )
         if len(state.owners) <= self.resumers:
             yield from self._start(state)
             yield from self._unblock(state)
+            yield from self._join(state)
         yield from self._time(state)
 
     def _start(self, state: State) -> Iterator[Step]:
         """A resume, or a sweep, reads the session: one listing, so one moment."""
         entry = state.entry
-        if state.final or state.plan == "abandoned":
-            if state.open or state.blocked:
-                yield "sweep finds it finished", self._joined(state, Owner("unmark", was_blocked=True)), None
-        elif state.plan == "absent":
-            if state.open:
-                yield "sweep finds no plan", self._joined(state, Owner("abandon")), None
-        elif entry.kind == "held":
+        told, found = self._to_tidy(state)
+        if found:
+            yield told, self._joined(state, found), None
+        if told or state.plan != "present":
+            return
+        if entry.kind == "held":
             may_take = state.lease_over or self.clock_jumps or self.bug is Bug.NO_LEASE
-            if may_take and self.bug is not Bug.NO_TAKEOVER:
-                silent = self.bug is not Bug.NO_SUSPICION
-                claimant = Owner("claim", entry.done, True, silent or entry.suspect, entry.announced)
+            if (may_take or self.takes_over) and self.bug is not Bug.NO_TAKEOVER:
+                suspect = entry.suspect or self._suspects_silence(entry)
+                announced = entry.announced
+                if self.bug is Bug.TAKEOVER_FORGETS and not state.lease_over:
+                    suspect = announced = False
+                claimant = Owner("claim", entry.done, True, suspect, announced)
                 yield "resume finds a silent owner", self._joined(state, claimant), None
         elif entry.kind != "blocked":
             claimant = Owner(
@@ -218,6 +265,20 @@ class Model:
                 was_blocked=entry.kind == "unblocked",
             )
             yield f"resume finds it {entry.kind}", self._joined(state, claimant), None
+
+    def _to_tidy(self, state: State) -> tuple[str, Owner | None]:
+        """What a sweep finds of a session that is not resumed, and who tidies up, if at all."""
+        told, owner, marked = "", None, state.open or state.blocked
+        if state.final:
+            told, owner = "sweep finds it finished", Owner("unmark", was_blocked=True)
+        elif state.plan == "abandoned":
+            told, owner = "sweep finds a tombstone", Owner("tidy_tombstone")
+            marked = state.open or (state.blocked and self.bug is Bug.SWEEP_TAKES_BLOCKED)
+        elif state.entry.kind == "abandoned" and self.bug is not Bug.ABANDONED_IS_RESUMED:
+            told, owner = "sweep finds it abandoned", Owner("unmark_all")
+        elif state.plan == "absent":
+            told, owner, marked = "sweep finds no plan", Owner("abandon"), state.open
+        return told, owner if marked else None
 
     def _unblock(self, state: State) -> Iterator[Step]:
         """A person looks at the remote, decides, and appends."""
@@ -234,23 +295,43 @@ class Model:
         after = self._appended(state, None, new)
         yield "a person unblocks", self._joined(after, Owner("mark_unblocked")), None
 
+    def _join(self, state: State) -> Iterator[Step]:
+        """A new run finds no plan; or an operator reads the session, to abandon it."""
+        entry = state.entry
+        waiting = sum(owner.at.startswith("again") for owner in state.owners)
+        if state.plan != "present" and waiting < self.newcomers:
+            yield "a new run begins", self._joined(state, Owner("again_open")), None
+        if self.abandons and state.plan == "present" and not state.final and entry.kind != "abandoned":
+            if any(owner.at == "give_up" for owner in state.owners):
+                return
+            suspect, announced = entry.suspect, entry.announced
+            if self.bug is Bug.ABANDON_FORGETS:
+                suspect = announced = False
+            operator = Owner("give_up", entry.done, True, suspect, announced)
+            yield "an operator reads it, to abandon it", self._joined(state, operator), None
+
     def _time(self, state: State) -> Iterator[Step]:
         held = state.plan == "present" and state.entry.kind == "held" and not state.final
         if held and not state.lease_over:
             yield "the lease runs out", self._tidy(state._replace(lease_over=True)), None
+        if any(owner.leased for owner in state.owners):
+            owners = [owner._replace(leased=0) for owner in state.owners]
+            yield "a fenced owner's lease runs out", self._tidy(state._replace(owners=owners)), None
         if state.late_lookup:
-            landed = state._replace(late_lookup=False, effects=self._effect(state, LOOKUP))
-            yield "a late lookup request lands", landed, None
+            timed = next(replay for replay in self.operations if replay in TIMED)
+            landed = self._applied(state, timed)._replace(late_lookup=False)
+            yield f"a late {timed} request lands", landed, None
         if state.late_unprovable:
             landed = state._replace(late_unprovable=False, effects=self._effect(state, UNPROVABLE))
             yield "a late unprovable request lands", landed, None
             yield "a late unprovable request is lost", state._replace(late_unprovable=False), None
         searching = any(
-            owner.at == "ready" and owner.suspect and self.operations[owner.done] == LOOKUP
+            owner.at == "ready" and owner.suspect and self.operations[owner.done] in (LOOKUP, NEXT_ROW)
             for owner in state.owners
         )
-        on_its_way = not self.unbounded_pause and self._somebody_is_sending(state, LOOKUP)
-        if searching and not state.quiet and not on_its_way:
+        on_its_way = not self.unbounded_pause and any(self._somebody_is_sending(state, one) for one in TIMED)
+        leased = self.bug is not Bug.TAKEOVER_IS_SILENT and any(owner.leased == 1 for owner in state.owners)
+        if searching and not state.quiet and not on_its_way and not leased:
             yield "the request lifetime passes", state._replace(quiet=True, late_lookup=False), None
 
     # Each of these is one visible step of an owner.
@@ -279,8 +360,52 @@ class Model:
         if state.plan != "absent":
             yield "the tombstone is refused", self._moved(state, index, None), None
         else:
-            after = self._moved(state, index, owner._replace(at="unmark"), plan="abandoned")
+            after = self._moved(state, index, owner._replace(at="tidy_tombstone"), plan="abandoned")
             yield "put a tombstone", after, None
+
+    def _tidy_tombstone(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        after = Owner("unmark_more") if self.bug is Bug.SWEEP_TAKES_BLOCKED else None
+        yield "a sweep deletes .open/", self._moved(state, index, after, open=False), None
+
+    def _again_open(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield "put .open/", self._moved(state, index, owner._replace(at="again_plan"), open=True), None
+
+    def _again_plan(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if state.plan == "abandoned":
+            yield "read the tombstone", self._moved(state, index, owner._replace(at="again_mark")), None
+        else:
+            yield from self._plan(state, index, owner)
+
+    def _again_mark(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        after = owner._replace(at="again_create" if self.write_once else "again_replace", was_blocked=True)
+        if self.bug is Bug.OPEN_MARKS_AGAIN:
+            yield "put .open/ again", self._moved(state, index, after, open=True), None
+        else:
+            yield "put .blocked/", self._moved(state, index, after, blocked=True), None
+
+    def _again_replace(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        """Delete what is at the plan's key: a store can't be asked to delete a tombstone only."""
+        lost = Broken.PLAN_LOST if state.plan == "present" else None
+        after = owner._replace(at="again_create")
+        yield "delete the tombstone", self._moved(state, index, after, plan="absent"), lost
+
+    def _again_create(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        is_free = state.plan == "abandoned" if self.write_once else state.plan == "absent"
+        if is_free:
+            yield from self._plan(state._replace(plan="absent"), index, owner)
+        else:
+            yield "the plan is refused", self._moved(state, index, None), None
+
+    def _give_up(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        if self.bug is Bug.ABANDON_WITHOUT_FENCE:
+            entry = Entry("abandoned", owner.done, owner.suspect, owner.announced)
+            after = self._moved(state._replace(entry=entry), index, Owner("unmark_all"))
+            yield "abandoned, beside the journal", after, None
+            return
+        yield from self._append(state, index, "abandoned", Owner("unmark_all"), kind="abandoned", by=owner)
+
+    def _unmark_all(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield "delete .open/", self._moved(state, index, Owner("unmark_more"), open=False), None
 
     def _claim(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
         if owner.announced:
@@ -289,7 +414,11 @@ class Model:
             steps = self._append(state, index, "claimed", self._go_on(owner), kind="held", by=owner)
         # What a silent owner sent may have left at its lease's last moment: the wait begins there.
         was_silent = state.entry.kind == "held"
+        forgotten = [other for other in state.owners if other.leased == 1]
         for label, after, told in steps:
+            if self.bug is Bug.NEWEST_LEASE_ONLY and forgotten:
+                owners = [one._replace(leased=2) if one in forgotten else one for one in after.owners]
+                after = after._replace(owners=tuple(sorted(owners)))  # noqa: PLW2901
             yield label, after._replace(quiet=after.quiet and not was_silent), told
 
     def _ready(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
@@ -303,6 +432,8 @@ class Model:
             yield from self._append(state, index, "sending", sending, kind="held", by=sending)
         elif replay == LOOKUP and owner.suspect:
             yield from self._search(state, index, owner)
+        elif replay == NEXT_ROW and owner.suspect and not state.quiet and self.bug is not Bug.NO_SETTLING:
+            return
         else:
             yield "check the lease", self._moved(state, index, owner._replace(at="send")), None
 
@@ -317,26 +448,41 @@ class Model:
     def _send(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
         """One request. Its sender gets a receipt, a refusal, a "not applied", or nothing."""
         replay = self.operations[owner.done]
-        if replay == LOOKUP:
+        if replay in TIMED:
             state = state._replace(quiet=False)
-        applied = self._effect(state, replay)
+        applied = self._applied(state, replay)
         retry = owner._replace(at="ready")
-        yield f"send {replay}", self._moved(state, index, self._confirmed(owner), effects=applied), None
+        unasked = replay == UNPROVABLE and state.entry.kind == "abandoned" and not state.entry.announced
+        told = Broken.SENT_AFTER_END if unasked else None
+        yield f"send {replay}", self._moved(applied, index, self._confirmed(owner)), told
+        if replay == UNPROVABLE and self.waits:
+            wait = owner._replace(at="wait", announced=False)
+            if self.bug is Bug.NO_WAITING_ENTRY:
+                wait = owner._replace(at="waiting")
+            yield f"send {replay}: not applied, wait", self._moved(state, index, wait), None
         yield f"send {replay}: not applied", self._moved(state, index, retry), None
         refused = owner._replace(announced=False, reason=self._refusal(replay))
         yield from self._block(state, index, refused)
         unsure = {
             LOOKUP: owner._replace(at="ready", suspect=True),
+            FIRST_ROW: owner._replace(at="ready", suspect=True),
             UNPROVABLE: owner._replace(at="end", reason="outcome_unknown"),
         }.get(replay, retry)
+        if replay == UNPROVABLE and self.bug is Bug.WAITS_AFTER_UNKNOWN:
+            unsure = owner._replace(at="wait", announced=False)
         yield f"send {replay}: no reply", self._moved(state, index, unsure), None
-        yield f"send {replay}: reply lost", self._moved(state, index, unsure, effects=applied), None
-        if replay not in KEYED:
-            # The remote knows what to do with a keyed request, however late it comes.
-            late = {LOOKUP: {"late_lookup": True}, UNPROVABLE: {"late_unprovable": True}}[replay]
-            state = state._replace(**late)
+        yield f"send {replay}: reply lost", self._moved(applied, index, unsure), None
+        if replay in TIMED or replay == UNPROVABLE:
+            # The remote knows what to do with any other request, however late it comes.
+            state = state._replace(**{"late_lookup" if replay in TIMED else "late_unprovable": True})
             yield f"send {replay}: delayed", self._moved(state, index, unsure), None
             yield f"crash with {replay} on its way", self._moved(state, index, None), None
+
+    def _wait(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield from self._append(state, index, "waiting", owner._replace(at="waiting"), kind="held", by=owner)
+
+    def _waiting(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
+        yield "the wait is over", self._moved(state, index, owner._replace(at="ready")), None
 
     def _record(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
         yield from self._append(state, index, "confirmed", owner._replace(at="ready"), kind="held", by=owner)
@@ -399,6 +545,8 @@ class Model:
         entry = Entry(kind, by.done, by.suspect, by.announced, by.reason)
         written = self._appended(state, index, entry)
         told = None if is_current else Broken.REWRITTEN
+        if state.entry.kind == "abandoned":
+            told = Broken.RESURRECTED
         yield what, self._moved(written, index, self._now_current(after)), told
         # The reply is lost. With a read-back that finds our own bytes, it is as if it had come.
         # Here the read-back fails as well, and the owner stops: it can't know.
@@ -413,11 +561,27 @@ class Model:
         return f"{what}: fenced", self._moved(state, index, None), told
 
     def _appended(self, state: State, index: int | None, entry: Entry) -> State:
+        early = (self.takes_over or self.abandons) and state.entry.kind == "held" and not state.lease_over
         owners = tuple(
-            owner if position == index else owner._replace(current=False)
+            owner
+            if position == index
+            else owner._replace(current=False, leased=1 if early and owner.current else owner.leased)
             for position, owner in enumerate(state.owners)
         )
         return state._replace(entry=entry, lease_over=False, owners=owners)
+
+    def _asked_for_nothing(self, state: State, owner: Owner) -> Broken | None:
+        """What a crash here would ask an operator, though the request surely had no effect."""
+        needless = owner.at == "waiting" and owner.current and state.entry.announced
+        return Broken.NEEDLESS_QUESTION if needless else None
+
+    def _suspects_silence(self, entry: Entry) -> bool:
+        """Whether a silent owner may have sent what leans on time."""
+        if self.bug is Bug.NO_SUSPICION:
+            return False
+        if FIRST_ROW in self.operations:
+            return self.bug is not Bug.SILENCE_SETTLES and entry.done <= self.operations.index(FIRST_ROW)
+        return True
 
     @staticmethod
     def _now_current(owner: Owner | None) -> Owner | None:
@@ -435,11 +599,14 @@ class Model:
         passed = self.operations[owner.done]
         after = owner._replace(
             done=owner.done + 1,
-            suspect=owner.suspect and passed != LOOKUP,
+            suspect=owner.suspect
+            and passed != LOOKUP
+            and not (passed == FIRST_ROW and self.bug is Bug.RECEIPT_SETTLES),
             announced=owner.announced and passed != UNPROVABLE,
         )
         after = self._go_on(after)
-        if after.at == "ready" and not self.batched:
+        at_once = passed == FIRST_ROW and self.bug is not Bug.ROW_RECEIPT_WAITS
+        if after.at == "ready" and (at_once or not self.batched):
             return after._replace(at="record")
         return after
 
@@ -448,7 +615,8 @@ class Model:
         return Owner("unmark", was_blocked=owner.was_blocked)
 
     def _has_lease(self, state: State, owner: Owner) -> bool:
-        return not self._passes_checks_only_when_current or (owner.current and not state.lease_over)
+        holds = (owner.current and not state.lease_over) or owner.leased > 0
+        return holds or not self._passes_checks_only_when_current
 
     def _must_announce(self, owner: Owner) -> bool:
         if self.bug is Bug.ANNOUNCES_ONCE:
@@ -473,6 +641,11 @@ class Model:
         count = 1 if known else min(2, count + 1)
         return (*state.effects[:position], count, *state.effects[position + 1 :])
 
+    def _applied(self, state: State, replay: str) -> State:
+        """The state once a request has taken effect."""
+        row = ROWS.index(replay) + 1 if replay in ROWS else state.row
+        return state._replace(effects=self._effect(state, replay), row=row)
+
     @staticmethod
     def _joined(state: State, owner: Owner) -> State:
         return state._replace(owners=tuple(sorted((*state.owners, owner))))
@@ -495,18 +668,21 @@ class Model:
     def _is_done_for(self, state: State, owner: Owner) -> bool:
         """Tell whether nothing that this owner can still do is visible to anybody."""
         if owner.at == "abandon":
-            return state.plan != "absent"
+            # A tombstone may go again where a new run replaces it.
+            return state.plan == "present" or (state.plan == "abandoned" and not self.newcomers)
         if self.bug in (Bug.NO_FENCING, Bug.ANY_412_IS_OURS):
             return False
-        if owner.at == "ready":
+        if owner.at in ("ready", "waiting"):
             return not self._has_lease(state, owner)
         if owner.at == "send":
             is_last = owner.done == len(self.operations) - 1
             replay = self.operations[owner.done]
-            converged = replay in KEYED and self._effects_of(state, replay) == 1
-            converged = converged and self.bug is not Bug.NO_KEY
+            converged = replay in KEYED - {*ROWS} and self._effects_of(state, replay) == 1
+            converged = converged and self.bug is not Bug.NO_KEY and not owner.leased
             return converged and not is_last and self._passes_checks_only_when_current
-        return owner.at in ("claim", "record", "end")
+        if owner.at == "give_up" and self.bug is Bug.ABANDON_WITHOUT_FENCE:
+            return False
+        return owner.at in ("claim", "record", "end", "give_up", "wait")
 
     @property
     def _passes_checks_only_when_current(self) -> bool:
@@ -519,6 +695,8 @@ _DOUBLED = {
     CONDITIONAL: Broken.DOUBLED_KEYED,
     LOOKUP: Broken.DOUBLED_LOOKUP,
     UNPROVABLE: Broken.DOUBLED_UNPROVABLE,
+    FIRST_ROW: Broken.DOUBLED_KEYED,
+    NEXT_ROW: Broken.DOUBLED_KEYED,
 }
 
 
