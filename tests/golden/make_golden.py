@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from tests.support.remotes import (
     operations,
 )
 from writeahead import RunPolicy, resume_session, write_back
+from writeahead.protocol import liveness
 from writeahead.protocol.sweep import sweep
-from writeahead.protocol.unblocking import unblock_session
+from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.local import LocalStore
 
 KINDS = ("create", "upsert", "update", "lookup", "mail")
@@ -138,6 +140,12 @@ def make(root: Path) -> dict[str, list[str]]:
     with session("abandoned") as it:
         it.store.put(f".open/{it.id}", b"")
         list(sweep(it.store, RemoteAdapter(it.remote), policy=ONCE, clock=hours_later(1)))
+    with session("given-up") as it:
+        it.run(update=[Meets.UNAVAILABLE])
+        abandon_session(it.id, store=it.store, reason="done by hand")
+    with session("renewed") as it:
+        it.run(upsert=[Meets.REJECTED])
+        unblock_session(it.id, store=it.store, reason="it replays", new_keys=["2-upsert"])
     with session("marker-only") as it:
         it.store.put(f".open/{it.id}", b"")
     with session("dry-run") as it:
@@ -179,6 +187,9 @@ def make_atomic(root: Path) -> dict[str, list[str]]:
 def main() -> None:
     root = Path(sys.argv[1])
     root.mkdir()
+    # Of a machine that no test runs on: else its dead processes would be known to be dead.
+    liveness._boot_id = lambda: "golden"
+    socket.gethostname = lambda: "golden"
     expected = make_atomic(root) if root.name.endswith("atomic") else make(root)
     (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
     sums = "".join(

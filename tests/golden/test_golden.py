@@ -89,7 +89,7 @@ def test_new_golden_sessions_hide_none_that_exist(tmp_path, folder):
     made = tmp_path / folder
     subprocess.run([sys.executable, HERE / "make_golden.py", made], check=True, env=child_environment())
     sessions = set(json.loads((made / "expected.json").read_text()))
-    stories = {story_of(name) for name in EXPECTED[HERE / folder.replace("v2", "v1")]}
+    stories = {story_of(name) for name in EXPECTED[HERE / folder]}
     assert sessions == {f"{folder}-{story}" for story in stories}
     assert sessions == {path.name for path in made.iterdir() if path.is_dir()}
     others = {name for name in WHERE if WHERE[name].name != folder}
@@ -196,6 +196,25 @@ def test_the_id_of_what_was_abandoned_works_again(golden, name):
         operations(*KINDS), session_id=name, store=store, adapter=RemoteAdapter(remote), clock=hours_later(2)
     ).ok
     assert remote.requests == IDS
+
+
+@of_each_version("renewed")
+def test_what_got_a_new_key_is_sent_under_it(golden, name):
+    store, remote = golden(name)
+    report = resume(name, store, remote)
+    assert (report.ok, remote.requests) == (True, IDS[1:])
+    receipt = report.receipts["2-upsert"]
+    assert (receipt.generation, remote.count(receipt.remote_id)) == (1, 1)
+    assert remote.count(idempotency_key(name, "2-upsert")) == 0
+
+
+@of_each_version("given-up")
+def test_what_was_given_up_stays_so(golden, name):
+    store, remote = golden(name)
+    report = resume(name, store, remote)
+    assert (report.status, list(report.receipts)) == (RunStatus.ABANDONED, IDS[:2])
+    assert remote.requests == []
+    assert [found.session_id for found in find_sessions(store, "abandoned")] == [name]
 
 
 @of_each_version("marker-only")
