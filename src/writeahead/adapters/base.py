@@ -207,7 +207,7 @@ class Adapter(ABC):
         return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
 
     def completed(self, planned: PlannedOperation) -> PlannedOperation:
-        """Return an operation with the defaults that a planner of version 0.1 left out of its payload.
+        """Return an operation with the defaults that a planner of version 0.1 left out.
 
         Raises:
             InvalidInput: This version would lose or change a field that was planned.
