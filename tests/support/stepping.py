@@ -586,7 +586,7 @@ def written_once(content: Mapping[str, bytes]) -> dict[str, bytes]:
     return {
         key: data
         for key, data in content.items()
-        if not key.startswith(".") and not is_tombstone(data if key == PLANNED else None)
+        if not key.startswith(".") and not (key.endswith("/planned-writeback.json") and is_tombstone(data))
     }
 
 
