@@ -87,6 +87,27 @@ def test_every_freedom_keeps_every_promise(freedom):
         assert ended is None, ended
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model((UNPROVABLE,), 1 + (DEPTH > 1), newcomers=1, undeletes=True),
+        Model((LOOKUP, CREATE), 1, abandons=True, takes_over=True, undeletes=True),
+    ],
+    ids=["tombstone", "abandoning"],
+)
+def test_a_delete_that_is_undone_breaks_no_promise(model):
+    seen = explore(model)
+    print(f"{seen.states} states, {seen.steps} steps")
+    assert not seen.found, shown(seen)
+    # Whatever came back goes again, once the session has its end.
+    assert not [
+        state
+        for state in seen.numbers
+        if state.final and not state.owners and (state.open or state.blocked) and not any(model._start(state))
+    ]
+    assert seen.dead_end(completed) is None or model.abandons
+
+
 def test_a_session_with_a_tombstone_can_be_completed():
     """An id whose run died before its plan works again, whatever dies on the way."""
     for model in FREEDOMS["a new run in a tombstone's place"]:

@@ -43,6 +43,37 @@ def test_a_session_outlives_a_power_cut(stage, journal):
     assert ends["no_resume_needed"]
 
 
+@pytest.mark.parametrize("deletes", ["synced", "unsynced"])
+def test_a_run_in_a_tombstones_place_outlives_a_power_cut(stage, deletes):
+    """Only puts are durable: a deleted marker or tombstone may be there again."""
+    stage.run_in_a_tombstones_place()
+    if deletes == "unsynced":
+        stage.recorder.events = without_syncs_of_deletes(stage.recorder.events)
+    ends = stage.cut_everywhere()
+    print(f"{ends.total()} states: {dict(ends)}")
+    assert {"nothing planned", "abandoned", "completed", "no_resume_needed"} <= ends.keys()
+
+
+@pytest.mark.parametrize("journal", ["every", "batched"])
+def test_a_session_outlives_a_power_cut_that_undoes_deletes(stage, journal):
+    stage.run(journal)
+    events = len(stage.recorder.events)
+    stage.recorder.events = without_syncs_of_deletes(stage.recorder.events)
+    assert len(stage.recorder.events) < events
+    assert stage.cut_everywhere()["no_resume_needed"]
+
+
+def without_syncs_of_deletes(events):
+    """The same on a store whose deletes are durable with a later put in their folder, or never."""
+    kept = []
+    for event in events:
+        before = kept[-1] if kept else None
+        is_of_delete = before and before.kind == "unlink" and before.inode == event.inode
+        if not (event.kind == "sync" and is_of_delete and "~" not in before.name):
+            kept.append(event)
+    return kept
+
+
 @pytest.mark.parametrize("planted", ["no sync of files", "no sync of folders"])
 def test_a_planted_bug_is_found(stage, planted):
     stage.run()

@@ -29,14 +29,14 @@ from tests.support.stepping import (
 )
 from writeahead.errors import Fenced, InvalidInput, NotFound, ResumeError
 from writeahead.model import Receipt, RunPolicy, RunReport, RunStatus
-from writeahead.protocol import emission, execution, journal, resuming, runner, session
+from writeahead.protocol import emission, execution, journal, resuming, runner, session, unblocking
 from writeahead.protocol import sweep as sweep_module
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
-from writeahead.protocol.schema import AbandonedPlan
+from writeahead.protocol.schema import AbandonedPlan, Event
 from writeahead.protocol.sweep import sweep
-from writeahead.protocol.unblocking import unblock_session
+from writeahead.protocol.unblocking import abandon_session, unblock_session
 
 EVERY_OUTCOME = ("lost", "late", "not applied", "refused", "conflict")
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
@@ -241,6 +241,148 @@ def test_a_marker_that_a_slow_sweep_takes_hides_the_session(plant, monkeypatch):
         explore(replaced({"A": begin("mail"), "S": sweep_all}))
 
 
+# -- an operator who abandons a session, or takes it over early
+# --------------------------------------------------------------------------------------------------
+
+
+def abandon(tools: Tools) -> RunReport | None:
+    try:
+        return abandon_session(SESSION, store=tools.store, reason="done by hand", clock=tools.clock)
+    except (InvalidInput, Fenced, ResumeError):
+        return None  # it is completed, another was faster, or there is no plan yet
+
+
+def resume_with(**more: object) -> Run:
+    return lambda tools: resume_session(
+        SESSION, store=tools.store, adapter=tools.adapter, clock=tools.clock, **{"policy": POLICY, **more}
+    )
+
+
+def begin_with(*kinds: str, **policy: object) -> Run:
+    return lambda tools: write(tools, *kinds, policy=POLICY.model_copy(update=policy))
+
+
+def if_planned(run: Run) -> Run:
+    def careful(tools: Tools) -> RunReport | None:
+        try:
+            return run(tools)
+        except ResumeError:
+            return None  # there is no plan yet
+
+    return careful
+
+
+take_over = resume_with(take_over="it hangs")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kinds", [("mail",), ("create", "mail"), ("post",)], ids="-".join)
+def test_abandoning_a_session_of_a_live_owner_keeps_every_promise(kinds):
+    runs = {"A": resume, "operator": abandon}
+    faults = {"faults": 1, "outcomes": EVERY_OUTCOME if DEPTH > 1 else ("lost", "refused")}
+    coverage = explore(Scenario(ended(*kinds), runs, jumps=min(1, DEPTH - 1), **faults))
+    print(coverage)
+    assert coverage.states > 100, "the schedules have lost their choices"
+
+
+@pytest.mark.timeout(3600)
+def test_abandoning_while_another_resumes_keeps_every_promise():
+    runs = {"A": begin("mail"), "operator": abandon, "B": if_planned(resume)}
+    print(explore(Scenario(nothing, runs, faults=0, jumps=min(1, DEPTH - 1))))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kinds", [("mail",), ("post",), ("row", "row")], ids="-".join)
+def test_an_early_takeover_keeps_every_promise(kinds):
+    runs = {"A": resume, "B": take_over}
+    outcomes = ("lost", "late") if DEPTH > 1 else ("late",)
+    faults = 1 if DEPTH > 1 or kinds == ("mail",) else 0
+    print(explore(Scenario(ended(*kinds), runs, faults=faults, outcomes=outcomes)))
+
+
+def with_an_abandonment_beside_the_journal(monkeypatch):
+    class Beside(journal.Journal):
+        def append(self, event: Event, **more: object) -> None:
+            if event is not Event.ABANDONED:
+                super().append(event, **more)
+
+    monkeypatch.setattr(unblocking, "Journal", Beside)
+
+
+def with_an_abandonment_that_forgets(monkeypatch):
+    honest = journal.Journal.of.__func__
+
+    def of(cls, *args, lease, **more):
+        new = honest(cls, *args, lease=lease, **more)
+        if not lease:
+            new.attempted.clear()
+        return new
+
+    monkeypatch.setattr(journal.Journal, "of", classmethod(of))
+
+
+def with_an_abandoned_session_resumed(monkeypatch):
+    honest = session.Session.status
+
+    def status(self, *args):
+        is_abandoned = self.entry is not None and self.entry.status is RunStatus.ABANDONED
+        return RunStatus.RESUME_NEEDED if is_abandoned else honest(self, *args)
+
+    monkeypatch.setattr(session.Session, "status", status)
+
+
+@pytest.mark.parametrize(
+    ("plant", "promise"),
+    [
+        (with_an_abandonment_beside_the_journal, "HIDDEN"),
+        (with_an_abandonment_that_forgets, "SENT_AFTER_END"),
+        (with_an_abandoned_session_resumed, "RESURRECTED"),
+    ],
+)
+def test_a_wrong_abandonment_is_found(plant, promise, monkeypatch):
+    scenario = Scenario(ended("mail"), {"A": resume, "operator": abandon, "B": resume}, faults=0, jumps=0)
+    scenario.start()
+    plant(monkeypatch)
+    with pytest.raises(Violation, match=promise):
+        explore(scenario)
+
+
+def with_a_takeover_that_forgets(monkeypatch):
+    honest = journal.Journal.of.__func__
+
+    def of(cls, *args, **more):
+        new = honest(cls, *args, **more)
+        new.attempted.clear()
+        return new
+
+    monkeypatch.setattr(journal.Journal, "of", classmethod(of))
+
+
+def with_a_takeover_that_does_not_wait_for_the_lease(monkeypatch):
+    honest = resuming._suspect_silent_owner
+
+    def suspect(found, new, context):
+        honest(found, new, context)
+        new.attempted |= dict.fromkeys(new.attempted, context.clock.now())
+
+    monkeypatch.setattr(resuming, "_suspect_silent_owner", suspect)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kinds", "promise"),
+    [
+        (with_a_takeover_that_forgets, ("mail",), "DOUBLED"),
+        (with_a_takeover_that_does_not_wait_for_the_lease, ("create", "post"), "DOUBLED"),
+    ],
+)
+def test_a_wrong_takeover_is_found(plant, kinds, promise, monkeypatch):
+    runs = {"A": begin_with(*kinds, journal="batched", lease=900.0), "B": if_planned(take_over)}
+    scenario = Scenario(nothing, runs, faults=0, jumps=0)
+    plant(monkeypatch)
+    with pytest.raises(Violation, match=promise):
+        explore(scenario)
+
+
 # -- single schedules, of what no short exploration reaches
 # --------------------------------------------------------------------------------------------------
 
@@ -254,16 +396,6 @@ def steered(scenario: Scenario) -> Iterator[World]:
         raise Violation("\n    ".join([str(violation), *world.log])) from violation
     finally:
         world.end()
-
-
-def resume_with(**more: object) -> Run:
-    return lambda tools: resume_session(
-        SESSION, store=tools.store, adapter=tools.adapter, clock=tools.clock, **{"policy": POLICY, **more}
-    )
-
-
-def begin_with(*kinds: str, **policy: object) -> Run:
-    return lambda tools: write(tools, *kinds, policy=POLICY.model_copy(update=policy))
 
 
 def tombstoned_long_ago(tools: Tools) -> None:

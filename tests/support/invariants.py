@@ -128,10 +128,12 @@ def recover(place, remote, invariants: Invariants, hours: float, adapter: Refere
     means = {"store": store, "adapter": adapter, "policy": POLICY}
     there = invariants.look()
     if PLAN not in there:
+        # A run that died in a tombstone's place leaves .blocked/: see test_interleavings.py.
+        left = {MARKERS[1]} & there.keys()
         list(sweep(clock=hours_later(hours), **means))
         there = invariants.look()
         assert not any(remote.counts().values())
-        assert not any(key in there for key in MARKERS)
+        assert {key for key in there if key in MARKERS} == left
         return "nothing planned"
     if FINAL not in there:
         assert "s1" in unfinished_sessions(store)

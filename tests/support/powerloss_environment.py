@@ -5,10 +5,12 @@ import shutil
 from collections import Counter
 from itertools import count
 
-from tests.support.invariants import FINAL, PLAN, POLICY, Folder, Invariants, hours_later, recover
+from tests.support.invariants import FINAL, MARKERS, PLAN, POLICY, Folder, Invariants, hours_later, recover
 from tests.support.reference_remote import OPERATIONS, ReferenceAdapter, Remote, transport_to
 from tests.support.weak_disk import Recorder, lay_out, states_after
 from writeahead import RunPolicy, write_back
+from writeahead.model import RunStatus
+from writeahead.protocol.keys import open_key
 from writeahead.protocol.sweep import sweep
 from writeahead.stores.local import LocalStore
 
@@ -34,11 +36,21 @@ def judge(stage, place, state, returned, when):
             assert FINAL in there, "it was said to be completed, and the final is gone"
         if PLAN in there and json.loads(there[PLAN])["format"] == "writeahead/abandoned":
             assert not any(state[0].values())
-            list(sweep(store=place.open(), adapter=adapter, policy=POLICY, clock=hours_later(1)))
+            store = place.open()
+            list(sweep(store=store, adapter=adapter, policy=POLICY, clock=hours_later(1)))
+            assert run_again(store, adapter) is RunStatus.COMPLETED
+            there = Invariants(place, remote).look()
+            assert not [key for key in there if key in MARKERS], "a marker stays behind"
             return "abandoned"
         return recover(place, remote, invariants, 1, adapter)
     except Exception as error:
         raise AssertionError(f"{when}, with {sorted(place.objects())}: {error}") from error
+
+
+def run_again(store, adapter, journal="every") -> RunStatus:
+    """Run the session, and say how that ended."""
+    policy = RunPolicy(clock_skew=0, wait_initial=0, journal=journal)
+    return write_back(OPERATIONS, session_id="s1", store=store, adapter=adapter, policy=policy).status
 
 
 class Environment:
@@ -63,10 +75,15 @@ class Environment:
         return Recorder(root)
 
     def run(self, journal="every"):
+        status = run_again(LocalStore(self.recorder.root), self.adapter, journal)
+        self.recorder.note(("returned", str(status)))
+
+    def run_in_a_tombstones_place(self, journal="every"):
+        """Run a session whose first run died before its plan, and was given a tombstone."""
         store = LocalStore(self.recorder.root)
-        policy = RunPolicy(clock_skew=0, wait_initial=0, journal=journal)
-        report = write_back(OPERATIONS, session_id="s1", store=store, adapter=self.adapter, policy=policy)
-        self.recorder.note(("returned", str(report.status)))
+        store.put(open_key("s1"), b"")
+        list(sweep(store=store, adapter=self.adapter, policy=POLICY, clock=hours_later(1)))
+        self.run(journal)
 
     def cut_everywhere(self, first=0):
         """Cut the power after each event from ``first`` on. Gives the number of states by end."""

@@ -160,6 +160,7 @@ class Model:
             its place.
         abandons: An operator may abandon the session at any time.
         takes_over: An operator may take the session over before its owner's lease is over.
+        undeletes: Only puts are durable: what was deleted may come back, as after a power cut.
         waits: A long wait after a sure failure may come before the next attempt.
     """
 
@@ -175,6 +176,7 @@ class Model:
     write_once: bool = False
     abandons: bool = False
     takes_over: bool = False
+    undeletes: bool = False
     waits: bool = False
 
     def initial(self) -> State:
@@ -237,6 +239,8 @@ class Model:
             yield from self._unblock(state)
             yield from self._join(state)
         yield from self._time(state)
+        if self.undeletes:
+            yield from self._undelete(state)
 
     def _start(self, state: State) -> Iterator[Step]:
         """A resume, or a sweep, reads the session: one listing, so one moment."""
@@ -309,6 +313,15 @@ class Model:
                 suspect = announced = False
             operator = Owner("give_up", entry.done, True, suspect, announced)
             yield "an operator reads it, to abandon it", self._joined(state, operator), None
+
+    def _undelete(self, state: State) -> Iterator[Step]:
+        """A deleted key comes back. That of a marker which was never put is looked at as well."""
+        if not state.open:
+            yield ".open/ comes back", state._replace(open=True), None
+        if not state.blocked:
+            yield ".blocked/ comes back", state._replace(blocked=True), None
+        if state.plan == "absent" and self.newcomers:
+            yield "the tombstone comes back", self._tidy(state._replace(plan="abandoned")), None
 
     def _time(self, state: State) -> Iterator[Step]:
         held = state.plan == "present" and state.entry.kind == "held" and not state.final

@@ -586,7 +586,7 @@ def written_once(content: Mapping[str, bytes]) -> dict[str, bytes]:
     return {
         key: data
         for key, data in content.items()
-        if not key.startswith(".") and not is_tombstone(data if key == PLANNED else None)
+        if not key.startswith(".") and not (key.endswith("/planned-writeback.json") and is_tombstone(data))
     }
 
 
@@ -619,13 +619,18 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
         rows = [name for name in operations if name.endswith("-row")]
         require(not rows or remote.row == rows[-1], f"STALE_ROW: it holds the value of {remote.row}")
         return
+    entries = [content[key] for key in sorted(content) if key.startswith(f"{session_id}/journal/")]
+    newest = json.loads(entries[-1]) if entries else {}
+    if newest.get("status") == "abandoned":
+        known = newest["receipts"].keys() | newest["attempted"].keys()
+        unsaid = [name for name in remote.effects if name.endswith("mail") and name not in known]
+        require(not unsaid, f"SENT_AFTER_END: {unsaid}")
+        return
+    require(not any(b'"status": "abandoned"' in entry for entry in entries), "RESURRECTED")
     marked = f".open/{session_id}" in content or f".blocked/{session_id}" in content
     require(marked, "HIDDEN: it is not final, and has no marker")
-    journal = sorted(key for key in content if key.startswith(f"{session_id}/journal/"))
-    if journal:
-        newest = json.loads(content[journal[-1]])
-        if newest.get("status") == "blocked":
-            require(newest.get("block_reason") is not None and newest.get("error"), "SILENT_BLOCK")
+    if newest.get("status") == "blocked":
+        require(newest.get("block_reason") is not None and newest.get("error"), "SILENT_BLOCK")
 
 
 def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -> None:
@@ -637,7 +642,7 @@ def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -
         time.seconds += PAST_LEASE + LIFETIME + POLICY.clock_skew + ahead
         report = resume(tools)
         check_promises(store.content, remote)
-        if report.status in ("completed", "no_resume_needed"):
+        if report.status in ("completed", "no_resume_needed", "abandoned"):
             break
         require(report.status == "blocked", f"DEAD_END: a late resume says {report.status}: {report.error}")
         require(bool(report.block_reason and report.error), "SILENT_BLOCK: in the report")
@@ -646,7 +651,8 @@ def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -
             assume = {report.operation: found_out(bool(remote.effects.get(report.operation)))}
         unblock_session(SESSION, store=store, reason="looked", assume=assume, clock=tools.clock)
         check_promises(store.content, remote)
-    require(f"{SESSION}/writeback.json" in store.content, "DEAD_END: it never came to its end")
+    is_final = f"{SESSION}/writeback.json" in store.content
+    require(is_final or report.status == "abandoned", "DEAD_END: it never came to its end")
     list(sweep(store, tools.adapter, policy=POLICY, clock=tools.clock))
     left = [key for key in store.content if key.startswith(".")]
     require(not left, f"LEFT_OVER: {left}")
