@@ -188,7 +188,7 @@ class RecordingAdapter(TransactionalAdapter):
         return self.inner.payload_of(operation)
 
     def completed(self, planned: PlannedOperation) -> PlannedOperation:
-        """See `Adapter.completed`."""
+        """As the adapter does."""
         return self.inner.completed(planned)
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
