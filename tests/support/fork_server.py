@@ -61,16 +61,16 @@ class SteppingStore(WholeListStore):
 
 def step_s3_exchanges(step: Steps) -> None:
     """A step right before each request to S3 leaves, and one when its reply is there and unread."""
-    from writeahead.stores import s3
+    from writeahead.stores import s3_client
 
-    class Stepping(s3.PlainSession):
+    class Stepping(s3_client.PlainSession):
         async def send(self, request):
             step(f"before send {request.method}")
             reply = await super().send(request)
             step(f"after reply {request.method}")
             return reply
 
-    s3.PlainSession = Stepping
+    s3_client.PlainSession = Stepping
 
 
 def work(job: dict) -> None:

@@ -211,10 +211,9 @@ class Emission:
     def _suspect(self, unit: Sequence[PlannedOperation]) -> None:
         now = self.clock.now()
         for operation in unit:
-            self.journal.attempted[operation.id] = now
             settles_after = self._kind(operation).settles_after
-            if settles_after:
-                self.journal.unsettled[operation.id] = now + settles_after
+            settled = now + settles_after if settles_after else None
+            self.journal.suspect(operation.id, now, settled)
 
     def _wait(self, seconds: float, unit: Sequence[PlannedOperation]) -> None:
         """Wait for the next attempt; a long wait after a sure failure is journaled before it.
@@ -236,11 +235,14 @@ class Emission:
             return
         ids = {operation.id for operation in unit}
         moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]
-        self._wait_until(max(moments, default=self.clock.now()), "an earlier request could still take effect")
+        if moments:
+            # They may have been noted under another clock.
+            moment = after(max(moments), self.context.policy.clock_skew)
+            self._wait_until(moment, "an earlier request could still take effect")
 
     def _wait_until(self, moment: datetime, why: str) -> None:
         wait = (moment - self.clock.now()).total_seconds()
-        if wait >= self._time_left():
+        if wait > 0 and wait >= self._time_left():
             raise _for_now(f"{why}; it is too early to go on", moment)
         if wait > 0:
             self.context.sleep(wait)
@@ -292,8 +294,9 @@ class Emission:
         since = self.journal.attempted_since.get(operation.id)
         if valid_for is None or since is None:
             return False
-        # What is sent now arrives up to a margin later, and the remote's clock may be ahead.
-        late = timedelta(seconds=self.context.policy.clock_skew + self.margin)
+        # What is sent now may arrive late, and the remote's clock may be ahead.
+        way = max(self.margin, self.context.adapter.request_lifetime)
+        late = timedelta(seconds=self.context.policy.clock_skew + way)
         return self.clock.now() + late >= after(since, valid_for.total_seconds())
 
     def _require_leave_to_send(self) -> None:

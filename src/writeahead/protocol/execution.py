@@ -152,7 +152,10 @@ class Execution:
         half_over = self.journal.lease_left() < self.context.policy.lease / 2
         # What a later operation sends of a receipt must be the same after a crash.
         is_read = any(operation.id in self._referred for operation in unit)
-        if self.context.policy.journal == "every" or half_over or is_read:
+        # An upsert that is repeated after a crash would undo what came after it meanwhile.
+        kinds = self.context.adapter.kinds
+        lands_late = any(kinds[operation.kind].settles_after for operation in unit)
+        if self.context.policy.journal == "every" or half_over or is_read or lands_late:
             self.journal.append(Event.CONFIRMED, operation=operation_id)
 
     def _finish(self) -> RunReport:

@@ -111,6 +111,18 @@ class Journal:
         journal.idle = 1 if entry is None or is_new_start else entry.idle + 1
         return journal
 
+    def suspect(self, operation_id: str, until: datetime, settled: datetime | None = None) -> None:
+        """Note that an operation may have been sent, at the latest at a moment.
+
+        Args:
+            operation_id: The operation.
+            until: When it may have been sent at the latest; a later moment on record stays.
+            settled: When a late request of it can't land any more, where that matters.
+        """
+        self.attempted[operation_id] = max(until, self.attempted.get(operation_id, until))
+        if settled is not None:
+            self.unsettled[operation_id] = max(settled, self.unsettled.get(operation_id, settled))
+
     def undecided(self) -> str | None:
         """Return the unprovable operation that was sent and has no receipt, if there is one."""
         for operation in self.plan.operations:

@@ -248,10 +248,10 @@ def _suspect_silent_owner(session: Session, journal: Journal, context: RunContex
         # An unprovable one is announced before it is sent.
         if operation.id in journal.receipts or operation.replay is ReplayClass.UNPROVABLE:
             continue
-        journal.attempted[operation.id] = latest
         kind = context.adapter.kinds.get(operation.kind)
+        settles_after = kind.settles_after if kind else None
+        settled = after(latest, settles_after.total_seconds()) if settles_after else None
+        journal.suspect(operation.id, latest, settled)
         # A kind that this version does not have may come back, and its key may expire.
         if kind is None or kind.key_valid_for:
             journal.attempted_since.setdefault(operation.id, earliest)
-        if kind and kind.settles_after:
-            journal.unsettled[operation.id] = after(latest, kind.settles_after.total_seconds())

@@ -14,7 +14,6 @@ from writeahead.errors import (
     InvalidInput,
     NotReady,
     PlanConflict,
-    ResumeError,
     TransientError,
 )
 from writeahead.model import (
@@ -166,44 +165,39 @@ def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
         session = read_session(store, session_id)
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
-        return _begin_again(context, plan)
+        return _begin_again(context, session, plan)
     if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
         return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     return Execution(journal, context).carry_out()
 
 
-def _begin_again(context: RunContext, plan: PlannedWriteback) -> RunReport:
+def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback) -> RunReport:
     """Begin a session whose earlier run died before it had a plan, and was given a tombstone.
 
     A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's
-    marker is ``.blocked/``, which no sweep deletes before there is a final artifact. A slow
-    writer's plan that lands once the tombstone is gone is a plan like any other: one of the two is
-    created.
+    marker is ``.blocked/``, which no sweep deletes before there is a final artifact. A delete has no
+    condition: of two runs that begin again, the one with the journal's next entry removes the
+    tombstone, and the other one stops.
     """
     store, session_id = context.store, plan.session_id
-    renewed_at = context.clock.monotonic()
     store.put(blocked_key(session_id), b"")
+    journal = Journal.of(session, plan, store, context.clock, lease=context.policy.lease)
+    execution = Execution(journal, context)
+    held_until = session.lease_ends and after(session.lease_ends, context.policy.clock_skew)
+    if held_until and context.clock.now() < held_until and not session.owner_is_dead:
+        error = "another run is beginning this session again"
+        return execution.report(RunStatus.IN_PROGRESS, error=error, not_before=held_until)
+    try:
+        journal.append(Event.CLAIMED)
+    except Fenced as error:
+        return execution.report(RunStatus.IN_PROGRESS, error=str(error))
     store.delete(planned_key(session_id))
     try:
         store.put(planned_key(session_id), encode_model(plan), if_absent=True)
     except AlreadyExists:
-        session = read_session(store, session_id)
-        if session.abandoned:
-            raise ResumeError(
-                f"session {session_id}: a sweep has marked it as abandoned again; run it again"
-            ) from None
-        return _repeat(context, session, plan.request_digest, plan)
-    journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
-    journal.was_blocked = True
-    execution = Execution(journal, context)
-    if not _is_harmless_twice(context, plan):
-        # Another run that begins again may have removed our plan, or we have removed its. One of
-        # the two gets the first entry.
-        try:
-            journal.append(Event.CLAIMED)
-        except Fenced as error:
-            return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+        # A slow writer's plan, which landed once the tombstone was gone.
+        return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
     return execution.carry_out()
 
 

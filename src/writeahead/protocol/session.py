@@ -36,7 +36,7 @@ class Session:
         session_id: The session.
         final: The final artifact.
         plan: The plan.
-        abandoned: The tombstone at the plan's key.
+        abandoned: The tombstone at the plan's key; its entry is of a run that takes its place.
         entry: The newest journal entry.
         written_at: When the newest of these was written, by the store's clock where it has one.
     """
@@ -122,16 +122,19 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
         _require_no_entry(session_id, found)
         return Session(session_id)
     data = read_artifact(store, planned)
-    if is_abandoned(data, key=planned.key):
-        return Session(session_id, abandoned=decode(data, AbandonedPlan, key=planned.key))
-    plan = decode(data, PlannedWriteback, key=planned.key)
     newest = _newest_entry(store, session_id, found)
-    if newest is None:
-        return Session(session_id, plan=plan, written_at=_latest(planned.last_modified) or plan.created_at)
-    entry = decode(read_artifact(store, newest), JournalEntry, key=newest.key)
-    if entry.plan_digest != plan.digest or newest.key != journal_key(session_id, entry.number):
-        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
-    return Session(session_id, plan=plan, entry=entry, written_at=_latest(newest.last_modified) or entry.at)
+    entry = decode(read_artifact(store, newest), JournalEntry, key=newest.key) if newest else None
+    if entry and newest and newest.key != journal_key(session_id, entry.number):
+        raise CorruptArtifact(f"{newest.key}: belongs to another place; it was left as it is")
+    written_at = (_latest(newest.last_modified) or entry.at) if newest and entry else None
+    if is_abandoned(data, key=planned.key):
+        tombstone = decode(data, AbandonedPlan, key=planned.key)
+        return Session(session_id, abandoned=tombstone, entry=entry, written_at=written_at)
+    plan = decode(data, PlannedWriteback, key=planned.key)
+    if entry and newest and entry.plan_digest != plan.digest:
+        raise CorruptArtifact(f"{newest.key}: belongs to another plan; it was left as it is")
+    written_at = written_at or _latest(planned.last_modified) or plan.created_at
+    return Session(session_id, plan=plan, entry=entry, written_at=written_at)
 
 
 def read_artifact(store: ArtifactStore, info: ObjectInfo) -> bytes:
