@@ -453,8 +453,7 @@ def test_a_failure_of_ones_own_hides_no_later_request_of_another():
     }
     with steered(Scenario(nothing, runs)) as world:
         world.steer("A", "send 1-create")
-        world.steer("B", "send 2-bill")
-        world.do(("go", "B", "late"))
+        world.meet("B", "send 2-bill", "late")
         world.steer("B", "over")
         world.do(("jump",))
         world.do(("jump",))  # the remote has forgotten the key, had it ever seen it
@@ -483,8 +482,7 @@ def test_a_clock_within_the_allowance_waits_for_late_requests(kinds):
     """A's first request is late, and the next run's clock is ahead."""
     runs = {"A": begin_with(*kinds, attempts=1), "B": resume_with(now="it is up again")}
     with steered(Scenario(nothing, runs, skews={"B": POLICY.clock_skew})) as world:
-        world.steer("A", "send")
-        world.do(("go", "A", "late"))
+        world.meet("A", "send", "late")
         world.steer("A", "over")
         world.steer("B", "over" if kinds == ("post",) else f"send 2-{kinds[-1]}")
         world.steer("B", "over")
@@ -506,8 +504,7 @@ def test_a_final_of_a_slow_owner_does_not_cut_a_repeat_of_its_upserts_short():
         world.do(("jump",))
         world.steer("B", "send 1-row")
         world.steer("A", "over")
-        world.do(("go", "B", "ok"))
-        world.check()
+        world.meet("B", "send 1-row", "ok")
 
 
 @pytest.mark.xfail(
@@ -519,14 +516,13 @@ def test_a_key_is_not_sent_so_late_that_the_request_could_outlive_it():
     """A's reply is lost; B's repeat is on its way until the remote has forgotten the key."""
     runs = {"A": begin_with("charge", attempts=1), "B": resume_with(now="it is up again")}
     with steered(Scenario(nothing, runs)) as world:
-        world.steer("A", "send")
-        world.do(("go", "A", "lost"))
+        world.meet("A", "send", "lost")
         world.steer("A", "over")
         world._pass(KEY_VALID_FOR - 2 * POLICY.clock_skew - POLICY.lease / 10)
-        world.steer("B", "send")
-        world.do(("go", "B", "late"))
+        world.meet("B", "send", "late")
         world._pass(KEY_VALID_FOR + 1)
-        world.do(("land", "0"))
+        if world.remote.late:
+            world.do(("land", "0"))
         world.check()
 
 
@@ -558,8 +554,7 @@ def test_a_new_key_needs_a_known_outcome_of_a_silent_owner():
     with steered(Scenario(nothing, runs)) as world:
         world.steer("A", "send")
         world.do(("jump",))
-        world.steer("B", "send")
-        world.do(("go", "B", "refused"))
+        world.meet("B", "send", "refused")
         world.steer("B", "over")
         with pytest.raises(InvalidInput, match="a new key could apply it twice"):
             unblock_session(

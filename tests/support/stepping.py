@@ -375,6 +375,7 @@ class Actor:
 
     def go(self, answer: str = "") -> None:
         """Let it take its step, and come to stand at the next."""
+        assert not self.is_over, f"{self.name} is over"
         self.history = hash((self.history, self.at, answer, self.world.time.seconds))
         self._answer = answer
         self._go.release()
@@ -463,6 +464,13 @@ class World:
             if actor.at == "sleep":
                 self._pass(max(self.time.seconds, actor.wakes_at))
             self.do(("go", name, "ok"))
+        self.check()
+
+    def meet(self, name: str, request: str, outcome: str) -> None:
+        """Let one actor's next such request come to an outcome, if there is one."""
+        self.steer(name, request)
+        if not self.actors[name].is_over:
+            self.do(("go", name, outcome))
         self.check()
 
     def choices(self) -> list[Choice]:
