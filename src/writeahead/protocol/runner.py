@@ -196,8 +196,12 @@ def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback) 
     try:
         store.put(planned_key(session_id), encode_model(plan), if_absent=True)
     except AlreadyExists:
-        # A slow writer's plan, which landed once the tombstone was gone.
-        return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
+        # A slow writer's plan, which landed once the tombstone was gone. We hold the lease.
+        session = read_session(store, session_id)
+        is_ours = session.entry is not None and session.entry.owner == journal.owner
+        if not is_ours or session.plan is None or session.plan.request_digest != plan.request_digest:
+            return _repeat(context, session, plan.request_digest, plan)
+        journal.plan = session.plan
     return execution.carry_out()
 
 
