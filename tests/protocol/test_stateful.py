@@ -410,7 +410,7 @@ class Histories(RuleBasedStateMachine):
                 if report.status is RunStatus.BLOCKED:
                     self.unblock_truly(session_id, self.inner)
             else:
-                pytest.fail(f"session {session_id} never came to its end")
+                pytest.fail(f"session {session_id} never came to its end: {report.status}, {report.error}")
             self.promises_hold()
         self.pass_time(PAST_LEASE)
         self.promises_hold()
@@ -506,17 +506,6 @@ def with_any_adapter_error_taken_for_a_no(monkeypatch):
     monkeypatch.setattr(emission, "_CONCLUSIVE", (*emission._CONCLUSIVE, AdapterError))
 
 
-def with_the_age_of_the_newest_attempt(monkeypatch):
-    honest = emission.Emission._announce
-
-    def announce(self, unit):
-        for operation in unit:
-            self.journal.attempted_since.pop(operation.id, None)
-        honest(self, unit)
-
-    monkeypatch.setattr(emission.Emission, "_announce", announce)
-
-
 def without_a_wait_for_late_upserts(monkeypatch):
     monkeypatch.setattr(emission.Emission, "_wait_for_late_requests", lambda self, unit: None)
 
@@ -551,7 +540,6 @@ DOUBLED = "took effect 2 times"
         (without_suspicion, DOUBLED, Histories),
         (with_an_unknown_outcome_taken_for_a_no, DOUBLED, Histories),
         (with_any_adapter_error_taken_for_a_no, DOUBLED, Histories),
-        (with_the_age_of_the_newest_attempt, DOUBLED, HistoriesOfTime),
         (without_a_wait_for_late_upserts, "STALE_ROW", HistoriesOfTime),
         (with_a_takeover_that_forgets, DOUBLED, Histories),
         (with_an_abandoned_session_resumed, f"RESURRECTED|{DOUBLED}", Histories),
