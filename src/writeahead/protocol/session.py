@@ -125,14 +125,14 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
     newest = _newest_entry(store, session_id, found)
     entry = decode(read_artifact(store, newest), JournalEntry, key=newest.key) if newest else None
     if entry and newest and newest.key != journal_key(session_id, entry.number):
-        raise CorruptArtifact(f"{newest.key}: belongs to another place; it was left as it is")
+        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
     written_at = (_latest(newest.last_modified) or entry.at) if newest and entry else None
     if is_abandoned(data, key=planned.key):
         tombstone = decode(data, AbandonedPlan, key=planned.key)
         return Session(session_id, abandoned=tombstone, entry=entry, written_at=written_at)
     plan = decode(data, PlannedWriteback, key=planned.key)
     if entry and newest and entry.plan_digest != plan.digest:
-        raise CorruptArtifact(f"{newest.key}: belongs to another plan; it was left as it is")
+        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
     written_at = written_at or _latest(planned.last_modified) or plan.created_at
     return Session(session_id, plan=plan, entry=entry, written_at=written_at)
 
