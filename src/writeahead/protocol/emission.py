@@ -167,7 +167,7 @@ class Emission:
                 receipts = [adapter.emit(operation) for operation in unit]
         if len(receipts) != len(unit) or not all(isinstance(receipt, Receipt) for receipt in receipts):
             ids = ", ".join(operation.id for operation in unit)
-            raise TypeError(f"adapter {self.context.adapter.name!r} returned no Receipt for {ids}")
+            raise TypeError(f"adapter {adapter.name!r} returned no Receipt for {ids}")
         return receipts
 
     def _announce(self, unit: Sequence[PlannedOperation]) -> None:

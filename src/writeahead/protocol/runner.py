@@ -177,8 +177,7 @@ def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback) 
 
     A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's
     marker is ``.blocked/``, which no sweep deletes before there is a final artifact. A delete has
-    no
-    condition: of two runs that begin again, the one with the journal's next entry removes the
+    no condition: of two runs that begin again, the one with the journal's next entry removes the
     tombstone, and the other one stops.
     """
     store, session_id = context.store, plan.session_id
