@@ -46,10 +46,10 @@ def test_three_resumers_and_five_operations_keep_every_promise():
     assert seen.states > 10_000, "the model has lost its moving parts"
 
 
-@pytest.mark.parametrize("batched", [False, True], ids=["every", "batched"])
+@pytest.mark.parametrize("interval", [False, True], ids=["at-once", "interval"])
 @pytest.mark.parametrize("operations", ORDERS, ids="-".join)
-def test_every_order_and_both_journal_modes_keep_every_promise(operations, batched):
-    seen = explore(Model(operations, resumers=1, batched=batched))
+def test_every_order_with_and_without_an_interval_keeps_every_promise(operations, interval):
+    seen = explore(Model(operations, resumers=1, interval=interval))
     print(f"{seen.states} states, {seen.steps} steps")
     assert not seen.found, shown(seen)
     assert seen.dead_end(completed) is None
@@ -62,12 +62,12 @@ FREEDOMS = {
     "abandoning": [Model((UNPROVABLE, LOOKUP), 2, abandons=True)],
     "an early takeover": [
         Model((UNPROVABLE, LOOKUP), 2, takes_over=True),
-        Model((CREATE, LOOKUP), 1 + (DEPTH > 1), takes_over=True, batched=True),
+        Model((CREATE, LOOKUP), 1 + (DEPTH > 1), takes_over=True, interval=True),
     ],
     "a long wait": [Model((UNPROVABLE, LOOKUP), 2, waits=True)],
     "upserts of a row": [
         Model(ROWS, 2),
-        Model(ROWS, 1 + (DEPTH > 1), takes_over=True, batched=True, abandons=DEPTH > 1),
+        Model(ROWS, 1 + (DEPTH > 1), takes_over=True, interval=True, abandons=DEPTH > 1),
     ],
     "all of them": [
         Model((UNPROVABLE,), 1 + (DEPTH > 1), newcomers=1, abandons=True, takes_over=True, waits=True),
@@ -138,7 +138,7 @@ def test_a_delete_without_a_claim_loses_a_plan(operations):
         ((UNPROVABLE, CREATE), {}),
         ((UNPROVABLE,), {"newcomers": 1, "waits": True}),
         ((LOOKUP,), {"abandons": True, "takes_over": True}),
-        (ROWS, {"takes_over": True, "batched": True}),
+        (ROWS, {"takes_over": True, "interval": True}),
     ],
     ids=["lookup", "unprovable", "newcomers", "early", "rows"],
 )
@@ -209,7 +209,9 @@ ABANDONS, TAKES_OVER, WAITS = {"abandons": True}, {"takes_over": True}, {"waits"
         (Bug.WAITS_AFTER_UNKNOWN, (UNPROVABLE,), WAITS, Broken.DOUBLED_UNPROVABLE),
         (Bug.RECEIPT_SETTLES, ROWS, {}, Broken.STALE_ROW),
         (Bug.SILENCE_SETTLES, ROWS, {}, Broken.STALE_ROW),
-        (Bug.ROW_RECEIPT_WAITS, ROWS, {"batched": True}, Broken.STALE_ROW),
+        (Bug.ROW_RECEIPT_WAITS, ROWS, {"interval": True}, Broken.STALE_ROW),
+        (Bug.ONCE_RECEIPT_WAITS, (UNPROVABLE, CREATE), {"interval": True}, Broken.NEEDLESS_QUESTION),
+        (Bug.ONCE_RECEIPT_WAITS, (LOOKUP, CREATE), {"interval": True}, Broken.NEEDLESS_QUESTION),
     ],
 )
 def test_a_planted_bug_in_a_freedom_is_found(bug, operations, more, broken):

@@ -75,6 +75,7 @@ class Bug(StrEnum):
     NO_SETTLING = "the next upsert of a row does not wait for a late one (no `settles_after`)"
     RECEIPT_SETTLES = "a confirmed upsert is taken for settled, though its first request may land late"
     ROW_RECEIPT_WAITS = "the receipt of an upsert of a row is not journaled before the next one is sent"
+    ONCE_RECEIPT_WAITS = "the receipt of what can't simply be sent again waits for a later entry"
     SILENCE_SETTLES = "what a silent owner sent is taken for settled"
 
 
@@ -93,7 +94,7 @@ class Broken(StrEnum):
     PLAN_LOST = "a plan was deleted"
     RESURRECTED = "a session went on after it was abandoned"
     SENT_AFTER_END = "an unprovable operation was sent after the session was abandoned as unsent"
-    NEEDLESS_QUESTION = "a kill in a wait after a sure failure leaves an unknown outcome behind"
+    NEEDLESS_QUESTION = "a kill leaves an unknown outcome behind, though the run knew the outcome"
     STALE_ROW = "the session is completed, and the row holds an earlier value"
     DEAD_END = "no continuation completes or blocks the session"
 
@@ -149,7 +150,8 @@ class Model:
         resumers: How many runs other than the first may be alive at once; any number may follow
             each other.
         bug: What is wrong with this protocol, if anything.
-        batched: No entry after each confirmed operation.
+        interval: A receipt may wait for a later entry, as long as the newest one is young enough.
+            Otherwise each gets an entry at once.
         clock_jumps: Others may take a lease for over while its owner, on its monotonic clock, does
             not.
         unbounded_pause: An owner may sleep forever between its lease check and its request.
@@ -167,7 +169,7 @@ class Model:
     operations: tuple[str, ...] = ALL_CLASSES
     resumers: int = 3
     bug: Bug | None = None
-    batched: bool = False
+    interval: bool = False
     clock_jumps: bool = False
     unbounded_pause: bool = False
     hasty_person: bool = False
@@ -438,6 +440,9 @@ class Model:
         """Check the lease, right before the send; or stop: signal, budget, lease."""
         replay = self.operations[owner.done]
         yield from self._append(state, index, "ended", None, kind="ended", by=owner._replace(announced=False))
+        if self.interval and owner.done > state.entry.done:
+            # Before a longer wait.
+            yield from self._append(state, index, "confirmed", owner, kind="held", by=owner)
         if not self._has_lease(state, owner):
             return
         if replay == UNPROVABLE and self._must_announce(owner):
@@ -454,7 +459,8 @@ class Model:
         if not state.quiet and self.bug is not Bug.HASTY_SEARCH:
             return
         if self._effects_of(state, LOOKUP):
-            yield "search: found", self._moved(state, index, self._confirmed(owner)), None
+            for after in self._confirmed(owner):
+                yield "search: found", self._moved(state, index, after), None
         else:
             yield "search: not there", self._moved(state, index, owner._replace(at="send")), None
 
@@ -467,7 +473,8 @@ class Model:
         retry = owner._replace(at="ready")
         unasked = replay == UNPROVABLE and state.entry.kind == "abandoned" and not state.entry.announced
         told = Broken.SENT_AFTER_END if unasked else None
-        yield f"send {replay}", self._moved(applied, index, self._confirmed(owner)), told
+        for after in self._confirmed(owner):
+            yield f"send {replay}", self._moved(applied, index, after), told
         if replay == UNPROVABLE and self.waits:
             wait = owner._replace(at="wait", announced=False)
             if self.bug is Bug.NO_WAITING_ENTRY:
@@ -585,8 +592,18 @@ class Model:
 
     def _asked_for_nothing(self, state: State, owner: Owner) -> Broken | None:
         """What a crash here would ask an operator, though the request surely had no effect."""
-        needless = owner.at == "waiting" and owner.current and state.entry.announced
+        if not owner.current or state.final:
+            return None
+        needless = owner.at == "waiting" and state.entry.announced
+        # Between the reply and the entry, or the final, a question can't be helped.
+        if owner.at in ("ready", "send", "waiting", "wait") and not self._journals_next(owner):
+            unknown = self.operations[state.entry.done : owner.done]
+            needless = needless or LOOKUP in unknown or UNPROVABLE in unknown
         return Broken.NEEDLESS_QUESTION if needless else None
+
+    def _journals_next(self, owner: Owner) -> bool:
+        """Whether an entry comes before the next request in any case."""
+        return owner.at == "ready" and self.operations[owner.done] == UNPROVABLE
 
     def _suspects_silence(self, entry: Entry) -> bool:
         """Whether a silent owner may have sent what leans on time."""
@@ -607,7 +624,7 @@ class Model:
             return owner._replace(at="ready")
         return owner._replace(at="unmark" if self.bug is Bug.MARKER_BEFORE_FINAL else "finish")
 
-    def _confirmed(self, owner: Owner) -> Owner:
+    def _confirmed(self, owner: Owner) -> Iterator[Owner]:
         """A receipt more: record it, unless the final artifact or a later entry will carry it."""
         passed = self.operations[owner.done]
         after = owner._replace(
@@ -618,10 +635,16 @@ class Model:
             announced=owner.announced and passed != UNPROVABLE,
         )
         after = self._go_on(after)
-        at_once = passed == FIRST_ROW and self.bug is not Bug.ROW_RECEIPT_WAITS
-        if after.at == "ready" and (at_once or not self.batched):
-            return after._replace(at="record")
-        return after
+        if after.at != "ready":
+            yield after
+            return
+        once = passed in (LOOKUP, UNPROVABLE) and self.bug is not Bug.ONCE_RECEIPT_WAITS
+        row = passed == FIRST_ROW and self.bug is not Bug.ROW_RECEIPT_WAITS
+        carried = self.operations[after.done] == UNPROVABLE
+        if carried or (self.interval and not (once or row)):
+            yield after
+        if not carried:
+            yield after._replace(at="record")
 
     @staticmethod
     def _at_the_end(owner: Owner) -> Owner:
