@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+import warnings
 from collections.abc import Mapping
 from datetime import UTC
 from enum import StrEnum
@@ -16,6 +17,7 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    model_validator,
 )
 
 from writeahead._roundtrip import json_of
@@ -45,6 +47,8 @@ REFERENCE = "$receipt"
 
 _DAY = 86_400.0
 LONGEST_LEASE = LONGEST_WAIT
+# What `RunPolicy.journal` meant in earlier versions, as a `journal_interval`.
+_INTERVALS = {"every": 0.0, "batched": _DAY}
 
 # Fixed for ever: an operation's idempotency key must come out the same in every version.
 _KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
@@ -260,8 +264,12 @@ class RunPolicy(Frozen):
         wait_max: The longest of these waits. A remote's Retry-After is a floor under each of them.
         run_limit: Time limit for the whole run; a wait that does not fit parks the run.
         lease: How long this run may stay silent before another may take its session over.
-        journal: ``every``: an entry after each confirmed operation. ``batched``: receipts wait for
-            the next entry; fewer requests, the same guarantee for provable operations.
+        journal_interval: How old the newest journal entry may be while receipts wait in memory for
+            the next one; half the lease at most, and 0 for an entry after each operation. After a
+            crash, what was confirmed meanwhile is sent again, and settled by its replay class.
+            Receipts of ``lookup`` and ``unprovable`` operations never wait.
+        journal: What earlier versions said: ``every`` is an interval of 0, ``batched`` one of half
+            the lease. It warns, and goes in the next version.
         clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
             over.
         max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;
@@ -275,10 +283,22 @@ class RunPolicy(Frozen):
     wait_max: float = Field(default=4.0, ge=0, le=_DAY)
     run_limit: float = Field(default=300.0, gt=0, le=LONGEST_WAIT)
     lease: float = Field(default=600.0, gt=0, le=LONGEST_LEASE)
-    journal: Literal["every", "batched"] = "every"
+    journal_interval: float = Field(default=1.0, ge=0, le=_DAY)
+    journal: Literal["every", "batched"] | None = None
     clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
     max_turns: int | None = Field(default=None, ge=1)
     max_age: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_words_of_today(cls, given: Any) -> Any:
+        word = given.get("journal") if isinstance(given, Mapping) else None
+        if word not in tuple(_INTERVALS):
+            return given
+        interval = _INTERVALS[word]
+        message = f'journal = "{word}" goes in the next version: write journal_interval = {interval:g}'
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        return {"journal_interval": interval, **given, "journal": None}
 
 
 class RunReport(Frozen):

@@ -128,7 +128,7 @@ def test_an_assumption_that_makes_no_sense_changes_nothing(cli, remote, assume):
 
 def test_show_has_operations_history_artifacts_and_next_step(cli, remote):
     remote.answers = [201, 503, 503]
-    cli("run", cli.session("row", "row"), "--write")
+    cli("run", cli.session("row", "row"), "--write", "--journal-interval", 0)
     page = cli("show", "s1", "--json").json
     assert (page["status"], page["adapter"], page["problem"]) == ("resume_needed", "crm", None)
     assert [line["state"] for line in page["operations"]] == ["confirmed", "missing"]
@@ -232,7 +232,7 @@ def test_other_operations_under_the_same_id_are_refused(cli, remote):
 
 def test_policy_flags_reach_the_run(cli, remote):
     remote.answers = [503] * 5
-    cli("run", cli.session("row"), "--write", "--attempts", 3, "--lease", 60, "--journal", "batched")
+    cli("run", cli.session("row"), "--write", "--attempts", 3, "--lease", 60, "--journal-interval", 0)
     assert len(remote.requests) == 3
     plan = json.loads(cli.bytes_in_store()["s1/planned-writeback.json"])
     assert plan["lease_seconds"] == 60

@@ -43,7 +43,7 @@ class State:
         status: What ``list`` and ``show`` say.
         unblock: Set if the session blocks: the arguments that an ``unblock`` needs.
         mails: How many requests of the e-mail arrive in all.
-        journal: ``every`` or ``batched``.
+        interval: 0 for a journal entry after each operation.
         atomic: The session is one transaction.
     """
 
@@ -53,7 +53,7 @@ class State:
     status: str = "resume_needed"
     unblock: tuple[str, ...] | None = None
     mails: int = 1
-    journal: str = "every"
+    interval: int = 0
     atomic: bool = False
 
 
@@ -68,7 +68,7 @@ STATES = {
     "announced-sent": State({"5-mail": ["die-after"]}, DIED, unblock=APPLIED),
     "claimed": State({"3-update": ["unavailable", "die-before"]}, LATER, ("resume",)),
     "parked": State({"3-update": ["unavailable"]}, LATER),
-    "parked-batched": State({"3-update": ["unavailable"]}, LATER, journal="batched"),
+    "parked-batched": State({"3-update": ["unavailable"]}, LATER, interval=300),
     "parked-lookup": State({"4-lookup": ["lost"]}, LATER),
     "blocked-conflict": State({"3-update": ["conflict"]}, BLOCKED, status="blocked", unblock=()),
     "blocked-rejected": State({"2-upsert": ["rejected"]}, BLOCKED, status="blocked", unblock=()),
@@ -190,10 +190,9 @@ class Case:
             f"[adapters.{json.dumps(ADAPTER)}]\nurl = {json.dumps(remote.url)}\n"
         )
         # A version takes the variables of the fields that it has.
-        every = state.journal == "every"
         self.journal = {
-            "WRITEAHEAD_JOURNAL": state.journal,
-            "WRITEAHEAD_JOURNAL_INTERVAL": "0" if every else "300",
+            "WRITEAHEAD_JOURNAL": "batched" if state.interval else "every",
+            "WRITEAHEAD_JOURNAL_INTERVAL": str(state.interval),
         }
 
     def do(self, side, *arguments):

@@ -18,11 +18,11 @@ class ForkServer:
         self._process, self._log = process, log
         self.kills = 0
 
-    def __call__(self, verb, store, remote, deadly=0, *, hours=0, journal="every", **more):
+    def __call__(self, verb, store, remote, deadly=0, *, hours=0, interval=0, **more):
         """Run a job. Gives the child's end (a signal is negative) and the steps it passed."""
         self._log.write_text("")
         job = {"verb": verb, "store": store, "remote": remote.url, "deadly": deadly, "hours": hours}
-        job |= {"journal": journal, "log": str(self._log)} | more
+        job |= {"interval": interval, "log": str(self._log)} | more
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         end = int(self._process.stdout.readline())

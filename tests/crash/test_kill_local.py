@@ -25,14 +25,14 @@ def stage(fork_server):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("journal", ["every", "batched"])
-def test_a_run_killed_at_each_step(stage, tmp_path, journal):
+@pytest.mark.parametrize("interval", [0, 3600], ids=["at-once", "interval"])
+def test_a_run_killed_at_each_step(stage, tmp_path, interval):
     fork_server, remote, adapter = stage
-    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), journal=journal)
+    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), interval=interval)
     outcomes = Counter()
     for deadly, step in enumerate(steps, start=1):
         place = Folder(tmp_path / str(deadly))
-        end, passed = fork_server("run", place.url, remote, deadly, journal=journal)
+        end, passed = fork_server("run", place.url, remote, deadly, interval=interval)
         assert (end, passed) == (KILLED, steps[:deadly])
         outcomes[judge(place, remote, adapter, 1, step)] += 1
     print(f"{len(steps)} kills: {dict(outcomes)}")
@@ -40,17 +40,17 @@ def test_a_run_killed_at_each_step(stage, tmp_path, journal):
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("journal", ["every", "batched"])
-def test_a_killed_run_and_its_killed_resume_at_each_step(stage, tmp_path, full, chance, journal):
+@pytest.mark.parametrize("interval", [0, 3600], ids=["at-once", "interval"])
+def test_a_killed_run_and_its_killed_resume_at_each_step(stage, tmp_path, full, chance, interval):
     fork_server, remote, adapter = stage
-    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), journal=journal)
+    steps = whole_run(fork_server, remote, Folder(tmp_path / "whole"), interval=interval)
     offset = chance.randrange(9)
     kills, outcomes = 0, Counter()
     for first, step in enumerate(steps, start=1):
         if not full and first % 9 != offset:
             continue
         start = Folder(tmp_path / f"{first}")
-        fork_server("run", start.url, remote, first, journal=journal)
+        fork_server("run", start.url, remote, first, interval=interval)
         state = remote.state()
         if not (start.path / "s1" / "planned-writeback.json").exists():
             remote.forget()
@@ -63,7 +63,7 @@ def test_a_killed_run_and_its_killed_resume_at_each_step(stage, tmp_path, full, 
             remote.restore(state)
             invariants = Invariants(place, remote)
             invariants.look()
-            end, passed = fork_server("resume", place.url, remote, second, hours=1, journal=journal)
+            end, passed = fork_server("resume", place.url, remote, second, hours=1, interval=interval)
             if end != KILLED:
                 assert end == 0, passed
                 judge(place, remote, adapter, 2, step, invariants)

@@ -3,10 +3,10 @@
     PYTHONPATH=. python tests/golden/make_golden.py tests/golden/v2
 
 What is there stays forever, to be resumed by later versions. Make a new folder for a new version of
-the format, or for new fields of an artifact (as ``v1-atomic``). The folder's name begins the id of
-each session, as in ``v2-parked``, so that no two folders have sessions of one name. ``test_golden``
-finds the folder by itself. ``expected.json`` holds what the remote had applied by then, and
-SHA256SUMS what the bytes are.
+the format, or for new fields of an artifact (as ``v1-atomic``, ``v2-deltas``). The folder's name
+begins the id of each session, as in ``v2-parked``, so that no two folders have sessions of one
+name. ``test_golden`` finds the folder by itself. ``expected.json`` holds what the remote had
+applied by then, and SHA256SUMS what the bytes are.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.local import LocalStore
 
 KINDS = ("create", "upsert", "update", "lookup", "mail")
-ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000)
+ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000, journal_interval=0)
 IDS = [f"{number}-{kind}" for number, kind in enumerate(KINDS, start=1)]
 
 
@@ -111,7 +111,7 @@ def make(root: Path) -> dict[str, list[str]]:
     with session("parked") as it:
         it.run(update=[Meets.UNAVAILABLE])
     with session("parked-batched") as it:
-        it.run(ONCE.model_copy(update={"journal": "batched"}), update=[Meets.UNAVAILABLE])
+        it.run(ONCE.model_copy(update={"journal_interval": 3600}), update=[Meets.UNAVAILABLE])
     with session("parked-lookup-unknown") as it:
         it.run(lookup=[Meets.LOST_REPLY])
     with session("parked-retry-after") as it:
@@ -184,13 +184,30 @@ def make_atomic(root: Path) -> dict[str, list[str]]:
     return effects
 
 
+def make_deltas(root: Path) -> dict[str, list[str]]:
+    """Journals long enough that the newest entry builds on an older one."""
+    effects = {}
+    for name, failures, met, dies_at in (
+        ("parked", 2, [Meets.UNAVAILABLE], ""),
+        ("in-progress", 3, [], "3-update"),
+        ("blocked-conflict", 2, [Meets.CONFLICT], ""),
+    ):
+        it = Maker(root, f"{root.name}-{name}")
+        it.run(upsert=[Meets.UNAVAILABLE] * failures, update=list(met))
+        for turn in range(1, failures + 1):
+            it.resume(hours=turn * 2, dies_at=dies_at if turn == failures else "")
+        effects[it.id] = it.remote.effects
+    return effects
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     root.mkdir()
     # Of a machine that no test runs on: else its dead processes would be known to be dead.
     liveness._boot_id = lambda: "golden"
     socket.gethostname = lambda: "golden"
-    expected = make_atomic(root) if root.name.endswith("atomic") else make(root)
+    of = {"atomic": make_atomic, "deltas": make_deltas}
+    expected = of.get(root.name.rpartition("-")[2], make)(root)
     (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
     sums = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n"

@@ -84,7 +84,7 @@ def test_no_session_hides_one_of_another_version():
     assert len(WHERE) == sum(len(sessions) for sessions in EXPECTED.values())
 
 
-@pytest.mark.parametrize("folder", ["v2", "v2-atomic"])
+@pytest.mark.parametrize("folder", ["v2", "v2-atomic", "v2-deltas"])
 def test_new_golden_sessions_hide_none_that_exist(tmp_path, folder):
     made = tmp_path / folder
     subprocess.run([sys.executable, HERE / "make_golden.py", made], check=True, env=child_environment())
@@ -109,7 +109,10 @@ def test_not_one_byte_has_changed(folder):
 
 
 def test_each_artifact_is_read_and_written_again_the_same():
-    """Byte by byte; of an older version, all but the version and the checksum."""
+    """Byte by byte; of an older version, all but the version and the checksum.
+
+    A journal entry may be written shorter than it was.
+    """
     seen = Counter()
     for path in itertools.chain.from_iterable(one.rglob("*/*.json") for one in SETS):
         key = str(path).split("/golden/")[1].split("/", 2)[2]
@@ -118,6 +121,11 @@ def test_each_artifact_is_read_and_written_again_the_same():
         if model is PlannedWriteback and is_abandoned(data, key=key):
             model = AbandonedPlan
         again = encode_model(decode(data, model, key=key))
+        if model is JournalEntry:
+            assert decode(again, model, key=key) == decode(data, model, key=key)
+            assert len(again) <= len(data)
+            seen[model] += 1
+            continue
         assert _unversioned(again) == _unversioned(data)
         assert again == data or json.loads(data)["version"] < VERSION
         seen[model] += 1

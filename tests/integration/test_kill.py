@@ -67,7 +67,7 @@ def _resume_and_judge(store, remote, adapter, killed_at):
         assert applied[2] <= 1
         assert killed_at.startswith(
             (
-                "after create s1/journal/000003",
+                "after create s1/journal/000002",
                 "before send POST",
                 "after apply POST",
                 "after reply POST",

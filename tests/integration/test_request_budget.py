@@ -41,10 +41,10 @@ def run(store, adapter, **policy):
     )
 
 
-@pytest.mark.parametrize(("journal", "puts"), [("every", 5), ("batched", 3)])
-def test_the_happy_path_writes_and_never_reads(store, remote, s3_proxy, journal, puts):
+@pytest.mark.parametrize(("interval", "puts"), [(0, 5), (3600, 3)])
+def test_the_happy_path_writes_and_never_reads(store, remote, s3_proxy, interval, puts):
     with closing(ReferenceAdapter(remote.url)) as adapter:
-        assert run(store, adapter, journal=journal).status is RunStatus.COMPLETED
+        assert run(store, adapter, journal_interval=interval).status is RunStatus.COMPLETED
     assert s3_proxy.count() == {"PUT": puts, "DELETE": 1}
     assert len(remote.requests) == 3
 

@@ -32,9 +32,9 @@ def stage(tmp_path):
     stage.adapter.close()
 
 
-@pytest.mark.parametrize("journal", ["every", "batched"])
-def test_a_session_outlives_a_power_cut(stage, journal):
-    stage.run(journal)
+@pytest.mark.parametrize("interval", [0, 3600], ids=["at-once", "interval"])
+def test_a_session_outlives_a_power_cut(stage, interval):
+    stage.run(interval)
     events = len(stage.recorder.events)
     ends = stage.cut_everywhere()
     print(f"{events} events, {ends.total()} states: {dict(ends)}")
@@ -54,9 +54,9 @@ def test_a_run_in_a_tombstones_place_outlives_a_power_cut(stage, deletes):
     assert {"nothing planned", "abandoned", "completed", "no_resume_needed"} <= ends.keys()
 
 
-@pytest.mark.parametrize("journal", ["every", "batched"])
-def test_a_session_outlives_a_power_cut_that_undoes_deletes(stage, journal):
-    stage.run(journal)
+@pytest.mark.parametrize("interval", [0, 3600], ids=["at-once", "interval"])
+def test_a_session_outlives_a_power_cut_that_undoes_deletes(stage, interval):
+    stage.run(interval)
     events = len(stage.recorder.events)
     stage.recorder.events = without_syncs_of_deletes(stage.recorder.events)
     assert len(stage.recorder.events) < events

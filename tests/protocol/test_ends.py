@@ -55,7 +55,7 @@ def test_of_a_long_lease_half_a_minute_is_enough(world, took, sends):
 
 @pytest.mark.parametrize(("limit", "sends"), [(60.5, True), (60, False)])
 def test_nothing_is_sent_beyond_the_limit_of_the_run(world, limit, sends):
-    world.policy = RunPolicy(run_limit=limit)
+    world.policy = RunPolicy(run_limit=limit, journal_interval=0)
     slow(world, 60, key="s1/journal/000001.json")
     report = world.run("create", "update")
     if sends:
@@ -127,7 +127,7 @@ def test_a_search_waits_until_nothing_can_land_any_more(world):
 
 @pytest.mark.parametrize(("limit", "waits"), [(4, False), (4.5, True)])
 def test_a_search_that_is_too_far_away_is_left_to_the_next_run(world, limit, waits):
-    world.policy = RunPolicy(run_limit=limit)
+    world.policy = RunPolicy(run_limit=limit, journal_interval=0)
     unknown_lookup(world)
     report = world.resume()
     if waits:

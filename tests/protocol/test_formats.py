@@ -47,6 +47,7 @@ ADDED = {
     PlannedWriteback: {"exact", "target", "holder"},
     JournalEntry: {
         *("attempted_since", "unsettled", "generations", "issued", "turn", "idle", "holder"),
+        *("base", "removed"),
     },
 }
 
@@ -75,7 +76,7 @@ def run(store):
         session_id="s1",
         store=store,
         adapter=RemoteAdapter(remote),
-        policy=RunPolicy(attempts=1),
+        policy=RunPolicy(attempts=1, journal_interval=0),
     )
     return {info.key: store.get(info.key).data for info in store.list("s1/")}
 

@@ -359,7 +359,7 @@ def with_a_takeover_that_does_not_wait_for_the_lease(monkeypatch):
 
     def suspect(found, new, context):
         honest(found, new, context)
-        new.attempted |= dict.fromkeys(new.attempted, context.clock.now())
+        new.attempted.update(dict.fromkeys(new.attempted, context.clock.now()))
 
     monkeypatch.setattr(resuming, "_suspect_silent_owner", suspect)
 
@@ -372,7 +372,7 @@ def with_a_takeover_that_does_not_wait_for_the_lease(monkeypatch):
     ],
 )
 def test_a_wrong_takeover_is_found(plant, kinds, promise, monkeypatch):
-    runs = {"A": begin_with(*kinds, journal="batched", lease=900.0), "B": if_planned(take_over)}
+    runs = {"A": begin_with(*kinds, journal_interval=3600.0, lease=900.0), "B": if_planned(take_over)}
     scenario = Scenario(nothing, runs, faults=0, jumps=0)
     plant(monkeypatch)
     with pytest.raises(Violation, match=promise):
@@ -413,7 +413,7 @@ def test_a_plan_is_as_old_as_itself_not_as_the_tombstone_before_it():
 def test_a_silent_owner_of_a_short_lease_hides_no_longer_one(kinds):
     """A is slow under a long lease; B takes it over, and dies; C takes over from B."""
     runs = {
-        "A": begin_with(*kinds, lease=7200.0, journal="batched"),
+        "A": begin_with(*kinds, lease=7200.0, journal_interval=3600.0),
         "B": resume_with(take_over="it hangs"),
         "C": resume,
     }
@@ -428,7 +428,7 @@ def test_a_silent_owner_of_a_short_lease_hides_no_longer_one(kinds):
 def test_a_failure_of_ones_own_hides_no_later_request_of_another():
     """A is slow under a long lease; B takes it over; B's request never lands; C follows."""
     runs = {
-        "A": begin_with("create", "bill", lease=7200.0, journal="batched"),
+        "A": begin_with("create", "bill", lease=7200.0, journal_interval=3600.0),
         "B": resume_with(take_over="it hangs", policy=POLICY.model_copy(update={"attempts": 1})),
         "C": resume_with(now="it is up again"),
     }
@@ -467,7 +467,7 @@ def test_a_clock_within_the_allowance_waits_for_late_requests(kinds):
 
 def test_a_final_of_a_slow_owner_does_not_cut_a_repeat_of_its_upserts_short():
     """A is slow before its final; B takes over, and dies after it sent the first upsert."""
-    runs = {"A": begin_with("row", "row", journal="batched"), "B": resume}
+    runs = {"A": begin_with("row", "row", journal_interval=3600.0), "B": resume}
     with steered(Scenario(nothing, runs)) as world:
         world.steer("A", f"create {SESSION}/writeback.json")
         world.do(("jump",))

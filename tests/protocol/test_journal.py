@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 
-from tests.support.remotes import Meets
+from tests.support.remotes import Meets, RemoteAdapter, Text
 from tests.support.worlds import entry_of, held_by_another, planned_session, refuse, take_over
-from writeahead import RunPolicy
+from writeahead import PlannedOperation, Receipt, RunPolicy, emits
 from writeahead.errors import CorruptArtifact, OutcomeUnknown
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import decode, encode_model
@@ -14,20 +15,139 @@ from writeahead.protocol.journal import Journal
 from writeahead.protocol.schema import Event, JournalEntry
 from writeahead.protocol.session import Session, read_session
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing import ManualClock, WrapperStore
+from writeahead.testing import FaultyStore, ManualClock, StoreFault, WrapperStore
 
 
-def test_batched_runs_leave_receipts_to_the_final(world):
-    world.policy = RunPolicy(journal="batched")
+def events(world):
+    keys = [name for name in world.names() if "/journal/" in name]
+    entries = [world.json(key) for key in keys]
+    return [(entry["event"], entry.get("operation"), sorted(entry["receipts"])) for entry in entries]
+
+
+def test_a_short_session_of_provable_operations_needs_no_entry(world):
+    world.policy = RunPolicy()
     assert world.run("create", "update", "upsert").status is RunStatus.COMPLETED
     assert world.names() == ["s1/planned-writeback.json", "s1/writeback.json"]
 
 
-def test_batched_runs_journal_before_half_the_lease_is_over(world):
-    world.policy = RunPolicy(journal="batched", lease=10, wait_initial=4, clock_skew=0)
-    world.remote.script["1-create"] = [Meets.UNAVAILABLE, Meets.UNAVAILABLE]
+def test_receipts_are_journaled_once_the_newest_entry_is_old(world):
+    world.policy = RunPolicy()
+    emit = world.adapter.emit_create
+
+    def slow(payload, operation):
+        world.clock.elapsed += 0.4
+        return emit(payload, operation)
+
+    world.adapter.emit_create = slow
+    assert world.run(*["create"] * 7).status is RunStatus.COMPLETED
+    assert events(world) == [
+        ("confirmed", "3-create", ["1-create", "2-create", "3-create"]),
+        ("confirmed", "6-create", [f"{n}-create" for n in range(1, 7)]),
+    ]
+
+
+@pytest.mark.parametrize(("interval", "journaled"), [(1, True), (4, True), (4.1, False)])
+def test_receipts_are_journaled_before_a_longer_wait(world, interval, journaled):
+    world.clock.random = lambda: 0.0
+    world.policy = RunPolicy(journal_interval=interval, wait_initial=4)
+    world.remote.script["2-create"] = [Meets.UNAVAILABLE]
+    seen = []
+    world.clock.sleep = lambda seconds: seen.append((seconds, events(world)))
     assert world.run("create", "create").status is RunStatus.COMPLETED
-    assert "s1/journal/000001.json" in world.names()
+    assert seen == [(4.0, [("confirmed", "1-create", ["1-create"])] if journaled else [])]
+
+
+def test_receipts_are_journaled_before_a_wait_for_a_late_request(world):
+    world.policy = RunPolicy()
+    seen = []
+    sleep = world.clock.sleep
+    world.clock.sleep = lambda seconds: (seen.append((seconds, events(world))), sleep(seconds))
+    world.remote.script["2-lookup"] = [Meets.LOST_REQUEST]
+    assert world.run("create", "lookup").status is RunStatus.COMPLETED
+    (wait, journaled), *_ = seen
+    assert wait >= world.adapter.request_lifetime
+    assert journaled == [("confirmed", "1-create", ["1-create"])]
+
+
+@pytest.mark.parametrize("word", ["every", "batched"])
+def test_the_words_of_earlier_versions_are_read_with_a_warning(word):
+    interval = {"every": 0, "batched": 86_400}[word]
+    with pytest.warns(DeprecationWarning, match=f'journal = "{word}" .* journal_interval = {interval}'):
+        policy = RunPolicy(journal=word)
+    assert policy == RunPolicy(journal_interval=interval)
+    with pytest.warns(DeprecationWarning, match="journal_interval"):
+        assert RunPolicy(journal=word, journal_interval=7).journal_interval == 7
+
+
+@pytest.mark.parametrize("interval", [-1, float("nan"), float("inf"), 86_401])
+def test_an_interval_is_a_number_of_seconds_up_to_a_day(interval):
+    with pytest.raises(ValidationError, match="journal_interval"):
+        RunPolicy(journal_interval=interval)
+
+
+class Once(RemoteAdapter):
+    """Kinds whose receipts must not wait, and one whose may."""
+
+    @emits("create_with_key", key_valid_for=timedelta(days=1))
+    def emit_charge(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation, proved=True)
+
+    @emits("upsert", settles_after=timedelta(seconds=1))
+    def emit_row(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation, proved=True)
+
+    @emits("create_with_key", key_valid_for=timedelta(days=1))
+    def emit_bill(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        return self._send(operation, proved=True)
+
+    def find_bill(self, payload: Text, operation: PlannedOperation) -> Receipt | None:
+        return None
+
+
+@pytest.mark.parametrize("kind", ["mail", "lookup", "charge", "row"])
+def test_a_receipt_whose_loss_could_do_harm_does_not_wait(world, kind):
+    world.policy, world.adapter = RunPolicy(), Once(world.remote)
+    assert world.run(kind, "create", "create").status is RunStatus.COMPLETED
+    assert events(world)[-1] == ("confirmed", f"1-{kind}", [f"1-{kind}"])
+
+
+def test_a_key_that_can_be_searched_for_may_wait(world):
+    world.policy, world.adapter = RunPolicy(), Once(world.remote)
+    assert world.run("bill", "create").status is RunStatus.COMPLETED
+    assert events(world) == []
+
+
+def test_the_announcement_of_the_next_e_mail_carries_the_receipt_of_the_last(world):
+    world.policy = RunPolicy()
+    assert world.run("create", "mail", "mail", "mail", "create").status is RunStatus.COMPLETED
+    assert [(event, operation) for event, operation, _ in events(world)] == [
+        ("sending", "2-mail"),
+        ("sending", "3-mail"),
+        ("sending", "4-mail"),
+        ("confirmed", "4-mail"),
+    ]
+    assert world.json("s1/journal/000002.json")["receipts"].keys() == {"1-create", "2-mail"}
+
+
+@pytest.mark.parametrize("interval", [0, 1])
+def test_an_edit_after_a_kill_can_make_a_conflict_of_an_update(world, interval):
+    """The one question that a waiting receipt can bring: docs/decisions/0013."""
+    world.policy = RunPolicy(journal_interval=interval)
+    world.remote.script["2-create"] = [Meets.INTERRUPT]
+    world.store = store = FaultyStore(world.store)
+    store.fail("create", f"s1/journal/{2 - interval:06}.json", StoreFault.crash("before", Gone()), times=None)
+    with pytest.raises(Gone):
+        world.run("update", "create")
+    store.heal()
+    # The process was killed; then somebody edits the row, in which our mark is no more.
+    world.remote.script["1-update"] = [Meets.CONFLICT]
+    world.clock.elapsed += 7200
+    report = world.resume()
+    assert report.status is (RunStatus.BLOCKED if interval else RunStatus.COMPLETED)
+
+
+class Gone(BaseException):
+    """The process is gone."""
 
 
 def test_a_missing_journal_entry_is_found_out(world):
@@ -166,8 +286,11 @@ def test_who_claims_gives_its_own_lease_and_heeds_its_own_stop(world):
 
 def test_an_announcement_names_its_operation(world):
     world.run("create", "mail")
-    entry = world.json("s1/journal/000002.json")
+    (key,) = [name for name in world.names() if "/journal/" in name]
+    entry = world.json(key)
     assert (entry["event"], entry["operation"], list(entry["attempted"])) == ("sending", "2-mail", ["2-mail"])
+    # The receipt before it needs no entry of its own.
+    assert list(entry["receipts"]) == ["1-create"]
 
 
 def test_who_is_taken_over_says_so_and_where(world):
@@ -223,7 +346,7 @@ def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
     with pytest.raises(KeyboardInterrupt):
         world.run("create")
     entry = world.json("s1/journal/000001.json")
-    assert (entry["error"], entry["operation"]) == ("stopped by KeyboardInterrupt", None)
+    assert (entry["error"], entry.get("operation")) == ("stopped by KeyboardInterrupt", None)
     assert list(entry["receipts"]) == ["1-create"]
 
 

@@ -203,7 +203,7 @@ def test_an_unblock_is_on_record(world):
     assert (report.session_id, report.status) == ("s1", RunStatus.RESUME_NEEDED)
     assert sorted(report.receipts) == ["1-create", "2-mail"]
     assert [operation.id for operation in report.operations] == ["1-create", "2-mail", "3-update"]
-    unblocked = world.json("s1/journal/000004.json")
+    unblocked = world.json("s1/journal/000003.json")
     assert (unblocked["event"], unblocked["reason"], unblocked["was_blocked"]) == (
         "unblocked",
         "asked them",

@@ -43,7 +43,7 @@ class Huge(WrapperStore):
 
 @pytest.mark.parametrize("key", ["s1/planned-writeback.json", "s1/journal/000002.json", "s1/writeback.json"])
 def test_what_is_larger_than_any_artifact_is_not_read(key):
-    world = World(RunPolicy(attempts=1, clock_skew=0))
+    world = World(RunPolicy(attempts=1, clock_skew=0, journal_interval=0))
     world.remote.script["2-create"] = [Meets.UNAVAILABLE]
     world.run("create", "create")
     world.run("create", session_id="s2")
@@ -63,7 +63,7 @@ def test_what_is_larger_than_any_artifact_is_not_read(key):
 
 
 def test_an_old_entry_that_is_too_large_hides_no_session():
-    world = World(RunPolicy(attempts=1, clock_skew=0))
+    world = World(RunPolicy(attempts=1, clock_skew=0, journal_interval=0))
     world.remote.script["2-create"] = [Meets.UNAVAILABLE]
     world.run("create", "create")
     world.store = Huge(world.store, "s1/journal/000001.json")

@@ -260,12 +260,12 @@ class Histories(RuleBasedStateMachine):
     @rule(
         session_id=st.sampled_from(SESSIONS),
         kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
-        mode=st.sampled_from(["every", "batched"]),
+        interval=st.sampled_from([0.0, 1.0, 3600.0]),
         fault=faults,
         outcomes=outcome_lists,
         lands=st.booleans(),
     )
-    def write(self, *, session_id, kinds, mode, fault, outcomes, lands):
+    def write(self, *, session_id, kinds, interval, fault, outcomes, lands):
         before = self.planned(session_id)
         kinds = [self.only[KINDS.index(kind) % len(self.only)] for kind in kinds]
         operations = [{"kind": kind, "payload": {"text": "x"}} for kind in kinds]
@@ -277,7 +277,7 @@ class Histories(RuleBasedStateMachine):
                     session_id=session_id,
                     store=self.store,
                     adapter=self.adapter,
-                    policy=POLICY.model_copy(update={"journal": mode}),
+                    policy=POLICY.model_copy(update={"journal_interval": interval}),
                     clock=self.clock,
                 )
             )
@@ -289,13 +289,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(
         session_id=st.sampled_from(SESSIONS),
-        mode=st.sampled_from(["every", "batched"]),
+        interval=st.sampled_from([0.0, 1.0, 3600.0]),
         override=st.sampled_from([{}, {"take_over": "it hangs"}, {"now": "it is up again"}]),
         fault=faults,
         outcomes=outcome_lists,
         lands=st.booleans(),
     )
-    def resume(self, *, session_id, mode, override, fault, outcomes, lands):
+    def resume(self, *, session_id, interval, override, fault, outcomes, lands):
         before = self.planned(session_id)
         self.arm(fault, outcomes, lands)
         try:
@@ -304,7 +304,7 @@ class Histories(RuleBasedStateMachine):
                     session_id,
                     store=self.store,
                     adapter=self.adapter,
-                    policy=POLICY.model_copy(update={"journal": mode}),
+                    policy=POLICY.model_copy(update={"journal_interval": interval}),
                     clock=self.clock,
                     **override,
                 )

@@ -6,8 +6,9 @@ This process has no threads and never opens a store, so that a fork copies nothi
 modules.
 
 A job: verb (run, resume), store and remote (URLs), deadly (the number of the step to die at; 0 for
-never), hours (how far the clock is ahead), journal, log (a file that gets each step, one a line),
-inject (a system call for strace, as NAME:when=N; or "trace", to log all of them to ``strace_log``).
+never), hours (how far the clock is ahead), interval (of the journal, in seconds), log (a file that
+gets each step, one a line), inject (a system call for strace, as NAME:when=N; or "trace", to log
+all of them to ``strace_log``).
 """
 
 import json
@@ -84,7 +85,7 @@ def work(job: dict) -> None:
         adapter = ReferenceAdapter(job["remote"])
     else:
         store = SteppingStore(store, step)
-    policy = RunPolicy(clock_skew=0, journal=job["journal"])
+    policy = RunPolicy(clock_skew=0, journal_interval=job["interval"])
     means = {"store": store, "adapter": adapter, "policy": policy, "clock": hours_later(job["hours"])}
     if job["verb"] == "run":
         report = write_back(OPERATIONS, session_id="s1", **means)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.support.journals import whole
 from tests.support.reference_remote import KEYS, ReferenceAdapter
 from tests.support.remotes import found_out
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session
@@ -13,7 +14,7 @@ from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import ManualClock
 
-POLICY = RunPolicy(clock_skew=0, wait_initial=0)
+POLICY = RunPolicy(clock_skew=0, wait_initial=0, journal_interval=0)
 PLAN, FINAL, MARKERS = "s1/planned-writeback.json", "s1/writeback.json", (".open/s1", ".blocked/s1")
 JOURNAL = "s1/journal/"
 
@@ -111,7 +112,13 @@ class Invariants:
 
     def _check_journal(self, now: dict[str, bytes]) -> None:
         journal = [json.loads(data) for key, data in sorted(now.items()) if key.startswith(JOURNAL)]
-        if journal and journal[-1]["status"] == "blocked":
+        entries, known = {entry["number"]: entry for entry in journal}, set()
+        # One that is missing is for the code under test to find out.
+        for number in sorted(entries) if len(entries) == max(entries, default=0) else ():
+            receipts = whole(entries, number)["receipts"].keys()
+            assert known <= receipts, f"entry {number} has lost a receipt"
+            known |= receipts
+        if journal and journal[-1].get("status") == "blocked":
             assert journal[-1]["block_reason"], "it does not say why"
             assert journal[-1]["error"], "it does not say why"
         announced = sum(entry["event"] == "sending" for entry in journal)

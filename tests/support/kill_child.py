@@ -8,7 +8,7 @@ import sys
 from tests.support.fork_server import Steps
 from tests.support.reference_remote import ReferenceAdapter
 from tests.support.remotes import operations
-from writeahead import open_store, write_back
+from writeahead import RunPolicy, open_store, write_back
 from writeahead.testing import WrapperStore
 
 
@@ -34,7 +34,13 @@ def main():
     store = SteppingStore(open_store(store_url), step)
     adapter = ReferenceAdapter(remote_url, step)
     # The default lease: a short one ends the run early on a machine that is busy.
-    report = write_back(operations("create", "create", "mail"), session_id="s1", store=store, adapter=adapter)
+    report = write_back(
+        operations("create", "create", "mail"),
+        session_id="s1",
+        store=store,
+        adapter=adapter,
+        policy=RunPolicy(journal_interval=0),
+    )
     print(f"status {report.status}")
 
 

@@ -49,9 +49,9 @@ def judge(stage, place, state, returned, when):
         raise AssertionError(f"{when}, with {sorted(place.objects())}: {error}") from error
 
 
-def run_again(store, adapter, journal="every", clock=None) -> RunStatus:
+def run_again(store, adapter, interval=0, clock=None) -> RunStatus:
     """Run the session, and say how that ended."""
-    policy = RunPolicy(clock_skew=0, wait_initial=0, journal=journal)
+    policy = RunPolicy(clock_skew=0, wait_initial=0, journal_interval=interval)
     means = {"store": store, "adapter": adapter, "policy": policy, "clock": clock}
     return write_back(OPERATIONS, session_id="s1", **means).status
 
@@ -77,16 +77,16 @@ class Environment:
     def new_recorder(self, root):
         return Recorder(root)
 
-    def run(self, journal="every"):
-        status = run_again(LocalStore(self.recorder.root), self.adapter, journal)
+    def run(self, interval=0):
+        status = run_again(LocalStore(self.recorder.root), self.adapter, interval)
         self.recorder.note(("returned", str(status)))
 
-    def run_in_a_tombstones_place(self, journal="every"):
+    def run_in_a_tombstones_place(self, interval=0):
         """Run a session whose first run died before its plan, and was given a tombstone."""
         store = LocalStore(self.recorder.root)
         store.put(open_key("s1"), b"")
         list(sweep(store=store, adapter=self.adapter, policy=POLICY, clock=hours_later(1)))
-        self.run(journal)
+        self.run(interval)
 
     def cut_everywhere(self, first=0):
         """Cut the power after each event from ``first`` on. Gives the number of states by end."""

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from tests.support.journals import whole
 from tests.support.remotes import found_out
 from tests.support.wrappers import WholeListStore
 from writeahead.adapters.base import Adapter, TransactionalAdapter, emits
@@ -47,7 +48,15 @@ EXPIRING = ("charge", "bill")
 TIMED = ("post", "row", *EXPIRING)
 TIMELESS = ("create", "upsert", "edit", "transaction")
 # Short waits, so that time passes in few jumps: a lease is over before any of them would matter.
-POLICY = RunPolicy(attempts=2, wait_initial=1.0, wait_max=1.0, run_limit=5000.0, lease=600.0, clock_skew=5.0)
+POLICY = RunPolicy(
+    attempts=2,
+    wait_initial=1.0,
+    wait_max=1.0,
+    run_limit=5000.0,
+    lease=600.0,
+    clock_skew=5.0,
+    journal_interval=0,
+)
 PAST_LEASE = POLICY.lease + POLICY.clock_skew + 1
 
 
@@ -630,7 +639,8 @@ def check_promises(content: Mapping[str, bytes], remote: Remote, session_id: str
     entries = [content[key] for key in sorted(content) if key.startswith(f"{session_id}/journal/")]
     newest = json.loads(entries[-1]) if entries else {}
     if newest.get("status") == "abandoned":
-        known = newest["receipts"].keys() | newest["attempted"].keys()
+        said = whole({n: json.loads(entry) for n, entry in enumerate(entries, start=1)}, len(entries))
+        known = said["receipts"].keys() | said["attempted"].keys()
         unsaid = [name for name in remote.effects if name.endswith("mail") and name not in known]
         require(not unsaid, f"SENT_AFTER_END: {unsaid}")
         return

@@ -23,7 +23,7 @@ class World:
         self.remote = Remote()
         self.adapter = RemoteAdapter(self.remote)
         self.clock = ManualClock()
-        self.policy = policy or RunPolicy()
+        self.policy = policy or RunPolicy(journal_interval=0)
         self.stop = None
 
     def run(self, *kinds, session_id="s1", **more):
@@ -91,14 +91,14 @@ def planned_session(world, **more):
     return read_session(world.store, "s1")
 
 
-def held_by_another(world):
+def held_by_another(world, kinds=("create", "update", "update")):
     """A session whose owner fell silent after its first receipt."""
     store = world.store = FaultyStore(world.store)
     store.fail(
         "create", "s1/journal/000002.json", StoreFault.crash("before", KeyboardInterrupt()), times=None
     )
     with pytest.raises(KeyboardInterrupt):
-        world.run("create", "update", "update")
+        world.run(*kinds)
     store.heal()
 
 

@@ -55,12 +55,16 @@ _POLICY: dict[str, Any] = {
             "--lease", metavar="SECONDS", help="How long after its last journal entry a run owns the session."
         ),
     ],
-    "journal": Annotated[
-        Literal["every", "batched"] | None,
+    "journal_interval": Annotated[
+        float | None,
         typer.Option(
-            "--journal", help="Write a journal entry after every operation, or collect receipts in batches."
+            "--journal-interval",
+            metavar="SECONDS",
+            help="How long receipts may wait for the next journal entry; 0: none waits.",
         ),
     ],
+    # As earlier versions said it; for one version more.
+    "journal": Annotated[Literal["every", "batched"] | None, typer.Option("--journal", hidden=True)],
     "wait_initial": Annotated[
         float | None,
         typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt."),

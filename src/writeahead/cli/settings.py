@@ -19,6 +19,7 @@ every user may write to it.
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,14 +109,15 @@ def load_settings(
         InvalidInput: The file can't be read, or names code although every user may write to it; a
             key is unknown, or a value can't be used. The message names the place.
     """
-    path, found, warnings = _read_file(config, environ)
+    path, found, problems = _read_file(config, environ)
     flags = {name: value for name, value in (policy or {}).items() if value is not None}
+    merged, outdated = _policy(flags, environ, found.policy, path)
     return Settings(
-        policy=_policy(flags, environ, found.policy, path),
+        policy=merged,
         store=store or environ.get(f"{_PREFIX}STORE") or found.store,
         adapter=adapter or environ.get(f"{_PREFIX}ADAPTER") or found.adapter,
         adapters=found.adapters,
-        warnings=warnings,
+        warnings=(*problems, *outdated),
     )
 
 
@@ -172,8 +174,8 @@ def _refuse_secrets(table: Mapping[str, Any], where: str) -> None:
 
 def _policy(
     flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], path: Path
-) -> RunPolicy:
-    """Merge by field, and keep each value's source for error messages."""
+) -> tuple[RunPolicy, list[str]]:
+    """Merge by field, and keep each value's source for messages; also returns what is outdated."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in {*RunPolicy.model_fields, *file}:
@@ -184,11 +186,13 @@ def _policy(
             values[name], sources[name] = environ[variable], variable
         elif name in file:
             values[name], sources[name] = file[name], f"settings {path}: policy.{name}"
-    policy = validated(lambda: RunPolicy.model_validate(values))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        policy = validated(lambda: RunPolicy.model_validate(values))
     if isinstance(policy, Invalid):
         first = policy.problems[0]
         raise InvalidInput(f"{sources[str(first.place[0])]}: {_described(first, RunPolicy)}")
-    return policy
+    return policy, [f"{sources['journal']}: {warning.message}" for warning in caught]
 
 
 def _described(problem: Problem, model: type[BaseModel]) -> str:

@@ -224,6 +224,11 @@ class Emission:
         announced = any(operation.replay is ReplayClass.UNPROVABLE for operation in unit)
         if announced and seconds >= _LONG_WAIT:
             self.journal.append(Event.WAITING, operation=unit[0].id)
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        # A process that dies while it waits should have little to send again.
+        self.journal.record(self.context.policy.journal_interval, ahead=seconds)
         self.context.sleep(seconds)
 
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
@@ -245,7 +250,7 @@ class Emission:
         if wait > 0 and wait >= self._time_left():
             raise _for_now(f"{why}; it is too early to go on", moment)
         if wait > 0:
-            self.context.sleep(wait)
+            self._sleep(wait)
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import zip_longest
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
-from writeahead.model import PlannedOperation, RunReport, RunStatus
+from writeahead.model import PlannedOperation, ReplayClass, RunReport, RunStatus
 from writeahead.protocol.artifacts import write_writeback_artifact
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.emission import Emission, EndRun
@@ -37,14 +38,13 @@ class Execution:
     def carry_out(self) -> RunReport:
         """Emit what has no receipt yet, in order, and finish; or end, and say why."""
         emission = Emission(self.journal, self.context)
-        for unit in self._units():
-            if all(operation.id in self.journal.receipts for operation in unit):
-                continue
+        units = self._units()
+        for unit, following in zip_longest(units, units[1:]):
             about = unit[0].id if len(unit) == 1 else None
             try:
                 emission.send(unit)
                 self.emitted += [operation.id for operation in unit]
-                self._record(unit, about)
+                self._record(unit, following)
             except EndRun as end:
                 return self.end(end.ending, about)
             except Fenced as error:
@@ -65,9 +65,10 @@ class Execution:
             raise
 
     def _units(self) -> Sequence[Sequence[PlannedOperation]]:
-        """What takes effect as a whole: see `Emission`."""
-        plan = self.journal.plan
-        return [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
+        """What takes effect as a whole, and has no receipt yet: see `Emission`."""
+        plan, receipts = self.journal.plan, self.journal.receipts
+        units = [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
+        return [unit for unit in units if any(operation.id not in receipts for operation in unit)]
 
     def end(self, ending: Ending, operation: str | None) -> RunReport:
         """Journal why the run ends, and set the markers."""
@@ -116,7 +117,7 @@ class Execution:
             error=error,
             operation=operation,
             operations=self.journal.plan.operations,
-            receipts=self.journal.receipts,
+            receipts=dict(self.journal.receipts),
             emitted=tuple(self.emitted),
             not_before=ending.not_before if ending else not_before,
             warnings=(*self.journal.plan.warnings, *warnings),
@@ -145,18 +146,27 @@ class Execution:
         """Operations whose receipts later ones refer to."""
         return {name for item in self.journal.plan.operations for name in reads_receipts(item.payload)}
 
-    def _record(self, unit: Sequence[PlannedOperation], operation_id: str | None) -> None:
+    def _record(self, unit: Sequence[PlannedOperation], following: Sequence[PlannedOperation] | None) -> None:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
-        if len(self.journal.receipts) == len(self.journal.plan.operations):
+        # The final artifact comes next, or the entry that announces what can't be proved.
+        if following is None or following[0].replay is ReplayClass.UNPROVABLE:
             return
-        half_over = self.journal.lease_left() < self.context.policy.lease / 2
-        # What a later operation sends of a receipt must be the same after a crash.
-        is_read = any(operation.id in self._referred for operation in unit)
-        # An upsert that is repeated after a crash would undo what came after it meanwhile.
-        kinds = self.context.adapter.kinds
-        lands_late = any(kinds[operation.kind].settles_after for operation in unit)
-        if self.context.policy.journal == "every" or half_over or is_read or lands_late:
-            self.journal.append(Event.CONFIRMED, operation=operation_id)
+        at_once = any(self._is_kept_at_once(operation) for operation in unit)
+        self.journal.record(0 if at_once else self.context.policy.journal_interval)
+
+    def _is_kept_at_once(self, operation: PlannedOperation) -> bool:
+        """Whether sending an operation again, after a crash, could ask an operator or do harm."""
+        adapter = self.context.adapter
+        kind = adapter.kinds[operation.kind]
+        return (
+            operation.replay in (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
+            # What a later operation sends of its receipt must be the same then.
+            or operation.id in self._referred
+            # It would undo what came after it meanwhile.
+            or kind.settles_after is not None
+            # The remote may have forgotten its key by then.
+            or (kind.key_valid_for is not None and not adapter.can_find(operation))
+        )
 
     def _finish(self) -> RunReport:
         plan, receipts = self.journal.plan, self.journal.receipts

@@ -8,18 +8,26 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
 from writeahead.errors import AlreadyExists, Fenced
 from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
+from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.keys import journal_key
 from writeahead.protocol.liveness import this_process
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import Event, JournalEntry, PlannedWriteback, StoredReceipt
-from writeahead.protocol.session import Session
+from writeahead.protocol.schema import (
+    ATTEMPTS,
+    STATE,
+    Event,
+    JournaledReceipt,
+    JournalEntry,
+    PlannedWriteback,
+)
+from writeahead.protocol.session import Session, build_on
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["Ending", "Journal", "new_owner", "renewed_key"]
@@ -80,14 +88,18 @@ class Journal:
     lease: float
     number: int
     renewed_at: float
-    receipts: dict[str, StoredReceipt] = field(default_factory=dict)
-    attempted: dict[str, datetime] = field(default_factory=dict)
+    receipts: ChangingMap[JournaledReceipt] = field(default_factory=ChangingMap)
+    attempted: ChangingMap[datetime] = field(default_factory=ChangingMap)
     was_blocked: bool = False
-    attempted_since: dict[str, datetime] = field(default_factory=dict)
-    unsettled: dict[str, datetime] = field(default_factory=dict)
-    generations: dict[str, int] = field(default_factory=dict)
+    attempted_since: ChangingMap[datetime] = field(default_factory=ChangingMap)
+    unsettled: ChangingMap[datetime] = field(default_factory=ChangingMap)
+    generations: ChangingMap[int] = field(default_factory=ChangingMap)
     turn: int = 0
     idle: int = 0
+    # The newest receipt, while no entry holds it.
+    _waiting: str | None = None
+    # The first entry of this owner.
+    _first: int | None = None
     # Entries for the next number whose put an interrupt or the store left open.
     _unsettled: list[bytes] = field(default_factory=list)
 
@@ -100,16 +112,22 @@ class Journal:
         journal = cls(store, clock, plan, new_owner(), lease, session.number, clock.monotonic())
         # A run that died right after its plan may have left either marker.
         journal.was_blocked = entry is None or entry.was_blocked or entry.event is Event.UNBLOCKED
-        if entry is not None:
-            journal.receipts = dict(entry.receipts)
-            journal.attempted = dict(entry.attempted)
-            journal.attempted_since = dict(entry.attempted_since)
-            journal.unsettled = dict(entry.unsettled)
-            journal.generations = dict(entry.generations)
+        for held in session.entries:
+            build_on(journal._state, held)
+            journal._mark(held.number)
         is_new_start = entry is not None and entry.event is Event.UNBLOCKED
         journal.turn = 1 if entry is None or is_new_start else entry.turn + 1
         journal.idle = 1 if entry is None or is_new_start else entry.idle + 1
         return journal
+
+    @property
+    def _state(self) -> dict[str, ChangingMap[Any]]:
+        return {name: getattr(self, name) for name in STATE}
+
+    def _mark(self, number: int) -> None:
+        """Note that the entry of this number holds the state as it is now."""
+        for held in self._state.values():
+            held.mark(number)
 
     def suspect(self, operation_id: str, until: datetime, settled: datetime | None = None) -> None:
         """Note that an operation may have been sent, at the latest at a moment.
@@ -134,7 +152,7 @@ class Journal:
         """Keep a receipt in memory; the next entry, or the final artifact, carries it."""
         self.attempted.pop(operation_id, None)
         self.attempted_since.pop(operation_id, None)
-        self.receipts[operation_id] = StoredReceipt(
+        self.receipts[operation_id] = JournaledReceipt(
             **dict(receipt)
             | {
                 "confirmed_at": now,
@@ -143,6 +161,22 @@ class Journal:
             }
         )
         self.idle = 0
+        self._waiting = operation_id
+
+    def record(self, interval: float, *, ahead: float = 0) -> None:
+        """Journal the receipts that wait for an entry, unless the newest entry is young enough.
+
+        Args:
+            interval: How old it may be, in seconds; at most half the lease.
+            ahead: When that counts: so many seconds from now.
+
+        Raises:
+            Fenced: As `append`.
+            StoreError: As `append`.
+        """
+        age = self.clock.monotonic() - self.renewed_at + ahead
+        if self._waiting is not None and age >= min(interval, self.lease / 2):
+            self.append(Event.CONFIRMED, operation=self._waiting)
 
     def append(
         self,
@@ -153,7 +187,7 @@ class Journal:
         reason: str | None = None,
         issued: dict[str, JsonValue] | None = None,
     ) -> None:
-        """Append an entry with all receipts so far. It renews the lease; an ending gives it up.
+        """Append an entry that carries every receipt. It renews the lease; an ending gives it up.
 
         Raises:
             Fenced: The number is taken: another owner has the session now.
@@ -176,6 +210,9 @@ class Journal:
             else:
                 break
         self.number, self.renewed_at, self._unsettled = entry.number, before, []
+        self._waiting = None
+        self._first = self._first or entry.number
+        self._mark(entry.number)
 
     def _entry(
         self,
@@ -185,16 +222,23 @@ class Journal:
         reason: str | None,
         issued: dict[str, JsonValue] | None,
     ) -> JournalEntry:
+        number = self.number + 1
+        base = number_below(number)
+        if not self.receipts.has_mark(base):
+            base = 0  # as after entries of version 1
+        state, removed = self._changes(base)
+        is_told_below = self._first is not None and base >= self._first
         return JournalEntry(
+            **state,
+            removed=removed,
+            base=base or None,
             session_id=self.plan.session_id,
-            number=self.number + 1,
+            number=number,
             event=event,
             owner=self.owner,
             at=self.clock.now(),
             lease_seconds=0 if ending else self.lease,
             plan_digest=self.plan.digest,
-            receipts=self.receipts,
-            attempted=self.attempted,
             operation=operation,
             status=ending.status if ending else None,
             block_reason=ending.block_reason if ending else None,
@@ -202,14 +246,22 @@ class Journal:
             not_before=ending.not_before if ending else None,
             reason=reason,
             was_blocked=self.was_blocked,
-            attempted_since=self.attempted_since,
-            unsettled=self.unsettled,
-            generations=self.generations,
             issued=issued,
             turn=self.turn,
             idle=self.idle,
-            holder=this_process() if self.lease and not ending else None,
+            holder=this_process() if self.lease and not ending and not is_told_below else None,
         )
+
+    def _changes(self, base: int) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """What is new since an entry, and what is gone, by field; all of it where there is none."""
+        state, removed = {}, {}
+        for name, held in self._state.items():
+            state[name], gone = held.since(base)
+            if name in ATTEMPTS:
+                gone = [operation_id for operation_id in gone if operation_id not in self.receipts]
+            if base and gone:
+                removed[name] = gone
+        return state, removed
 
     def lease_left(self) -> float:
         """Seconds until this owner's lease runs out, by the monotonic clock."""

@@ -21,10 +21,13 @@ from writeahead.model import (
 )
 
 __all__ = [
+    "ATTEMPTS",
+    "STATE",
     "AbandonedPlan",
     "Event",
     "Holder",
     "JournalEntry",
+    "JournaledReceipt",
     "PlannedWriteback",
     "SettledOperation",
     "StoredReceipt",
@@ -36,6 +39,17 @@ class StoredReceipt(Receipt):
     """A receipt in an artifact: there, an unknown field is one of a newer version."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=False)
+
+
+class JournaledReceipt(StoredReceipt):
+    """A receipt in a journal entry: written several times, so that what is usual is left out."""
+
+    remote_id: str | None = Field(default=None, exclude_if=is_unset)
+    remote_version: str | None = Field(default=None, exclude_if=is_unset)
+    outcome: Literal["applied", "already_applied", "assumed"] = Field(
+        default="applied", exclude_if=lambda outcome: outcome == "applied"
+    )
+    attempts: int | None = Field(default=1, exclude_if=lambda attempts: attempts == 1)
 
 
 class SettledOperation(PlannedOperation):
@@ -120,8 +134,18 @@ class Event(StrEnum):
     ABANDONED = "abandoned"
 
 
+# What has become of the operations: fields of an entry, each a mapping by operation id.
+STATE = ("receipts", "attempted", "attempted_since", "unsettled", "generations")
+# Those of them in which no operation with a receipt is.
+ATTEMPTS = ("attempted", "attempted_since")
+
+
 class JournalEntry(_Artifact):
-    """One entry of a session's history. It is cumulative, so that the newest one is enough.
+    """One entry of a session's history.
+
+    The fields of `STATE` are what has become of the operations. An entry with a ``base`` holds what
+    of them is new since that one, so that a long journal does not cost the square of its plan; an
+    entry without a base holds all of them.
 
     Attributes:
         number: Position, from 1, without gaps; also the fencing token.
@@ -147,7 +171,11 @@ class JournalEntry(_Artifact):
             proved.
         turn: How often the session was claimed; 0 for the run that made the plan.
         idle: Turns since the last new receipt.
-        holder: The process that holds the lease.
+        holder: The process that holds the lease. Left out where it is that of the base, which the
+            same run wrote.
+        base: The number of the earlier entry that this one builds on; None for a whole one.
+        removed: What an entry with a base takes out of its base, by the name of the field. An
+            operation with a receipt is attempted no more, and is not named here.
     """
 
     number: int = Field(ge=1)
@@ -156,15 +184,17 @@ class JournalEntry(_Artifact):
     at: Timestamp
     lease_seconds: float = Field(ge=0, le=LONGEST_LEASE)
     plan_digest: str
-    receipts: dict[str, StoredReceipt] = Field(default_factory=dict)
+    receipts: dict[str, JournaledReceipt] = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
-    operation: str | None = None
-    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = None
-    block_reason: BlockReason | None = None
-    error: str | None = None
-    not_before: Timestamp | None = None
-    reason: str | None = None
-    was_blocked: bool = False
+    operation: str | None = Field(default=None, exclude_if=is_unset)
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = Field(
+        default=None, exclude_if=is_unset
+    )
+    block_reason: BlockReason | None = Field(default=None, exclude_if=is_unset)
+    error: str | None = Field(default=None, exclude_if=is_unset)
+    not_before: Timestamp | None = Field(default=None, exclude_if=is_unset)
+    reason: str | None = Field(default=None, exclude_if=is_unset)
+    was_blocked: bool = Field(default=False, exclude_if=is_unset)
     attempted_since: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
     unsettled: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
     generations: dict[str, int] = Field(default_factory=dict, exclude_if=is_unset)
@@ -172,6 +202,8 @@ class JournalEntry(_Artifact):
     turn: int = Field(default=0, ge=0, exclude_if=is_unset)
     idle: int = Field(default=0, ge=0, exclude_if=is_unset)
     holder: Holder | None = Field(default=None, exclude_if=is_unset)
+    base: int | None = Field(default=None, ge=1, exclude_if=is_unset)
+    removed: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=is_unset)
 
 
 class Writeback(_Artifact):

@@ -1,19 +1,29 @@
 """What a store holds of one session, read without trust and without changing anything."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
-from writeahead.errors import CorruptArtifact
+from writeahead.errors import CorruptArtifact, NotFound
 from writeahead.model import Receipt, RunStatus
 from writeahead.protocol.encoding import decode, is_abandoned, require_size
 from writeahead.protocol.keys import final_key, journal_key, journal_prefix, planned_key, require_session_id
 from writeahead.protocol.liveness import is_dead
-from writeahead.protocol.schema import AbandonedPlan, Event, JournalEntry, PlannedWriteback, Writeback
+from writeahead.protocol.schema import (
+    ATTEMPTS,
+    STATE,
+    AbandonedPlan,
+    Event,
+    JournalEntry,
+    PlannedWriteback,
+    Writeback,
+)
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
-__all__ = ["Session", "after", "read_artifact", "read_session"]
+__all__ = ["Session", "after", "build_on", "read_artifact", "read_session"]
 
 # At least six digits, so that names sort as numbers up to a million entries; numbers count, not
 # names.
@@ -28,6 +38,17 @@ def after(moment: datetime, seconds: float) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
+def build_on(state: Mapping[str, MutableMapping[str, Any]], entry: JournalEntry) -> None:
+    """Bring a state, a mapping for each field of `STATE`, from an entry's base to the entry."""
+    for name, held in state.items():
+        held.update(getattr(entry, name))
+        for operation_id in entry.removed.get(name, ()):
+            held.pop(operation_id, None)
+    for name in ATTEMPTS:
+        for operation_id in entry.receipts:
+            state[name].pop(operation_id, None)
+
+
 @dataclass(frozen=True)
 class Session:
     """What a store holds of one session. Where there is a final artifact, the rest is not read.
@@ -37,7 +58,7 @@ class Session:
         final: The final artifact.
         plan: The plan.
         abandoned: The tombstone at the plan's key; its entry is of a run that takes its place.
-        entry: The newest journal entry.
+        entries: The newest journal entry, the last, and those that it builds on.
         written_at: When the newest of these was written, by the store's clock where it has one.
     """
 
@@ -45,13 +66,27 @@ class Session:
     final: Writeback | None = None
     plan: PlannedWriteback | None = None
     abandoned: AbandonedPlan | None = None
-    entry: JournalEntry | None = None
+    entries: Sequence[JournalEntry] = ()
     written_at: datetime | None = None
+
+    @cached_property
+    def entry(self) -> JournalEntry | None:
+        """The newest journal entry, with the whole state and its holder."""
+        if not self.entries:
+            return None
+        newest, holder = self.entries[-1], None
+        for entry in reversed(self.entries):
+            if entry.owner == newest.owner and newest.lease_seconds:
+                holder = holder or entry.holder
+        state: dict[str, dict[str, Any]] = {name: {} for name in STATE}
+        for entry in self.entries:
+            build_on(state, entry)
+        return newest.model_copy(update={**state, "holder": holder, "base": None, "removed": {}})
 
     @property
     def number(self) -> int:
         """The newest entry's number; 0 if there is none."""
-        return self.entry.number if self.entry else 0
+        return self.entries[-1].number if self.entries else 0
 
     @property
     def receipts(self) -> Mapping[str, Receipt]:
@@ -123,18 +158,16 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
         return Session(session_id)
     data = read_artifact(store, planned)
     newest = _newest_entry(store, session_id, found)
-    entry = decode(read_artifact(store, newest), JournalEntry, key=newest.key) if newest else None
-    if entry and newest and newest.key != journal_key(session_id, entry.number):
-        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
-    written_at = (_latest(newest.last_modified) or entry.at) if newest and entry else None
+    entries = _entries(store, newest, found) if newest else []
+    written_at = _latest(newest.last_modified) or entries[-1].at if newest else None
     if is_abandoned(data, key=planned.key):
         tombstone = decode(data, AbandonedPlan, key=planned.key)
-        return Session(session_id, abandoned=tombstone, entry=entry, written_at=written_at)
+        return Session(session_id, abandoned=tombstone, entries=entries, written_at=written_at)
     plan = decode(data, PlannedWriteback, key=planned.key)
-    if entry and newest and entry.plan_digest != plan.digest:
-        raise CorruptArtifact(f"{newest.key}: belongs to another plan or place; it was left as it is")
+    if newest and entries[-1].plan_digest != plan.digest:
+        raise _misplaced(newest.key)
     written_at = written_at or _latest(planned.last_modified) or plan.created_at
-    return Session(session_id, plan=plan, entry=entry, written_at=written_at)
+    return Session(session_id, plan=plan, entries=entries, written_at=written_at)
 
 
 def read_artifact(store: ArtifactStore, info: ObjectInfo) -> bytes:
@@ -180,5 +213,39 @@ def _newest_entry(
         # A listing that ran while entries were added may lack one; ask for each before believing
         # it.
         if store.head(journal_key(session_id, number)) is None:
-            raise CorruptArtifact(f"{journal_key(session_id, number)}: missing from the journal")
+            raise _missing(journal_key(session_id, number))
     return found[journal_key(session_id, numbers[-1])]
+
+
+def _entries(store: ArtifactStore, newest: ObjectInfo, found: Mapping[str, ObjectInfo]) -> list[JournalEntry]:
+    """The newest entry, the last, and those that it builds on."""
+    session_id = newest.key.partition("/")[0]
+    entries = [_entry(read_artifact(store, newest), newest.key)]
+    while base := entries[0].base:
+        key = journal_key(session_id, base)
+        if base >= entries[0].number:
+            raise _misplaced(journal_key(session_id, entries[0].number))
+        try:
+            data = read_artifact(store, found[key]) if key in found else store.get(key).data
+        except NotFound:
+            raise _missing(key) from None
+        below = _entry(data, key)
+        if below.plan_digest != entries[0].plan_digest:
+            raise _misplaced(key)
+        entries.insert(0, below)
+    return entries
+
+
+def _entry(data: bytes, key: str) -> JournalEntry:
+    entry = decode(data, JournalEntry, key=key)
+    if key != journal_key(entry.session_id, entry.number):
+        raise _misplaced(key)
+    return entry
+
+
+def _misplaced(key: str) -> CorruptArtifact:
+    return CorruptArtifact(f"{key}: belongs to another plan or place; it was left as it is")
+
+
+def _missing(key: str) -> CorruptArtifact:
+    return CorruptArtifact(f"{key}: missing from the journal")

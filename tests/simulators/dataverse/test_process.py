@@ -162,7 +162,9 @@ def test_nothing_is_left_behind(tmp_path):
     for number in range(5):
         with Simulator(tmp_path / f"{number}.sqlite") as sim:
             httpx.get(f"{sim.api_url}WhoAmI")
-    assert (threading.active_count(), descriptors()) == (threads, before)
+    # Fewer is fine: what an earlier test left may end meanwhile.
+    assert threading.active_count() <= threads
+    assert descriptors() <= before
 
 
 def test_a_client_that_never_finishes_does_not_hold_up_the_stop(sim):
