@@ -81,11 +81,12 @@ def allowed(events: Sequence[Event]) -> dict[str, set[bytes | None]]:
     for event in events:
         if event.kind != "note":
             continue
-        phase, (_, key, data, if_absent), *outcome = event.note
+        phase, (verb, key, data, if_absent), *outcome = event.note
         if phase == "begin":
             held = may.setdefault(key, {None})
             may[key] = held if if_absent and None not in held else held | {data}
-        elif outcome == [True]:
+        elif outcome == [True] and verb == "put":
+            # Only puts are durable: what was deleted may come back.
             may[key] = {data}
     return may
 

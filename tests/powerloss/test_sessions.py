@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.invariants import POLICY, hours_later
 from tests.support.powerloss_environment import Environment
+from tests.support.weak_disk import lay_out, states_after
 from writeahead.protocol import runner
 from writeahead.protocol.sweep import sweep
 from writeahead.stores import durable
@@ -43,35 +44,27 @@ def test_a_session_outlives_a_power_cut(stage, interval):
     assert ends["no_resume_needed"]
 
 
-@pytest.mark.parametrize("deletes", ["synced", "unsynced"])
-def test_a_run_in_a_tombstones_place_outlives_a_power_cut(stage, deletes):
+def test_a_run_in_a_tombstones_place_outlives_a_power_cut(stage):
     """Only puts are durable: a deleted marker or tombstone may be there again."""
     stage.run_in_a_tombstones_place()
-    if deletes == "unsynced":
-        stage.recorder.events = without_syncs_of_deletes(stage.recorder.events)
     ends = stage.cut_everywhere()
     print(f"{ends.total()} states: {dict(ends)}")
     assert {"nothing planned", "abandoned", "completed", "no_resume_needed"} <= ends.keys()
 
 
-@pytest.mark.parametrize("interval", [0, 3600], ids=["at-once", "interval"])
-def test_a_session_outlives_a_power_cut_that_undoes_deletes(stage, interval):
-    stage.run(interval)
-    events = len(stage.recorder.events)
-    stage.recorder.events = without_syncs_of_deletes(stage.recorder.events)
-    assert len(stage.recorder.events) < events
-    assert stage.cut_everywhere()["no_resume_needed"]
-
-
-def without_syncs_of_deletes(events):
-    """The same on a store whose deletes are durable with a later put in their folder, or never."""
-    kept = []
-    for event in events:
-        before = kept[-1] if kept else None
-        is_of_delete = before and before.kind == "unlink" and before.inode == event.inode
-        if not (event.kind == "sync" and is_of_delete and "~" not in before.name):
-            kept.append(event)
-    return kept
+def test_a_deleted_marker_comes_back(stage):
+    """What the tests of this file lean on: no sync follows a delete."""
+    stage.run()
+    *_, last = (number for number, event in enumerate(stage.recorder.events) if event.kind == "unlink")
+    assert stage.recorder.events[last].name == "s1"
+    assert {event.kind for event in stage.recorder.events[last + 1 :]} == {"note"}
+    found = set()
+    for number, tree in enumerate(states_after(stage.recorder.events)):
+        place = stage.folder / f"left-{number}"
+        lay_out(tree, place)
+        assert (place / "s1/writeback.json").exists()
+        found.add((place / ".open/s1").exists())
+    assert found == {True, False}
 
 
 @pytest.mark.parametrize("planted", ["no sync of files", "no sync of folders"])

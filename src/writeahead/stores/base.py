@@ -130,6 +130,8 @@ class ArtifactStore(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; deleting what is absent is no error.
 
+        Only puts are durable: after a power cut a deleted object may be there again.
+
         Raises:
             OutcomeUnknown: The request was sent, and its outcome could not be found out.
         """

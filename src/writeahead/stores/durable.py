@@ -200,14 +200,15 @@ def _mark_synced(folder: int) -> None:
 
 
 def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
-    """Write a new file and sync its bytes; its name is not synced."""
+    """Write a new file and sync its bytes; its name is not synced, nor a file without bytes."""
     file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
     try:
         # A write may take less than it was given. EINTR is dealt with by Python (PEP 475).
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
-        sync(file)
+        if data:
+            sync(file)
         return os.fstat(file)
     finally:
         os.close(file)

@@ -68,6 +68,7 @@ class LocalStore(ArtifactStore):
     """Objects as files below a folder: the key is the path.
 
     - The folder is made by the first put. Files are made with mode 0600, folders with 0700.
+    - A delete is not synced: after a power cut the object may be there again.
     - A put that is killed leaves a file named ``~writeahead-...`` behind. A listing that meets one
       that is older than an hour removes it.
     - Symbolic links below the root are never followed: reading or writing through one is
@@ -160,13 +161,10 @@ class LocalStore(ArtifactStore):
                 os.unlink(temporary, dir_fd=folder)
             durable.sync(folder)
         except OSError as error:
-            raise self._not_synced("put", key, "written", error) from error
-
-    def _not_synced(self, verb: str, key: str, what: str, error: OSError) -> StoreError:
-        if error.errno in _NO_SYNC:
-            return Unsupported(self.name, verb, key, f"{what}, but {_NO_FOLDER_SYNC}")
-        detail = f"{what}, but its folder could not be synced ({_reason(error)})"
-        return OutcomeUnknown(self.name, verb, key, detail)
+            if error.errno in _NO_SYNC:
+                raise Unsupported(self.name, "put", key, f"written, but {_NO_FOLDER_SYNC}") from error
+            detail = f"written, but its folder could not be synced ({_reason(error)})"
+            raise OutcomeUnknown(self.name, "put", key, detail) from error
 
     def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
         """The info of the object that took the name first, if it holds exactly ``data``."""
@@ -202,10 +200,6 @@ class LocalStore(ArtifactStore):
             except durable.UndecidedError as error:
                 detail = f"its effect could not be seen ({_reason(error)})"
                 raise OutcomeUnknown(self.name, "delete", key, detail) from error
-            try:
-                durable.sync(folder)
-            except OSError as error:
-                raise self._not_synced("delete", key, "deleted", error) from error
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
         *folders, stem = prefix.split("/")
