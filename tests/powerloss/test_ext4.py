@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.invariants import Folder
 from tests.support.powerloss_environment import Environment, judge
+from tests.support.reference_remote import Remote
 from tests.support.weak_disk import Recorder
 
 pytestmark = [
@@ -107,7 +108,7 @@ def stage(tmp_path):
 def cut_everywhere(stage, tmp_path):
     """Mount the image as it was after each call, and see what can be made of it."""
     ends = Counter()
-    state, returned = (Counter(), {}, []), None
+    state, returned = Remote().state(), None
     events = list(stage.recorder.events)
     stage.recorder.filming = False
     for number, event in enumerate(events, start=1):
