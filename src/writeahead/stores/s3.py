@@ -18,14 +18,13 @@ from datetime import UTC
 from http import HTTPStatus
 from typing import Any, Self
 
-from fsspec.asyn import get_loop, sync
 from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
-from writeahead.stores.s3_client import call, close, close_all, keys_of, new_client, status_of
+from writeahead.stores.s3_client import call, close, close_all, keys_of, new_client, run, status_of
 from writeahead.stores.s3_errors import failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
 from writeahead.stores.s3_session import RequestTrace
@@ -175,18 +174,8 @@ class S3Store(RemoteStore):
         trace = RequestTrace()
         try:
             client = self._client()
-            # fsspec's own thread runs the loop, so that this works inside a running loop as well.
-            return sync(  # type: ignore[no-any-return]
-                get_loop(),
-                call,
-                client,
-                method,
-                self._bucket,
-                request,
-                trace,
-                self._limit,
-                timeout=_SETUP_LIMIT + self._limit,
-            )
+            given = (client, method, self._bucket, request, trace, self._limit)
+            return run(call, *given, limit=_SETUP_LIMIT + self._limit)
         except RequestFailed:
             raise
         except Exception as error:
@@ -227,7 +216,7 @@ class S3Store(RemoteStore):
         return True
 
     def _keys(self, client: S3FileSystem) -> object:
-        return sync(get_loop(), keys_of, client, timeout=_SETUP_LIMIT)
+        return run(keys_of, client, limit=_SETUP_LIMIT)
 
 
 def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
