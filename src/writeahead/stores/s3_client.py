@@ -49,7 +49,7 @@ def new_client(options: S3Options) -> S3FileSystem:
         },
         **({"profile": options.profile} if options.profile else {}),
     )
-    client.retries = 1
+    client.retries, client.never_follows = 1, None
     return client
 
 
@@ -122,7 +122,9 @@ async def _call(  # noqa: PLR0917 - the same
     client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], trace: RequestTrace, limit: float
 ) -> dict[str, Any]:
     connected = await client.set_session()
-    never_follow(connected)
+    if connected is not client.never_follows:  # s3fs may have connected anew
+        never_follow(connected)
+        client.never_follows = connected
     trace.endpoint = connected.meta.endpoint_url
     # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
     if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001

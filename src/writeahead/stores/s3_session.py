@@ -119,7 +119,10 @@ async def _note_sent(*_: object) -> None:
 
 
 def never_follow(client: Any) -> None:
-    """Keep botocore from sending a request again, to the host of another region."""
+    """Keep botocore from sending a request again, to the host of another region.
+
+    Once for a client: after it, botocore looks up all of its handlers anew.
+    """
     # Its redirector leaves alone what it believes to have redirected once already.
     client.meta.events.register_last("before-parameter-build.s3", _call_it_redirected, unique_id="writeahead")
 
