@@ -145,8 +145,12 @@ class RemoteStore(ArtifactStore):
         """
         if stored.etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return stored
+        return self._read_back(stored.key, data)
+
+    def _read_back(self, key: str, data: bytes) -> ObjectInfo:
+        """The info of a write whose answer proves nothing, if the key holds exactly ``data``."""
         try:
-            held = self._read(stored.key)
+            held = self._read(key)
         except RequestFailed as failure:
             detail = f"success was answered without proof, and reading it back failed: {failure.detail}"
             raise RequestFailed(

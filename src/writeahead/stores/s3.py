@@ -13,7 +13,6 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC
 from http import HTTPStatus
 from typing import Any, Self
@@ -84,21 +83,23 @@ class S3Store(RemoteStore):
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         # The server checks the body against it. Every server knows this digest; the newer ones, not
         # every.
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        content_md5 = base64.b64encode(digest).decode()
         condition = {"IfNoneMatch": "*"} if if_absent else {}
 
         def attempt() -> ObjectInfo:
             try:
                 response = self._send(
-                    "put_object", key, Body=data, ContentMD5=digest, **condition, **self._object_options
+                    "put_object", key, Body=data, ContentMD5=content_md5, **condition, **self._object_options
                 )
             except RequestFailed as failure:
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
-            stored = replace(_info(key, len(data), response), version=response.get("VersionId"))
-            proven = stored.etag and response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
-            return stored if proven else self._proved(stored, data)
+            stored = _info(key, len(data), response, version=response.get("VersionId"))
+            no_digest = response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
+            proven = stored.etag and (no_digest or stored.etag == digest.hex())
+            return stored if proven else self._read_back(key, data)
 
         return self._retried("put", key, attempt, writes=True)
 
@@ -219,11 +220,12 @@ class S3Store(RemoteStore):
         return run(keys_of, client, limit=_SETUP_LIMIT)
 
 
-def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
+def _info(key: str, size: int, answer: dict[str, Any], version: str | None = None) -> ObjectInfo:
     """What the answer to a put, get, head or list tells of an object; a put's has no time."""
     modified, etag = answer.get("LastModified"), answer.get("ETag")
     # Some servers quote the ETag, some don't.
-    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
+    etag = etag.strip('"') if etag else None
+    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag, version)
 
 
 def _object_info(key: str, size: int | None, answer: dict[str, Any]) -> ObjectInfo:
