@@ -9,6 +9,7 @@ import pytest
 from tests.support.s3_proxy import answer
 from writeahead.errors import StoreError, Unsupported
 from writeahead.stores import durable, remote
+from writeahead.stores.client_logs import quietly
 from writeahead.stores.local import LocalStore
 from writeahead.stores.registry import open_store
 
@@ -42,6 +43,22 @@ def test_no_log_holds_the_session_token(client, s3_proxy, s3_bucket, monkeypatch
     # Logs of the same libraries about requests of others are as they were.
     logging.getLogger("botocore.auth").debug("a request of the host's own")
     assert "a request of the host's own" in caplog.text
+
+
+def test_a_logger_that_comes_between_two_requests_is_as_silent(caplog, monkeypatch):
+    """Client libraries load parts of themselves at the first request that needs them."""
+    monkeypatch.setattr(logging.root.manager, "loggerDict", dict(logging.root.manager.loggerDict))
+    caplog.set_level(logging.DEBUG)
+    names = ("botocore.first", "botocore.second", "botocore.third.below", "botocore.third")
+    for name in names:
+        logger = logging.getLogger(name)
+        with quietly():
+            logger.debug("planted")
+        logger.debug("%s of the host's own", name)
+        # Next time, there are as many loggers, and not the same.
+        del logging.root.manager.loggerDict[name]
+    assert "planted" not in caplog.text
+    assert caplog.text.count("of the host's own") == len(names)
 
 
 @pytest.mark.parametrize(

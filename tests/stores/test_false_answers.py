@@ -13,6 +13,7 @@ from tests.support.s3_proxy import S3Proxy, answer
 from writeahead.errors import NotFound, OutcomeUnknown, StoreError, Unavailable, Unsupported
 from writeahead.stores import remote
 from writeahead.stores.registry import open_store
+from writeahead.stores.s3_client import run
 from writeahead.testing import http_proxy
 
 PAGE = b"<!DOCTYPE html><html><body>Log in</body></html>"
@@ -124,6 +125,22 @@ def test_a_redirect_to_another_host_is_never_followed(store, s3_proxy, verb, sta
             VERBS[verb](store)
         assert elsewhere.requests == []
     assert "localhost" not in str(caught.value)
+
+
+def test_a_redirect_after_a_new_connection_is_not_followed_either(s3_proxy, s3_bucket):
+    """s3fs makes another client of botocore's when the connections of the one before are closed."""
+    store = open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
+    store.put("a", b"1")
+    ((client,),) = store._clients.values()
+    connected = client._s3
+    run(client._s3creator.__aexit__, None, None, None, limit=60)
+    run(client.set_session, True, limit=60)
+    assert client._s3 is not connected
+    s3_proxy.clear()
+    always(s3_proxy, http_proxy.answer(301, {"x-amz-bucket-region": "eu-north-1"}))
+    with pytest.raises(NotFound, match="set region=eu-north-1"):
+        store.put("a", b"2")
+    assert len(s3_proxy.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How long one S3 request may take, and what of a client outlives its store or its process."""
 
+import asyncio
 import contextlib
 import gc
 import hashlib
@@ -11,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fsspec.asyn import get_loop
 
 from tests.support.s3_proxy import answer
 from writeahead.errors import Unavailable, Unsupported
 from writeahead.stores import remote, s3
 from writeahead.stores.base import ObjectInfo
 from writeahead.stores.s3 import S3Store, from_url
+from writeahead.stores.s3_client import run
 from writeahead.stores.s3_options import S3Options
 
 
@@ -67,6 +70,48 @@ def test_a_server_that_drips_bytes_meets_a_deadline(trickling, monkeypatch):
         store.get("a")
     # The longer of the two limits holds.
     assert time.monotonic() - began >= 0.5
+
+
+def test_what_takes_too_long_is_ended(s3_server):
+    ended = threading.Event()
+
+    async def wait():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        run(wait, limit=0.05)
+    assert ended.wait(10)
+
+
+def test_what_could_not_begin_in_time_never_begins(s3_server):
+    """Another user of fsspec's loop blocks it. No write may follow what was called a failure."""
+    begun, free = [], threading.Event()
+
+    async def begin():
+        begun.append(1)
+
+    get_loop().call_soon_threadsafe(free.wait)
+    with pytest.raises(TimeoutError):
+        run(begin, limit=0.05)
+    free.set()
+    run(asyncio.sleep, 0, limit=10)
+    assert begun == []
+
+
+def test_what_the_loop_cancels_is_a_failed_request(store, monkeypatch):
+    store.put("a", b"1")
+    ((client,),) = store._clients.values()
+
+    async def cancelled(*_, **__):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client, "_call_s3", cancelled)
+    with pytest.raises(Unavailable):
+        store.get("a")
 
 
 # A client's connections.

@@ -13,19 +13,17 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC
 from http import HTTPStatus
 from typing import Any, Self
 
-from fsspec.asyn import get_loop, sync
 from s3fs import S3FileSystem
 
 from writeahead.errors import Unsupported
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.remote import OUT_OF_ORDER, RemoteStore, RequestFailed, is_key
 from writeahead.stores.s3_answers import not_s3
-from writeahead.stores.s3_client import call, close, close_all, keys_of, new_client, status_of
+from writeahead.stores.s3_client import call, close, close_all, keys_of, new_client, run, status_of
 from writeahead.stores.s3_errors import failure_of
 from writeahead.stores.s3_options import S3Options, parse_s3_url, s3_location
 from writeahead.stores.s3_session import RequestTrace
@@ -85,21 +83,23 @@ class S3Store(RemoteStore):
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         # The server checks the body against it. Every server knows this digest; the newer ones, not
         # every.
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        content_md5 = base64.b64encode(digest).decode()
         condition = {"IfNoneMatch": "*"} if if_absent else {}
 
         def attempt() -> ObjectInfo:
             try:
                 response = self._send(
-                    "put_object", key, Body=data, ContentMD5=digest, **condition, **self._object_options
+                    "put_object", key, Body=data, ContentMD5=content_md5, **condition, **self._object_options
                 )
             except RequestFailed as failure:
                 if if_absent and failure.status == HTTPStatus.PRECONDITION_FAILED:
                     return self._settle(key, data)
                 raise
-            stored = replace(_info(key, len(data), response), version=response.get("VersionId"))
-            proven = stored.etag and response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
-            return stored if proven else self._proved(stored, data)
+            stored = _info(key, len(data), response, version=response.get("VersionId"))
+            no_digest = response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
+            proven = stored.etag and (no_digest or stored.etag == digest.hex())
+            return stored if proven else self._read_back(key, data)
 
         return self._retried("put", key, attempt, writes=True)
 
@@ -175,18 +175,8 @@ class S3Store(RemoteStore):
         trace = RequestTrace()
         try:
             client = self._client()
-            # fsspec's own thread runs the loop, so that this works inside a running loop as well.
-            return sync(  # type: ignore[no-any-return]
-                get_loop(),
-                call,
-                client,
-                method,
-                self._bucket,
-                request,
-                trace,
-                self._limit,
-                timeout=_SETUP_LIMIT + self._limit,
-            )
+            given = (client, method, self._bucket, request, trace, self._limit)
+            return run(call, *given, limit=_SETUP_LIMIT + self._limit)
         except RequestFailed:
             raise
         except Exception as error:
@@ -227,14 +217,15 @@ class S3Store(RemoteStore):
         return True
 
     def _keys(self, client: S3FileSystem) -> object:
-        return sync(get_loop(), keys_of, client, timeout=_SETUP_LIMIT)
+        return run(keys_of, client, limit=_SETUP_LIMIT)
 
 
-def _info(key: str, size: int, answer: dict[str, Any]) -> ObjectInfo:
+def _info(key: str, size: int, answer: dict[str, Any], version: str | None = None) -> ObjectInfo:
     """What the answer to a put, get, head or list tells of an object; a put's has no time."""
     modified, etag = answer.get("LastModified"), answer.get("ETag")
     # Some servers quote the ETag, some don't.
-    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag.strip('"') if etag else None)
+    etag = etag.strip('"') if etag else None
+    return ObjectInfo(key, size, modified and modified.astimezone(UTC), etag, version)
 
 
 def _object_info(key: str, size: int | None, answer: dict[str, Any]) -> ObjectInfo:

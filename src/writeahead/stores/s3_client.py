@@ -6,8 +6,10 @@ Every retry of s3fs, botocore and aiohttp is off, redirects are not followed, an
 import asyncio
 import contextlib
 import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
@@ -19,7 +21,9 @@ from writeahead.stores.s3_answers import not_s3
 from writeahead.stores.s3_options import S3Options
 from writeahead.stores.s3_session import TRACE, PlainSession, RequestTrace, never_follow, read_bounded
 
-__all__ = ["call", "close", "close_all", "keys_of", "new_client", "status_of"]
+__all__ = ["call", "close", "close_all", "keys_of", "new_client", "run", "status_of"]
+
+_T = TypeVar("_T")
 
 
 def new_client(options: S3Options) -> S3FileSystem:
@@ -45,11 +49,54 @@ def new_client(options: S3Options) -> S3FileSystem:
         },
         **({"profile": options.profile} if options.profile else {}),
     )
-    client.retries = 1
+    client.retries, client.never_follows = 1, None
     return client
 
 
-async def call(  # noqa: PLR0917 - fsspec's sync hands them on by position
+def run(function: Callable[..., Awaitable[_T]], *given: Any, limit: float) -> _T:
+    """Call a coroutine function on fsspec's own loop, and wait for what it returns.
+
+    That loop has a thread of its own, so that this works inside a running loop as well. fsspec's
+    ``sync`` does the same; with a limit, it takes 1.8 times the CPU on Python 3.11.
+
+    Args:
+        function: What to call.
+        given: Its arguments.
+        limit: Seconds. What has not returned by then is cancelled.
+
+    Raises:
+        NotImplementedError: This is the thread of that loop, which can't wait for itself.
+        TimeoutError: The limit has passed.
+        Exception: What the function raises.
+    """
+    loop = get_loop()
+    if _is_on_its_thread(loop):
+        raise NotImplementedError
+    answer: Future[_T] = Future()
+    tasks: list[asyncio.Task[None]] = []
+    loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_deliver(answer, function, given))))
+    try:
+        return answer.result(limit)
+    finally:
+        if not answer.done():
+            # In this order on the loop: what has not begun by now, since it was busy, never will.
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+
+
+async def _deliver(
+    answer: "Future[_T]", function: Callable[..., Awaitable[_T]], given: tuple[Any, ...]
+) -> None:
+    # At once: asyncio's own way from a task to another thread takes a turn of the loop more.
+    try:
+        answer.set_result(await function(*given))
+    except asyncio.CancelledError:
+        answer.cancel()
+        raise
+    except BaseException as error:  # noqa: BLE001 - all of them are the waiting thread's
+        answer.set_exception(error)
+
+
+async def call(  # noqa: PLR0917 - `run` hands them on by position
     client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], trace: RequestTrace, limit: float
 ) -> dict[str, Any]:
     """Send one request, and read the answer.
@@ -75,7 +122,9 @@ async def _call(  # noqa: PLR0917 - the same
     client: S3FileSystem, method: str, bucket: str, request: dict[str, Any], trace: RequestTrace, limit: float
 ) -> dict[str, Any]:
     connected = await client.set_session()
-    never_follow(connected)
+    if connected is not client.never_follows:  # s3fs may have connected anew
+        never_follow(connected)
+        client.never_follows = connected
     trace.endpoint = connected.meta.endpoint_url
     # s3fs leaves out what botocore does not know. Without its condition a create would overwrite.
     if "IfNoneMatch" in request and not client._kwargs_helper.filter_dict(method, {"IfNoneMatch": "*"}):  # noqa: SLF001
@@ -112,11 +161,17 @@ def close(pid: int, client: S3FileSystem) -> None:
     loop = get_loop()
     closing = creator.__aexit__(None, None, None)
     future = asyncio.run_coroutine_threadsafe(closing, loop)
-    with contextlib.suppress(RuntimeError):
-        if asyncio.get_running_loop() is loop:
-            return  # collected on the loop's own thread, which must not wait for itself
+    if _is_on_its_thread(loop):
+        return  # collected there, and a thread must not wait for itself
     with contextlib.suppress(TimeoutError):
         future.result(timeout=1)
+
+
+def _is_on_its_thread(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def status_of(response: dict[str, Any]) -> int:

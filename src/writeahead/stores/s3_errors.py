@@ -1,6 +1,7 @@
 """What the exceptions of s3fs, aiobotocore and botocore mean; see `writeahead.stores.s3`."""
 
 import asyncio
+from concurrent.futures import CancelledError
 
 import aiohttp
 from botocore.exceptions import (
@@ -122,7 +123,7 @@ def _before_sending(error: BaseException, *, connecting: bool) -> RequestFailed:
         return RequestFailed(Unavailable, f"no connection to the server ({what})", retry=True)
     if isinstance(error, OSError) and connecting:
         return RequestFailed(Unavailable, f"the CA file can't be read ({what}): check AWS_CA_BUNDLE")
-    if isinstance(error, RuntimeError) or connecting:
+    if isinstance(error, RuntimeError | CancelledError) or connecting:
         return RequestFailed(Unavailable, f"the S3 client failed before it sent anything ({what})")
     # What is left comes before connecting: a credential_process that fails or prints nonsense.
     return credentials_failure(error)
