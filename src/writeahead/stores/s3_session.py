@@ -57,7 +57,10 @@ class PlainSession(AIOHTTPSession):  # type: ignore[misc]
         if session._retry_connection:  # noqa: SLF001 - there is no public switch
             session._retry_connection = False  # noqa: SLF001
             session._response_class = _BoundedResponse  # noqa: SLF001 - only the constructor, which is aiobotocore's, takes it
-            session._request_class = _NotedRequest  # noqa: SLF001 - the same
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_headers_sent.append(_note_sent)
+            tracing.freeze()
+            session._trace_configs.append(tracing)  # noqa: SLF001 - the same
         return _WithoutRedirects(session)
 
 
@@ -67,24 +70,6 @@ class _WithoutRedirects:
 
     def request(self, method: str, **options: Any) -> Any:
         return self._session.request(method, allow_redirects=False, **options)
-
-
-# Looked up as this module is loaded: an aiohttp without it must fail before any request.
-_send_on = aiohttp.ClientRequest.send
-
-
-class _NotedRequest(aiohttp.ClientRequest):
-    """A request that notes in its trace when it has got a connection, and begins to be sent.
-
-    aiohttp's own traces tell that, too. But with one of them aiohttp makes an object of each step
-    of each request, for about 3 % of the CPU of a put.
-    """
-
-    async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        trace = TRACE.get(None)
-        if trace is not None:
-            trace.sent = True
-        return await _send_on(self, conn)
 
 
 class _BoundedResponse(aiohttp.ClientResponse):
@@ -125,6 +110,12 @@ async def read_bounded(parts: AsyncIterator[bytes], told: int | None, limit: int
     raise RequestFailed(
         Unsupported, f"the answer has more than {limit} bytes, the most that is read", unknown=True
     )
+
+
+async def _note_sent(*_: object) -> None:
+    trace = TRACE.get(None)
+    if trace is not None:
+        trace.sent = True
 
 
 def never_follow(client: Any) -> None:
