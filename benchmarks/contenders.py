@@ -37,11 +37,56 @@ class Remote:
         return answer.status_code
 
 
-def writeahead(folder: Path, remote: Remote, journal: str) -> Session:
-    from writeahead import RunPolicy
+class SlowRemote(Remote):
+    """A remote that is far away: each request takes so many seconds more."""
+
+    SECONDS = 0.05
+
+    def post(self, payload: dict, key: str) -> int:
+        time.sleep(self.SECONDS)
+        return super().post(payload, key)
+
+
+def writeahead(folder: Path, remote: Remote, interval: float | None = None) -> Session:
     from writeahead.stores.local import LocalStore
 
-    return _write_back(LocalStore(folder), remote, RunPolicy(journal=journal))
+    return _write_back(LocalStore(folder), remote, _policy(interval))
+
+
+def _policy(interval: float | None):
+    from writeahead import RunPolicy
+
+    return RunPolicy() if interval is None else RunPolicy(journal_interval=interval)
+
+
+# Seconds that a request to a store takes that is far away, and how many a session must wait for:
+# marker, plan, final artifact, and the marker's end.
+STORE_SECONDS, STORE_REQUESTS = 0.02, 4
+
+
+def writeahead_far_away(url: str) -> Session:
+    from writeahead.stores.memory import MemoryStore
+    from writeahead.testing import WrapperStore
+
+    class SlowStore(WrapperStore):
+        def _around(self, verb, key, call):
+            time.sleep(STORE_SECONDS)
+            return call()
+
+    return _write_back(SlowStore(MemoryStore()), SlowRemote(url), _policy(None))
+
+
+def bare_far_away(url: str) -> Session:
+    """What any session takes there: the posts, and the requests to the store."""
+    remote = SlowRemote(url)
+
+    def session(session_id: str) -> None:
+        for _ in range(STORE_REQUESTS):
+            time.sleep(STORE_SECONDS)
+        for payload in PAYLOADS:
+            remote.post(payload, session_id)
+
+    return session
 
 
 def _write_back(store, remote, policy) -> Session:
@@ -72,9 +117,9 @@ def _write_back(store, remote, policy) -> Session:
     return session
 
 
-def bare(folder: Path, remote: Remote, journal: str) -> Session:
+def bare(folder: Path, remote: Remote, interval: float | None = None) -> Session:
     """Repeat a session of writeahead by system calls: the same files, bytes, syncs and posts."""
-    steps = _seen(folder.with_name(folder.name + "-seen"), remote, journal)
+    steps = _seen(folder.with_name(folder.name + "-seen"), remote, interval)
     for name in ("", ".open"):
         (folder / name).mkdir()
 
@@ -84,10 +129,11 @@ def bare(folder: Path, remote: Remote, journal: str) -> Session:
             if verb == "post":
                 remote.post(data, name)
                 continue
+            if verb == "delete":
+                unlink(path)
+                continue
             if verb == "mkdir":
                 mkdir(path, 0o700)
-            elif verb == "delete":
-                unlink(path)
             else:
                 _write_file(path, data, replace=verb == "put")
             _sync_folder(path.rpartition("/")[0])
@@ -98,9 +144,8 @@ def bare(folder: Path, remote: Remote, journal: str) -> Session:
 _SEEN = "session-000000"
 
 
-def _seen(folder: Path, remote: Remote, journal: str) -> list[tuple[str, str, object]]:
+def _seen(folder: Path, remote: Remote, interval: float | None) -> list[tuple[str, str, object]]:
     """Run one session of writeahead, and return what it did to the disk and to the remote."""
-    from writeahead import RunPolicy
     from writeahead.stores.local import LocalStore
 
     steps: list[tuple[str, str, object]] = []
@@ -124,7 +169,7 @@ def _seen(folder: Path, remote: Remote, journal: str) -> list[tuple[str, str, ob
             steps.append(("post", key, payload))
             return super().post(payload, key)
 
-    _write_back(Recorder(folder), Recording(remote.url), RunPolicy(journal=journal))(_SEEN)
+    _write_back(Recorder(folder), Recording(remote.url), _policy(interval))(_SEEN)
     return steps
 
 
@@ -133,7 +178,7 @@ def _write_file(path: str, data: bytes, *, replace: bool) -> None:
     file = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0o600)
     if data:
         write_file(file, data)
-    fsync(file)
+        fsync(file)
     close(file)
     if replace:
         rename(temporary, path)
@@ -217,13 +262,16 @@ def langgraph(folder: Path, remote: Remote) -> Session:
     return session
 
 
+FAR = ", far away"
 CONTENDERS: dict[str, Callable[[Path, Remote], Session]] = {
-    "writeahead every": lambda folder, remote: writeahead(folder, remote, "every"),
-    "bare every": lambda folder, remote: bare(folder, remote, "every"),
-    "writeahead batched": lambda folder, remote: writeahead(folder, remote, "batched"),
-    "bare batched": lambda folder, remote: bare(folder, remote, "batched"),
+    "writeahead": writeahead,
+    "bare": bare,
+    "writeahead, interval 0": lambda folder, remote: writeahead(folder, remote, 0),
+    "bare, interval 0": lambda folder, remote: bare(folder, remote, 0),
     "DBOS": dbos,
     "LangGraph": langgraph,
+    f"writeahead{FAR}": lambda folder, remote: writeahead_far_away(remote.url),
+    f"bare{FAR}": lambda folder, remote: bare_far_away(remote.url),
 }
 
 

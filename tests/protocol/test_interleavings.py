@@ -629,11 +629,11 @@ def with_the_marker_gone_before_the_final_artifact(monkeypatch):
 def with_the_plan_after_the_first_request(monkeypatch):
     honest = runner._begin
 
-    def late(context, plan):
+    def late(context, plan, data):
         operation = plan.operations[0]
         context.store.actor.world.remote.apply(operation.kind, operation.id)
         context.store.head("after-the-first-request")
-        return honest(context, plan)
+        return honest(context, plan, data)
 
     monkeypatch.setattr(runner, "_begin", late)
 

@@ -1,6 +1,7 @@
 """What stores behind a network client share, on one whose requests are scripted."""
 
 import pytest
+import tenacity.nap
 
 from writeahead.errors import (
     AccessDenied,
@@ -10,7 +11,6 @@ from writeahead.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from writeahead.stores import remote
 from writeahead.stores.base import ObjectInfo, StoredObject
 from writeahead.stores.remote import ATTEMPTS, RemoteStore, RequestFailed, checked_prefix
 
@@ -72,7 +72,7 @@ class Scripted(RemoteStore):
 @pytest.fixture
 def waits(monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(tenacity.nap.time, "sleep", waits.append)
     return waits
 
 

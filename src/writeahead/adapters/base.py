@@ -233,16 +233,14 @@ class Adapter(ABC):
         if planner is not None:
             model = _payload_model(planner)
             planned: PlannedOperation = planner(_validated(model, operation), operation)
-        else:
-            payload = _validated(kind.payload, operation)
-            planned = PlannedOperation(
-                id=operation.id,
-                kind=operation.kind,
-                key=operation.key,
-                payload=_json_of(payload, operation),
-                replay=kind.replay,
-            )
-        return self.as_issued(planned)
+            return self.as_issued(planned)
+        return PlannedOperation(
+            id=operation.id,
+            kind=operation.kind,
+            key=operation.key,
+            payload=_json_of(_validated(kind.payload, operation), operation),
+            replay=kind.replay,
+        )
 
     def _call(self, verb: str, operation: PlannedOperation) -> Any:
         kind = self._kind(operation)

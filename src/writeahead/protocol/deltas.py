@@ -10,7 +10,7 @@ reads and more bytes: docs/decisions/0013.
 """
 
 from collections.abc import Iterator, MutableMapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["ChangingMap", "number_below"]
 
@@ -45,6 +45,14 @@ class ChangingMap(MutableMapping[str, V]):
     def __delitem__(self, name: str) -> None:
         del self._held[name]
         self._log.append(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """As of a dict. The inherited one raises an error for each name that is not there."""
+        if default and name not in self._held:
+            return default[0]
+        value = self._held.pop(name)
+        self._log.append(name)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)

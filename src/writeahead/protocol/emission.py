@@ -21,7 +21,7 @@ from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.references import resolved
+from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import after
@@ -39,6 +39,9 @@ _LONG_WAIT = 1.0
 # What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
 _ANSWER = ("outcome", "remote_id", "remote_version", "value")
 _LARGEST_ANSWER = MAX_RECEIPT_BYTES - 512
+# Two parts of so many characters fit, however they are escaped.
+_SHORT = 256
+_OUTCOMES = ("applied", "already_applied", "assumed")
 
 
 class EndRun(Exception):
@@ -67,6 +70,7 @@ class Emission:
     def __post_init__(self) -> None:
         self.clock = self.context.clock
         self.planned = {operation.id: operation for operation in self.journal.plan.operations}
+        self.reads = {name: reads_receipts(item.payload) for name, item in self.planned.items()}
         # Room for a request between the check of the lease and its end. One that takes longer than
         # that is no danger: the remote or the announcement settles it.
         self.margin = min(30.0, self.context.policy.lease / 10)
@@ -129,7 +133,10 @@ class Emission:
         adapter = self.context.adapter
         if not self.journal.plan.exact:
             operation = adapter.completed(operation)
-        operation = resolved(operation, self.journal.receipts, adapter.payload_of)
+        if self.reads[operation.id]:
+            operation = resolved(operation, self.journal.receipts, adapter.payload_of)
+        else:
+            adapter.payload_of(operation)
         generation = self.journal.generations.get(operation.id)
         if generation:
             operation = operation.model_copy(update={"key": renewed_key(operation.key, generation)})
@@ -343,6 +350,8 @@ def _storable(receipt: Receipt) -> Receipt:
 
     A subclass may have fields of its own, and a copy may hold what was never validated.
     """
+    if type(receipt) is Receipt and _is_plain(receipt):
+        return receipt
     answer = {name: getattr(receipt, name, None) for name in _ANSWER}
     for left_out in ((), ("value",), ("value", "remote_version"), ("value", "remote_version", "remote_id")):
         kept = {name: value for name, value in answer.items() if name not in left_out}
@@ -350,6 +359,15 @@ def _storable(receipt: Receipt) -> Receipt:
         if not isinstance(found, Invalid) and _fits(found):
             return found
     return Receipt()
+
+
+def _is_plain(receipt: Receipt) -> bool:
+    """Whether a receipt surely fits into an artifact, as nearly all do."""
+    parts = receipt.remote_id, receipt.remote_version
+    short = all(
+        part is None or (type(part) is str and len(part) <= _SHORT and part.isascii()) for part in parts
+    )
+    return short and receipt.value is None and receipt.outcome in _OUTCOMES
 
 
 def _fits(receipt: Receipt) -> bool:

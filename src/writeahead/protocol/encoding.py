@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel
 
 from writeahead._roundtrip import json_of
@@ -55,6 +56,8 @@ _CHECKSUM = re.compile(rb'\n  "checksum": "([0-9a-f]{64})",\n')
 # here.
 _NEWER_KINDS = frozenset({"extra_forbidden", "enum", "literal_error"})
 
+_CANONICAL = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -78,10 +81,39 @@ def is_ours(model_type: type[BaseModel]) -> bool:
 def encode(document: Any) -> bytes:
     """Encode JSON canonically: UTF-8, sorted keys, 2-space indent, LF, one newline at the end.
 
+    Byte by byte what Python's json writes, which digests are made of; `_brief` is for all else.
+
     Raises:
         InvalidInput: The document holds what JSON or UTF-8 can't: NaN, an infinity, a lone
             surrogate.
     """
+    try:
+        if _is_plain(document):
+            return _brief(document)
+    except RecursionError:
+        pass
+    return _encode(document)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether orjson writes a value as Python's json does: it does not, of floats."""
+    kind = type(value)
+    if kind is dict:
+        return all(type(name) is str and _is_plain(inside) for name, inside in value.items())
+    if kind is list:
+        return all(map(_is_plain, value))
+    return kind is str or kind is int or kind is bool or value is None
+
+
+def _brief(document: Any) -> bytes:
+    """The same in a tenth of the time; floats come as orjson writes them, NaN as null."""
+    try:
+        return orjson.dumps(document, option=_CANONICAL)
+    except orjson.JSONEncodeError:
+        return _encode(document)  # whole numbers beyond 64 bits, and what JSON can't hold
+
+
+def _encode(document: Any) -> bytes:
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2, sort_keys=True)
         return text.encode() + b"\n"
@@ -98,8 +130,24 @@ def digest_of(document: Any) -> str:
 
 def digest_of_operations(operations: Sequence[PlannedOperation]) -> str:
     """Return the digest that a plan carries and its final repeats."""
-    fields = set(PlannedOperation.model_fields)
-    return digest_of([operation.model_dump(mode="json", include=fields) for operation in operations])
+    return digest_of([_document_of(operation) for operation in operations])
+
+
+def _document_of(operation: PlannedOperation) -> dict[str, Any]:
+    """An operation as it is in a plan; by hand, since pydantic takes several times as long."""
+    document: dict[str, Any] = {
+        "id": operation.id,
+        "kind": operation.kind,
+        "key": operation.key,
+        "payload": operation.payload,
+        "precondition": operation.precondition,
+        "replay": operation.replay.value,
+    }
+    if operation.warnings:
+        document["warnings"] = list(operation.warnings)
+    if operation.identity:
+        document["identity"] = operation.identity
+    return document
 
 
 def encode_model(model: BaseModel) -> bytes:
@@ -120,7 +168,7 @@ def encode_model(model: BaseModel) -> bytes:
 
 def _sealed(model: BaseModel, name: str) -> bytes:
     document = model.model_dump(mode="json") | {"format": name, "version": VERSION, "checksum": _ZEROS}
-    text = encode(document)
+    text = _brief(document)
     before, _, after = text.partition(_CHECKSUM_LINE % _ZEROS.encode())
     digest = hashlib.sha256(before + b"\n" + after).hexdigest()
     return before + _CHECKSUM_LINE % digest.encode() + after

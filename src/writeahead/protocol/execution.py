@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import zip_longest
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
@@ -15,7 +14,6 @@ from writeahead.protocol.encoding import decode
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import blocked_key, final_key, open_key
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.references import reads_receipts
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
 from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore
@@ -34,10 +32,13 @@ class Execution:
     journal: Journal
     context: RunContext
     emitted: list[str] = field(default_factory=list)
+    # Operations whose receipts later ones refer to.
+    referred: set[str] = field(default_factory=set)
 
     def carry_out(self) -> RunReport:
         """Emit what has no receipt yet, in order, and finish; or end, and say why."""
         emission = Emission(self.journal, self.context)
+        self.referred = set().union(*emission.reads.values())
         units = self._units()
         for unit, following in zip_longest(units, units[1:]):
             about = unit[0].id if len(unit) == 1 else None
@@ -141,11 +142,6 @@ class Execution:
             RunStatus.RESUME_NEEDED, error=one_line(error), operation=operation_id, not_before=lease_ends
         )
 
-    @cached_property
-    def _referred(self) -> set[str]:
-        """Operations whose receipts later ones refer to."""
-        return {name for item in self.journal.plan.operations for name in reads_receipts(item.payload)}
-
     def _record(self, unit: Sequence[PlannedOperation], following: Sequence[PlannedOperation] | None) -> None:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
         # The final artifact comes next, or the entry that announces what can't be proved.
@@ -161,7 +157,7 @@ class Execution:
         return (
             operation.replay in (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
             # What a later operation sends of its receipt must be the same then.
-            or operation.id in self._referred
+            or operation.id in self.referred
             # It would undo what came after it meanwhile.
             or kind.settles_after is not None
             # The remote may have forgotten its key by then.
@@ -176,7 +172,7 @@ class Execution:
             plan_digest=plan.digest,
             completed_at=self.journal.clock.now(),
             operations=tuple(
-                SettledOperation(**dict(operation), receipt=receipts[operation.id])
+                SettledOperation(**vars(operation), receipt=receipts[operation.id])
                 for operation in plan.operations
             ),
         )

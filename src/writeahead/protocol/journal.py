@@ -153,12 +153,13 @@ class Journal:
         self.attempted.pop(operation_id, None)
         self.attempted_since.pop(operation_id, None)
         self.receipts[operation_id] = JournaledReceipt(
-            **dict(receipt)
-            | {
-                "confirmed_at": now,
-                "attempts": attempts,
-                "generation": self.generations.get(operation_id, 0),
-            }
+            remote_id=receipt.remote_id,
+            remote_version=receipt.remote_version,
+            outcome=receipt.outcome,
+            value=receipt.value,
+            confirmed_at=now,
+            attempts=attempts,
+            generation=self.generations.get(operation_id, 0),
         )
         self.idle = 0
         self._waiting = operation_id

@@ -14,7 +14,7 @@ from writeahead.protocol.references import planned_with_references, reads_receip
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
 
-__all__ = ["keyed_operations", "plan_operations", "require_atomic", "require_finishable"]
+__all__ = ["encode_finishable", "keyed_operations", "plan_operations", "require_atomic"]
 
 
 def keyed_operations(
@@ -67,6 +67,8 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         with context.call_limits():
             planned = context.adapter.plan(asked)
+        if getattr(context.adapter.plan, "__func__", None) is Adapter.plan:
+            return planned
         # An adapter that overrides `plan` may not have done it.
         return [context.adapter.as_issued(item) for item in planned]
 
@@ -109,16 +111,18 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
             )
 
 
-def require_finishable(plan: PlannedWriteback) -> None:
-    """Refuse a plan whose final artifact could be too large, while nothing has been written.
+def encode_finishable(plan: PlannedWriteback) -> bytes:
+    """Encode a plan, unless its final artifact could be too large.
 
     Raises:
         InvalidInput: It is, if every receipt is as large as a receipt can be.
     """
-    size = len(encode_model(plan)) + len(plan.operations) * MAX_RECEIPT_BYTES
+    data = encode_model(plan)
+    size = len(data) + len(plan.operations) * MAX_RECEIPT_BYTES
     if size > MAX_ARTIFACT_BYTES:
         raise InvalidInput(
             f"session {plan.session_id}: {len(plan.operations)} operations need up to {size} bytes in the"
             f" final artifact, with their receipts, and it has at most {MAX_ARTIFACT_BYTES}: make it"
             " several sessions"
         )
+    return data

@@ -14,6 +14,7 @@ __all__ = ["ids_read", "planned_with_references", "reads_receipts", "resolved"]
 _FIELDS = ("remote_id", "remote_version", "value")
 # Up to 64 bits, without a sign: what remotes number rows by.
 _WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,18}|0", re.ASCII)
+_HOLDERS = (dict, list, tuple)
 _KEYS = ({REFERENCE}, {REFERENCE, "field"})
 
 
@@ -34,7 +35,7 @@ def resolved(
     receipts: Mapping[str, Receipt],
     require_fit: Callable[[PlannedOperation], object],
 ) -> PlannedOperation:
-    """Return the operation with the receipts' fields in place of its references.
+    """Return an operation with the receipts' fields in place of its references; it has some.
 
     An id is text in a receipt. Where that does not fit, and it is a number, the number is taken.
 
@@ -48,9 +49,6 @@ def resolved(
         PermanentError: A receipt lacks the field.
         InvalidInput: As ``require_fit``.
     """
-    if not reads_receipts(operation.payload):
-        require_fit(operation)
-        return operation
     first: InvalidInput | None = None
     for form in (_as_it_is, _as_number):
         candidate = _with_receipts(operation, receipts, form)
@@ -164,25 +162,26 @@ def _put_back(
 
 
 def _references(value: Any) -> Iterator[Mapping[str, str]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if REFERENCE in value:
             yield value
         else:
             for inside in value.values():
-                yield from _references(inside)
+                if isinstance(inside, _HOLDERS):
+                    yield from _references(inside)
     elif isinstance(value, list | tuple):
         for inside in value:
             yield from _references(inside)
 
 
 def _replaced(value: Any, by: Callable[[Mapping[str, str]], Any]) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return by(value) if REFERENCE in value else {key: _replaced(item, by) for key, item in value.items()}
     return [_replaced(item, by) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _swapped(value: Any, back: Mapping[Any, Any], found: set[Any]) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _swapped(item, back, found) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_swapped(item, back, found) for item in value]

@@ -4,10 +4,14 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from writeahead._retrying import retried
 from writeahead.errors import TransientError
 from writeahead.model import RunPolicy
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 __all__ = ["Clock", "with_retries"]
 
@@ -58,31 +62,30 @@ def with_retries(
     Raises:
         TransientError: The last one, when the attempts or the time are used up.
     """
-    # Here, because tenacity loads asyncio, which costs more than the rest of the core together.
-    from tenacity import (
-        RetryCallState,
-        Retrying,
-        retry_if_exception_type,
-        stop_after_attempt,
-        wait_exponential,
-    )
+    return retried(send, lambda: _loop(policy, clock, time_left, sleep), TransientError)
+
+
+def _loop(
+    policy: RunPolicy, clock: Clock, time_left: Callable[[], float], sleep: Callable[[float], None]
+) -> "Retrying":
+    # Loaded here: it loads asyncio, which costs more than the rest of the core together.
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
     backoff = wait_exponential(multiplier=policy.wait_initial, max=policy.wait_max)
 
-    def wait(state: RetryCallState) -> float:
+    def wait(state: "RetryCallState") -> float:
         error = state.outcome.exception() if state.outcome else None
         floor = error.retry_after if isinstance(error, TransientError) else None
         chance = clock.random()
         return max(backoff(state) * (1 - chance / 2), floor + chance * policy.wait_initial if floor else 0.0)
 
-    def out_of_time(state: RetryCallState) -> bool:
+    def out_of_time(state: "RetryCallState") -> bool:
         return state.upcoming_sleep >= time_left()
 
-    retrying = Retrying(
+    return Retrying(
         retry=retry_if_exception_type(TransientError),
         wait=wait,
         stop=lambda state: stop_after_attempt(policy.attempts)(state) or out_of_time(state),
         sleep=sleep,
         reraise=True,
     )
-    return retrying(send)

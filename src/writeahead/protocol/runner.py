@@ -27,17 +27,17 @@ from writeahead.model import (
     RunStatus,
 )
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.encoding import decode, digest_of, digest_of_operations, encode_model
+from writeahead.protocol.encoding import decode, digest_of, digest_of_operations
 from writeahead.protocol.execution import Execution, remove_markers
 from writeahead.protocol.journal import Journal, new_owner
 from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, planned_key
 from writeahead.protocol.liveness import this_process
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.planning import (
+    encode_finishable,
     keyed_operations,
     plan_operations,
     require_atomic,
-    require_finishable,
 )
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
@@ -127,16 +127,16 @@ def write_back(
         target=adapter.target(),
         holder=this_process(),
     )
-    require_finishable(plan)
+    data = encode_finishable(plan)
     if dry_run:
-        store.put(dry_run_key(session_id), encode_model(plan))
+        store.put(dry_run_key(session_id), data)
         return RunReport(
             session_id=session_id,
             status=RunStatus.PLANNED,
             operations=plan.operations,
             warnings=plan.warnings,
         )
-    return _begin(context, plan)
+    return _begin(context, plan, data)
 
 
 def _request_digest(
@@ -145,7 +145,7 @@ def _request_digest(
     if identity is not None:
         # Without it, the keys of the operations hold the namespace.
         return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
-    request = [item.model_dump(mode="json") for item in keyed]
+    request = [vars(item) for item in keyed]
     return digest_of({"atomic": request} if atomic else request)
 
 
@@ -153,10 +153,9 @@ def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOper
     return operation.model_copy(update={"identity": digest_of([identity, operation.id])})
 
 
-def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
+def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunReport:
     """Make the plan durable and carry it out; or go on with the one that is there."""
     store, session_id = context.store, plan.session_id
-    data = encode_model(plan)
     renewed_at = context.clock.monotonic()
     store.put(open_key(session_id), b"")
     try:
@@ -165,14 +164,14 @@ def _begin(context: RunContext, plan: PlannedWriteback) -> RunReport:
         session = read_session(store, session_id)
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
-        return _begin_again(context, session, plan)
+        return _begin_again(context, session, plan, data)
     if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
         return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
     return Execution(journal, context).carry_out()
 
 
-def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback) -> RunReport:
+def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, data: bytes) -> RunReport:
     """Begin a session whose earlier run died before it had a plan, and was given a tombstone.
 
     A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's
@@ -194,7 +193,7 @@ def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback) 
         return execution.report(RunStatus.IN_PROGRESS, error=str(error))
     store.delete(planned_key(session_id))
     try:
-        store.put(planned_key(session_id), encode_model(plan), if_absent=True)
+        store.put(planned_key(session_id), data, if_absent=True)
     except AlreadyExists:
         # A slow writer's plan, which landed once the tombstone was gone. We hold the lease.
         session = read_session(store, session_id)

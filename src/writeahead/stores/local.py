@@ -10,7 +10,6 @@ import errno
 import heapq
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -109,7 +108,7 @@ class LocalStore(ArtifactStore):
     def _put(self, key: str, data: bytes, *, if_absent: bool) -> ObjectInfo:
         *folders, name = key.split("/")
         with self._folder("put", key, folders) as folder:
-            temporary = _TEMPORARY + secrets.token_hex(8)
+            temporary = _TEMPORARY + os.urandom(8).hex()
             try:
                 info = _info(key, durable.write_file(folder, temporary, data))
                 if if_absent:

@@ -2,13 +2,14 @@
 
 import hashlib
 import logging
-import random
 import re
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+from writeahead._retrying import retried
 from writeahead.errors import (
     AccessDenied,
     AlreadyExists,
@@ -180,30 +181,30 @@ class RemoteStore(ArtifactStore):
         """Run one verb in the only retry loop. Every `RequestFailed` ends here as a StoreError."""
         if writes and self._anonymous:
             raise AccessDenied(self.name, verb, key, "opened with anonymous=true, so it can only be read")
-        number, unknown, renewed = 0, False, False
-        # Not tenacity's loop: nearly all requests need one attempt, and it would add 1 % to the CPU
-        # of each.
+        unknown = renewed = False
+
+        def again(error: BaseException) -> bool:
+            nonlocal unknown, renewed
+            if not isinstance(error, RequestFailed):
+                return False
+            unknown = unknown or (writes and error.unknown)
+            if error.error is AccessDenied and not renewed:
+                renewed = True
+                return self._renew()
+            return error.retry
+
+        def loop() -> Retrying:
+            return Retrying(
+                stop=stop_after_attempt(ATTEMPTS),
+                wait=wait_exponential(WAIT_INITIAL, WAIT_MAX) + wait_random(0, WAIT_INITIAL),
+                retry=retry_if_exception(again),
+                reraise=True,
+            )
+
         try:
-            while True:
-                number += 1
-                try:
-                    return attempt()
-                except RequestFailed as failure:
-                    unknown = unknown or (writes and failure.unknown)
-                    again = failure.retry
-                    if failure.error is AccessDenied and not renewed:
-                        renewed, again = True, self._renew()
-                    if not again or number >= ATTEMPTS:
-                        raise
-                time.sleep(_wait_after(number))
+            return retried(attempt, loop, RequestFailed)
         except RequestFailed as failure:
             if unknown:
                 detail = f"it may or may not have happened; at last: {failure.detail}"
                 raise OutcomeUnknown(self.name, verb, key, detail) from failure
             raise failure.error(self.name, verb, key, failure.detail) from failure
-
-
-def _wait_after(attempts: int) -> float:
-    """Seconds: twice as long each time, and spread, so that clients don't come back all at once."""
-    spread = random.uniform(0, WAIT_INITIAL)  # noqa: S311 - no secret
-    return min(WAIT_INITIAL * 2.0 ** (attempts - 1), WAIT_MAX) + spread
