@@ -64,21 +64,21 @@ def _policy(interval: float | None):
 STORE_SECONDS, STORE_REQUESTS = 0.02, 4
 
 
-def writeahead_far_away(url: str) -> Session:
+def writeahead_far_away(_folder: Path, near: Remote) -> Session:
     from writeahead.stores.memory import MemoryStore
     from writeahead.testing import WrapperStore
 
     class SlowStore(WrapperStore):
-        def _around(self, verb, key, call):
+        def _around(self, _verb, _key, call):
             time.sleep(STORE_SECONDS)
             return call()
 
-    return _write_back(SlowStore(MemoryStore()), SlowRemote(url), _policy(None))
+    return _write_back(SlowStore(MemoryStore()), SlowRemote(near.url), _policy(None))
 
 
-def bare_far_away(url: str) -> Session:
+def bare_far_away(_folder: Path, near: Remote) -> Session:
     """What any session takes there: the posts, and the requests to the store."""
-    remote = SlowRemote(url)
+    remote = SlowRemote(near.url)
 
     def session(session_id: str) -> None:
         for _ in range(STORE_REQUESTS):
@@ -270,8 +270,8 @@ CONTENDERS: dict[str, Callable[[Path, Remote], Session]] = {
     "bare, interval 0": lambda folder, remote: bare(folder, remote, 0),
     "DBOS": dbos,
     "LangGraph": langgraph,
-    f"writeahead{FAR}": lambda folder, remote: writeahead_far_away(remote.url),
-    f"bare{FAR}": lambda folder, remote: bare_far_away(remote.url),
+    f"writeahead{FAR}": writeahead_far_away,
+    f"bare{FAR}": bare_far_away,
 }
 
 

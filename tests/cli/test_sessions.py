@@ -250,3 +250,12 @@ def test_payloads_are_printed_by_a_dry_run_only(cli):
     session = cli.session("row")
     assert "1 row" in json.dumps(cli("run", session, "--json").json["operations"][0]["payload"])
     assert "payload" not in cli("run", session, "--write", "--json").json["operations"][0]
+
+
+def test_a_journal_in_words_of_earlier_versions_runs_and_warns(cli, remote):
+    remote.answers = [201, 503, 503]
+    done = cli("run", cli.session("row", "row"), "--write", "--journal", "every")
+    assert 'warning: --journal: journal = "every" goes in the next version' in done.err
+    assert "s1/journal/000002.json" in cli.bytes_in_store()
+    assert "--journal " not in cli("run", "--help").out
+    assert "--journal-interval" in cli("run", "--help").out

@@ -93,3 +93,33 @@ def test_a_file_with_code_that_a_group_may_write_gets_a_warning(file):
 def test_a_file_without_code_may_be_writable_by_all(file):
     file.chmod(0o666)
     assert load_settings(environ={}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"policy": {"journal": "batched"}}, "--journal: "),
+        ({"environ": {"WRITEAHEAD_JOURNAL": "every"}}, "WRITEAHEAD_JOURNAL: "),
+        ({}, "settings writeahead.toml: policy.journal: "),
+    ],
+)
+def test_the_journals_words_of_earlier_versions_are_read_with_a_warning(file, given, says):
+    word = "every" if "environ" in given else "batched"
+    if not given:
+        file.write_text('[policy]\njournal = "batched"\n')
+    found = load_settings(**{"environ": {}, **given})
+    assert found.policy.journal_interval == {"every": 0, "batched": 86_400}[word]
+    (warning,) = found.warnings
+    assert warning.startswith(says)
+    assert f'journal = "{word}" goes in the next version: write journal_interval = ' in warning
+
+
+def test_a_journal_interval_wins_over_a_word(file):
+    file.write_text('[policy]\njournal = "batched"\n')
+    environ = {"WRITEAHEAD_JOURNAL_INTERVAL": "0.5"}
+    assert load_settings(environ=environ).policy.journal_interval == 0.5
+    assert load_settings(environ=environ, policy={"journal_interval": 3.0}).policy.journal_interval == 3
+    with pytest.raises(InvalidInput, match=r"^--journal-interval: "):
+        load_settings(environ={}, policy={"journal_interval": -1.0})
+    with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_JOURNAL: .*every.*batched"):
+        load_settings(environ={"WRITEAHEAD_JOURNAL": "never"})

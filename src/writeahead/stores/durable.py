@@ -186,8 +186,8 @@ def make_folder(path: Path) -> None:
 
 def is_new(status: os.stat_result) -> bool:
     """Whether a folder was made by us, and its name perhaps never synced: see `_NEW_FOLDER`."""
-    ours = status.st_uid == os.geteuid()
-    return ours and bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
+    marked = bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
+    return marked and status.st_uid == os.geteuid()
 
 
 def _mark_synced(folder: int) -> None:
