@@ -97,6 +97,20 @@ def test_two_resumes_keep_every_promise_whatever_the_schedule(kinds):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
+    "kinds",
+    [("create", "mail", "upsert")]
+    + ([("create", "upsert", "post"), ("mail", "mail"), ("row", "row")] if DEPTH > 1 else []),
+    ids="-".join,
+)
+def test_two_resumes_whose_receipts_may_wait_keep_every_promise(kinds):
+    waits = resume_with(policy=POLICY.model_copy(update={"journal_interval": 3600.0}))
+    coverage = explore(Scenario(ended(*kinds), {"A": waits, "B": waits}, faults=min(1, DEPTH - 1)))
+    print(coverage)
+    assert coverage.states > 300, "the schedules have lost their choices"
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
     ("kind", "outcomes", "jumps"),
     [("mail", ("lost", "late"), 1), ("post", ("late",), 0)]
     + ([(kind, EVERY_OUTCOME, 1) for kind in ("mail", "post", "edit")] if DEPTH > 1 else []),
