@@ -65,7 +65,7 @@ def is_unset(value: Any) -> bool:
     return not value
 
 
-def _is_none(value: Any) -> bool:
+def is_none(value: Any) -> bool:
     return value is None
 
 
@@ -249,7 +249,7 @@ class Receipt(Frozen):
     remote_id: str | None = None
     remote_version: str | None = None
     outcome: Literal["applied", "already_applied", "assumed"] = "applied"
-    value: JsonValue = Field(default=None, exclude_if=_is_none)
+    value: JsonValue = Field(default=None, exclude_if=is_none)
     confirmed_at: Timestamp | None = None
     attempts: int | None = None
     generation: int = Field(default=0, exclude_if=is_unset)

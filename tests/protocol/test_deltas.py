@@ -257,3 +257,17 @@ def test_the_holder_is_told_once_by_each_run(world):
     journal.append(Event.CLAIMED)
     claimed = json.loads(world.store.get("s1/journal/000006.json").data)
     assert "holder" in claimed
+
+
+@pytest.mark.parametrize("remote_id", ["", None, "7"])
+def test_an_id_of_the_remote_is_kept_as_it_is(world, remote_id):
+    session = planned_session(world)
+    journal = Journal.of(session, session.plan, world.store, world.clock, lease=60)
+    for outcome, attempts in (("applied", 1), ("assumed", None), ("already_applied", 3)):
+        receipt = Receipt(remote_id=remote_id, remote_version=remote_id, outcome=outcome)
+        journal.confirm("1-create", receipt, world.clock.now(), attempts)
+        journal.append(Event.CONFIRMED)
+        assert read_session(world.store, "s1").receipts["1-create"] == journal.receipts["1-create"]
+        stored = journal.receipts["1-create"]
+        assert (stored.remote_id, stored.remote_version) == (remote_id, remote_id)
+        assert (stored.outcome, stored.attempts) == (outcome, attempts)

@@ -112,6 +112,36 @@ def test_a_slow_writers_plan_and_a_new_one_are_one():
     assert world.store.get("s1/planned-writeback.json").data == data
 
 
+class Gone(BaseException):
+    """The process is gone."""
+
+
+class DiesBeforeItsDelete(WrapperStore):
+    """A run dies between its claim and the delete of the tombstone."""
+
+    def _delete(self, key):
+        if key == "s1/planned-writeback.json":
+            raise Gone
+        super()._delete(key)
+
+
+@pytest.mark.parametrize("claims", [1, 2, 3, 4])
+def test_what_runs_with_other_plans_have_claimed_is_not_built_on(claims):
+    world = World(ONCE.model_copy(update={"journal_interval": 0}))
+    died_before_its_plan(world)
+    honest = world.store
+    for number in range(claims):
+        world.store = DiesBeforeItsDelete(honest)
+        with pytest.raises(Gone):
+            world.run_operations([{"kind": "create", "payload": {"text": str(number)}}])
+        world.clock.advance(3600)
+    world.store = honest
+    world.remote.script["3-create"] = [Meets.UNAVAILABLE]
+    assert world.run(*["create"] * 6).status is RunStatus.RESUME_NEEDED
+    assert world.resume().ok
+    assert world.remote.requests == [f"{n}-create" for n in (1, 2, 3, 3, 4, 5, 6)]
+
+
 # Turns.
 
 

@@ -114,7 +114,9 @@ class Journal:
         journal.was_blocked = entry is None or entry.was_blocked or entry.event is Event.UNBLOCKED
         for held in session.entries:
             build_on(journal._state, held)
-            journal._mark(held.number)
+            # In a tombstone's place, earlier runs may have had another plan.
+            if held.plan_digest == plan.digest:
+                journal._mark(held.number)
         is_new_start = entry is not None and entry.event is Event.UNBLOCKED
         journal.turn = 1 if entry is None or is_new_start else entry.turn + 1
         journal.idle = 1 if entry is None or is_new_start else entry.idle + 1

@@ -17,6 +17,7 @@ from writeahead.model import (
     Receipt,
     RunStatus,
     Timestamp,
+    is_none,
     is_unset,
 )
 
@@ -44,8 +45,8 @@ class StoredReceipt(Receipt):
 class JournaledReceipt(StoredReceipt):
     """A receipt in a journal entry: written several times, so that what is usual is left out."""
 
-    remote_id: str | None = Field(default=None, exclude_if=is_unset)
-    remote_version: str | None = Field(default=None, exclude_if=is_unset)
+    remote_id: str | None = Field(default=None, exclude_if=is_none)
+    remote_version: str | None = Field(default=None, exclude_if=is_none)
     outcome: Literal["applied", "already_applied", "assumed"] = Field(
         default="applied", exclude_if=lambda outcome: outcome == "applied"
     )
@@ -186,14 +187,14 @@ class JournalEntry(_Artifact):
     plan_digest: str
     receipts: dict[str, JournaledReceipt] = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
-    operation: str | None = Field(default=None, exclude_if=is_unset)
+    operation: str | None = Field(default=None, exclude_if=is_none)
     status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = Field(
-        default=None, exclude_if=is_unset
+        default=None, exclude_if=is_none
     )
-    block_reason: BlockReason | None = Field(default=None, exclude_if=is_unset)
-    error: str | None = Field(default=None, exclude_if=is_unset)
-    not_before: Timestamp | None = Field(default=None, exclude_if=is_unset)
-    reason: str | None = Field(default=None, exclude_if=is_unset)
+    block_reason: BlockReason | None = Field(default=None, exclude_if=is_none)
+    error: str | None = Field(default=None, exclude_if=is_none)
+    not_before: Timestamp | None = Field(default=None, exclude_if=is_none)
+    reason: str | None = Field(default=None, exclude_if=is_none)
     was_blocked: bool = Field(default=False, exclude_if=is_unset)
     attempted_since: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
     unsettled: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
