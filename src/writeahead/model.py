@@ -267,9 +267,9 @@ class RunPolicy(Frozen):
         journal_interval: How old the newest journal entry may be while receipts wait in memory for
             the next one; half the lease at most, and 0 for an entry after each operation. After a
             crash, what was confirmed meanwhile is sent again, and settled by its replay class.
-            Receipts of ``lookup`` and ``unprovable`` operations never wait.
-        journal: What earlier versions said: ``every`` is an interval of 0, ``batched`` one of half
-            the lease. It warns, and goes in the next version.
+            Some receipts never wait: docs/protocol.md, "What may wait".
+        journal: What earlier versions said: ``every`` is an interval of 0, ``batched`` one of a
+            day. It warns, and goes in the next version.
         clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
             over.
         max_turns: Resumes after which a session that makes no progress is blocked as ``gave_up``;

@@ -114,6 +114,12 @@ def test_the_journals_words_of_earlier_versions_are_read_with_a_warning(file, gi
     assert f'journal = "{word}" goes in the next version: write journal_interval = ' in warning
 
 
+def test_a_word_of_a_higher_source_wins_over_an_interval(file):
+    file.write_text("[policy]\njournal_interval = 60\n")
+    assert load_settings(environ={}, policy={"journal": "every"}).policy.journal_interval == 0
+    assert load_settings(environ={"WRITEAHEAD_JOURNAL": "every"}).policy.journal_interval == 0
+
+
 def test_a_journal_interval_wins_over_a_word(file):
     file.write_text('[policy]\njournal = "batched"\n')
     environ = {"WRITEAHEAD_JOURNAL_INTERVAL": "0.5"}

@@ -38,6 +38,8 @@ CREATE, UPSERT, CONDITIONAL, LOOKUP, UNPROVABLE = ALL_CLASSES = (
 # Two upserts of one row, whose adapter declares `settles_after`: each leaves a value of its own.
 FIRST_ROW, NEXT_ROW = ROWS = ("upsert_of_a_row", "next_upsert_of_the_row")
 KEYED = frozenset((CREATE, UPSERT, CONDITIONAL, *ROWS))
+# What may write a row that an earlier operation has written.
+OVERWRITING = frozenset((UPSERT, CONDITIONAL, *ROWS))
 # What leans on time: a request that lands late does harm, be it a second effect or an older value.
 TIMED = frozenset((LOOKUP, FIRST_ROW))
 
@@ -74,7 +76,7 @@ class Bug(StrEnum):
     WAITS_AFTER_UNKNOWN = "a long wait after an unknown outcome is journaled as one after a sure failure"
     NO_SETTLING = "the next upsert of a row does not wait for a late one (no `settles_after`)"
     RECEIPT_SETTLES = "a confirmed upsert is taken for settled, though its first request may land late"
-    ROW_RECEIPT_WAITS = "the receipt of an upsert of a row is not journaled before the next one is sent"
+    OVERWRITES_UNRECORDED = "what may write a row of an earlier operation is sent while its receipt waits"
     ONCE_RECEIPT_WAITS = "the receipt of what can't simply be sent again waits for a later entry"
     SILENCE_SETTLES = "what a silent owner sent is taken for settled"
 
@@ -96,6 +98,7 @@ class Broken(StrEnum):
     SENT_AFTER_END = "an unprovable operation was sent after the session was abandoned as unsent"
     NEEDLESS_QUESTION = "a kill leaves an unknown outcome behind, though the run knew the outcome"
     STALE_ROW = "the session is completed, and the row holds an earlier value"
+    OUT_OF_ORDER = "a run sends an operation again after a later one that may have written its row"
     DEAD_END = "no continuation completes or blocks the session"
 
 
@@ -471,8 +474,10 @@ class Model:
             state = state._replace(quiet=False)
         applied = self._applied(state, replay)
         retry = owner._replace(at="ready")
+        later = zip(self.operations[owner.done + 1 :], state.effects[owner.done + 1 :], strict=True)
+        out_of_order = owner.current and any(one in OVERWRITING and count for one, count in later)
         unasked = replay == UNPROVABLE and state.entry.kind == "abandoned" and not state.entry.announced
-        told = Broken.SENT_AFTER_END if unasked else None
+        told = Broken.SENT_AFTER_END if unasked else Broken.OUT_OF_ORDER if out_of_order else None
         for after in self._confirmed(owner):
             yield f"send {replay}", self._moved(applied, index, after), told
         if replay == UNPROVABLE and self.waits:
@@ -639,9 +644,10 @@ class Model:
             yield after
             return
         once = passed in (LOOKUP, UNPROVABLE) and self.bug is not Bug.ONCE_RECEIPT_WAITS
-        row = passed == FIRST_ROW and self.bug is not Bug.ROW_RECEIPT_WAITS
-        carried = self.operations[after.done] == UNPROVABLE
-        if carried or (self.interval and not (once or row)):
+        following = self.operations[after.done]
+        carried = following == UNPROVABLE
+        order = following in OVERWRITING and self.bug is not Bug.OVERWRITES_UNRECORDED
+        if carried or (self.interval and not (once or order)):
             yield after
         if not carried:
             yield after._replace(at="record")

@@ -36,6 +36,8 @@ __all__ = ["CONFIG_FILE", "Settings", "load_settings"]
 
 CONFIG_FILE = "writeahead.toml"
 _PREFIX = "WRITEAHEAD_"
+# Two names for one thing, the old and the new.
+_JOURNAL = {"journal", "journal_interval"}
 _SECRET = re.compile(r"(^|_)(secret|password|passwd|token|api_?key|access_?key|private_?key)$", re.IGNORECASE)
 
 
@@ -176,23 +178,27 @@ def _policy(
     flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], path: Path
 ) -> tuple[RunPolicy, list[str]]:
     """Merge by field, and keep each value's source for messages; also returns what is outdated."""
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name in {*RunPolicy.model_fields, *file}:
-        variable = _PREFIX + name.upper()
-        if name in flags:
-            values[name], sources[name] = flags[name], "--" + name.replace("_", "-")
-        elif environ.get(variable):
-            values[name], sources[name] = environ[variable], variable
-        elif name in file:
-            values[name], sources[name] = file[name], f"settings {path}: policy.{name}"
+    variables = {name: _PREFIX + name.upper() for name in RunPolicy.model_fields}
+    found: dict[str, tuple[Any, str]] = {}
+    # The last that has a value wins.
+    for layer in (
+        {name: (value, f"settings {path}: policy.{name}") for name, value in file.items()},
+        {name: (environ[key], key) for name, key in variables.items() if environ.get(key)},
+        {name: (value, "--" + name.replace("_", "-")) for name, value in flags.items()},
+    ):
+        if layer.keys() & _JOURNAL:
+            found = {name: one for name, one in found.items() if name not in _JOURNAL}
+        found |= layer
+    values = {name: value for name, (value, _) in found.items()}
+    sources = {name: source for name, (_, source) in found.items()}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
         policy = validated(lambda: RunPolicy.model_validate(values))
     if isinstance(policy, Invalid):
         first = policy.problems[0]
         raise InvalidInput(f"{sources[str(first.place[0])]}: {_described(first, RunPolicy)}")
-    return policy, [f"{sources['journal']}: {warning.message}" for warning in caught]
+    where = sources.get("journal", "policy")
+    return policy, [f"{where}: {warning.message}" for warning in caught]
 
 
 def _described(problem: Problem, model: type[BaseModel]) -> str:

@@ -28,31 +28,32 @@ def number_below(number: int) -> int:
 
 
 class ChangingMap(MutableMapping[str, V]):
-    """A mapping that can tell what has changed in it since a mark. Marks are numbers of entries."""
+    """A mapping that can tell what has changed in it since some position in its history.
+
+    What changes is noted first: an interrupt in between makes a name too many, and none too few.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, V] = {}
         self._log: list[str] = []
-        self._marks = {0: 0}
 
     def __getitem__(self, name: str) -> V:
         return self._held[name]
 
     def __setitem__(self, name: str, value: V) -> None:
-        self._held[name] = value
         self._log.append(name)
+        self._held[name] = value
 
     def __delitem__(self, name: str) -> None:
-        del self._held[name]
         self._log.append(name)
+        del self._held[name]
 
     def pop(self, name: str, *default: Any) -> Any:
         """As of a dict. The inherited one raises an error for each name that is not there."""
         if default and name not in self._held:
             return default[0]
-        value = self._held.pop(name)
         self._log.append(name)
-        return value
+        return self._held.pop(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
@@ -60,22 +61,16 @@ class ChangingMap(MutableMapping[str, V]):
     def __len__(self) -> int:
         return len(self._held)
 
-    def mark(self, number: int) -> None:
-        """Keep that the entry of this number holds everything up to now."""
-        self._marks[number] = len(self._log)
+    @property
+    def position(self) -> int:
+        """Where its history is now."""
+        return len(self._log)
 
-    def has_mark(self, number: int) -> bool:
-        """Whether `since` can tell what changed since then."""
-        return number in self._marks
-
-    def since(self, number: int) -> tuple[dict[str, V], list[str]]:
-        """What is new or other than at a mark, and the names that are gone since.
+    def since(self, position: int) -> tuple[dict[str, V], list[str]]:
+        """What is new or other than at a position, and the names that are gone since.
 
         A name that came and went in between is among those.
-
-        Raises:
-            KeyError: There is no such mark.
         """
-        names = dict.fromkeys(self._log[self._marks[number] :])
+        names = dict.fromkeys(self._log[position:])
         changed = {name: self._held[name] for name in names if name in self._held}
         return changed, [name for name in names if name not in self._held]

@@ -26,14 +26,15 @@ from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import after
 
-__all__ = ["Emission", "EndRun"]
+__all__ = ["OVERWRITING", "Emission", "EndRun"]
 
 # These say whether a request took effect; an adapter's own subclasses do, too.
 _CONCLUSIVE = (TransientError, PermanentError, ConflictError)
 # These say that nothing was sent. An adapter's own subclass does not: it may be raised later.
 _UNSENT = (NotReady, InvalidInput)
-# What writes a row that an upsert may have written before.
-_OVERWRITTEN = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
+# What may write, or delete, a row that an earlier operation has written. Sent again after it, that
+# one would undo it, or meet a conflict.
+OVERWRITING = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
 # Seconds from which on a wait is worth an entry.
 _LONG_WAIT = 1.0
 # What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
@@ -243,7 +244,7 @@ class Emission:
 
         Only the adapter knows the row of a write, so each write of what may be there waits.
         """
-        if all(operation.replay not in _OVERWRITTEN for operation in unit):
+        if all(operation.replay not in OVERWRITING for operation in unit):
             return
         ids = {operation.id for operation in unit}
         moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]
@@ -350,7 +351,7 @@ def _storable(receipt: Receipt) -> Receipt:
 
     A subclass may have fields of its own, and a copy may hold what was never validated.
     """
-    if type(receipt) is Receipt and _is_plain(receipt):
+    if type(receipt) is Receipt and _is_short(receipt):
         return receipt
     answer = {name: getattr(receipt, name, None) for name in _ANSWER}
     for left_out in ((), ("value",), ("value", "remote_version"), ("value", "remote_version", "remote_id")):
@@ -361,7 +362,7 @@ def _storable(receipt: Receipt) -> Receipt:
     return Receipt()
 
 
-def _is_plain(receipt: Receipt) -> bool:
+def _is_short(receipt: Receipt) -> bool:
     """Whether a receipt surely fits into an artifact, as nearly all do."""
     parts = receipt.remote_id, receipt.remote_version
     short = all(

@@ -1,5 +1,6 @@
 """One owner's work on a session, from holding the lease to giving it up."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
 from writeahead.model import PlannedOperation, ReplayClass, RunReport, RunStatus
 from writeahead.protocol.artifacts import write_writeback_artifact
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.emission import Emission, EndRun
+from writeahead.protocol.emission import OVERWRITING, Emission, EndRun
 from writeahead.protocol.encoding import decode
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import blocked_key, final_key, open_key
@@ -144,22 +145,25 @@ class Execution:
 
     def _record(self, unit: Sequence[PlannedOperation], following: Sequence[PlannedOperation] | None) -> None:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
-        # The final artifact comes next, or the entry that announces what can't be proved.
-        if following is None or following[0].replay is ReplayClass.UNPROVABLE:
-            return
-        at_once = any(self._is_kept_at_once(operation) for operation in unit)
-        self.journal.record(0 if at_once else self.context.policy.journal_interval)
+        if following is None:
+            return  # the final artifact comes next
+        following_class = following[0].replay
+        if following_class is ReplayClass.UNPROVABLE:
+            # The entry that announces it comes next, if the lease allows.
+            self.journal.record(math.inf)
+        elif following_class in OVERWRITING or any(map(self._is_kept_at_once, unit)):
+            self.journal.record(0)
+        else:
+            self.journal.record(self.context.policy.journal_interval)
 
     def _is_kept_at_once(self, operation: PlannedOperation) -> bool:
-        """Whether sending an operation again, after a crash, could ask an operator or do harm."""
+        """Whether to send an operation again, after a crash, could ask an operator or do harm."""
         adapter = self.context.adapter
         kind = adapter.kinds[operation.kind]
         return (
             operation.replay in (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
             # What a later operation sends of its receipt must be the same then.
             or operation.id in self.referred
-            # It would undo what came after it meanwhile.
-            or kind.settles_after is not None
             # The remote may have forgotten its key by then.
             or (kind.key_valid_for is not None and not adapter.can_find(operation))
         )

@@ -23,9 +23,9 @@ from writeahead.protocol.schema import (
     ATTEMPTS,
     STATE,
     Event,
-    JournaledReceipt,
     JournalEntry,
     PlannedWriteback,
+    StoredReceipt,
 )
 from writeahead.protocol.session import Session, build_on
 from writeahead.stores.base import ArtifactStore
@@ -88,7 +88,7 @@ class Journal:
     lease: float
     number: int
     renewed_at: float
-    receipts: ChangingMap[JournaledReceipt] = field(default_factory=ChangingMap)
+    receipts: ChangingMap[StoredReceipt] = field(default_factory=ChangingMap)
     attempted: ChangingMap[datetime] = field(default_factory=ChangingMap)
     was_blocked: bool = False
     attempted_since: ChangingMap[datetime] = field(default_factory=ChangingMap)
@@ -100,6 +100,8 @@ class Journal:
     _waiting: str | None = None
     # The first entry of this owner.
     _first: int | None = None
+    # Of each entry that another can build on: where the history of each field was.
+    _marks: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: (0,) * len(STATE)})
     # Entries for the next number whose put an interrupt or the store left open.
     _unsettled: list[bytes] = field(default_factory=list)
 
@@ -128,8 +130,7 @@ class Journal:
 
     def _mark(self, number: int) -> None:
         """Note that the entry of this number holds the state as it is now."""
-        for held in self._state.values():
-            held.mark(number)
+        self._marks[number] = tuple(held.position for held in self._state.values())
 
     def suspect(self, operation_id: str, until: datetime, settled: datetime | None = None) -> None:
         """Note that an operation may have been sent, at the latest at a moment.
@@ -154,7 +155,7 @@ class Journal:
         """Keep a receipt in memory; the next entry, or the final artifact, carries it."""
         self.attempted.pop(operation_id, None)
         self.attempted_since.pop(operation_id, None)
-        self.receipts[operation_id] = JournaledReceipt(
+        self.receipts[operation_id] = StoredReceipt(
             remote_id=receipt.remote_id,
             remote_version=receipt.remote_version,
             outcome=receipt.outcome,
@@ -190,7 +191,9 @@ class Journal:
         reason: str | None = None,
         issued: dict[str, JsonValue] | None = None,
     ) -> None:
-        """Append an entry that carries every receipt. It renews the lease; an ending gives it up.
+        """Append an entry; with it, every receipt is on record. It renews the lease.
+
+        An ending gives the lease up.
 
         Raises:
             Fenced: The number is taken: another owner has the session now.
@@ -227,7 +230,7 @@ class Journal:
     ) -> JournalEntry:
         number = self.number + 1
         base = number_below(number)
-        if not self.receipts.has_mark(base):
+        if base not in self._marks:
             base = 0  # as after entries of version 1
         state, removed = self._changes(base)
         is_told_below = self._first is not None and base >= self._first
@@ -258,8 +261,8 @@ class Journal:
     def _changes(self, base: int) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """What is new since an entry, and what is gone, by field; all of it where there is none."""
         state, removed = {}, {}
-        for name, held in self._state.items():
-            state[name], gone = held.since(base)
+        for (name, held), position in zip(self._state.items(), self._marks[base], strict=True):
+            state[name], gone = held.since(position)
             if name in ATTEMPTS:
                 gone = [operation_id for operation_id in gone if operation_id not in self.receipts]
             if base and gone:

@@ -3,10 +3,11 @@
 A field or an event that is added here is an artifact field: see docs/decisions/0009.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
 from writeahead.model import (
     ID_PATTERN,
@@ -28,7 +29,6 @@ __all__ = [
     "Event",
     "Holder",
     "JournalEntry",
-    "JournaledReceipt",
     "PlannedWriteback",
     "SettledOperation",
     "StoredReceipt",
@@ -42,15 +42,28 @@ class StoredReceipt(Receipt):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=False)
 
 
-class JournaledReceipt(StoredReceipt):
-    """A receipt in a journal entry: written several times, so that what is usual is left out."""
+# What a receipt in a journal entry usually has. It is left out there, since each is written
+# several times.
+_USUAL: Mapping[str, Any] = {"remote_id": None, "remote_version": None, "outcome": "applied", "attempts": 1}
 
-    remote_id: str | None = Field(default=None, exclude_if=is_none)
-    remote_version: str | None = Field(default=None, exclude_if=is_none)
-    outcome: Literal["applied", "already_applied", "assumed"] = Field(
-        default="applied", exclude_if=lambda outcome: outcome == "applied"
-    )
-    attempts: int | None = Field(default=1, exclude_if=lambda attempts: attempts == 1)
+
+def _briefly(receipts: Mapping[str, StoredReceipt]) -> dict[str, Any]:
+    return {name: _unusual(receipt.model_dump(mode="json")) for name, receipt in receipts.items()}
+
+
+def _unusual(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in receipt.items() if field not in _USUAL or value != _USUAL[field]}
+
+
+def _in_full(receipts: Any) -> Any:
+    if not isinstance(receipts, dict):
+        return receipts
+    return {name: {**_USUAL, **one} if isinstance(one, dict) else one for name, one in receipts.items()}
+
+
+_BriefReceipts: TypeAlias = Annotated[
+    dict[str, StoredReceipt], BeforeValidator(_in_full), PlainSerializer(_briefly, when_used="json")
+]
 
 
 class SettledOperation(PlannedOperation):
@@ -137,6 +150,7 @@ class Event(StrEnum):
 
 # What has become of the operations: fields of an entry, each a mapping by operation id.
 STATE = ("receipts", "attempted", "attempted_since", "unsettled", "generations")
+_StateField: TypeAlias = Literal["receipts", "attempted", "attempted_since", "unsettled", "generations"]
 # Those of them in which no operation with a receipt is.
 ATTEMPTS = ("attempted", "attempted_since")
 
@@ -155,7 +169,7 @@ class JournalEntry(_Artifact):
         at: When, by the owner's clock.
         lease_seconds: The entry renews the owner's lease by this much; 0 gives it up.
         plan_digest: The plan that it belongs to.
-        receipts: Every receipt so far, by operation id.
+        receipts: Receipts by operation id: all of them, or those since the base.
         attempted: Operations without a receipt that may have been sent, and when at the latest.
         operation: The operation it is about, if any.
         status: How the run ended: ``resume_needed``, ``blocked`` or ``abandoned``.
@@ -185,7 +199,7 @@ class JournalEntry(_Artifact):
     at: Timestamp
     lease_seconds: float = Field(ge=0, le=LONGEST_LEASE)
     plan_digest: str
-    receipts: dict[str, JournaledReceipt] = Field(default_factory=dict)
+    receipts: _BriefReceipts = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
     operation: str | None = Field(default=None, exclude_if=is_none)
     status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = Field(
@@ -204,7 +218,7 @@ class JournalEntry(_Artifact):
     idle: int = Field(default=0, ge=0, exclude_if=is_unset)
     holder: Holder | None = Field(default=None, exclude_if=is_unset)
     base: int | None = Field(default=None, ge=1, exclude_if=is_unset)
-    removed: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=is_unset)
+    removed: dict[_StateField, tuple[str, ...]] = Field(default_factory=dict, exclude_if=is_unset)
 
 
 class Writeback(_Artifact):

@@ -42,8 +42,9 @@ def build_on(state: Mapping[str, MutableMapping[str, Any]], entry: JournalEntry)
     """Bring a state, a mapping for each field of `STATE`, from an entry's base to the entry."""
     for name, held in state.items():
         held.update(getattr(entry, name))
-        for operation_id in entry.removed.get(name, ()):
-            held.pop(operation_id, None)
+    for field, operations in entry.removed.items():
+        for operation_id in operations:
+            state[field].pop(operation_id, None)
     for name in ATTEMPTS:
         for operation_id in entry.receipts:
             state[name].pop(operation_id, None)

@@ -81,7 +81,8 @@ class SessionPage(_Line):
         error: What the remote or the store said last.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
         operations: The plan's operations, in order.
-        history: The journal, oldest entry first, without its entries that can't be read.
+        history: The journal as it is stored, oldest entry first, without its entries that can't be
+            read. An entry with a ``base`` holds what is new since that one.
         artifacts: The session's objects, markers included.
     """
 
@@ -268,7 +269,7 @@ def _history(store: ArtifactStore, session_id: str) -> Iterator[JournalEntry]:
         try:
             yield decode(read_artifact(store, info), JournalEntry, key=info.key)
         except CorruptArtifact:
-            continue  # an older entry: the newest one is enough, and `problem` names it if that is the one
+            continue  # `problem` names it if the session can't be read without it
 
 
 def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperation]:

@@ -138,20 +138,16 @@ class RemoteStore(ArtifactStore):
             raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
         return held.info
 
-    def _proved(self, stored: ObjectInfo, data: bytes) -> ObjectInfo:
+    def _proved(self, stored: ObjectInfo, data: bytes, md5: str | None = None) -> ObjectInfo:
         """The info of a write that was answered by success: its ETag proves it, or reading it back.
 
         An ETag is the MD5 of the bytes but for some kinds of encryption and some servers. A login
         page or a console answers success as well, and stores nothing.
         """
-        if stored.etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+        if stored.etag == (md5 or hashlib.md5(data, usedforsecurity=False).hexdigest()):
             return stored
-        return self._read_back(stored.key, data)
-
-    def _read_back(self, key: str, data: bytes) -> ObjectInfo:
-        """The info of a write whose answer proves nothing, if the key holds exactly ``data``."""
         try:
-            held = self._read(key)
+            held = self._read(stored.key)
         except RequestFailed as failure:
             detail = f"success was answered without proof, and reading it back failed: {failure.detail}"
             raise RequestFailed(

@@ -97,9 +97,8 @@ class S3Store(RemoteStore):
                     return self._settle(key, data)
                 raise
             stored = _info(key, len(data), response, version=response.get("VersionId"))
-            no_digest = response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
-            proven = stored.etag and (no_digest or stored.etag == digest.hex())
-            return stored if proven else self._read_back(key, data)
+            proven = stored.etag and response.get("ServerSideEncryption") in _ETAG_IS_NO_DIGEST
+            return stored if proven else self._proved(stored, data, digest.hex())
 
         return self._retried("put", key, attempt, writes=True)
 
