@@ -120,6 +120,24 @@ def test_the_plan_is_durable_before_any_remote_change(crm, adapter, store, monke
     assert first_names == [".open/s1", "s1/planned-writeback.json"]
 
 
+def test_writes_of_different_rows_need_no_journal(crm, adapter, store):
+    policy = RunPolicy(journal_interval=3600)
+    report = write_back(OPERATIONS, session_id="s1", store=store, adapter=adapter, policy=policy)
+    assert report.status is RunStatus.COMPLETED
+    assert names(store) == ["s1/planned-writeback.json", "s1/writeback.json"]
+
+
+def test_the_receipt_of_a_row_is_journaled_before_it_is_written_again(crm, adapter, store):
+    """A conditional update that is sent again after the next one would be a conflict."""
+    policy = RunPolicy(journal_interval=3600)
+    again = {"kind": "queue_status_update", "payload": {"row_id": ROW.upper(), "status": "completed"}}
+    asked = [*OPERATIONS, again]
+    report = write_back(asked, session_id="s1", store=store, adapter=adapter, policy=policy)
+    assert report.status is RunStatus.COMPLETED
+    (entry,) = [name for name in names(store) if "/journal/" in name]
+    assert json.loads(store.get(entry).data)["operation"] == "3-task"
+
+
 def test_a_dry_run_changes_nothing_and_plans_what_is_then_sent(crm, adapter, store):
     report = write_back(OPERATIONS, session_id="s1", store=store, adapter=adapter, dry_run=True)
     assert report.status is RunStatus.PLANNED

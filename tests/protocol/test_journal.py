@@ -39,6 +39,32 @@ def test_receipts_are_journaled_before_what_may_write_their_rows(world, kind):
     assert [operation for _, operation, _ in events(world)] == ["1-create", "3-create", f"4-{kind}"]
 
 
+class Rows(RemoteAdapter):
+    """Knows which rows its operations write: the one that the text names, if it does."""
+
+    def row_of(self, operation):
+        return operation.payload["text"] or None
+
+
+@pytest.mark.parametrize(
+    ("rows", "journaled"),
+    [
+        (["a", "b", "c"], []),
+        (["a", "a", "c"], ["1-create"]),
+        (["a", "b", "a"], ["2-update"]),
+        (["a", "b", "b"], ["2-update"]),
+        (["", "b", "c"], ["1-create"]),
+        (["a", "", "c"], ["1-create", "2-update"]),
+    ],
+)
+def test_receipts_of_other_rows_may_wait(world, rows, journaled):
+    world.policy, world.adapter = RunPolicy(), Rows(world.remote)
+    kinds = ("create", "update", "upsert")
+    asked = [{"kind": kind, "payload": {"text": row}} for kind, row in zip(kinds, rows, strict=True)]
+    assert world.run_operations(asked).status is RunStatus.COMPLETED
+    assert [operation for _, operation, _ in events(world)] == journaled
+
+
 def test_the_lease_is_renewed_before_an_announcement(world):
     world.policy = RunPolicy(lease=60, run_limit=3000, journal_interval=0)
     emit = world.adapter.emit_create

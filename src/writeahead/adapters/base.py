@@ -135,6 +135,15 @@ class Adapter(ABC):
         """
         return None
 
+    def row_of(self, operation: PlannedOperation) -> str | None:
+        """What an operation writes, so that one row has one name; None if it can't be told.
+
+        Before an update or upsert of a row that an operation before it may have written, the
+        receipt of that one is journaled.
+        """
+        del operation  # this class knows nothing of rows
+        return None
+
     def can_find(self, operation: PlannedOperation) -> bool:
         """Whether the remote can be searched for an operation of this kind."""
         return hasattr(self, f"{_FIND}{operation.kind}")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import zip_longest
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
@@ -33,13 +34,10 @@ class Execution:
     journal: Journal
     context: RunContext
     emitted: list[str] = field(default_factory=list)
-    # Operations whose receipts later ones refer to.
-    referred: set[str] = field(default_factory=set)
 
     def carry_out(self) -> RunReport:
         """Emit what has no receipt yet, in order, and finish; or end, and say why."""
-        emission = Emission(self.journal, self.context)
-        self.referred = set().union(*emission.reads.values())
+        emission = self._emission
         units = self._units()
         for unit, following in zip_longest(units, units[1:]):
             about = unit[0].id if len(unit) == 1 else None
@@ -65,6 +63,15 @@ class Execution:
         except BaseException as error:
             self.end(Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
             raise
+
+    @cached_property
+    def _emission(self) -> Emission:
+        return Emission(self.journal, self.context)
+
+    @cached_property
+    def _referred(self) -> set[str]:
+        """Operations whose receipts later ones refer to."""
+        return set().union(*self._emission.reads.values())
 
     def _units(self) -> Sequence[Sequence[PlannedOperation]]:
         """What takes effect as a whole, and has no receipt yet: see `Emission`."""
@@ -147,14 +154,21 @@ class Execution:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
         if following is None:
             return  # the final artifact comes next
-        following_class = following[0].replay
-        if following_class is ReplayClass.UNPROVABLE:
+        if following[0].replay is ReplayClass.UNPROVABLE:
             # The entry that announces it comes next, if the lease allows.
             self.journal.record(math.inf)
-        elif following_class in OVERWRITING or any(map(self._is_kept_at_once, unit)):
+        elif any(map(self._is_kept_at_once, unit)) or self._may_meet(following):
             self.journal.record(0)
         else:
             self.journal.record(self.context.policy.journal_interval)
+
+    def _may_meet(self, unit: Sequence[PlannedOperation]) -> bool:
+        """Whether a unit may write a row whose receipt waits: see `OVERWRITING`."""
+        if unit[0].replay not in OVERWRITING:
+            return False
+        planned, row_of = self._emission.planned, self.context.adapter.row_of
+        row, rows = row_of(unit[0]), {row_of(planned[name]) for name in self.journal.waiting}
+        return row is None or None in rows or row in rows
 
     def _is_kept_at_once(self, operation: PlannedOperation) -> bool:
         """Whether to send an operation again, after a crash, could ask an operator or do harm."""
@@ -163,7 +177,7 @@ class Execution:
         return (
             operation.replay in (ReplayClass.LOOKUP, ReplayClass.UNPROVABLE)
             # What a later operation sends of its receipt must be the same then.
-            or operation.id in self.referred
+            or operation.id in self._referred
             # The remote may have forgotten its key by then.
             or (kind.key_valid_for is not None and not adapter.can_find(operation))
         )

@@ -79,6 +79,7 @@ class Journal:
         generations: How often an operator gave an operation a new key.
         turn: How often the session was claimed.
         idle: Turns since the last new receipt, this one included.
+        waiting: Operations whose receipts no entry holds yet.
     """
 
     store: ArtifactStore
@@ -96,8 +97,7 @@ class Journal:
     generations: ChangingMap[int] = field(default_factory=ChangingMap)
     turn: int = 0
     idle: int = 0
-    # The newest receipt, while no entry holds it.
-    _waiting: str | None = None
+    waiting: list[str] = field(default_factory=list)
     # The first entry of this owner.
     _first: int | None = None
     # Of each entry that another can build on: where the history of each field was.
@@ -165,7 +165,7 @@ class Journal:
             generation=self.generations.get(operation_id, 0),
         )
         self.idle = 0
-        self._waiting = operation_id
+        self.waiting.append(operation_id)
 
     def record(self, interval: float, *, ahead: float = 0) -> None:
         """Journal the receipts that wait for an entry, unless the newest entry is young enough.
@@ -179,8 +179,8 @@ class Journal:
             StoreError: As `append`.
         """
         age = self.clock.monotonic() - self.renewed_at + ahead
-        if self._waiting is not None and age >= min(interval, self.lease / 2):
-            self.append(Event.CONFIRMED, operation=self._waiting)
+        if self.waiting and age >= min(interval, self.lease / 2):
+            self.append(Event.CONFIRMED, operation=self.waiting[-1])
 
     def append(
         self,
@@ -216,7 +216,7 @@ class Journal:
             else:
                 break
         self.number, self.renewed_at, self._unsettled = entry.number, before, []
-        self._waiting = None
+        self.waiting = []
         self._first = self._first or entry.number
         self._mark(entry.number)
 

@@ -280,6 +280,11 @@ class DataverseAdapter(TransactionalAdapter):
             receipts |= {item.operation: receipt for item, receipt in written}
         return [receipts[item.operation] for item in items]
 
+    def row_of(self, operation: PlannedOperation) -> str | None:
+        """The table and the GUID; an alternate key may name the row of a GUID, too."""
+        row_id = operation.payload.get("row_id")
+        return f"{operation.payload.get('entity_set')}({row_id.lower()})" if isinstance(row_id, str) else None
+
     def _together(self, operation: PlannedOperation) -> ChangeSetItem:
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)

@@ -179,6 +179,10 @@ class RecordingAdapter(TransactionalAdapter):
         """As the adapter does."""
         return self.inner.target()
 
+    def row_of(self, operation: PlannedOperation) -> str | None:
+        """As the adapter does."""
+        return self.inner.row_of(operation)
+
     def can_find(self, operation: PlannedOperation) -> bool:
         """As the adapter does."""
         return self.inner.can_find(operation)
