@@ -94,8 +94,8 @@ class Recorder:
             raise Killed
 
     def close(self) -> None:
-        for held in self._kept:
-            os.close(held)
+        while self._kept:
+            os.close(self._kept.pop())
 
     def _add(self, kind: str, inode: int, **more) -> None:
         if inode >= 0:
