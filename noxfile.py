@@ -191,8 +191,9 @@ def servers(session: nox.Session) -> None:
         if shutil.which(installer[0]):
             session.run(*installer, package, external=True, success_codes=range(256))
     programs = f"{python / 'bin'}:{home / 'node_modules' / '.bin'}"
-    environ = {"WRITEAHEAD_SERVERS": programs}
-    session.run("pytest", "-ra", "tests/stores/real_servers.py", *session.posargs, env=environ)
+    environ = {"WRITEAHEAD_SERVERS": programs, "WRITEAHEAD_TESTS": "full"}
+    files = ["tests/stores/real_servers.py", "tests/stores/test_servers.py"]
+    session.run("pytest", "-ra", *files, *session.posargs, env=environ)
     if "WRITEAHEAD_S3_URL" in os.environ:
         session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
 

@@ -31,7 +31,15 @@ def kit(url, bucket, *arguments):
     )
 
 
-@pytest.mark.parametrize("switch", ["empty_errors", "bare_etags", "no_if_match"])
+SLOW = pytest.mark.skipif(
+    os.environ.get("WRITEAHEAD_TESTS") != "full", reason="takes 20 seconds: `nox -s servers` runs it"
+)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    ["bare_etags", pytest.param("empty_errors", marks=SLOW), pytest.param("no_if_match", marks=SLOW)],
+)
 def test_the_kit_holds_on_servers_of_many_kinds(s3_proxy, s3_bucket, switch):
     setattr(s3_proxy, switch, True)
     done = kit(s3_proxy.url, s3_bucket.name, "-k", PART)
