@@ -16,7 +16,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 # The commit of the released version, which `compat` runs beside this one.
 RELEASED = "2264415"
-_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+# In the order of tests/conftest.py, rather than the files with the most tests first.
+_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def _install(session: nox.Session, *groups: str) -> None:

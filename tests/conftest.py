@@ -21,6 +21,26 @@ def pytest_terminal_summary(terminalreporter) -> None:
     print_counts(terminalreporter)
 
 
+# The files that take half a minute and more. They come first, so that two workers end together.
+LONG = (
+    "stores/test_any_fsspec_store.py",
+    "stores/test_store_contract.py",
+    "protocol/test_interleavings.py",
+    "stores/test_obstore_store.py",
+    "modelcheck/test_protocol_model.py",
+    "stores/test_servers.py",
+    "crash/test_signals.py",
+    "crash/test_kill_s3.py",
+    "demo/test_demo.py",
+    "protocol/test_stateful.py",
+)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """A hook: pytest finds it by its name."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
 # Who starts the tests in the background has SIGINT ignored, and so would the processes that they
 # start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
