@@ -66,6 +66,7 @@ def is_unset(value: Any) -> bool:
 
 
 def is_none(value: Any) -> bool:
+    """Leave a field out while it is None; what is empty stays."""
     return value is None
 
 

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.planted_bugs import (
+    with_a_takeover_that_forgets,
+    with_an_abandoned_session_resumed,
+    without_suspicion,
+)
 from tests.support.stepping import (
     KEY_VALID_FOR,
     PAST_LEASE,
@@ -331,16 +336,6 @@ def with_an_abandonment_that_forgets(monkeypatch):
     monkeypatch.setattr(journal.Journal, "of", classmethod(of))
 
 
-def with_an_abandoned_session_resumed(monkeypatch):
-    honest = session.Session.status
-
-    def status(self, *args):
-        is_abandoned = self.entry is not None and self.entry.status is RunStatus.ABANDONED
-        return RunStatus.RESUME_NEEDED if is_abandoned else honest(self, *args)
-
-    monkeypatch.setattr(session.Session, "status", status)
-
-
 @pytest.mark.parametrize(
     ("plant", "promise"),
     [
@@ -355,17 +350,6 @@ def test_a_wrong_abandonment_is_found(plant, promise, monkeypatch):
     plant(monkeypatch)
     with pytest.raises(Violation, match=promise):
         explore(scenario)
-
-
-def with_a_takeover_that_forgets(monkeypatch):
-    honest = journal.Journal.of.__func__
-
-    def of(cls, *args, **more):
-        new = honest(cls, *args, **more)
-        new.attempted.clear()
-        return new
-
-    monkeypatch.setattr(journal.Journal, "of", classmethod(of))
 
 
 def with_a_takeover_that_does_not_wait_for_the_lease(monkeypatch):
@@ -603,10 +587,6 @@ def test_a_clock_leap_of_an_hour_can_double_lookups_only():
 
 def without_announcement(monkeypatch):
     monkeypatch.setattr(emission.Emission, "_announce", lambda self, unit: None)
-
-
-def without_suspicion(monkeypatch):
-    monkeypatch.setattr(resuming, "_suspect_silent_owner", lambda *_: None)
 
 
 def without_lease(monkeypatch):

@@ -184,7 +184,7 @@ def test_an_edit_after_a_kill_can_make_a_conflict_of_an_update(world, interval):
     with pytest.raises(Gone):
         world.run("update", "create")
     store.heal()
-    # The process was killed; then somebody edits the row, in which our mark is no more.
+    # The process was killed; then another user edits the row, and our mark is gone.
     world.remote.script["1-update"] = [Meets.CONFLICT]
     world.clock.elapsed += 7200
     report = world.resume()

@@ -19,7 +19,7 @@ from writeahead.testing import TracingStore, WrapperStore
 
 
 class Huge(WrapperStore):
-    """A listing says that an object has 6 GB; whoever reads it has no memory left."""
+    """A listing says that an object has 6 GB; reading it would use up the memory."""
 
     def __init__(self, store, key):
         super().__init__(store)

@@ -17,6 +17,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.support.planted_bugs import (
+    with_a_takeover_that_forgets,
+    with_an_abandoned_session_resumed,
+    without_suspicion,
+)
 from tests.support.remotes import found_out
 from tests.support.s3_server import RawBucket
 from tests.support.stepping import (
@@ -44,7 +49,7 @@ from writeahead.errors import (
     Unavailable,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
-from writeahead.protocol import emission, journal, resuming, session
+from writeahead.protocol import emission
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.session import read_session
@@ -497,10 +502,6 @@ def test_no_history_breaks_a_promise_on_s3(s3_bucket, monkeypatch):
     try_histories(HistoriesOnS3, 3 * DEPTH)
 
 
-def without_suspicion(monkeypatch):
-    monkeypatch.setattr(resuming, "_suspect_silent_owner", lambda *_: None)
-
-
 def with_an_unknown_outcome_taken_for_a_no(monkeypatch):
     monkeypatch.setattr(emission.Emission, "_note_failure", lambda self, unit, error: None)
 
@@ -511,27 +512,6 @@ def with_any_adapter_error_taken_for_a_no(monkeypatch):
 
 def without_a_wait_for_late_upserts(monkeypatch):
     monkeypatch.setattr(emission.Emission, "_wait_for_late_requests", lambda self, unit: None)
-
-
-def with_a_takeover_that_forgets(monkeypatch):
-    honest = journal.Journal.of.__func__
-
-    def of(cls, *args, **more):
-        new = honest(cls, *args, **more)
-        new.attempted.clear()
-        return new
-
-    monkeypatch.setattr(journal.Journal, "of", classmethod(of))
-
-
-def with_an_abandoned_session_resumed(monkeypatch):
-    honest = session.Session.status
-
-    def status(self, *args):
-        is_abandoned = self.entry is not None and self.entry.status is RunStatus.ABANDONED
-        return RunStatus.RESUME_NEEDED if is_abandoned else honest(self, *args)
-
-    monkeypatch.setattr(session.Session, "status", status)
 
 
 DOUBLED = "took effect 2 times"

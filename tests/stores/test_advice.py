@@ -29,11 +29,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture
 def store(client, s3_proxy, s3_bucket, monkeypatch):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)

@@ -27,11 +27,6 @@ def signed(request) -> str:
     return {name.lower(): value for name, value in request.headers.items()}["authorization"]
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)

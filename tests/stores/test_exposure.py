@@ -16,11 +16,6 @@ from writeahead.stores.registry import open_store
 TOKEN = "planted-session-token"
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)

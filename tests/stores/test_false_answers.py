@@ -32,11 +32,6 @@ VERBS = {
 WRITES = {"put", "create", "delete"}
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture(params=VERBS)
 def verb(request) -> str:
     return request.param

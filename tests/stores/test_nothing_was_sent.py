@@ -31,11 +31,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch, s3_server):
     monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)

@@ -69,11 +69,6 @@ CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 LISTING = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n"
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def _one_attempt(monkeypatch, s3_server):
     monkeypatch.setattr(remote, "ATTEMPTS", 1)

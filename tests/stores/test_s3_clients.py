@@ -12,11 +12,6 @@ from writeahead.stores.registry import open_store
 PASSING = [lost_reply(), reset_mid_body(), answer(500), answer(503, "SlowDown"), answer(429), answer(408)]
 
 
-@pytest.fixture(params=["s3fs", "obstore"])
-def client(request) -> str:
-    return request.param
-
-
 @pytest.fixture
 def store(client, s3_proxy: S3Proxy, s3_bucket: RawBucket) -> ArtifactStore:
     return open_store(f"s3://{s3_bucket.name}?client={client}&endpoint_url={s3_proxy.url}")

@@ -4,7 +4,7 @@ Entries with the whole state each would cost the square of a long plan. So an en
 changed since an earlier one, which its number tells: to the base 3, the last digit that is not 0
 becomes 0. Entry 212 (23) builds on 210 (21), that on 200 (18), and 200 holds everything.
 
-Whoever reads entry N reads as many entries as N has such digits: at most 3 up to the 26th entry, 7
+A resume from entry N reads as many entries as N has such digits: at most 3 up to the 26th entry, 7
 up to the 2,186th. A change is written about once for each digit of N. A larger base means fewer
 reads and more bytes: docs/decisions/0013.
 """

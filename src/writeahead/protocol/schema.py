@@ -5,7 +5,7 @@ A field or an event that is added here is an artifact field: see docs/decisions/
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
@@ -149,8 +149,8 @@ class Event(StrEnum):
 
 
 # What has become of the operations: fields of an entry, each a mapping by operation id.
-STATE = ("receipts", "attempted", "attempted_since", "unsettled", "generations")
 _StateField: TypeAlias = Literal["receipts", "attempted", "attempted_since", "unsettled", "generations"]
+STATE: tuple[str, ...] = get_args(_StateField)
 # Those of them in which no operation with a receipt is.
 ATTEMPTS = ("attempted", "attempted_since")
 

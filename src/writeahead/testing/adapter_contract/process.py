@@ -143,7 +143,7 @@ class RecordingAdapter(TransactionalAdapter):
     Attributes:
         errors: What the adapter raised.
         waits: The ``retry_after`` of each TransientError, in seconds.
-        before_emit: Called with an operation's id before each attempt at it.
+        before_emit: Called with an operation's id before each attempt.
         repeats: How many requests it sent in an attempt after the answer 429 or 503.
         false_claims: Errors that said "surely not applied" although the server had applied the
             request.

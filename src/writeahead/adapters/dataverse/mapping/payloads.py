@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+from writeahead.model import is_none
 
 __all__ = [
     "INPUTS",
@@ -182,10 +183,6 @@ INPUTS: dict[str, type[BaseModel]] = {
 }
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 def _is_false(value: object) -> bool:
     return value is False
 
@@ -205,10 +202,10 @@ class RowWrite(_Input):
     """
 
     entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
-    row_id: Guid | None = Field(default=None, exclude_if=_is_none)
-    key: dict[str, Scalar] | None = Field(default=None, exclude_if=_is_none)
+    row_id: Guid | None = Field(default=None, exclude_if=is_none)
+    key: dict[str, Scalar] | None = Field(default=None, exclude_if=is_none)
     columns: dict[str, Scalar]
-    table: str | None = Field(default=None, exclude_if=_is_none, max_length=200)
+    table: str | None = Field(default=None, exclude_if=is_none, max_length=200)
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -252,4 +249,4 @@ class Baseline(_Input):
     guarded: dict[str, Scalar]
     later: tuple[str, ...] = ()
     absent: bool = Field(default=False, exclude_if=_is_false)
-    planned_at: Moment | None = Field(default=None, exclude_if=_is_none)
+    planned_at: Moment | None = Field(default=None, exclude_if=is_none)
