@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         write_planned_writeback_artifact,
         write_writeback_artifact,
     )
+    from writeahead.protocol.finding import find_sessions
     from writeahead.protocol.resuming import resume_session
     from writeahead.protocol.runner import write_back
-    from writeahead.protocol.sweep import find_sessions, sweep
+    from writeahead.protocol.sweep import sweep
     from writeahead.protocol.unblocking import unblock_session
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
@@ -62,7 +63,7 @@ _HOMES = {
     "RunReport": "model",
     "WriteaheadError": "errors",
     "emits": "adapters.base",
-    "find_sessions": "protocol.sweep",
+    "find_sessions": "protocol.finding",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
     "resume_session": "protocol.resuming",

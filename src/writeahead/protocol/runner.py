@@ -26,11 +26,12 @@ from writeahead.model import (
     RunReport,
     RunStatus,
 )
+from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import decode, digest_of, digest_of_operations
-from writeahead.protocol.execution import Execution, remove_markers
+from writeahead.protocol.execution import Execution
 from writeahead.protocol.journal import Journal, new_owner
-from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, planned_key
+from writeahead.protocol.keys import blocked_key, dry_run_key, final_key, open_key, planned_key
 from writeahead.protocol.liveness import this_process
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.planning import (
@@ -42,7 +43,7 @@ from writeahead.protocol.planning import (
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_artifact, read_session
+from writeahead.protocol.session import Session, after, entry_numbers, objects_of, read_artifact, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
@@ -157,6 +158,8 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
     """Make the plan durable and carry it out; or go on with the one that is there."""
     store, session_id = context.store, plan.session_id
     renewed_at = context.clock.monotonic()
+    # Before there is anything of ours. Elsewhere it would cost a request, and the end finds out.
+    has_final = store.is_local and store.head(final_key(session_id)) is not None
     store.put(open_key(session_id), b"")
     try:
         store.put(planned_key(session_id), data, if_absent=True)
@@ -165,10 +168,14 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, session, plan, data)
-    if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
-        return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
+    session = Session(session_id)
+    if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
+        session = read_session(store, session_id)
+        if not session.has_foreign_final:
+            return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
-    return Execution(journal, context).carry_out()
+    execution = Execution(journal, context)
+    return execution.end_before_foreign_final() if session.has_foreign_final else execution.carry_out()
 
 
 def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, data: bytes) -> RunReport:
@@ -237,8 +244,9 @@ def _is_harmless_twice(context: RunContext, plan: PlannedWriteback) -> bool:
 
 
 def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether a session has more than the plan just created: then an earlier plan was removed."""
-    return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
+    """Whether a new plan has a journal or a final artifact beside it: one was removed."""
+    found = objects_of(store, plan.session_id)
+    return final_key(plan.session_id) in found or bool(entry_numbers(plan.session_id, found))
 
 
 def _repeat(
@@ -253,6 +261,11 @@ def _repeat(
         asked: What was planned now; None where planning failed.
     """
     store, session_id = context.store, session.session_id
+    if session.is_own:
+        raise PlanConflict(
+            f"session {session_id} already has a plan of an orchestrator of its own"
+            f" ({planned_key(session_id)}): a session id names one unit of work, so give this one its own"
+        )
     plan = session.plan
     if session.final:
         plan = _plan_behind(store, session_id)
