@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from writeahead.protocol.finding import find_sessions
     from writeahead.protocol.resuming import resume_session
+    from writeahead.protocol.retry import Clock
     from writeahead.protocol.runner import write_back
     from writeahead.protocol.sweep import sweep
     from writeahead.protocol.unblocking import unblock_session
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "ArtifactStore",
+    "Clock",
     "Operation",
     "PlannedOperation",
     "Receipt",
@@ -54,6 +56,7 @@ __all__ = [
 _HOMES = {
     "Adapter": "adapters.base",
     "ArtifactStore": "stores.base",
+    "Clock": "protocol.retry",
     "Operation": "model",
     "PlannedOperation": "model",
     "Receipt": "model",
