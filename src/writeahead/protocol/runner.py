@@ -87,7 +87,9 @@ def write_back(
             conflict, and the operations that were planned first are the ones that are sent.
         namespace: Tells apart sessions of the same id on one remote, for callers whose ids are
             unique only within it. It becomes part of the idempotency keys.
-        stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
+        stop: Once set, nothing more is sent. The run ends as the request under way decides:
+            ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
+            the last.
         clock: Where time comes from; for tests.
 
     Returns:
@@ -96,7 +98,8 @@ def write_back(
 
     Raises:
         InvalidInput: The operations or the session id can't be used. Nothing was written.
-        PlanConflict: The session id has a plan for other operations. Nothing was changed.
+        PlanConflict: The session id has a plan for another request: other operations, or another
+            ``atomic``, ``identity`` or ``namespace``. Nothing was changed.
         ResumeError: The session exists, and can't be used.
         StoreError: The plan could not be made durable. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as
@@ -270,15 +273,18 @@ def _repeat(
     if session.final:
         plan = _plan_behind(store, session_id)
     same = plan is None or plan.request_digest == request_digest
-    if not same and not (asked and plan and _is_same_plan(context, plan, asked)):
+    try:
+        if plan and not same and not (asked and _is_same_plan(context, plan, asked)):
+            raise _plan_conflict(context, session, plan, asked)
+        if session.final and plan:
+            # Completed elsewhere is not completed here.
+            require_same_remote(context.adapter, plan)
+    except InvalidInput:
         if session.final and asked:
-            # We have just put a marker, and a completed session needs none, whatever its operations
-            # were.
+            # We have just put a marker, and a completed session needs none, whatever is wrong with
+            # the request.
             remove_markers(store, session_id, was_blocked=False)
-        raise _plan_conflict(context, session)
-    if session.final and plan:
-        # Completed elsewhere is not completed here.
-        require_same_remote(context.adapter, plan)
+        raise
     return resume_from(session, context)
 
 
@@ -288,19 +294,35 @@ def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | No
     return decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
 
 
-def _plan_conflict(context: RunContext, session: Session) -> PlanConflict:
+def _plan_conflict(
+    context: RunContext, session: Session, plan: PlannedWriteback, asked: PlannedWriteback | None
+) -> PlanConflict:
+    difference = _difference(plan, asked)
     if session.final:
         return PlanConflict(
-            f"session {session.session_id} was completed with other operations: a session id names one unit"
-            " of work, so give this one its own",
+            f"session {session.session_id} was completed {difference}: a session id names one unit of work,"
+            " so give this one its own",
             report_of_final(session),
         )
-    assert session.plan is not None
     return PlanConflict(
-        f"session {session.session_id} already has a plan for other operations, which is not finished: resume"
-        " it as it is",
-        report_of(session, session.plan, context),
+        f"session {session.session_id} already has a plan {difference}, which is not finished: resume it as"
+        " it is",
+        report_of(session, plan, context),
     )
+
+
+def _difference(plan: PlannedWriteback, asked: PlannedWriteback | None) -> str:
+    """What a plan has that this request has not, in words that end a sentence."""
+    if asked is None:  # planning failed, and a digest tells only that they differ
+        return "for another request (with other operations, atomic, identity or namespace)"
+    if plan.atomic != asked.atomic:
+        return f"{'with' if plan.atomic else 'without'} atomic, unlike this request"
+    both = list(zip(plan.operations, asked.operations, strict=False))
+    if any(one.identity != other.identity for one, other in both):
+        return "with another identity"
+    if any(one.id == other.id and one.key != other.key for one, other in both):
+        return "in another namespace"
+    return "with other operations"
 
 
 def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWriteback) -> bool:
