@@ -68,11 +68,14 @@ def resume_session(
         adapter: Of the same name and target as the one that planned it.
         policy: How hard to try.
         take_over: Why an operator takes the session over before its owner's lease is over; it is
-            kept in the journal. The owner stops at its next entry. No unprovable operation is sent
-            twice by it, and a ``lookup`` still waits for the lease and for ``request_lifetime``.
+            kept in the journal. The owner stops at its next entry. No unprovable operation that may
+            have been applied is sent again by it, and a ``lookup`` still waits for the lease and
+            for ``request_lifetime``.
         now: Why an operator resumes before the remote's Retry-After is over; it is kept in the
             journal.
-        stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
+        stop: Once set, nothing more is sent. The run ends as the request under way decides:
+            ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
+            the last.
         clock: Where time comes from; for tests.
 
     Returns:
