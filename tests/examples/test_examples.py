@@ -27,12 +27,19 @@ def contents(folder):
 
 def test_the_quickstart_parks_and_resumes(tmp_path):
     assert run("quickstart.py", tmp_path) == [
-        "run:    resume_needed, 2 rows after 6 requests",
-        "resume: completed, 3 rows after 7 requests",
+        "run:    resume_needed 1-row 2-row",
+        "resume: completed 3-row",
     ]
     final = json.loads((tmp_path / "artifacts/call-7/writeback.json").read_bytes())
     assert [operation["receipt"]["outcome"] for operation in final["operations"]] == ["applied"] * 3
     assert not list((tmp_path / "artifacts/.open").iterdir())
+
+
+def test_the_quickstart_sends_nothing_when_it_runs_again(tmp_path):
+    run("quickstart.py", tmp_path)
+    before = contents(tmp_path)
+    assert run("quickstart.py", tmp_path) == ["run:    no_resume_needed", "resume: no_resume_needed"]
+    assert contents(tmp_path) == before
 
 
 def test_an_own_orchestrator_needs_only_the_artifact_functions(tmp_path):
