@@ -102,6 +102,17 @@ def test_a_slow_writer_is_not_shut_out_by_a_sweep(store):
     assert ".open/s1" in keys(store)
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_plan_that_is_refused_leaves_nothing(store, finished):
+    planned(store)
+    if finished:
+        write_writeback_artifact(store, "s1", Outcome(text="done"))
+    before = keys(store)
+    with pytest.raises(PlanConflict):
+        planned(store, "another")
+    assert keys(store) == before
+
+
 def test_a_finished_session_says_so_and_has_no_marker(store):
     planned(store)
     assert not load_replay_artifact(store, "s1", Outcome).finished

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from writeahead import (
     Adapter,
     ArtifactStore,
+    Clock,
     Operation,
     PlannedOperation,
     Receipt,
@@ -40,7 +41,6 @@ from writeahead.errors import Applied, ConflictError, TransientError
 from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, RunStatus
 from writeahead.protocol.artifacts import FinalInfo
 from writeahead.protocol.finding import SessionSummary
-from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (

@@ -83,18 +83,22 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
     """
     key = planned_key(require_session_id(session_id))
     data = encode_model(model)
+    digest = hashlib.sha256(data).hexdigest()
+    checksum = checksum_key(session_id, digest)
     # In this order: a marker without a checksum is of a run of `write_back`.
     if not is_ours(type(model)):
-        digest = hashlib.sha256(data).hexdigest()
-        store.put(checksum_key(session_id, digest), f"{digest}  {PLANNED}\n".encode(), if_absent=True)
+        store.put(checksum, f"{digest}  {PLANNED}\n".encode(), if_absent=True)
     store.put(open_key(session_id), b"")
     try:
         return store.put(key, data, if_absent=True)
     except AlreadyExists:
-        pass
-    stored = store.get(key)
+        stored = store.get(key)
     if _is_same(stored, model):
         return stored.info
+    # A plan never changes, so these bytes will not be it.
+    store.delete(checksum)
+    if store.head(final_key(session_id)):
+        remove_markers(store, session_id, was_blocked=False)
     raise PlanConflict(
         f"session {session_id} already has another plan ({key}): resume that one; a session id names one"
         " unit of work"
