@@ -44,12 +44,9 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
     """Show the result of a run."""
     _headline(console, report.session_id, report.status.value, report.block_reason)
     if report.status is RunStatus.PLANNED:
-        _rows(
-            console,
-            [[line.id, line.kind, line.replay.value] for line in operation_lines(report.operations, report)],
-        )
+        _rows(console, [[item.id, item.kind, item.replay.value] for item in report.operations])
     else:
-        _operations(console, operation_lines(report.operations, report))
+        _operations(console, operation_lines(report.operations, report.receipts, report.attempted))
     for warning in report.warnings:
         _pair(console, "warning", warning)
     _ending(console, report.error, next_step)
@@ -142,7 +139,7 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
             tries = f", {receipt.attempts} attempts" if receipt.attempts and receipt.attempts > 1 else ""
             detail = f"{receipt.outcome}{tries}"
         elif line.attempted_at:
-            detail = f"sent at {_time(line.attempted_at)}, outcome unknown"
+            detail = f"may have been sent, {_time(line.attempted_at)} at the latest"
         rows.append([line.id, line.state, detail])
     _rows(console, rows)
 

@@ -10,9 +10,11 @@ from writeahead.adapters.base import Kind, TransactionalAdapter
 from writeahead.errors import (
     Applied,
     ConflictError,
+    Fenced,
     InvalidInput,
     NotReady,
     PermanentError,
+    StoreError,
     TransientError,
     WriteaheadError,
 )
@@ -179,27 +181,30 @@ class Emission:
         return receipts
 
     def _announce(self, unit: Sequence[PlannedOperation]) -> None:
-        """Journal that an unprovable operation is about to be sent. This fences other owners, too.
+        """Note that a unit is about to be sent; journal it of an unprovable operation.
 
-        Before each attempt, not only the first: between two, another owner may have taken the
-        session over, an operator may have decided, and the operation may have been sent.
+        That entry fences other owners, too. So it comes before each attempt, not only the first:
+        between two, another owner may have taken the session over, an operator may have decided,
+        and the operation may have been sent.
+
+        The store may have taken long: so leave is asked for again.
         """
         journal = self.journal
-        for operation in unit:
-            if self._kind(operation).key_valid_for:
-                journal.attempted_since.setdefault(operation.id, self.clock.now())
-            if operation.replay is not ReplayClass.UNPROVABLE:
-                continue
-            journal.attempted[operation.id] = self.clock.now()
-            refers = operation.payload != self.planned[operation.id].payload
-            journal.append(
-                Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
-            )
-            try:
-                self._require_leave_to_send()
-            except EndRun:
-                self._surely_unsent(unit)
-                raise
+        try:
+            for operation in unit:
+                if self._kind(operation).key_valid_for:
+                    journal.attempted_since.setdefault(operation.id, self.clock.now())
+                if operation.replay is not ReplayClass.UNPROVABLE:
+                    continue
+                journal.attempted[operation.id] = self.clock.now()
+                refers = operation.payload != self.planned[operation.id].payload
+                journal.append(
+                    Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
+                )
+            self._require_leave_to_send()
+        except (EndRun, Fenced, StoreError):
+            self._surely_unsent(unit)
+            raise
 
     def _kind(self, operation: PlannedOperation) -> Kind:
         return self.context.adapter.kinds[operation.kind]

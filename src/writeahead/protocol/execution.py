@@ -127,6 +127,7 @@ class Execution:
             operation=operation,
             operations=self.journal.plan.operations,
             receipts=dict(self.journal.receipts),
+            attempted=dict(self.journal.attempted),
             emitted=tuple(self.emitted),
             not_before=ending.not_before if ending else not_before,
             warnings=(*self.journal.plan.warnings, *warnings),

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, InvalidInput, ResumeError
-from writeahead.model import BlockReason, ReplayClass, RunPolicy, RunReport, RunStatus
+from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.execution import Execution, remove_markers
+from writeahead.protocol.in_doubt import in_doubt, silently_sent
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.planning import require_atomic
 from writeahead.protocol.retry import Clock
@@ -218,6 +219,7 @@ def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> 
         operation=entry.operation if entry else None,
         operations=plan.operations,
         receipts=dict(session.receipts),
+        attempted=in_doubt(session, now),
         not_before=session.waits_until(now, clock_skew),
     )
 
@@ -238,15 +240,14 @@ def _held_by(session: Session) -> str:
 
 def _suspect_silent_owner(session: Session, journal: Journal, context: RunContext) -> None:
     """Note what a silent owner may have sent, up to its last moment, without telling us."""
-    if session.lease_ends is None or session.written_at is None:
+    silent = silently_sent(session, context.clock.now())
+    if not silent or session.written_at is None:
         return
-    now = context.clock.now()
-    latest = min(now, session.lease_ends) if session.owner_is_dead else session.lease_ends
     record = session.entry.at if session.entry else journal.plan.created_at
     earliest = after(min(record, session.written_at), -context.policy.clock_skew)
     for operation in journal.plan.operations:
-        # An unprovable one is announced before it is sent.
-        if operation.id in journal.receipts or operation.replay is ReplayClass.UNPROVABLE:
+        latest = silent.get(operation.id)
+        if latest is None:
             continue
         kind = context.adapter.kinds.get(operation.kind)
         settles_after = kind.settles_after if kind else None

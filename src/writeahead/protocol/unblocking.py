@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from writeahead.errors import InvalidInput
-from writeahead.model import Assume, Receipt, ReplayClass, RunReport, RunStatus
+from writeahead.model import Assume, Receipt, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session
 from writeahead.protocol.execution import remove_markers
+from writeahead.protocol.in_doubt import silently_sent
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import open_key
 from writeahead.protocol.references import ids_read
@@ -93,8 +94,8 @@ def abandon_session(
         clock: Where time comes from; for tests.
 
     Returns:
-        A report with status ``abandoned``, the receipts so far, and what may have been sent
-        besides.
+        A report with status ``abandoned``, the receipts so far, and as ``attempted`` what may have
+        been sent besides.
 
     Raises:
         InvalidInput: It is completed.
@@ -109,25 +110,15 @@ def abandon_session(
     if session.plan is None:
         raise no_session(store, session_id)
     journal = Journal.of(session, session.plan, store, clock, lease=0)
-    unsure = _unsure(session, journal)
+    for operation_id, latest in silently_sent(session, clock.now()).items():
+        # Once the session has ended, nothing else tells what its owner may have sent in silence.
+        journal.suspect(operation_id, latest)
     is_abandoned = session.entry is not None and session.entry.status is RunStatus.ABANDONED
     if not is_abandoned:
         ending = Ending(RunStatus.ABANDONED, "abandoned by an operator")
         journal.append(Event.ABANDONED, ending=ending, reason=reason)
     warnings = remove_markers(store, session_id, was_blocked=True)
-    return _report(session_id, RunStatus.ABANDONED, journal, (*unsure, *warnings))
-
-
-def _unsure(session: Session, journal: Journal) -> list[str]:
-    """What may have been sent, and has no receipt."""
-    unsure = [f"{name} may have been sent" for name in journal.attempted]
-    if session.lease_ends is None:
-        return unsure
-    # Its owner has not given it up, and sends in order.
-    for operation in journal.plan.operations:
-        if operation.id not in journal.receipts and operation.replay is not ReplayClass.UNPROVABLE:
-            return [*unsure, f"{operation.id} and those after it may have been sent without a receipt"]
-    return unsure
+    return _report(session_id, RunStatus.ABANDONED, journal, warnings)
 
 
 def _existing(store: ArtifactStore, session_id: str) -> Session:
@@ -143,6 +134,7 @@ def _report(session_id: str, status: RunStatus, journal: Journal, warnings: Sequ
         status=status,
         operations=journal.plan.operations,
         receipts=dict(journal.receipts),
+        attempted=dict(journal.attempted),
         warnings=tuple(warnings),
     )
 

@@ -1,7 +1,7 @@
 """What there is to read about a session: operations, history, artifacts, and what to do next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -13,11 +13,11 @@ from writeahead.model import (
     PlannedOperation,
     Receipt,
     ReplayClass,
-    RunReport,
     RunStatus,
     Timestamp,
 )
 from writeahead.protocol.encoding import decode, require_size
+from writeahead.protocol.in_doubt import in_doubt
 from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
 from writeahead.protocol.session import Session, read_artifact, read_session
@@ -47,7 +47,7 @@ class OperationLine(_Line):
         state: ``confirmed`` by a receipt; ``attempted``: it may have been sent, and nothing
             confirms it; ``missing``: neither.
         receipt: The receipt, if it is confirmed.
-        attempted_at: When it was sent at the latest, if it is attempted.
+        attempted_at: When it may have been sent at the latest, if it is attempted.
     """
 
     id: str
@@ -139,24 +139,25 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         block_reason=entry.block_reason if entry else None,
         error=entry.error if entry else None,
         not_before=session.waits_until(now, clock_skew),
-        operations=operation_lines(_operations(session), session),
+        operations=operation_lines(_operations(session), session.receipts, in_doubt(session, now)),
         history=tuple(_history(store, session_id)),
         artifacts=artifacts,
     )
 
 
 def operation_lines(
-    operations: Sequence[PlannedOperation], found: Session | RunReport
+    operations: Sequence[PlannedOperation],
+    receipts: Mapping[str, Receipt],
+    attempted: Mapping[str, datetime],
 ) -> tuple[OperationLine, ...]:
-    """Set operations beside what is known of each."""
-    attempted = found.entry.attempted if isinstance(found, Session) and found.entry else {}
+    """Set operations beside what is known of each: its receipt, or when it may have been sent."""
     return tuple(
         OperationLine(
             id=operation.id,
             kind=operation.kind,
             replay=operation.replay,
-            state=_state(operation.id, found, attempted),
-            receipt=found.receipts.get(operation.id),
+            state=_state(operation.id, receipts, attempted),
+            receipt=receipts.get(operation.id),
             attempted_at=attempted.get(operation.id),
         )
         for operation in operations
@@ -279,8 +280,8 @@ def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperatio
 
 
 def _state(
-    operation_id: str, found: Session | RunReport, attempted: dict[str, datetime] | dict[str, Timestamp]
+    operation_id: str, receipts: Mapping[str, Receipt], attempted: Mapping[str, datetime]
 ) -> Literal["confirmed", "attempted", "missing"]:
-    if operation_id in found.receipts:
+    if operation_id in receipts:
         return "confirmed"
     return "attempted" if operation_id in attempted else "missing"
