@@ -1,11 +1,12 @@
 """From what a caller asks for to what will be issued."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
-from writeahead.errors import InvalidInput
+from writeahead.errors import AdapterError, InvalidInput
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
@@ -63,14 +64,25 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
         InvalidInput: The operations can't be used, or the adapter planned others than it was asked
         to. NotReady, AdapterError: As `Adapter.plan`.
     """
+    progress, numbers = context.progress(keyed[0].session_id, keyed), itertools.count(1)
+    progress.planning()
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
-        with context.call_limits():
-            planned = context.adapter.plan(asked)
+        number = next(numbers)
+        try:
+            with context.call_limits():
+                planned = context.adapter.plan(asked)
+        except AdapterError as error:
+            progress.failed((), number, error, writes=False)
+            raise
         if getattr(context.adapter.plan, "__func__", None) is Adapter.plan:
             return planned
         # An adapter that overrides `plan` may not have done it.
         return [context.adapter.as_issued(item) for item in planned]
+
+    def sleep(seconds: float) -> None:
+        progress.waiting((), seconds)
+        context.sleep(seconds)
 
     def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         return with_retries(
@@ -78,7 +90,7 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
             policy=context.policy,
             clock=context.clock,
             time_left=context.time_left,
-            sleep=context.sleep,
+            sleep=sleep,
         )
 
     planned = planned_with_references(keyed, plan)

@@ -13,6 +13,7 @@ from writeahead.protocol.execution import Execution, remove_markers
 from writeahead.protocol.in_doubt import in_doubt, silently_sent
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.planning import require_atomic
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
 from writeahead.protocol.session import Session, after, read_session
@@ -49,6 +50,7 @@ def resume_session(
     now: str | None = None,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunReport:
     """Replay just the writes that a session still lacks.
 
@@ -67,6 +69,7 @@ def resume_session(
             journal.
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
+        on_progress: As for `write_back`.
 
     Returns:
         How it ended. Nothing is sent if the session is complete (``no_resume_needed``),
@@ -84,7 +87,8 @@ def resume_session(
     """
     session = read_session(store, session_id)
     override = Override(take_over=take_over, now=now)
-    return resume_from(session, RunContext.begin(store, adapter, policy, stop, clock), override)
+    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
+    return context.ended(resume_from(session, context, override))
 
 
 def resume_from(session: Session, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:

@@ -39,6 +39,7 @@ from writeahead.protocol.planning import (
     plan_operations,
     require_atomic,
 )
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
@@ -66,6 +67,7 @@ def write_back(
     namespace: str = "",
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunReport:
     """Plan operations, persist the plan, emit them in order, and write the final artifact.
 
@@ -88,6 +90,9 @@ def write_back(
             unique only within it. It becomes part of the idempotency keys.
         stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
         clock: Where time comes from; for tests.
+        on_progress: Called with each event of the run, such as a request, a wait or a receipt: see
+            `writeahead.protocol.progress`. It is called in this thread, so it must be quick. What
+            it raises becomes a warning of the report, and it is not called again.
 
     Returns:
         How it ended: ``completed``, ``resume_needed``, ``blocked``, ``no_resume_needed``,
@@ -101,14 +106,14 @@ def write_back(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
-    context = RunContext.begin(store, adapter, policy, stop, clock)
+    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
     digest = _request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(context, session_id, digest, error, dry_run=dry_run)
+        return context.ended(_not_planned(context, session_id, digest, error, dry_run=dry_run))
     if atomic:
         require_atomic(adapter, planned)
     if identity is not None:
@@ -130,13 +135,14 @@ def write_back(
     data = encode_finishable(plan)
     if dry_run:
         store.put(dry_run_key(session_id), data)
-        return RunReport(
+        report = RunReport(
             session_id=session_id,
             status=RunStatus.PLANNED,
             operations=plan.operations,
             warnings=plan.warnings,
         )
-    return _begin(context, plan, data)
+        return context.ended(report)
+    return context.ended(_begin(context, plan, data))
 
 
 def _request_digest(

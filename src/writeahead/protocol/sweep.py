@@ -16,6 +16,7 @@ from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.execution import remove_markers
 from writeahead.protocol.keys import BLOCKED_PREFIX, FINAL, OPEN_PREFIX, is_session_id, open_key, planned_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import AbandonedPlan
@@ -146,12 +147,13 @@ def sweep(
     policy: RunPolicy = _DEFAULT_POLICY,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[SweepResult]:
     """Resume every session that needs it, and remove markers of finished ones. Streams results.
 
     One bad session never stops the sweep: its error is in its result. A marker without a plan,
     older than ``policy.lease``, is of a run that died before it emitted anything: a tombstone takes
-    the plan's place.
+    the plan's place. ``on_progress`` is as for `write_back`.
 
     Raises:
         StoreError: The markers can't be listed.
@@ -161,7 +163,9 @@ def sweep(
         if stop and stop.is_set():
             return
         try:
-            yield _sweep_one(session_id, RunContext.begin(store, adapter, policy, stop, clock))
+            yield _sweep_one(
+                session_id, RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
+            )
         except WriteaheadError as error:
             yield SweepResult(session_id, error=one_line(error))
         except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
@@ -235,7 +239,7 @@ def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
         case SweepAction.SKIP:
             return SweepResult(session_id, note=note)
     # One that has to wait is reported as a resume reports it.
-    return SweepResult(session_id, report=resume_from(session, context))
+    return SweepResult(session_id, report=context.ended(resume_from(session, context)))
 
 
 def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
