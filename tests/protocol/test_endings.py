@@ -204,6 +204,25 @@ def test_a_kind_that_is_gone_blocks_with_that_reason():
     assert (report.block_reason, report.operation) == (BlockReason.UNKNOWN_KIND, "2-mail")
 
 
+@pytest.mark.parametrize(
+    ("meets", "decide", "status"),
+    [
+        (Meets.REJECTED, unblock_session, RunStatus.RESUME_NEEDED),
+        (Meets.REJECTED, abandon_session, RunStatus.ABANDONED),
+    ],
+)
+def test_a_decision_can_be_tried_without_being_made(meets, decide, status):
+    world = World()
+    parked(world, meets=meets)
+    before = {name: world.store.get(name).data for name in world.names()}
+    report = decide("s1", store=world.store, reason="x", clock=world.clock, dry_run=True)
+    assert (report.status, list(report.receipts)) == (status, ["1-create"])
+    assert {name: world.store.get(name).data for name in world.names()} == before
+    world.run("create", session_id="done")
+    with pytest.raises(InvalidInput):
+        decide("done", store=world.store, reason="x", clock=world.clock, dry_run=True)
+
+
 # Abandoning.
 
 

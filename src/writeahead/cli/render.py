@@ -21,6 +21,9 @@ __all__ = [
     "show_simulator",
     "show_summary",
     "show_sweep_result",
+    "show_totals",
+    "shown_time",
+    "word_of",
 ]
 
 _STYLES = {
@@ -56,7 +59,7 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     """Show all that a store holds of a session."""
     _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
     if page.adapter:
-        planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
+        planned = f", planned {shown_time(page.planned_at)}" if page.planned_at else ""
         _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
     _section(console, "operations", bool(page.operations))
     _operations(console, page.operations)
@@ -67,7 +70,7 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _section(console, "artifacts", bool(page.artifacts))
     _rows(
         console,
-        [[item.key, f"{item.size} bytes", _time(item.last_modified)] for item in page.artifacts],
+        [[item.key, f"{item.size} bytes", shown_time(item.last_modified)] for item in page.artifacts],
     )
     _ending(console, page.problem or page.error, next_step)
 
@@ -87,16 +90,38 @@ def show_summary(console: Console, summary: SessionSummary) -> None:
 
 def show_sweep_result(console: Console, result: SweepResult) -> None:
     """Show what a sweep did about one session, in one line."""
-    if result.report is None:
-        word, note = ("error", result.error) if result.error else ("-", result.note)
-    else:
-        word, note = result.report.status.value, result.report.error
+    word = word_of(result)
+    note = result.report.error if result.report else result.error or result.note
     _line(
         console,
         (word.ljust(_STATUS_WIDTH), _STYLES.get(word, "red" if result.error else "")),
         f"  {result.session_id}",
         (f"  {note}" if note else "", "dim"),
     )
+
+
+def word_of(result: SweepResult) -> str:
+    """What became of a session, in one word: a status, ``error``, or ``-`` for a note."""
+    if result.report is not None:
+        return result.report.status.value
+    return "error" if result.error else "-"
+
+
+def show_totals(
+    console: Console, store: str, totals: Mapping[str, int], *, stopped: bool, done: bool
+) -> None:
+    """Show what was done about how many sessions, or what a preview found."""
+    if not totals:
+        _line(console, f"no such sessions in {store}")
+        return
+    words = {"-": "done" if done else "to do"}
+    counts = ", ".join(f"{count} {words.get(word, word)}" for word, count in totals.items())
+    total = sum(totals.values())
+    _line(console, f"{total} session{'' if total == 1 else 's'}: {counts}")
+    if stopped:
+        _line(console, "Stopped before the rest. Run it again to go on.")
+    if not done:
+        _line(console, "Nothing was done. Add --write to do it.")
 
 
 def show_check(console: Console, check: StoreCheck) -> None:
@@ -139,7 +164,7 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
             tries = f", {receipt.attempts} attempts" if receipt.attempts and receipt.attempts > 1 else ""
             detail = f"{receipt.outcome}{tries}"
         elif line.attempted_at:
-            detail = f"may have been sent, {_time(line.attempted_at)} at the latest"
+            detail = f"may have been sent, {shown_time(line.attempted_at)} at the latest"
         rows.append([line.id, line.state, detail])
     _rows(console, rows)
 
@@ -148,7 +173,7 @@ def _entry_row(entry: JournalEntry) -> list[str]:
     about = [entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]
     return [
         f"{entry.number}",
-        _time(entry.at),
+        shown_time(entry.at),
         entry.event.value,
         ", ".join(str(part) for part in about if part),
     ]
@@ -186,5 +211,6 @@ def _line(console: Console, *parts: str | tuple[str, str]) -> None:
     console.print(text)
 
 
-def _time(moment: datetime | None) -> str:
+def shown_time(moment: datetime | None) -> str:
+    """A moment, to the second; ``-`` if there is none."""
     return f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else "-"

@@ -1,8 +1,6 @@
 """The command that resumes all unfinished sessions of a store."""
 
-from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Console
 
@@ -10,7 +8,8 @@ from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
-from writeahead.cli.output import Answer, report_document
+from writeahead.cli.output import Answer
+from writeahead.cli.results import Results
 from writeahead.cli.signals import stop_on_signals
 from writeahead.cli.streams import printable
 from writeahead.errors import ResumeError, StoreError
@@ -20,8 +19,6 @@ from writeahead.protocol.sweep import SweepAction, SweepResult, sweep, sweep_ste
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
-
-_WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
 @options.with_context(adapter=True)
@@ -33,33 +30,28 @@ def sweep_sessions(*, write: options.WriteOption = False, context: CommandContex
     opened = context.store(writing=write)
     if not write:
         return _sweep_preview(opened, context)
-    codes: list[int] = []
 
-    def results() -> Iterator[SweepResult]:
-        with context.adapter() as opened_adapter, stop_on_signals() as stop:
-            for result in sweep(opened, opened_adapter, policy=context.settings.policy, stop=stop):
-                codes.append(_sweep_code(result))
-                yield result
-            if stop.is_set():
-                codes.append(ExitCode.LATER)
+    def results() -> Iterator[tuple[SweepResult, ExitCode]]:
+        with (
+            context.adapter() as adapter,
+            stop_on_signals() as stop,
+        ):
+            policy = context.settings.policy
+            for result in sweep(opened, adapter, policy=policy, stop=stop):
+                yield result, _sweep_code(result)
+            found.stopped = stop.is_set()
 
-    found = results()
+    found = Results(results())
 
     def show(console: Console) -> None:
-        result = None
-        try:
-            for result in found:
-                render.show_sweep_result(console, result)
-        finally:
-            # A reader of the output that leaves early must not end the sweep.
-            deque(found, maxlen=0)
-        if result is None:
+        found.show(console)
+        if not found.totals:
             render.show_none(console, opened.name, "open")
 
     return Answer(
-        lambda: {"store": opened.name, "sessions": [_sweep_document(result) for result in found]},
+        lambda: {"store": opened.name, "sessions": found.documents()},
         show,
-        lambda: next((code for code in _WORST_FIRST if code in codes), ExitCode.OK),
+        found.exit_code,
     )
 
 
@@ -97,8 +89,3 @@ def _sweep_code(result: SweepResult) -> ExitCode:
     if result.error:
         return ExitCode.FAILED
     return exit_code_of_status(result.report.status) if result.report else ExitCode.OK
-
-
-def _sweep_document(result: SweepResult) -> dict[str, Any]:
-    report = report_document(result.report) if result.report else None
-    return {"session_id": result.session_id, "note": result.note, "error": result.error, "report": report}
