@@ -40,7 +40,7 @@ def truth(cli, simulator):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*-*.json")))
 def test_every_example_session_is_written(cli, simulator, credentials, name):
-    done = cli("run", EXAMPLES / name, "--adapter", "dataverse", "--write", "--json")
+    done = cli("run", EXAMPLES / name, "--adapter", "dataverse", "--write", "--quiet", "--json")
     assert (done.code, done.err) == (0, "")
     kinds = [operation["kind"] for operation in json.loads((EXAMPLES / name).read_text())["operations"]]
     assert simulator.count("tasks") == kinds.count("task")

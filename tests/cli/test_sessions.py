@@ -63,7 +63,7 @@ def test_an_exhausted_run_is_resumed_where_it_stopped(cli, remote):
 
 def test_the_text_says_what_happened_and_what_comes_next(cli, remote):
     remote.answers = [201, 503, 503]
-    done = cli("run", cli.session("row", "row"), "--write", "--store", "./artifacts")
+    done = cli("run", cli.session("row", "row"), "--write", "--quiet", "--store", "./artifacts")
     assert done.out.splitlines() == [
         "s1  resume_needed",
         "  1-row  confirmed  applied",

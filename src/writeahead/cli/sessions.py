@@ -16,6 +16,7 @@ from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
 from writeahead.cli.output import Answer
+from writeahead.cli.progress import progress_shown
 from writeahead.cli.reports import answer_of
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
@@ -39,12 +40,13 @@ def run(
     atomic: Annotated[
         bool, typer.Option("--atomic", help="Use one transaction: all writes take effect, or none.")
     ] = False,
+    quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
     """Plan the writes of a session and, with --write, send them."""
     session = read_session_file(file)
     artifacts = context.store(writing=write)
-    with context.adapter() as opened, stop_on_signals() as stop:
+    with context.adapter() as opened, stop_on_signals() as stop, progress_shown(quiet=quiet) as on_progress:
         report = write_back(
             session.operations,
             session_id=session.session_id,
@@ -56,6 +58,7 @@ def run(
             identity=session.identity,
             namespace=session.namespace,
             stop=stop,
+            on_progress=on_progress,
         )
     return answer_of(report, context)
 
@@ -75,6 +78,7 @@ def resume(
         str | None,
         typer.Option("--now", metavar="REASON", help="Do not wait as long as the remote asked; say why."),
     ] = None,
+    quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
     """Send the writes that a session still lacks.
@@ -91,7 +95,7 @@ def resume(
 
     @contextlib.contextmanager
     def begin(store: ArtifactStore, stop: threading.Event) -> Iterator[Callable[[str], RunReport]]:
-        with context.adapter() as adapter:
+        with context.adapter() as adapter, progress_shown(quiet=quiet) as on_progress:
             yield partial(
                 resume_session,
                 store=store,
@@ -100,6 +104,7 @@ def resume(
                 take_over=take_over,
                 now=now,
                 stop=stop,
+                on_progress=on_progress,
             )
 
     verb = Verb((RunStatus.RESUME_NEEDED,), preview, begin, lambda report: exit_code_of_status(report.status))

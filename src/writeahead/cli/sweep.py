@@ -9,6 +9,7 @@ from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer
+from writeahead.cli.progress import progress_shown
 from writeahead.cli.results import Results
 from writeahead.cli.signals import stop_on_signals
 from writeahead.cli.streams import printable
@@ -22,7 +23,9 @@ __all__ = ["sweep_sessions"]
 
 
 @options.with_context(adapter=True)
-def sweep_sessions(*, write: options.WriteOption = False, context: CommandContext) -> Answer:
+def sweep_sessions(
+    *, write: options.WriteOption = False, quiet: options.QuietOption = False, context: CommandContext
+) -> Answer:
     """Resume every session that needs it.
 
     Without --write, show what would be done.
@@ -35,9 +38,10 @@ def sweep_sessions(*, write: options.WriteOption = False, context: CommandContex
         with (
             context.adapter() as adapter,
             stop_on_signals() as stop,
+            progress_shown(quiet=quiet) as on_progress,
         ):
             policy = context.settings.policy
-            for result in sweep(opened, adapter, policy=policy, stop=stop):
+            for result in sweep(opened, adapter, policy=policy, stop=stop, on_progress=on_progress):
                 yield result, _sweep_code(result)
             found.stopped = stop.is_set()
 
