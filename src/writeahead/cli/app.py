@@ -13,6 +13,7 @@ from writeahead.cli.check import check
 from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
+from writeahead.cli.remaining import remaining
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
 from writeahead.cli.version import print_version
@@ -61,6 +62,7 @@ app.command("list")(sessions.list_sessions)
 app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)
+app.command()(remaining)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
 app.command()(demo)

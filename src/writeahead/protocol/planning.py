@@ -4,18 +4,20 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import AdapterError, InvalidInput
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, digest_of, encode_model
 from writeahead.protocol.keys import require_session_id
 from writeahead.protocol.references import planned_with_references, reads_receipts
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
 
-__all__ = ["encode_finishable", "keyed_operations", "plan_operations", "require_atomic"]
+__all__ = ["encode_finishable", "keyed_operations", "plan_operations", "request_digest", "require_atomic"]
 
 
 def keyed_operations(
@@ -55,6 +57,24 @@ def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operat
     if isinstance(operation, Invalid):
         raise InvalidInput(f"operation {position}: {operation.line()}")
     return operation
+
+
+def request_digest(
+    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
+) -> str:
+    """What tells a repeat of a request from another one under the same session id.
+
+    Args:
+        keyed: The operations, as they were asked for.
+        atomic: As for `write_back`.
+        identity: As for `write_back`.
+        namespace: As for `write_back`.
+    """
+    if identity is not None:
+        # Without it, the keys of the operations hold the namespace.
+        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
+    request = [vars(item) for item in keyed]
+    return digest_of({"atomic": request} if atomic else request)
 
 
 def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> list[PlannedOperation]:

@@ -1,7 +1,7 @@
 """write_back(): plans operations, makes the plan durable, and carries it out."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -18,7 +18,6 @@ from writeahead.errors import (
 )
 from writeahead.model import (
     BlockReason,
-    KeyedOperation,
     Operation,
     PlannedOperation,
     ReplayClass,
@@ -37,6 +36,7 @@ from writeahead.protocol.planning import (
     encode_finishable,
     keyed_operations,
     plan_operations,
+    request_digest,
     require_atomic,
 )
 from writeahead.protocol.progress import OnProgress
@@ -109,7 +109,7 @@ def write_back(
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
-    digest = _request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
+    digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
@@ -143,16 +143,6 @@ def write_back(
         )
         return context.ended(report)
     return context.ended(_begin(context, plan, data))
-
-
-def _request_digest(
-    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
-) -> str:
-    if identity is not None:
-        # Without it, the keys of the operations hold the namespace.
-        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
-    request = [vars(item) for item in keyed]
-    return digest_of({"atomic": request} if atomic else request)
 
 
 def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOperation:
