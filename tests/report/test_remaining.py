@@ -27,7 +27,7 @@ class Translating(RemoteAdapter):
     def emit_row(self, payload: Numbered, operation: PlannedOperation) -> Receipt:
         return self._send(operation, proved=True)
 
-    @emits("create_with_key")
+    @emits("conditional_update")
     def emit_loud(self, payload: Text, operation: PlannedOperation) -> Receipt:
         return self._send(operation, proved=True)
 
@@ -38,7 +38,7 @@ class Translating(RemoteAdapter):
             kind=operation.kind,
             key=operation.key,
             payload=loud,
-            replay=ReplayClass.CREATE_WITH_KEY,
+            replay=ReplayClass.CONDITIONAL_UPDATE,
             precondition={"etag": "1"},
         )
 

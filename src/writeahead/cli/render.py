@@ -10,7 +10,7 @@ from writeahead.cli.streams import printable
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SessionSummary, SweepResult
-from writeahead.report.page import OperationLine, SessionPage, operation_lines
+from writeahead.report.page import ArtifactLine, OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
 
 __all__ = [
@@ -68,11 +68,11 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _section(console, "history", bool(page.history))
     _rows(console, [_entry_row(entry) for entry in page.history])
     _section(console, "artifacts", bool(page.artifacts))
-    _rows(
-        console,
-        [[item.key, f"{item.size} bytes", shown_time(item.last_modified)] for item in page.artifacts],
-    )
+    _rows(console, [_artifact_row(item) for item in page.artifacts])
     _ending(console, page.problem or page.error, next_step)
+    _section(console, "what to do", bool(page.way_out))
+    for number, step in enumerate(page.way_out, 1):
+        _line(console, f"  {number}. {step}")
 
 
 def show_summary(console: Console, summary: SessionSummary) -> None:
@@ -163,10 +163,17 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
         if receipt:
             tries = f", {receipt.attempts} attempts" if receipt.attempts and receipt.attempts > 1 else ""
             detail = f"{receipt.outcome}{tries}"
-        elif line.attempted_at:
-            detail = f"may have been sent, {shown_time(line.attempted_at)} at the latest"
+        elif line.state == "attempted":
+            when = f", {shown_time(line.attempted_at)} at the latest" if line.attempted_at else ""
+            detail = f"may have been sent{when}"
         rows.append([line.id, line.state, detail])
     _rows(console, rows)
+
+
+def _artifact_row(item: ArtifactLine) -> list[str]:
+    size = "missing" if item.size is None else f"{item.size} bytes"
+    problem = "" if item.problem is None else "damaged: " + item.problem.removeprefix(f"{item.key}: ")
+    return [item.key, size, shown_time(item.last_modified), problem]
 
 
 def _entry_row(entry: JournalEntry) -> list[str]:

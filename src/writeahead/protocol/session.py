@@ -1,6 +1,5 @@
 """What a store holds of one session, read without trust and without changing anything."""
 
-import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,14 @@ from typing import Any
 from writeahead.errors import CorruptArtifact, NotFound
 from writeahead.model import Receipt, RunStatus
 from writeahead.protocol.encoding import decode, is_abandoned, require_size
-from writeahead.protocol.keys import final_key, journal_key, journal_prefix, planned_key, require_session_id
+from writeahead.protocol.keys import (
+    entry_number,
+    final_key,
+    journal_key,
+    journal_prefix,
+    planned_key,
+    require_session_id,
+)
 from writeahead.protocol.liveness import is_dead
 from writeahead.protocol.schema import (
     ATTEMPTS,
@@ -24,10 +30,6 @@ from writeahead.protocol.schema import (
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Session", "after", "build_on", "read_artifact", "read_session"]
-
-# At least six digits, so that names sort as numbers up to a million entries; numbers count, not
-# names.
-_ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
 
 
 def after(moment: datetime, seconds: float) -> datetime:
@@ -204,10 +206,7 @@ def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
 def _newest_entry(
     store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]
 ) -> ObjectInfo | None:
-    prefix = journal_prefix(session_id)
-    numbers = sorted(
-        int(match[1]) for key in found if key.startswith(prefix) and (match := _ENTRY.match(key, len(prefix)))
-    )
+    numbers = sorted(number for key in found if (number := entry_number(session_id, key)) is not None)
     if not numbers:
         return None
     for number in sorted(set(range(1, numbers[-1])) - set(numbers)):

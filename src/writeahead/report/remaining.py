@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from writeahead.errors import InvalidInput, ResumeError
 from writeahead.model import KeyedOperation, Operation, Receipt, RunStatus, idempotency_key
+from writeahead.protocol.emission import OVERWRITING
 from writeahead.protocol.in_doubt import in_doubt
 from writeahead.protocol.planning import keyed_operations, request_digest
 from writeahead.protocol.references import filled_in
@@ -140,7 +141,7 @@ def _unlike_the_request(
         yield "the session had an identity, so the file may hold other payloads than were planned"
     if plan.atomic:
         yield "the session was one transaction: run the new one with --atomic"
-    guarded = ", ".join(item.id for item in missing if item.precondition is not None)
+    guarded = ", ".join(item.id for item in missing if item.precondition and item.replay in OVERWRITING)
     if guarded:
         yield (
             f"{guarded}: planned anew, on the rows as they are then: what others have changed since the first"
