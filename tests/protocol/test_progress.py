@@ -236,6 +236,18 @@ def halt(world, event, operation):
         world.stop.set()
 
 
+@pytest.mark.parametrize("meets", [Meets.BUG, Meets.INTERRUPT])
+def test_a_run_that_raises_tells_its_end_all_the_same(meets):
+    world = World()
+    world.remote.script["1-mail"] = [meets]
+    seen = Seen(world)
+    with pytest.raises(KeyboardInterrupt if meets is Meets.INTERRUPT else RuntimeError):
+        world.run("mail", on_progress=seen)
+    assert seen.names() == ["Planning", "Sending", "Ended"]
+    assert (seen[-1].status, seen[-1].block_reason) == (RunStatus.BLOCKED, BlockReason.OUTCOME_UNKNOWN)
+    assert "planted-secret" not in seen[-1].error
+
+
 def test_an_interrupt_in_an_observer_ends_the_run_as_anywhere():
     world = World()
 

@@ -220,6 +220,9 @@ def test_a_session_that_lacks_its_final_only_is_to_be_resumed():
         world.run("create")
     with pytest.raises(InvalidInput, match="only its final artifact is missing: resume it"):
         remaining_of(world)
+    given_up(world)
+    with pytest.raises(InvalidInput, match=r"every operation has a receipt$"):
+        remaining_of(world)
 
 
 def test_a_session_without_a_plan_sent_nothing():

@@ -52,7 +52,7 @@ class Execution:
             except StoreError as error:
                 return self._without_store(error, about)
             except BaseException as error:
-                self.end(emission.given_up(unit, error), about)
+                self.context.ended(self.end(emission.given_up(unit, error), about))
                 raise
         try:
             return self._finish()
@@ -61,7 +61,8 @@ class Execution:
             # process.
             return self.end(Ending(RunStatus.RESUME_NEEDED, one_line(error)), None)
         except BaseException as error:
-            self.end(Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
+            ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
+            self.context.ended(self.end(ending, None))
             raise
 
     @cached_property

@@ -120,7 +120,9 @@ class Confirmed(Progress):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Progress):
-    """The run is over; its report follows. A call that raises ends without this event.
+    """The run is over; its report follows, or what an adapter raised against its contract.
+
+    A call that raises before it sends anything ends without this event.
 
     Attributes:
         status: How it ended.

@@ -233,19 +233,23 @@ def next_step(
     """
     resume = f"writeahead resume {session_id} {resume_options}".rstrip()
     when = f"after {not_before:%Y-%m-%d %H:%M:%SZ}: " if not_before else ""
+    step = None
     match status:
         case RunStatus.RESUME_NEEDED:
-            return f"{when}{resume if planned else 'run it again; nothing was written'}"
+            step = f"{when}{resume if planned else 'run it again; nothing was written'}"
         case RunStatus.IN_PROGRESS:
-            return f"another run is active; if it is gone, {when}{resume}"
+            step = f"another run is active; if it is gone, {when}{resume}"
         case RunStatus.PLANNED:
-            return "nothing was sent; run it again with --write"
+            step = "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED if block_reason is BlockReason.NOT_READY:
             fix = "" if not_before else "fix the problems above, then "
-            return f"{when}{fix}run it again; nothing was sent"
+            step = f"{when}{fix}run it again; nothing was sent"
         case RunStatus.BLOCKED:
-            return _unblock_step(session_id, block_reason, operation, options)
-    return None
+            step = _unblock_step(session_id, block_reason, operation, options)
+        case RunStatus.ABANDONED:
+            remaining = f"writeahead remaining {session_id} {options}".rstrip()
+            step = f"for a session of what is missing: {remaining}"
+    return step
 
 
 def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
@@ -262,6 +266,10 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
             return f"install the adapter's version that has the kind, then: {unblock}, and resume"
         case BlockReason.CONFLICT_DETECTED:
             found = "settle the conflict"
+        case BlockReason.REJECTED:
+            found = (
+                "if the payload is wrong: writeahead abandon, then writeahead remaining; else fix the cause"
+            )
         case _:
             found = "fix what was refused"
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"

@@ -68,11 +68,10 @@ def remaining_operations(
     if plan is None:
         raise ResumeError(f"session {session.session_id} has no plan: nothing was sent, so run it again")
     missing = [item for item in plan.operations if item.id not in session.receipts]
+    status = session.status(now, clock_skew)
     if not missing:
-        raise InvalidInput(
-            f"session {session.session_id}: every operation has a receipt, and only its final artifact is"
-            " missing: resume it"
-        )
+        step = "" if status is RunStatus.ABANDONED else ", and only its final artifact is missing: resume it"
+        raise InvalidInput(f"session {session.session_id}: every operation has a receipt{step}")
     payloads: Mapping[str, Mapping[str, Any]] = {item.id: item.payload for item in missing}
     if asked is not None:
         payloads = _payloads_of(plan, asked)
@@ -84,7 +83,7 @@ def remaining_operations(
     attempted = in_doubt(session, now)
     warnings = (
         *_doubts(attempted),
-        *_still_open(session, session.status(now, clock_skew)),
+        *_still_open(session, status),
         *_unlike_the_request(plan, session.receipts, asked),
         *(f"{problem}: put one there by hand" for problem in sorted(lacking)),
     )

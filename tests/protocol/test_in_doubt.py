@@ -1,4 +1,4 @@
-"""What there is to read of a session: what each operation's state rests on."""
+"""What may have been sent although no receipt says so, as a run, a resume and show tell it."""
 
 from datetime import timedelta
 
