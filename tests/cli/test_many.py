@@ -7,6 +7,8 @@ import signal
 import pytest
 
 from tests.support.processes import finished
+from writeahead.cli import many
+from writeahead.errors import Unavailable
 
 REASON = ["--reason", "the column was widened"]
 
@@ -140,6 +142,22 @@ def test_an_unreadable_session_is_named_and_never_done(cli, remote):
     done = cli("unblock", "--all", "--where", "reason=rejected", *REASON, "--write", "--json")
     assert (done.code, named(done)) == (3, ["a", "b"])
     assert done.json["totals"] == {"error": 1, "resume_needed": 1}
+
+
+def test_one_that_reads_well_the_next_time_is_not_done_unseen(cli, remote, monkeypatch):
+    parked(cli, remote, "a")
+    blocked(cli, remote, "b")
+    honest = many.read_session
+
+    def down_at_first(store, session_id):
+        if session_id == "a":
+            raise Unavailable(store.name, "list", "a/", "come back later")
+        return honest(store, session_id)
+
+    monkeypatch.setattr(many, "read_session", down_at_first)
+    done = cli("abandon", "--all", "--where", "reason=rejected", *REASON, "--write", "--json")
+    assert (done.code, named(done)) == (3, ["a", "b"])
+    assert states(cli) == {"a": "resume_needed", "b": "abandoned"}
 
 
 def test_ids_come_from_a_file_or_stdin(cli, remote, monkeypatch):

@@ -3,8 +3,12 @@
 import os
 import pty
 import re
+from datetime import UTC, datetime
 
 import pytest
+
+from writeahead.cli.progress import _described
+from writeahead.protocol.progress import Waiting, WaitReason
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
 
@@ -68,6 +72,25 @@ def test_what_remotes_say_can_t_move_the_cursor(cli, remote, folder):
     done = cli("run", cli.session("row"), "--adapter", "red:Red")
     assert "planning: failed: " in done.err
     assert "\x1b" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0123, "0.012 s"), (1.5, "1.5 s"), (30.4, "30 s"), (86_400.0, "86400 s")]
+)
+def test_a_wait_is_shown_in_digits_that_count(seconds, shown):
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    event = Waiting(
+        session_id="s1",
+        at=at,
+        total=3,
+        operations=("2-row",),
+        position=2,
+        seconds=seconds,
+        until=at,
+        reason=WaitReason.RETRY_AFTER,
+    )
+    until = "2026-01-01 12:00:00Z"
+    assert _described(event) == f"s1: 2/3 2-row: waiting {shown}, until {until}, as the remote asked"
 
 
 # A terminal.

@@ -129,15 +129,19 @@ def test_a_missing_entry_and_a_missing_plan_are_listed(world):
 
 
 def test_an_entry_of_another_place_or_plan_is_not_believed(world):
+    kept = world.store.get(entry(4)).data
     world.store.put(entry(4), world.store.get(entry(3)).data)
     page = page_of(world)
     assert "belongs to another place" in damaged(page)[entry(4)]
+    world.store.put(entry(4), kept)
     # The plan of a session with the same id, and other operations.
     other = World(RunPolicy(attempts=1))
     other.run("create")
     world.store.put(PLAN, other.store.get(PLAN).data)
     page = page_of(world)
     assert "belongs to another plan" in page.problem
+    assert "belongs to another plan" in damaged(page)[entry(4)]
+    assert entry(4) in page.way_out[0]
     assert states(page) == {"1-create": "attempted"}
 
 

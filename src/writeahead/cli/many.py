@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
@@ -63,6 +63,8 @@ _FLAGS: Mapping[str, Any] = {
         typer.Option("--write", help="Do it to many sessions. Without it, only show what would be done."),
     ],
 }
+# With the exit code that it would have alone.
+_Result: TypeAlias = tuple[SweepResult, ExitCode]
 _IDS = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SESSION_ID]...", show_default=False, help="The session's id, or several."),
@@ -135,26 +137,26 @@ def answer_of_selection(selection: Selection, context: CommandContext, verb: Ver
 def _answer_of_many(
     selection: Selection, store: ArtifactStore, context: CommandContext, verb: Verb
 ) -> Answer:
-    def preview(session_id: str) -> tuple[SweepResult, ExitCode]:
+    def preview(session_id: str) -> _Result:
         note = verb.preview(store, existing_session(store, session_id))
         return SweepResult(session_id, note=note), ExitCode.OK
 
-    def results() -> Iterator[tuple[SweepResult, ExitCode]]:
+    def results() -> Iterator[_Result]:
         chosen = _chosen(selection, store, context, verb)
         if not selection.write:
-            yield from (_guarded(session_id, preview) for session_id in chosen)
+            yield from (_guarded(one, preview) for one in chosen)
             return
         with stop_on_signals() as stop, verb.begin(store, stop) as carry_out:
 
-            def do(session_id: str) -> tuple[SweepResult, ExitCode]:
+            def do(session_id: str) -> _Result:
                 report = carry_out(session_id)
                 return SweepResult(session_id, report=report), verb.exit_code(report)
 
-            for session_id in chosen:
+            for one in chosen:
                 if stop.is_set():
                     found.stopped = True
                     return
-                yield _guarded(session_id, do)
+                yield _guarded(one, do)
 
     found = Results(results())
 
@@ -168,14 +170,20 @@ def _answer_of_many(
             "sessions": found.documents(),
             "totals": dict(found.totals),
             "written": selection.write,
+            "stopped": found.stopped,
         },
         show,
         found.exit_code,
     )
 
 
-def _chosen(selection: Selection, store: ArtifactStore, context: CommandContext, verb: Verb) -> Iterator[str]:
-    """The sessions of a selection. One that can't be read is in it: that will be its result."""
+def _chosen(
+    selection: Selection, store: ArtifactStore, context: CommandContext, verb: Verb
+) -> Iterator[str | _Result]:
+    """The sessions of a selection. Of one that can't be read that is the result.
+
+    It may not be meant, and it may be read the next time: so nothing must be done to it.
+    """
     if not selection.every:
         yield from selection.ids
         return
@@ -183,8 +191,8 @@ def _chosen(selection: Selection, store: ArtifactStore, context: CommandContext,
     for session_id in list(unfinished_sessions(store)):
         try:
             session = read_session(store, session_id)
-        except WriteaheadError:
-            yield session_id
+        except WriteaheadError as error:
+            yield _failed(session_id, error)
             continue
         status = session.status(Clock().now(), context.settings.policy.clock_skew)
         is_meant = "status" in selection.where or status in verb.statuses
@@ -192,14 +200,18 @@ def _chosen(selection: Selection, store: ArtifactStore, context: CommandContext,
             yield session_id
 
 
-def _guarded(
-    session_id: str, do: Callable[[str], tuple[SweepResult, ExitCode]]
-) -> tuple[SweepResult, ExitCode]:
+def _guarded(chosen: str | _Result, do: Callable[[str], _Result]) -> _Result:
+    if not isinstance(chosen, str):
+        return chosen
     try:
-        return do(session_id)
+        return do(chosen)
     except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
-        message = lines_of(error)[0].removeprefix("error: ")
-        return SweepResult(session_id, error=message), exit_code_of(error)
+        return _failed(chosen, error)
+
+
+def _failed(session_id: str, error: Exception) -> _Result:
+    message = lines_of(error)[0].removeprefix("error: ")
+    return SweepResult(session_id, error=message), exit_code_of(error)
 
 
 def with_selection(command: Callable[..., Answer]) -> Callable[..., Answer]:

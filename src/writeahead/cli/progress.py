@@ -26,6 +26,8 @@ from writeahead.protocol.progress import (
 
 __all__ = ["progress_shown"]
 
+# Seconds from which on their fractions are not shown.
+_WHOLE = 10
 _WHY = {
     WaitReason.BACKOFF: "before the next attempt",
     WaitReason.RETRY_AFTER: "as the remote asked",
@@ -119,7 +121,8 @@ def _what(event: Progress) -> str:
             unsure = "; it may have taken effect" if event.applied is Applied.UNKNOWN else ""
             return f"failed: {event.error}{unsure}"
         case Waiting():
-            return f"waiting {event.seconds:.3g} s, until {shown_time(event.until)}, {_WHY[event.reason]}"
+            seconds = f"{event.seconds:.0f}" if event.seconds >= _WHOLE else f"{event.seconds:.2g}"
+            return f"waiting {seconds} s, until {shown_time(event.until)}, {_WHY[event.reason]}"
         case Confirmed():
             return f"confirmed, {event.receipt.outcome}"
     return type(event).__name__

@@ -58,7 +58,9 @@ def remaining(
     return Answer(
         lambda: {
             "session": session,
-            "attempted": {name: at.isoformat() for name, at in found.attempted.items()},
+            "attempted": {
+                name: at.isoformat().replace("+00:00", "Z") for name, at in found.attempted.items()
+            },
             "warnings": list(found.warnings),
         },
         lambda console: console.out(json.dumps(session, indent=2, ensure_ascii=True), highlight=False),

@@ -120,7 +120,6 @@ class Emission:
         for operation, receipt in zip(unit, receipts, strict=True):
             self.journal.confirm(operation.id, receipt, now, self.attempts)
         self.in_flight = False
-        self.progress.confirmed(unit, [self.journal.receipts[operation.id] for operation in unit])
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
         """The ending of a run that an adapter's bug or an interrupt breaks off."""

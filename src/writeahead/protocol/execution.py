@@ -45,6 +45,8 @@ class Execution:
                 emission.send(unit)
                 self.emitted += [operation.id for operation in unit]
                 self._record(unit, following)
+                # A receipt that must not wait does not wait for an observer either.
+                emission.progress.confirmed(unit, self.journal.receipts)
             except EndRun as end:
                 return self.end(end.ending, about)
             except Fenced as error:

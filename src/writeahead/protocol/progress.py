@@ -1,6 +1,6 @@
 """What a run tells while it runs: frozen events, one call each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -233,11 +233,11 @@ class SessionProgress:
             until = after(about["at"], seconds)
             self._observer.tell(Waiting(**about, seconds=seconds, until=until, reason=reason or self.reason))
 
-    def confirmed(self, unit: Sequence[PlannedOperation], receipts: Sequence[Receipt]) -> None:
+    def confirmed(self, unit: Sequence[PlannedOperation], receipts: Mapping[str, Receipt]) -> None:
         """Tell of each receipt."""
         if self._observer:
-            for operation, receipt in zip(unit, receipts, strict=True):
-                self._observer.tell(Confirmed(**self._about([operation]), receipt=receipt))
+            for operation in unit:
+                self._observer.tell(Confirmed(**self._about([operation]), receipt=receipts[operation.id]))
 
     def ended(self, report: RunReport) -> None:
         """Tell how the run ended."""

@@ -1,7 +1,7 @@
 """What there is to read about a session: operations, history, artifacts, and what to do next."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -129,20 +129,20 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
     """
     found = list(store.list(f"{require_session_id(session_id)}/"))
     readable = read_each(store, session_id, found)
-    artifacts = tuple(_artifacts(store, session_id, found, readable))
-    if not artifacts:
-        raise ResumeError(
-            f"session {session_id}: {store.name} holds nothing of it{_dry_run_hint(store, session_id)}"
-        )
     try:
         session = read_session(store, session_id)
     except CorruptArtifact as error:
-        return _page(readable.session(), readable, artifacts).model_copy(
-            update={
-                "problem": str(error),
-                "way_out": way_out(readable),
-                "operations": _what_still_reads(readable.session()),
-            }
+        # By itself an artifact may read well, and belong elsewhere.
+        readable.problems.setdefault(str(error).partition(": ")[0], str(error))
+        page = _page(readable.session(), readable, _artifacts(store, session_id, found, readable))
+        operations = _what_still_reads(readable.session())
+        return page.model_copy(
+            update={"problem": str(error), "way_out": way_out(readable), "operations": operations}
+        )
+    artifacts = _artifacts(store, session_id, found, readable)
+    if not artifacts:
+        raise ResumeError(
+            f"session {session_id}: {store.name} holds nothing of it{_dry_run_hint(store, session_id)}"
         )
     page = _page(session, readable, artifacts)
     problem = _problem_of(session)
@@ -291,19 +291,20 @@ def _dry_run_hint(store: ArtifactStore, session_id: str) -> str:
 
 def _artifacts(
     store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo], readable: Readable
-) -> Iterator[ArtifactLine]:
+) -> tuple[ArtifactLine, ...]:
+    problems = dict(readable.problems)
     markers = [store.head(key) for key in (open_key(session_id), blocked_key(session_id))]
-    for info in (*filter(None, markers), *found):
-        yield ArtifactLine(
+    present = [
+        ArtifactLine(
             key=info.key,
             size=info.size,
             last_modified=info.last_modified,
-            problem=readable.problems.get(info.key),
+            problem=problems.pop(info.key, None),
         )
-    keys = {info.key for info in found}
-    for key, problem in readable.problems.items():
-        if key not in keys:
-            yield ArtifactLine(key=key, problem=problem)
+        for info in (*filter(None, markers), *found)
+    ]
+    missing = [ArtifactLine(key=key, problem=problem) for key, problem in problems.items()]
+    return (*present, *missing)
 
 
 def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperation]:
