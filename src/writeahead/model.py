@@ -313,6 +313,7 @@ class RunReport(Frozen):
         operation: The operation at which it stopped.
         operations: The plan's operations; empty if there is no plan.
         receipts: Every receipt of the session so far, by operation id.
+        attempted: Operations without a receipt that may have been sent, and when at the latest.
         emitted: Ids of the operations that this very run confirmed.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
         warnings: What planning found odd, and what went wrong without consequence.
@@ -325,6 +326,7 @@ class RunReport(Frozen):
     operation: str | None = None
     operations: tuple[PlannedOperation, ...] = ()
     receipts: dict[str, Receipt] = Field(default_factory=dict)
+    attempted: dict[str, Timestamp] = Field(default_factory=dict)
     emitted: tuple[str, ...] = ()
     not_before: Timestamp | None = None
     warnings: tuple[str, ...] = ()

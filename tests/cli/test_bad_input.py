@@ -359,7 +359,7 @@ def test_bad_flags_and_variables(cli, remote, monkeypatch):
 
 def test_an_adapters_bug_is_one_line_without_its_message(cli, remote):
     remote.answers = [418]
-    done = cli("run", cli.session("row"), "--write")
+    done = cli("run", cli.session("row"), "--write", "--quiet")
     assert done.code == 3
     assert done.err.startswith("error: unexpected RuntimeError")
     assert len(done.err.splitlines()) == 2

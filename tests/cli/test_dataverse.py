@@ -40,7 +40,7 @@ def truth(cli, simulator):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*-*.json")))
 def test_every_example_session_is_written(cli, simulator, credentials, name):
-    done = cli("run", EXAMPLES / name, "--adapter", "dataverse", "--write", "--json")
+    done = cli("run", EXAMPLES / name, "--adapter", "dataverse", "--write", "--quiet", "--json")
     assert (done.code, done.err) == (0, "")
     kinds = [operation["kind"] for operation in json.loads((EXAMPLES / name).read_text())["operations"]]
     assert simulator.count("tasks") == kinds.count("task")
@@ -132,3 +132,22 @@ def test_a_setting_of_the_wrong_type_is_named(cli, tmp_path, line):
     )
     assert done.code == 2, done.err
     assert "bug" not in done.err
+
+
+def test_what_remains_needs_the_file_since_planning_translates(cli, simulator, credentials):
+    name = EXAMPLES / "interested-callback.json"
+    simulator.faults.add("status", method="PATCH", path="tasks*", status=400)
+    assert cli("run", name, "--adapter", "dataverse", "--write", "-q").code == 1
+    session_id = json.loads(name.read_text())["session_id"]
+    cli("abandon", session_id, "--reason", "a wrong subject")
+    # Rows of Dataverse are no tasks of a caller: the warning says so, and a run refuses them.
+    done = cli("remaining", session_id, "--as", "again")
+    assert "not what it was asked for" in done.err
+    before = truth(cli, simulator)
+    assert cli("run", cli.file(done.out, "rows.json"), "--adapter", "dataverse", "--write").code == 2
+    assert truth(cli, simulator) == before
+
+    done = cli("remaining", session_id, name, "--as", "again")
+    assert (done.code, done.err) == (0, "")
+    assert cli("run", cli.file(done.out, "fixed.json"), "--adapter", "dataverse", "--write", "-q").code == 0
+    assert (simulator.count("tasks"), simulator.count("phonecalls")) == (1, 1)

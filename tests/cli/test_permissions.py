@@ -23,7 +23,7 @@ def test_code_of_a_file_that_all_may_write_is_not_run(cli, remote, file):
 
 def test_code_that_a_group_may_write_runs_with_a_warning(cli, remote, file):
     file.chmod(0o664)
-    done = cli("run", cli.session("row"), "--write", "--json")
+    done = cli("run", cli.session("row"), "--write", "--quiet", "--json")
     assert (done.code, done.json["status"]) == (0, "completed")
     assert done.err == (
         "warning: settings writeahead.toml: the file names code to run, and its group may write to it\n"
@@ -36,7 +36,7 @@ def test_a_run_in_a_folder_that_all_may_write_gets_a_warning(cli, remote, mode):
     file = cli.session("row", "row")
     remote.answers = [503, 503]
     for command in (["run", file, "--write"], ["sweep", "--write"], ["run", file], ["resume", "s1"]):
-        assert cli(*command).err == (
+        assert cli(*command, "--quiet").err == (
             f"warning: {cli.folder}: other users may write to this folder, "
             "and settings and adapters are read from it\n"
         )
@@ -45,4 +45,4 @@ def test_a_run_in_a_folder_that_all_may_write_gets_a_warning(cli, remote, mode):
 
 def test_a_folder_of_a_group_gets_no_warning(cli, remote):
     cli.folder.chmod(0o775)
-    assert cli("run", cli.session("row"), "--write").err == ""
+    assert cli("run", cli.session("row"), "--write", "--quiet").err == ""

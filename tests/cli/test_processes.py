@@ -46,9 +46,9 @@ def test_the_version_loads_no_library_of_the_command_line():
 def test_a_whole_session_over_process_boundaries(start, cli, remote):
     remote.answers = [201, 503, 503]
     with cli.session("row", "row").open() as file:
-        code, out, err = finished(start("run", "-", "--write", "--json", stdin=file))
+        code, out, err = finished(start("run", "-", "--write", "--quiet", "--json", stdin=file))
     assert (code, err, json.loads(out)["status"]) == (75, "", "resume_needed")
-    code, out, err = finished(start("resume", "s1", "--json"))
+    code, out, err = finished(start("resume", "s1", "--json", "--quiet"))
     assert (code, err, json.loads(out)["status"]) == (0, "", "completed")
     assert sum(remote.effects.values()) == 2
     assert remote.requests == ["PUT /row"] * 4
@@ -62,7 +62,7 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
         settings.write(f'[adapters."here:make"]\nurl = "{remote.url}"\n')
     # As a script, which does not look into the working directory by itself.
     done = subprocess.run(
-        [SCRIPT, "run", cli.session("row"), "--write", "--adapter", "here:make"],
+        [SCRIPT, "run", cli.session("row"), "--write", "--quiet", "--adapter", "here:make"],
         env=child_environment(),
         capture_output=True,
         text=True,
@@ -75,7 +75,7 @@ def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, re
 def test_a_working_directory_that_is_gone_is_no_obstacle(cli, remote, folder):
     session, gone = cli.session("row"), folder / "gone"
     gone.mkdir()
-    arguments = ["--write", "--config", folder / "writeahead.toml", "--store", cli.store]
+    arguments = ["--write", "--quiet", "--config", folder / "writeahead.toml", "--store", cli.store]
     done = subprocess.run(
         ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", SCRIPT, "run", session, *arguments],
         cwd=gone,

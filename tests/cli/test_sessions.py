@@ -71,7 +71,7 @@ def test_an_exhausted_run_is_resumed_where_it_stopped(cli, remote):
 
 def test_the_text_says_what_happened_and_what_comes_next(cli, remote):
     remote.answers = [201, 503, 503]
-    done = cli("run", cli.session("row", "row"), "--write", "--store", "./artifacts")
+    done = cli("run", cli.session("row", "row"), "--write", "--quiet", "--store", "./artifacts")
     assert done.out.splitlines() == [
         "s1  resume_needed",
         "  1-row  confirmed  applied",
@@ -382,3 +382,25 @@ def test_a_journal_in_words_of_earlier_versions_runs_and_warns(cli, remote):
     assert "s1/journal/000002.json" in cli.bytes_in_store()
     assert "--journal " not in cli("run", "--help").out
     assert "--journal-interval" in cli("run", "--help").out
+
+
+def test_show_says_what_still_reads_of_a_damaged_session_and_what_to_do(cli, remote):
+    remote.answers = [201, 400]
+    cli("run", cli.session("row", "row"), "--write", "-q", "--journal-interval", 0)
+    plan = cli.store / "s1" / "planned-writeback.json"
+    plan.write_bytes(plan.read_bytes().replace(b"1 row", b"2 row"))
+    refused = cli("resume", "s1")
+    assert (refused.code, "'writeahead show'" in refused.err) == (3, True)
+
+    done = cli("show", "s1", "--json")
+    assert (done.code, done.json["status"], done.json["next_step"]) == (3, None, None)
+    assert done.json["operations"][0]["receipt"]["outcome"] == "applied"
+    assert [item["key"] for item in done.json["artifacts"] if item["problem"]] == [
+        "s1/planned-writeback.json"
+    ]
+    lines = cli("show", "s1").out.splitlines()
+    assert "  1-row  confirmed  applied" in lines
+    (line,) = [line for line in lines if line.startswith("  s1/planned-writeback.json")]
+    assert "damaged: altered: its checksum does not match" in line
+    steps = lines[lines.index("what to do") + 1 :]
+    assert [step[:5] for step in steps] == ["  1. ", "  2. ", "  3. "]

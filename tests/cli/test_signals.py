@@ -12,7 +12,7 @@ from tests.support.processes import finished
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_request_end_and_parks_the_session(start, cli, remote, number):
     remote.hold = True
-    process = start("run", cli.session("row", "row"), "--write", "--json")
+    process = start("run", cli.session("row", "row"), "--write", "--quiet", "--json")
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(number)
     assert process.stderr.readline().startswith("stopping after the request under way")
@@ -33,7 +33,7 @@ def test_an_interrupt_that_the_parent_ignores_stays_ignored(start, cli, remote):
     """As for a job that a shell has put in the background, or that nohup protects."""
     remote.hold = True
     ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    process = start("run", cli.session("row", "row"), "--write", **ignoring)
+    process = start("run", cli.session("row", "row"), "--write", "--quiet", **ignoring)
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(signal.SIGINT)
     remote.go_on.set()
@@ -74,7 +74,7 @@ def test_a_signal_before_anything_was_sent(start, cli, remote, folder):
 
 def test_a_second_interrupt_exits_at_once_and_is_safe(start, cli, remote):
     remote.hold = True
-    process = start("run", cli.session("row", "row"), "--write")
+    process = start("run", cli.session("row", "row"), "--write", "--quiet")
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline().startswith("stopping")
@@ -95,7 +95,7 @@ def test_a_sweep_stops_between_sessions(start, cli, remote):
         cli("run", cli.session("row", session_id=session_id), "--write")
     remote.requests.clear()
     remote.hold = True
-    process = start("sweep", "--write", "--json")
+    process = start("sweep", "--write", "--quiet", "--json")
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping")

@@ -20,7 +20,7 @@ def test_a_reader_who_leaves_early_changes_nothing(start, cli, remote, as_json):
     remote.answers = [503, 503]
     reader, writer = os.pipe()
     os.close(reader)
-    process = start("run", cli.session("row"), "--write", *as_json, stdout=writer)
+    process = start("run", cli.session("row"), "--write", "--quiet", *as_json, stdout=writer)
     os.close(writer)
     assert finished(process) == (75, None, "")
 
@@ -44,7 +44,7 @@ def test_a_sweep_goes_on_when_its_reader_leaves(start, cli, remote):
         cli("run", cli.session("row", session_id=session_id), "--write")
     reader, writer = os.pipe()
     os.close(reader)
-    process = start("sweep", "--write", stdout=writer, env={"PYTHONUNBUFFERED": "1"})
+    process = start("sweep", "--write", "--quiet", stdout=writer, env={"PYTHONUNBUFFERED": "1"})
     os.close(writer)
     assert finished(process) == (0, None, "")
     assert sum(remote.effects.values()) == 3
@@ -52,7 +52,7 @@ def test_a_sweep_goes_on_when_its_reader_leaves(start, cli, remote):
 
 def test_output_that_cannot_be_written_is_a_failure(start, cli, remote):
     with Path("/dev/full").open("w") as full:
-        code, _, err = finished(start("run", cli.session("row"), "--write", stdout=full))
+        code, _, err = finished(start("run", cli.session("row"), "--write", "--quiet", stdout=full))
     assert code == 3
     assert err == "error: the output can't be written: No space left on device\n"
     assert sum(remote.effects.values()) == 1

@@ -61,6 +61,7 @@ def run(sim, settings, tmp_path):
                     "run",
                     SESSIONS / "interested-callback.json",
                     "--write",
+                    "--quiet",
                 ),
                 *("--json", "--store", (tmp_path / "store").as_uri(), "--adapter", "dataverse"),
                 *("--wait-initial", "0"),

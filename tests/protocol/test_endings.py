@@ -205,6 +205,25 @@ def test_a_kind_that_is_gone_blocks_with_that_reason():
     assert (report.block_reason, report.operation) == (BlockReason.UNKNOWN_KIND, "2-mail")
 
 
+@pytest.mark.parametrize(
+    ("meets", "decide", "status"),
+    [
+        (Meets.REJECTED, unblock_session, RunStatus.RESUME_NEEDED),
+        (Meets.REJECTED, abandon_session, RunStatus.ABANDONED),
+    ],
+)
+def test_a_decision_can_be_tried_without_being_made(meets, decide, status):
+    world = World()
+    parked(world, meets=meets)
+    before = {name: world.store.get(name).data for name in world.names()}
+    report = decide("s1", store=world.store, reason="x", clock=world.clock, dry_run=True)
+    assert (report.status, list(report.receipts)) == (status, ["1-create"])
+    assert {name: world.store.get(name).data for name in world.names()} == before
+    world.run("create", session_id="done")
+    with pytest.raises(InvalidInput):
+        decide("done", store=world.store, reason="x", clock=world.clock, dry_run=True)
+
+
 # Abandoning.
 
 
@@ -214,7 +233,7 @@ def test_an_abandoned_session_is_never_completed():
     report = abandon_session("s1", store=world.store, reason="done by hand", clock=world.clock)
     assert (report.status, report.ok) == (RunStatus.ABANDONED, False)
     assert list(report.receipts) == ["1-create"]
-    assert report.warnings == ("2-mail may have been sent",)
+    assert list(report.attempted) == ["2-mail"]
     assert world.names()[0].startswith("s1/journal")
     entry = world.json(world.names()[-2])
     assert (entry["event"], entry["status"], entry["reason"]) == ("abandoned", "abandoned", "done by hand")
@@ -556,7 +575,9 @@ def test_abandoning_a_silent_owner_says_what_may_have_been_sent():
     world = World()
     killed_after_the_effect(world, "create")
     report = abandon_session("s1", store=world.store, reason="x", clock=world.clock)
-    assert any("1-create" in warning for warning in report.warnings)
+    assert list(report.attempted) == ["1-create"]
+    # Also for those who look later.
+    assert list(world.json("s1/journal/000001.json")["attempted"]) == ["1-create"]
 
 
 class BeginsAgainFirst(WrapperStore):

@@ -41,6 +41,7 @@ from writeahead.errors import Applied, ConflictError, TransientError
 from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, RunStatus
 from writeahead.protocol.artifacts import FinalInfo
 from writeahead.protocol.finding import SessionSummary
+from writeahead.protocol.progress import Ended, Progress, Waiting, WaitReason
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (
@@ -113,6 +114,27 @@ def run(store: ArtifactStore) -> RunReport:
     assert_type(report.not_before, datetime | None)
     write_back(operations, session_id="s1", store=store)  # type: ignore[call-arg]
     return report
+
+
+def watched(store: ArtifactStore) -> list[str]:
+    seen: list[str] = []
+
+    def on_progress(event: Progress) -> None:
+        match event:
+            case Waiting(seconds=seconds, until=until, reason=reason):
+                assert_type(seconds, float)
+                assert_type(until, datetime)
+                assert_type(reason, WaitReason)
+            case Ended():
+                assert_type(event.status, RunStatus)
+            case _:
+                seen.extend(event.operations)
+
+    report = resume_session("s1", store=store, adapter=Crm("http://crm"), on_progress=on_progress)
+    assert_type(report.attempted, dict[str, datetime])
+    list(sweep(store, Crm("http://crm"), on_progress=on_progress))
+    write_back([], session_id="s1", store=store, adapter=Crm("http://crm"), on_progress=seen)  # type: ignore[arg-type]
+    return seen
 
 
 def resume(store: ArtifactStore, clock: Clock) -> RunStatus | None:

@@ -14,6 +14,7 @@ from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.listing import list_sessions
+from writeahead.cli.remaining import remaining
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
 from writeahead.cli.version import print_version
@@ -62,6 +63,7 @@ app.command("list")(list_sessions)
 app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)
+app.command()(remaining)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
 app.command()(demo)

@@ -1,25 +1,30 @@
-"""The commands by which an operator decides about one session: unblock and abandon."""
+"""The commands by which an operator decides about sessions: unblock and abandon."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from writeahead.cli import options
 from writeahead.cli.context import CommandContext
-from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
 from writeahead.cli.output import Answer
-from writeahead.cli.sessions import answer_of, require_reason
 from writeahead.errors import InvalidInput
-from writeahead.model import Assume
+from writeahead.model import Assume, RunReport, RunStatus
+from writeahead.protocol.session import Session
 from writeahead.protocol.unblocking import abandon_session, unblock_session
+from writeahead.stores.base import ArtifactStore
 
 __all__ = ["abandon", "unblock"]
 
 
 @options.with_context()
+@with_selection
 def unblock(
-    session_id: options.SessionArgument,
     *,
+    selection: Selection,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why it may go on; kept in the journal.")
     ],
@@ -51,22 +56,23 @@ def unblock(
 ) -> Answer:
     """Decide that a blocked session may be resumed."""
     require_reason("--reason", reason)
-    report = unblock_session(
-        session_id,
-        store=context.store(),
+    if remote_id and selection.only is None:
+        raise InvalidInput("--remote-id: an id belongs to one session: name that one alone")
+    decide = partial(
+        unblock_session,
         reason=reason,
         assume=_assumed(assume or []),
         remote_ids=dict(map(_pair, remote_id or [])),
         new_keys=new_key or [],
     )
-    # The decision is recorded, and that is all that this command is for.
-    return answer_of(report, context, exit_code=ExitCode.OK)
+    return answer_of_selection(selection, context, _decision((RunStatus.BLOCKED,), "unblock it", decide))
 
 
 @options.with_context()
+@with_selection
 def abandon(
-    session_id: options.SessionArgument,
     *,
+    selection: Selection,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why it is given up; kept in the journal.")
     ],
@@ -74,8 +80,22 @@ def abandon(
 ) -> Answer:
     """End a session for good, without completing it."""
     require_reason("--reason", reason)
-    report = abandon_session(session_id, store=context.store(), reason=reason)
-    return answer_of(report, context, exit_code=ExitCode.OK)
+    # A run that is active may well complete its session: --where status=in_progress says otherwise.
+    statuses = (RunStatus.BLOCKED, RunStatus.RESUME_NEEDED)
+    decide = partial(abandon_session, reason=reason)
+    return answer_of_selection(selection, context, _decision(statuses, "abandon it", decide))
+
+
+def _decision(statuses: tuple[RunStatus, ...], what: str, decide: Callable[..., RunReport]) -> Verb:
+    """A verb that records a decision, and that is all: it has no exit code but 0."""
+
+    def preview(store: ArtifactStore, session: Session) -> str:
+        decide(session.session_id, store=store, dry_run=True)
+        entry = session.entry
+        found = (entry.block_reason or entry.status, entry.error) if entry else ()
+        return ": ".join([what, *(str(part) for part in found if part)])
+
+    return Verb(statuses, preview, lambda store, _: nullcontext(partial(decide, store=store)))
 
 
 def _assumed(given: list[str]) -> dict[str, Assume]:

@@ -30,7 +30,7 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (NewerArtifact, ""),
     (
         CorruptArtifact,
-        "Restore it from a copy, if one exists. writeahead does not work around a damaged artifact.",
+        "It is not worked around. 'writeahead show' says what of the session still reads, and what to do.",
     ),
     (
         Unsupported,

@@ -12,7 +12,15 @@ from typer.core import TyperCommand
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 
-__all__ = ["AssumeCommand", "JsonOption", "MissingOkOption", "SessionArgument", "WriteOption", "with_context"]
+__all__ = [
+    "AssumeCommand",
+    "JsonOption",
+    "MissingOkOption",
+    "QuietOption",
+    "SessionArgument",
+    "WriteOption",
+    "with_context",
+]
 
 SessionArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
@@ -26,6 +34,7 @@ MissingOkOption: TypeAlias = Annotated[
 WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Send the writes. Without it, only show what would be sent.")
 ]
+QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
 
 _STORE = Annotated[
     str | None,

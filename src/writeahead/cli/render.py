@@ -11,7 +11,7 @@ from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SweepResult
-from writeahead.report.page import OperationLine, SessionPage, operation_lines
+from writeahead.report.page import ArtifactLine, OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
 
 __all__ = [
@@ -22,6 +22,9 @@ __all__ = [
     "show_simulator",
     "show_summary",
     "show_sweep_result",
+    "show_totals",
+    "shown_time",
+    "word_of",
 ]
 
 _STYLES = {
@@ -46,12 +49,9 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
     """Show the result of a run."""
     _headline(console, report.session_id, report.status.value, report.block_reason)
     if report.status is RunStatus.PLANNED:
-        _rows(
-            console,
-            [[line.id, line.kind, line.replay.value] for line in operation_lines(report.operations, report)],
-        )
+        _rows(console, [[item.id, item.kind, item.replay.value] for item in report.operations])
     else:
-        _operations(console, operation_lines(report.operations, report))
+        _operations(console, operation_lines(report.operations, report.receipts, report.attempted))
     for warning in report.warnings:
         _pair(console, "warning", warning)
     _ending(console, report.error, next_step)
@@ -61,9 +61,9 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     """Show all that a store holds of a session."""
     _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
     if page.own:
-        _line(console, f"  of an orchestrator of its own, planned {_time(page.planned_at)}")
+        _line(console, f"  of an orchestrator of its own, planned {shown_time(page.planned_at)}")
     if page.adapter:
-        planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
+        planned = f", planned {shown_time(page.planned_at)}" if page.planned_at else ""
         _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
     _section(console, "operations", bool(page.operations))
     _operations(console, page.operations)
@@ -72,11 +72,11 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _section(console, "history", bool(page.history))
     _rows(console, [_entry_row(entry) for entry in page.history])
     _section(console, "artifacts", bool(page.artifacts))
-    _rows(
-        console,
-        [[item.key, f"{item.size} bytes", _time(item.last_modified)] for item in page.artifacts],
-    )
+    _rows(console, [_artifact_row(item) for item in page.artifacts])
     _ending(console, page.problem or page.error, next_step)
+    _section(console, "what to do", bool(page.way_out))
+    for number, step in enumerate(page.way_out, 1):
+        _line(console, f"  {number}. {step}")
 
 
 def show_summary(console: Console, summary: SessionSummary, *, now: datetime, next_step: str | None) -> None:
@@ -99,10 +99,8 @@ def show_summary(console: Console, summary: SessionSummary, *, now: datetime, ne
 
 def show_sweep_result(console: Console, result: SweepResult) -> None:
     """Show what a sweep did about one session, in one line."""
-    if result.report is None:
-        word, note = ("error", result.error) if result.error else ("-", result.note)
-    else:
-        word, note = result.report.status.value, result.report.error
+    word = word_of(result)
+    note = result.report.error if result.report else result.error or result.note
     _line(
         console,
         (word.ljust(_STATUS_WIDTH), _STYLES.get(word, "red" if result.error else "")),
@@ -110,6 +108,30 @@ def show_sweep_result(console: Console, result: SweepResult) -> None:
         (f"  {note}" if note else "", "dim"),
         "  (its marker was lost, and is there again)" if result.restored else "",
     )
+
+
+def word_of(result: SweepResult) -> str:
+    """What became of a session, in one word: a status, ``error``, or ``-`` for a note."""
+    if result.report is not None:
+        return result.report.status.value
+    return "error" if result.error else "-"
+
+
+def show_totals(
+    console: Console, store: str, totals: Mapping[str, int], *, stopped: bool, done: bool
+) -> None:
+    """Show what was done about how many sessions, or what a preview found."""
+    if not totals:
+        _line(console, f"no such sessions in {store}")
+        return
+    words = {"-": "done" if done else "to do"}
+    counts = ", ".join(f"{count} {words.get(word, word)}" for word, count in totals.items())
+    total = sum(totals.values())
+    _line(console, f"{total} session{'' if total == 1 else 's'}: {counts}")
+    if stopped:
+        _line(console, "Stopped before the rest. Run it again to go on.")
+    if not done:
+        _line(console, "Nothing was done. Add --write to do it.")
 
 
 def show_check(console: Console, check: StoreCheck) -> None:
@@ -151,17 +173,24 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
         if receipt:
             tries = f", {receipt.attempts} attempts" if receipt.attempts and receipt.attempts > 1 else ""
             detail = f"{receipt.outcome}{tries}"
-        elif line.attempted_at:
-            detail = f"sent at {_time(line.attempted_at)}, outcome unknown"
+        elif line.state == "attempted":
+            when = f", {shown_time(line.attempted_at)} at the latest" if line.attempted_at else ""
+            detail = f"may have been sent{when}"
         rows.append([line.id, line.state, detail])
     _rows(console, rows)
+
+
+def _artifact_row(item: ArtifactLine) -> list[str]:
+    size = "missing" if item.size is None else f"{item.size} bytes"
+    problem = "" if item.problem is None else "damaged: " + item.problem.removeprefix(f"{item.key}: ")
+    return [item.key, size, shown_time(item.last_modified), problem]
 
 
 def _entry_row(entry: JournalEntry) -> list[str]:
     about = [entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]
     return [
         f"{entry.number}",
-        _time(entry.at),
+        shown_time(entry.at),
         entry.event.value,
         ", ".join(str(part) for part in about if part),
     ]
@@ -208,5 +237,6 @@ def _age(age: timedelta) -> str:
     return f"{max(seconds, 0)}s"
 
 
-def _time(moment: datetime | None) -> str:
+def shown_time(moment: datetime | None) -> str:
+    """A moment, to the second; ``-`` if there is none."""
     return f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else "-"

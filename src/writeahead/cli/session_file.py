@@ -13,7 +13,7 @@ from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import Operation
 
-__all__ = ["SessionFile", "read_json", "read_session_file"]
+__all__ = ["SessionFile", "read_json", "read_lines", "read_session_file"]
 
 
 class SessionFile(BaseModel):
@@ -56,6 +56,19 @@ def read_json(name: str) -> Any:
     """
     shown = "stdin" if name == "-" else name
     return _parsed(_text(_bytes(name, shown), shown), shown)
+
+
+def read_lines(name: str) -> list[tuple[int, str]]:
+    """Read a list from a file, or from stdin if the name is ``-``: its lines and their numbers.
+
+    Empty lines and those that begin with # are left out.
+
+    Raises:
+        InvalidInput: The file does not exist, or is not UTF-8.
+    """
+    shown = "stdin" if name == "-" else name
+    lines = enumerate(_text(_bytes(name, shown), shown).splitlines(), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip() and line.strip()[0] != "#"]
 
 
 def _bytes(name: str, shown: str) -> bytes:

@@ -1,5 +1,9 @@
 """The commands about one session."""
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -8,17 +12,22 @@ from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
-from writeahead.cli.output import Answer, report_document
+from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
+from writeahead.cli.output import Answer
+from writeahead.cli.progress import progress_shown
+from writeahead.cli.reports import answer_of
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
-from writeahead.errors import InvalidInput
-from writeahead.model import RunReport
+from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
+from writeahead.protocol.session import Session
+from writeahead.protocol.sweep import sweep_step
 from writeahead.report.page import next_step, read_page
+from writeahead.stores.base import ArtifactStore
 
-__all__ = ["answer_of", "require_reason", "resume", "run", "show"]
+__all__ = ["resume", "run", "show"]
 
 
 @options.with_context(adapter=True, policy=True)
@@ -29,12 +38,13 @@ def run(
     atomic: Annotated[
         bool, typer.Option("--atomic", help="Use one transaction: all writes take effect, or none.")
     ] = False,
+    quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
     """Plan the writes of a session and, with --write, send them."""
     session = read_session_file(file)
     artifacts = context.store(writing=write)
-    with context.adapter() as opened, stop_on_signals() as stop:
+    with context.adapter() as opened, stop_on_signals() as stop, progress_shown(quiet=quiet) as on_progress:
         report = write_back(
             session.operations,
             session_id=session.session_id,
@@ -46,14 +56,16 @@ def run(
             identity=session.identity,
             namespace=session.namespace,
             stop=stop,
+            on_progress=on_progress,
         )
     return answer_of(report, context)
 
 
 @options.with_context(adapter=True, policy=True)
+@with_selection
 def resume(
-    session_id: options.SessionArgument,
     *,
+    selection: Selection,
     take_over: Annotated[
         str | None,
         typer.Option(
@@ -64,27 +76,37 @@ def resume(
         str | None,
         typer.Option("--now", metavar="REASON", help="Do not wait as long as the remote asked; say why."),
     ] = None,
+    quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
     """Send the writes that a session still lacks.
 
-    This needs no --write, because the plan was made by a run with --write.
+    One session that is named needs no --write, because its plan was made by a run with --write.
     """
     for flag, reason in (("--take-over", take_over), ("--now", now)):
         if reason is not None:
             require_reason(flag, reason)
-    artifacts = context.store()
-    with context.adapter() as opened, stop_on_signals() as stop:
-        report = resume_session(
-            session_id,
-            store=artifacts,
-            adapter=opened,
-            policy=context.settings.policy,
-            take_over=take_over,
-            now=now,
-            stop=stop,
-        )
-    return answer_of(report, context)
+    policy = context.settings.policy
+
+    def preview(_store: ArtifactStore, session: Session) -> str:
+        return sweep_step(session, now=Clock().now(), clock_skew=policy.clock_skew)[1]
+
+    @contextlib.contextmanager
+    def begin(store: ArtifactStore, stop: threading.Event) -> Iterator[Callable[[str], RunReport]]:
+        with context.adapter() as adapter, progress_shown(quiet=quiet) as on_progress:
+            yield partial(
+                resume_session,
+                store=store,
+                adapter=adapter,
+                policy=policy,
+                take_over=take_over,
+                now=now,
+                stop=stop,
+                on_progress=on_progress,
+            )
+
+    verb = Verb((RunStatus.RESUME_NEEDED,), preview, begin, lambda report: exit_code_of_status(report.status))
+    return answer_of_selection(selection, context, verb)
 
 
 @options.with_context()
@@ -108,40 +130,4 @@ def show(session_id: options.SessionArgument, *, context: CommandContext) -> Ans
         lambda: {**page.model_dump(mode="json"), "next_step": step},
         lambda console: render.show_page(console, page, next_step=step),
         lambda: ExitCode.FAILED if page.problem else ExitCode.OK,
-    )
-
-
-def require_reason(flag: str, reason: str) -> None:
-    """Refuse an empty reason: the journal keeps it for later readers.
-
-    Raises:
-        InvalidInput: It is empty.
-    """
-    if not reason.strip():
-        raise InvalidInput(f"{flag}: say why, in a few words; it is kept in the journal")
-
-
-def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
-    """Make a report what a command answers, with the next step.
-
-    Args:
-        report: How the session stands.
-        context: Names the flags that a next command needs.
-        exit_code: By default the one of the report's status.
-    """
-    step = next_step(
-        report.session_id,
-        report.status,
-        block_reason=report.block_reason,
-        operation=report.operation,
-        not_before=report.not_before,
-        planned=bool(report.operations),
-        options=context.options(),
-        resume_options=context.resume_options(),
-    )
-    code = exit_code_of_status(report.status) if exit_code is None else exit_code
-    return Answer(
-        lambda: {**report_document(report), "next_step": step},
-        lambda console: render.show_report(console, report, next_step=step),
-        lambda: code,
     )

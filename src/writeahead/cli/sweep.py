@@ -1,9 +1,8 @@
 """The command that resumes all unfinished sessions of a store."""
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +11,9 @@ from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
-from writeahead.cli.output import Answer, report_document
+from writeahead.cli.output import Answer
+from writeahead.cli.progress import progress_shown
+from writeahead.cli.results import Results
 from writeahead.cli.signals import stop_on_signals
 from writeahead.cli.streams import printable
 from writeahead.errors import InvalidInput, ResumeError, StoreError
@@ -30,8 +31,6 @@ from writeahead.protocol.sweep import (
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
-
-_WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
 @options.with_context(adapter=True)
@@ -51,6 +50,7 @@ def sweep_sessions(
         typer.Option("--scan", help="List the whole store, and restore the markers that were lost."),
     ] = False,
     missing_ok: options.MissingOkOption = False,
+    quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
     """Resume every session that needs it.
@@ -63,41 +63,36 @@ def sweep_sessions(
     on_own = _function(own, context) if own else None
     # With --own, an adapter is needed for the other sessions only.
     needs_adapter = own is None or context.settings.adapter is not None
-    codes: list[int] = []
 
-    def results() -> Iterator[SweepResult]:
-        adapter = context.adapter() if needs_adapter else contextlib.nullcontext()
-        with adapter as opened_adapter, stop_on_signals() as stop:
+    def results() -> Iterator[tuple[SweepResult, ExitCode]]:
+        with (
+            context.adapter() if needs_adapter else contextlib.nullcontext() as adapter,
+            stop_on_signals() as stop,
+            progress_shown(quiet=quiet) as on_progress,
+        ):
             for result in sweep(
                 opened,
-                opened_adapter,
+                adapter,
                 policy=context.settings.policy,
                 on_own=on_own,
                 scan=scan,
                 stop=stop,
+                on_progress=on_progress,
             ):
-                codes.append(_sweep_code(result))
-                yield result
-            if stop.is_set():
-                codes.append(ExitCode.LATER)
+                yield result, _sweep_code(result)
+            found.stopped = stop.is_set()
 
-    found = results()
+    found = Results(results())
 
     def show(console: Console) -> None:
-        result = None
-        try:
-            for result in found:
-                render.show_sweep_result(console, result)
-        finally:
-            # A reader of the output that leaves early must not end the sweep.
-            deque(found, maxlen=0)
-        if result is None:
+        found.show(console)
+        if not found.totals:
             render.show_none(console, opened.name, "open")
 
     return Answer(
-        lambda: {"store": opened.name, "sessions": [_sweep_document(result) for result in found]},
+        lambda: {"store": opened.name, "sessions": found.documents()},
         show,
-        lambda: next((code for code in _WORST_FIRST if code in codes), ExitCode.OK),
+        found.exit_code,
     )
 
 
@@ -148,14 +143,3 @@ def _sweep_code(result: SweepResult) -> ExitCode:
     if result.error:
         return ExitCode.FAILED
     return exit_code_of_status(result.report.status) if result.report else ExitCode.OK
-
-
-def _sweep_document(result: SweepResult) -> dict[str, Any]:
-    report = report_document(result.report) if result.report else None
-    return {
-        "session_id": result.session_id,
-        "note": result.note,
-        "error": result.error,
-        "restored": result.restored,
-        "report": report,
-    }

@@ -101,7 +101,8 @@ class Environment:
         return CommandRun(
             command=" ".join(["writeahead", *arguments]),
             exit_code=done.returncode,
-            output=done.stdout + done.stderr,
+            # What it says on stderr while it runs would only repeat the story.
+            output=done.stdout or done.stderr,
             requests=_grouped(
                 (request.method, _shortened(request.resource), request.status)
                 for request in self.crm.requests(after=before)

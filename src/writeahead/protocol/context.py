@@ -1,13 +1,15 @@
 """What one run works with: the same for planning, sending and ending."""
 
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.model import RunPolicy
+from writeahead.model import KeyedOperation, PlannedOperation, RunPolicy, RunReport
+from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
 
@@ -25,6 +27,7 @@ class RunContext:
         stop: Once set, nothing more is sent.
         clock: Where time comes from.
         deadline: When the whole run has to end, planning included, on the monotonic clock.
+        observer: Is told what happens.
     """
 
     store: ArtifactStore
@@ -33,6 +36,7 @@ class RunContext:
     stop: threading.Event | None
     clock: Clock
     deadline: float
+    observer: Observer = field(default_factory=lambda: Observer(None))
 
     @classmethod
     def begin(
@@ -42,10 +46,26 @@ class RunContext:
         policy: RunPolicy,
         stop: threading.Event | None,
         clock: Clock | None,
+        *,
+        on_progress: OnProgress | None = None,
     ) -> Self:
         """The context of a run that begins now."""
         clock = clock or Clock()
-        return cls(store, adapter, policy, stop, clock, clock.monotonic() + policy.run_limit)
+        deadline = clock.monotonic() + policy.run_limit
+        return cls(store, adapter, policy, stop, clock, deadline, Observer(on_progress))
+
+    def progress(
+        self, session_id: str, operations: Sequence[KeyedOperation | PlannedOperation]
+    ) -> SessionProgress:
+        """What tells the observer about a session."""
+        return SessionProgress(self.observer, self.clock, session_id, operations)
+
+    def ended(self, report: RunReport) -> RunReport:
+        """Tell how the run ended; return its report, with what went wrong with the telling."""
+        self.progress(report.session_id, report.operations).ended(report)
+        if not self.observer.warnings:
+            return report
+        return report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})
 
     @property
     def stopped(self) -> bool:

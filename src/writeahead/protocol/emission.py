@@ -8,11 +8,14 @@ from functools import partial
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Kind, TransactionalAdapter
 from writeahead.errors import (
+    AdapterError,
     Applied,
     ConflictError,
+    Fenced,
     InvalidInput,
     NotReady,
     PermanentError,
+    StoreError,
     TransientError,
     WriteaheadError,
 )
@@ -21,6 +24,7 @@ from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.progress import WaitReason
 from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
@@ -70,6 +74,8 @@ class Emission:
 
     def __post_init__(self) -> None:
         self.clock = self.context.clock
+        plan = self.journal.plan
+        self.progress = self.context.progress(plan.session_id, plan.operations)
         self.planned = {operation.id: operation for operation in self.journal.plan.operations}
         self.reads = {name: reads_receipts(item.payload) for name, item in self.planned.items()}
         # Room for a request between the check of the lease and its end. One that takes longer than
@@ -151,12 +157,15 @@ class Emission:
                 return [_storable(found)]
         self._wait_for_late_requests(unit)
         self._require_leave_to_send()
+        self.progress.sending(unit, self.attempts + 1)
         self._announce(unit)
         self.attempts += 1
         self.in_flight = True
         try:
             receipts = self._call_adapter(unit)
         except WriteaheadError as error:
+            if isinstance(error, AdapterError):
+                self.progress.failed(unit, self.attempts, error)
             if isinstance(error, TransientError):
                 self._note_failure(unit, error)
             # Any other class leaves the outcome open: it may be raised after the effect.
@@ -179,27 +188,30 @@ class Emission:
         return receipts
 
     def _announce(self, unit: Sequence[PlannedOperation]) -> None:
-        """Journal that an unprovable operation is about to be sent. This fences other owners, too.
+        """Note that a unit is about to be sent; journal it of an unprovable operation.
 
-        Before each attempt, not only the first: between two, another owner may have taken the
-        session over, an operator may have decided, and the operation may have been sent.
+        That entry fences other owners, too. So it comes before each attempt, not only the first:
+        between two, another owner may have taken the session over, an operator may have decided,
+        and the operation may have been sent.
+
+        An observer, or the store, may have taken long: so leave is asked for again.
         """
         journal = self.journal
-        for operation in unit:
-            if self._kind(operation).key_valid_for:
-                journal.attempted_since.setdefault(operation.id, self.clock.now())
-            if operation.replay is not ReplayClass.UNPROVABLE:
-                continue
-            journal.attempted[operation.id] = self.clock.now()
-            refers = operation.payload != self.planned[operation.id].payload
-            journal.append(
-                Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
-            )
-            try:
-                self._require_leave_to_send()
-            except EndRun:
-                self._surely_unsent(unit)
-                raise
+        try:
+            for operation in unit:
+                if self._kind(operation).key_valid_for:
+                    journal.attempted_since.setdefault(operation.id, self.clock.now())
+                if operation.replay is not ReplayClass.UNPROVABLE:
+                    continue
+                journal.attempted[operation.id] = self.clock.now()
+                refers = operation.payload != self.planned[operation.id].payload
+                journal.append(
+                    Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
+                )
+            self._require_leave_to_send()
+        except (EndRun, Fenced, StoreError):
+            self._surely_unsent(unit)
+            raise
 
     def _kind(self, operation: PlannedOperation) -> Kind:
         return self.context.adapter.kinds[operation.kind]
@@ -232,11 +244,14 @@ class Emission:
         announced = any(operation.replay is ReplayClass.UNPROVABLE for operation in unit)
         if announced and seconds >= _LONG_WAIT:
             self.journal.append(Event.WAITING, operation=unit[0].id)
-        self._sleep(seconds)
+        self._sleep(seconds, unit)
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(
+        self, seconds: float, unit: Sequence[PlannedOperation], reason: WaitReason | None = None
+    ) -> None:
         # A process that dies while it waits should have little to send again.
         self.journal.record(self.context.policy.journal_interval, ahead=seconds)
+        self.progress.waiting(unit, seconds, reason)
         self.context.sleep(seconds)
 
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
@@ -251,14 +266,15 @@ class Emission:
         if moments:
             # They may have been noted under another clock.
             moment = after(max(moments), self.context.policy.clock_skew)
-            self._wait_until(moment, "an earlier request could still take effect")
+            self._wait_until(moment, unit)
 
-    def _wait_until(self, moment: datetime, why: str) -> None:
+    def _wait_until(self, moment: datetime, unit: Sequence[PlannedOperation]) -> None:
+        """Wait until no earlier request can take effect any more."""
         wait = (moment - self.clock.now()).total_seconds()
         if wait > 0 and wait >= self._time_left():
-            raise _for_now(f"{why}; it is too early to go on", moment)
+            raise _for_now("an earlier request could still take effect; it is too early to go on", moment)
         if wait > 0:
-            self._sleep(wait)
+            self._sleep(wait, unit, WaitReason.LATE_REQUEST)
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
@@ -273,6 +289,7 @@ class Emission:
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
             error.retry_after = max(error.retry_after or 0.0, self.context.adapter.request_lifetime)
+            self.progress.reason = WaitReason.LATE_REQUEST
             self._note_wait(error)
 
     def _note_wait(self, error: TransientError) -> None:
@@ -290,12 +307,15 @@ class Emission:
             return None
         lifetime = self.context.adapter.request_lifetime + self.context.policy.clock_skew
         self._wait_until(
-            after(attempted_at or self.clock.now(), lifetime if attempted_at else 0),
-            "an earlier request could still take effect",
+            after(attempted_at or self.clock.now(), lifetime if attempted_at else 0), [operation]
         )
         self._require_leave_to_send()
-        with self.context.call_limits():
-            found = self.context.adapter.find(operation)
+        try:
+            with self.context.call_limits():
+                found = self.context.adapter.find(operation)
+        except AdapterError as error:
+            self.progress.failed([operation], self.attempts, error, writes=False)
+            raise
         if found is None and has_expired:
             # It is not there, so what is sent now is the first that can be.
             self.journal.attempted_since.pop(operation.id, None)

@@ -44,6 +44,8 @@ class Execution:
                 emission.send(unit)
                 self.emitted += [operation.id for operation in unit]
                 self._record(unit, following)
+                # A receipt that must not wait does not wait for an observer either.
+                emission.progress.confirmed(unit, self.journal.receipts)
             except EndRun as end:
                 return self.end(end.ending, about)
             except Fenced as error:
@@ -51,7 +53,7 @@ class Execution:
             except StoreError as error:
                 return self._without_store(error, about)
             except BaseException as error:
-                self.end(emission.given_up(unit, error), about)
+                self.context.ended(self.end(emission.given_up(unit, error), about))
                 raise
         try:
             return self._finish()
@@ -60,7 +62,8 @@ class Execution:
             # process.
             return self.end(Ending(RunStatus.RESUME_NEEDED, one_line(error)), None)
         except BaseException as error:
-            self.end(Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}"), None)
+            ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
+            self.context.ended(self.end(ending, None))
             raise
 
     @cached_property
@@ -126,6 +129,7 @@ class Execution:
             operation=operation,
             operations=self.journal.plan.operations,
             receipts=dict(self.journal.receipts),
+            attempted=dict(self.journal.attempted),
             emitted=tuple(self.emitted),
             not_before=ending.not_before if ending else not_before,
             warnings=(*self.journal.plan.warnings, *warnings),

@@ -15,6 +15,7 @@ __all__ = [
     "checksum_key",
     "checksum_prefix",
     "dry_run_key",
+    "entry_number",
     "final_key",
     "is_session_id",
     "journal_key",
@@ -30,6 +31,9 @@ OPEN_PREFIX = ".open/"
 BLOCKED_PREFIX = ".blocked/"
 DRY_RUN_PREFIX = ".dry-run/"
 
+# At least six digits, so that names sort as numbers up to a million entries; numbers count, not
+# names.
+_ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
 _SESSION_ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z", re.ASCII)
 
 
@@ -81,6 +85,13 @@ def journal_prefix(session_id: str) -> str:
 def journal_key(session_id: str, number: int) -> str:
     """Where a session's journal entry of this number is."""
     return f"{journal_prefix(session_id)}{number:06d}.json"
+
+
+def entry_number(session_id: str, key: str) -> int | None:
+    """The number of the journal entry at a key; None for what is no entry of this session."""
+    prefix = journal_prefix(session_id)
+    match = _ENTRY.match(key, len(prefix)) if key.startswith(prefix) else None
+    return int(match[1]) if match else None
 
 
 def open_key(session_id: str) -> str:

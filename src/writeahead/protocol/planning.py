@@ -1,20 +1,23 @@
 """From what a caller asks for to what will be issued."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter
-from writeahead.errors import InvalidInput
+from writeahead.errors import AdapterError, InvalidInput
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, encode_model
+from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, digest_of, encode_model
 from writeahead.protocol.keys import require_session_id
 from writeahead.protocol.references import planned_with_references, reads_receipts
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
 
-__all__ = ["encode_finishable", "keyed_operations", "plan_operations", "require_atomic"]
+__all__ = ["encode_finishable", "keyed_operations", "plan_operations", "request_digest", "require_atomic"]
 
 
 def keyed_operations(
@@ -56,6 +59,24 @@ def _as_operation(given: Operation | Mapping[str, Any], position: int) -> Operat
     return operation
 
 
+def request_digest(
+    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
+) -> str:
+    """What tells a repeat of a request from another one under the same session id.
+
+    Args:
+        keyed: The operations, as they were asked for.
+        atomic: As for `write_back`.
+        identity: As for `write_back`.
+        namespace: As for `write_back`.
+    """
+    if identity is not None:
+        # Without it, the keys of the operations hold the namespace.
+        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
+    request = [vars(item) for item in keyed]
+    return digest_of({"atomic": request} if atomic else request)
+
+
 def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> list[PlannedOperation]:
     """Have the adapter plan, under the retry policy.
 
@@ -63,14 +84,25 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
         InvalidInput: The operations can't be used, or the adapter planned others than it was asked
         to. NotReady, AdapterError: As `Adapter.plan`.
     """
+    progress, numbers = context.progress(keyed[0].session_id, keyed), itertools.count(1)
+    progress.planning()
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
-        with context.call_limits():
-            planned = context.adapter.plan(asked)
+        number = next(numbers)
+        try:
+            with context.call_limits():
+                planned = context.adapter.plan(asked)
+        except AdapterError as error:
+            progress.failed((), number, error, writes=False)
+            raise
         if getattr(context.adapter.plan, "__func__", None) is Adapter.plan:
             return planned
         # An adapter that overrides `plan` may not have done it.
         return [context.adapter.as_issued(item) for item in planned]
+
+    def sleep(seconds: float) -> None:
+        progress.waiting((), seconds)
+        context.sleep(seconds)
 
     def plan(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         return with_retries(
@@ -78,7 +110,7 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
             policy=context.policy,
             clock=context.clock,
             time_left=context.time_left,
-            sleep=context.sleep,
+            sleep=sleep,
         )
 
     planned = planned_with_references(keyed, plan)

@@ -9,7 +9,7 @@ from typing import Any
 from writeahead.errors import InvalidInput, PermanentError
 from writeahead.model import REFERENCE, KeyedOperation, PlannedOperation, Receipt
 
-__all__ = ["ids_read", "planned_with_references", "reads_receipts", "resolved"]
+__all__ = ["filled_in", "ids_read", "planned_with_references", "reads_receipts", "resolved"]
 
 _FIELDS = ("remote_id", "remote_version", "value")
 # Up to 64 bits, without a sign: what remotes number rows by.
@@ -60,6 +60,25 @@ def resolved(
             return candidate
     assert first is not None
     raise first
+
+
+def filled_in(payload: Mapping[str, Any], receipts: Mapping[str, Receipt]) -> tuple[dict[str, Any], set[str]]:
+    """Put what receipts hold in place of the references to them, as it is; leave the others.
+
+    Returns:
+        The payload; and the operations whose receipts lack what is referred to, so that these
+        references are left, too.
+    """
+    lacking: set[str] = set()
+
+    def field_of(reference: Mapping[str, str]) -> Any:
+        name = reference[REFERENCE]
+        value = getattr(receipts.get(name), reference.get("field", "remote_id"), None)
+        if value is None and name in receipts:
+            lacking.add(name)
+        return dict(reference) if value is None else value
+
+    return _replaced(payload, field_of), lacking
 
 
 def _as_it_is(value: Any) -> Any:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, InvalidInput, ResumeError
-from writeahead.model import BlockReason, ReplayClass, RunPolicy, RunReport, RunStatus
+from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.execution import Execution
+from writeahead.protocol.in_doubt import in_doubt, silently_sent
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.planning import require_atomic
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
 from writeahead.protocol.session import Session, after, read_session, require_ours
@@ -21,7 +23,6 @@ __all__ = [
     "Override",
     "report_of",
     "report_of_final",
-    "require_ours",
     "require_same_remote",
     "resume_from",
     "resume_session",
@@ -56,6 +57,7 @@ def resume_session(
     now: str | None = None,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunReport:
     """Replay just the writes that a session still lacks.
 
@@ -77,6 +79,7 @@ def resume_session(
             ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
             the last.
         clock: Where time comes from; for tests.
+        on_progress: As for `write_back`.
 
     Returns:
         How it ended. Nothing is sent if the session is complete (``no_resume_needed``),
@@ -94,7 +97,8 @@ def resume_session(
     """
     session = read_session(store, session_id)
     override = Override(take_over=take_over, now=now)
-    return resume_from(session, RunContext.begin(store, adapter, policy, stop, clock), override)
+    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
+    return context.ended(resume_from(session, context, override))
 
 
 def resume_from(session: Session, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
@@ -232,21 +236,21 @@ def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> 
         operation=entry.operation if entry else None,
         operations=plan.operations,
         receipts=dict(session.receipts),
+        attempted=in_doubt(session, now),
         not_before=session.waits_until(now, clock_skew),
     )
 
 
 def _suspect_silent_owner(session: Session, journal: Journal, context: RunContext) -> None:
     """Note what a silent owner may have sent, up to its last moment, without telling us."""
-    if session.lease_ends is None or session.written_at is None:
+    silent = silently_sent(session, context.clock.now())
+    if not silent or session.written_at is None:
         return
-    now = context.clock.now()
-    latest = min(now, session.lease_ends) if session.owner_is_dead else session.lease_ends
     record = session.entry.at if session.entry else journal.plan.created_at
     earliest = after(min(record, session.written_at), -context.policy.clock_skew)
     for operation in journal.plan.operations:
-        # An unprovable one is announced before it is sent.
-        if operation.id in journal.receipts or operation.replay is ReplayClass.UNPROVABLE:
+        latest = silent.get(operation.id)
+        if latest is None:
             continue
         kind = context.adapter.kinds.get(operation.kind)
         settles_after = kind.settles_after if kind else None

@@ -1,7 +1,7 @@
 """write_back(): plans operations, makes the plan durable, and carries it out."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -18,7 +18,6 @@ from writeahead.errors import (
 )
 from writeahead.model import (
     BlockReason,
-    KeyedOperation,
     Operation,
     PlannedOperation,
     ReplayClass,
@@ -38,8 +37,10 @@ from writeahead.protocol.planning import (
     encode_finishable,
     keyed_operations,
     plan_operations,
+    request_digest,
     require_atomic,
 )
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
@@ -67,6 +68,7 @@ def write_back(
     namespace: str = "",
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunReport:
     """Plan operations, persist the plan, emit them in order, and write the final artifact.
 
@@ -91,6 +93,9 @@ def write_back(
             ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
             the last.
         clock: Where time comes from; for tests.
+        on_progress: Called with each event of the run, such as a request, a wait or a receipt: see
+            `writeahead.protocol.progress`. It is called in this thread, so it must be quick. What
+            it raises becomes a warning of the report, and it is not called again.
 
     Returns:
         How it ended: ``completed``, ``resume_needed``, ``blocked``, ``no_resume_needed``,
@@ -105,14 +110,14 @@ def write_back(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
-    context = RunContext.begin(store, adapter, policy, stop, clock)
+    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
-    digest = _request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
+    digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
         planned = plan_operations(keyed, context)
     except (NotReady, AdapterError) as error:
-        return _not_planned(context, session_id, digest, error, dry_run=dry_run)
+        return context.ended(_not_planned(context, session_id, digest, error, dry_run=dry_run))
     if atomic:
         require_atomic(adapter, planned)
     if identity is not None:
@@ -134,23 +139,14 @@ def write_back(
     data = encode_finishable(plan)
     if dry_run:
         store.put(dry_run_key(session_id), data)
-        return RunReport(
+        report = RunReport(
             session_id=session_id,
             status=RunStatus.PLANNED,
             operations=plan.operations,
             warnings=plan.warnings,
         )
-    return _begin(context, plan, data)
-
-
-def _request_digest(
-    keyed: Sequence[KeyedOperation], *, atomic: bool, identity: JsonValue, namespace: str
-) -> str:
-    if identity is not None:
-        # Without it, the keys of the operations hold the namespace.
-        return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
-    request = [vars(item) for item in keyed]
-    return digest_of({"atomic": request} if atomic else request)
+        return context.ended(report)
+    return context.ended(_begin(context, plan, data))
 
 
 def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOperation:

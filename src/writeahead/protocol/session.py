@@ -4,7 +4,6 @@ Only our own keys count: other files in a session's folder are ignored.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,9 @@ from writeahead.protocol.encoding import decode, is_abandoned, is_foreign, requi
 from writeahead.protocol.keys import (
     checksum_key,
     checksum_prefix,
+    entry_number,
     final_key,
     journal_key,
-    journal_prefix,
     planned_key,
     require_session_id,
 )
@@ -47,10 +46,6 @@ __all__ = [
     "require_checksum",
     "require_ours",
 ]
-
-# At least six digits, so that names sort as numbers up to a million entries; numbers count, not
-# names.
-_ENTRY = re.compile(r"(\d{6,9})\.json\Z", re.ASCII)
 
 
 def after(moment: datetime, seconds: float) -> datetime:
@@ -342,10 +337,7 @@ def _require_no_entry(session_id: str, numbers: Sequence[int]) -> None:
 
 def entry_numbers(session_id: str, found: Iterable[str]) -> list[int]:
     """The numbers of the journal's entries among a session's keys, in order."""
-    prefix = journal_prefix(session_id)
-    return sorted(
-        int(match[1]) for key in found if key.startswith(prefix) and (match := _ENTRY.match(key, len(prefix)))
-    )
+    return sorted(number for key in found if (number := entry_number(session_id, key)) is not None)
 
 
 def _newest_entry(

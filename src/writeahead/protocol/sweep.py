@@ -16,6 +16,7 @@ from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.finding import Found, all_sessions, marked_sessions
 from writeahead.protocol.keys import blocked_key, final_key, open_key, planned_key
 from writeahead.protocol.messages import one_line
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import AbandonedPlan, PlannedWriteback
@@ -57,6 +58,7 @@ def sweep(
     scan: bool = False,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[SweepResult]:
     """Resume every session that needs it, and remove markers of finished ones. Streams results.
 
@@ -75,8 +77,9 @@ def sweep(
         scan: List the whole store, and put the marker again where it was lost, as in a copy that
             left out files whose name begins with a dot. It reads each unfinished session that has
             none.
-        stop: Once set, nothing more is begun, and the run under way ends as ``resume_needed``.
+        stop: Once set, nothing more is begun, and the run under way ends as for `resume_session`.
         clock: Where time comes from; for tests.
+        on_progress: As for `write_back`.
 
     Raises:
         InvalidInput: There is neither an adapter nor ``on_own``.
@@ -84,7 +87,7 @@ def sweep(
     """
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
-    return _Sweep(store, adapter, policy, on_own, stop, clock or Clock()).results(scan=scan)
+    return _Sweep(store, adapter, policy, on_own, stop, clock or Clock(), on_progress).results(scan=scan)
 
 
 class SweepAction(StrEnum):
@@ -165,6 +168,7 @@ class _Sweep:
     on_own: OnOwn | None
     stop: threading.Event | None
     clock: Clock
+    on_progress: OnProgress | None
 
     def results(self, *, scan: bool) -> Iterator[SweepResult]:
         for found in candidates(self.store, scan=scan):
@@ -212,8 +216,10 @@ class _Sweep:
                 session_id, note=f"planned by adapter {session.adapter!r}: sweep it with that one"
             )
         # One that has to wait is reported as a resume reports it.
-        context = RunContext.begin(self.store, self.adapter, self.policy, self.stop, self.clock)
-        return SweepResult(session_id, report=resume_from(session, context))
+        context = RunContext.begin(
+            self.store, self.adapter, self.policy, self.stop, self.clock, on_progress=self.on_progress
+        )
+        return SweepResult(session_id, report=context.ended(resume_from(session, context)))
 
     def _resumed_own(self, session_id: str) -> SweepResult:
         if self.on_own is None:

@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from writeahead.errors import InvalidInput
-from writeahead.model import Assume, Receipt, ReplayClass, RunReport, RunStatus
+from writeahead.model import Assume, Receipt, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
+from writeahead.protocol.in_doubt import silently_sent
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import final_key, open_key
 from writeahead.protocol.messages import foreign_final
@@ -16,7 +17,7 @@ from writeahead.protocol.schema import Event
 from writeahead.protocol.session import Session, read_session, require_ours
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["abandon_session", "unblock_session"]
+__all__ = ["abandon_session", "existing_session", "unblock_session"]
 
 
 def unblock_session(
@@ -28,6 +29,7 @@ def unblock_session(
     remote_ids: Mapping[str, str] | None = None,
     new_keys: Collection[str] = (),
     clock: Clock | None = None,
+    dry_run: bool = False,
 ) -> RunReport:
     """Let a blocked session be resumed, by an operator's decision.
 
@@ -43,6 +45,7 @@ def unblock_session(
             that replays its first refusal for ever. Only for an outcome that is known as not
             applied.
         clock: Where time comes from; for tests.
+        dry_run: Find out whether that can be done, and write nothing.
 
     Returns:
         A report with status ``resume_needed``: the session can be resumed now.
@@ -55,7 +58,7 @@ def unblock_session(
         StoreError: As the store's verbs.
     """
     clock = clock or Clock()
-    session = _existing(store, session_id)
+    session = existing_session(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
     if session.has_foreign_final:
@@ -71,16 +74,17 @@ def unblock_session(
             f"session {session_id}: find out whether {undecided} took effect, then say --assume applied"
             f" {undecided} or --assume not-applied {undecided}"
         )
-    journal.was_blocked = True
-    journal.turn = journal.idle = 0
-    journal.append(Event.UNBLOCKED, reason=reason)
-    # .blocked/ stays until the session is final: see docs/decisions/0002.
-    store.put(open_key(session_id), b"")
+    if not dry_run:
+        journal.was_blocked = True
+        journal.turn = journal.idle = 0
+        journal.append(Event.UNBLOCKED, reason=reason)
+        # .blocked/ stays until the session is final: see docs/decisions/0002.
+        store.put(open_key(session_id), b"")
     return _report(session_id, RunStatus.RESUME_NEEDED, journal)
 
 
 def abandon_session(
-    session_id: str, *, store: ArtifactStore, reason: str, clock: Clock | None = None
+    session_id: str, *, store: ArtifactStore, reason: str, clock: Clock | None = None, dry_run: bool = False
 ) -> RunReport:
     """End a session for good, by an operator's decision. It is never completed, and never resumed.
 
@@ -93,10 +97,11 @@ def abandon_session(
         store: Where its artifacts are.
         reason: Why; it is kept in the journal.
         clock: Where time comes from; for tests.
+        dry_run: Find out whether that can be done, and write nothing.
 
     Returns:
-        A report with status ``abandoned``, the receipts so far, and what may have been sent
-        besides.
+        A report with status ``abandoned``, the receipts so far, and as ``attempted`` what may have
+        been sent besides.
 
     Raises:
         InvalidInput: It is completed.
@@ -105,34 +110,33 @@ def abandon_session(
         StoreError: As the store's verbs.
     """
     clock = clock or Clock()
-    session = _existing(store, session_id)
+    session = existing_session(store, session_id)
     if session.final:
         raise InvalidInput(f"session {session_id} is completed: there is nothing to abandon")
     if session.plan is None:
         raise no_session(store, session_id)
     journal = Journal.of(session, session.plan, store, clock, lease=0)
-    unsure = _unsure(session, journal)
+    for operation_id, latest in silently_sent(session, clock.now()).items():
+        # Once the session has ended, nothing else tells what its owner may have sent in silence.
+        journal.suspect(operation_id, latest)
+    if dry_run:
+        return _report(session_id, RunStatus.ABANDONED, journal)
     is_abandoned = session.entry is not None and session.entry.status is RunStatus.ABANDONED
     if not is_abandoned:
         ending = Ending(RunStatus.ABANDONED, "abandoned by an operator")
         journal.append(Event.ABANDONED, ending=ending, reason=reason)
     warnings = remove_markers(store, session_id, was_blocked=True)
-    return _report(session_id, RunStatus.ABANDONED, journal, (*unsure, *warnings))
+    return _report(session_id, RunStatus.ABANDONED, journal, warnings)
 
 
-def _unsure(session: Session, journal: Journal) -> list[str]:
-    """What may have been sent, and has no receipt."""
-    unsure = [f"{name} may have been sent" for name in journal.attempted]
-    if session.lease_ends is None:
-        return unsure
-    # Its owner has not given it up, and sends in order.
-    for operation in journal.plan.operations:
-        if operation.id not in journal.receipts and operation.replay is not ReplayClass.UNPROVABLE:
-            return [*unsure, f"{operation.id} and those after it may have been sent without a receipt"]
-    return unsure
+def existing_session(store: ArtifactStore, session_id: str) -> Session:
+    """Read a session that must be there.
 
-
-def _existing(store: ArtifactStore, session_id: str) -> Session:
+    Raises:
+        ResumeError: The store holds nothing of it, or what it holds can't be read.
+        InvalidInput: The session id can't be used.
+        StoreError: As the store's verbs.
+    """
     session = read_session(store, session_id)
     require_ours(session)
     if session == Session(session_id):
@@ -146,6 +150,7 @@ def _report(session_id: str, status: RunStatus, journal: Journal, warnings: Sequ
         status=status,
         operations=journal.plan.operations,
         receipts=dict(journal.receipts),
+        attempted=dict(journal.attempted),
         warnings=tuple(warnings),
     )
 

@@ -1,26 +1,26 @@
 """What there is to read about a session: operations, history, artifacts, and what to do next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from writeahead.errors import CorruptArtifact, NotFound, ResumeError
+from writeahead.errors import CorruptArtifact, ResumeError
 from writeahead.model import (
     BlockReason,
     PlannedOperation,
     Receipt,
     ReplayClass,
-    RunReport,
     RunStatus,
     Timestamp,
 )
-from writeahead.protocol.encoding import decode, require_size
-from writeahead.protocol.keys import blocked_key, dry_run_key, journal_prefix, open_key, planned_key
-from writeahead.protocol.schema import JournalEntry, PlannedWriteback, SettledOperation
-from writeahead.protocol.session import Session, read_artifact, read_session
+from writeahead.protocol.in_doubt import in_doubt
+from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, require_session_id
+from writeahead.protocol.schema import JournalEntry, SettledOperation
+from writeahead.protocol.session import Session, read_session
+from writeahead.report.salvage import Readable, read_each, way_out
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [
@@ -42,28 +42,37 @@ class OperationLine(_Line):
 
     Attributes:
         id: The operation's id.
-        kind: Its kind.
-        replay: How its replay is proved harmless.
+        kind: Its kind; None if the plan can't be read.
+        replay: How its replay is proved harmless; None if the plan can't be read.
         state: ``confirmed`` by a receipt; ``attempted``: it may have been sent, and nothing
             confirms it; ``missing``: neither.
         receipt: The receipt, if it is confirmed.
-        attempted_at: When it was sent at the latest, if it is attempted.
+        attempted_at: When it may have been sent at the latest, if it is attempted; None if the
+            artifact that would tell can't be read.
     """
 
     id: str
-    kind: str
-    replay: ReplayClass
+    kind: str | None = None
+    replay: ReplayClass | None = None
     state: Literal["confirmed", "attempted", "missing"]
     receipt: Receipt | None = None
     attempted_at: Timestamp | None = None
 
 
 class ArtifactLine(_Line):
-    """One object of a session in the store: its key, its size in bytes, and when it was written."""
+    """One object of a session in the store.
+
+    Attributes:
+        key: Its key.
+        size: In bytes; None if it is missing, and must have been there.
+        last_modified: When it was written.
+        problem: Why it can't be read, if it is an artifact and can't.
+    """
 
     key: str
-    size: int
+    size: int | None = None
     last_modified: Timestamp | None = None
+    problem: str | None = None
 
 
 class SessionPage(_Line):
@@ -74,6 +83,8 @@ class SessionPage(_Line):
         status: Its status; None if it is unknown.
         problem: Why the status is unknown, or the session can't be resumed.
         own: Whether it is of an orchestrator of its own, whose plan is not read here.
+        way_out: What to do about a session that can't be read, and what not. All else on the page
+            is then what still reads, and may be older than the truth.
         adapter: The adapter that its plan is for.
         planned_at: When it was planned, by the owner's clock.
         atomic: Its operations are issued as one transaction.
@@ -84,13 +95,14 @@ class SessionPage(_Line):
         operations: The plan's operations, in order.
         history: The journal as it is stored, oldest entry first, without its entries that can't be
             read. An entry with a ``base`` holds what is new since that one.
-        artifacts: The session's objects, markers included.
+        artifacts: The session's objects, markers included, and those that are missing.
     """
 
     session_id: str
     status: RunStatus | None = None
     problem: str | None = None
     own: bool = False
+    way_out: tuple[str, ...] = ()
     adapter: str | None = None
     planned_at: Timestamp | None = None
     atomic: bool = False
@@ -117,23 +129,40 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    problem: str | None
+    found = list(store.list(f"{require_session_id(session_id)}/"))
+    readable = read_each(store, session_id, found)
     try:
         session = read_session(store, session_id)
-        problem = _problem_of(session)
     except CorruptArtifact as error:
-        session, problem = Session(session_id), str(error)
-    artifacts = tuple(_artifacts(store, session_id))
+        # By itself an artifact may read well, and belong elsewhere.
+        readable.problems.setdefault(str(error).partition(": ")[0], str(error))
+        page = _page(readable.session(), readable, _artifacts(store, session_id, found, readable))
+        operations = _what_still_reads(readable.session())
+        return page.model_copy(
+            update={"problem": str(error), "way_out": way_out(readable), "operations": operations}
+        )
+    artifacts = _artifacts(store, session_id, found, readable)
     if not artifacts:
         raise ResumeError(
             f"session {session_id}: {store.name} holds nothing of it{_dry_run_hint(store, session_id)}"
         )
-    entry = session.entry
-    plan = session.plan or _plan_behind(store, session, artifacts)
+    page = _page(session, readable, artifacts)
+    problem = _problem_of(session)
+    return page.model_copy(
+        update={
+            "problem": problem,
+            "status": None if problem else session.status(now, clock_skew),
+            "not_before": session.waits_until(now, clock_skew),
+            "operations": operation_lines(_operations(session), session.receipts, in_doubt(session, now)),
+        }
+    )
+
+
+def _page(session: Session, readable: Readable, artifacts: tuple[ArtifactLine, ...]) -> SessionPage:
+    """What needs no status, and so can be told of a damaged session, too."""
+    entry, plan = session.entry, readable.plan
     return SessionPage(
-        session_id=session_id,
-        status=None if problem else session.status(now, clock_skew),
-        problem=problem,
+        session_id=session.session_id,
         own=session.is_own,
         adapter=plan.adapter if plan else session.final.adapter if session.final else None,
         planned_at=plan.created_at if plan else session.planned_at,
@@ -141,25 +170,41 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         warnings=plan.warnings if plan else (),
         block_reason=entry.block_reason if entry else None,
         error=entry.error if entry else None,
-        not_before=session.waits_until(now, clock_skew),
-        operations=operation_lines(_operations(session), session),
-        history=tuple(_history(store, session_id)),
+        history=tuple(readable.entries[number] for number in sorted(readable.entries)),
         artifacts=artifacts,
     )
 
 
+def _what_still_reads(session: Session) -> tuple[OperationLine, ...]:
+    """The operations of a damaged session: what could say that one was not sent may be lost."""
+    attempted = dict(session.entry.attempted) if session.entry else {}
+    operations = _operations(session)
+    if operations:
+        doubts = {item.id: attempted.get(item.id) for item in operations}
+        return operation_lines(operations, session.receipts, doubts)
+    confirmed = (
+        OperationLine(id=name, state="confirmed", receipt=receipt)
+        for name, receipt in session.receipts.items()
+    )
+    doubtful = (
+        OperationLine(id=name, state="attempted", attempted_at=latest) for name, latest in attempted.items()
+    )
+    return (*confirmed, *doubtful)
+
+
 def operation_lines(
-    operations: Sequence[PlannedOperation], found: Session | RunReport
+    operations: Sequence[PlannedOperation],
+    receipts: Mapping[str, Receipt],
+    attempted: Mapping[str, datetime | None],
 ) -> tuple[OperationLine, ...]:
-    """Set operations beside what is known of each."""
-    attempted = found.entry.attempted if isinstance(found, Session) and found.entry else {}
+    """Set operations beside what is known of each: its receipt, or when it may have been sent."""
     return tuple(
         OperationLine(
             id=operation.id,
             kind=operation.kind,
             replay=operation.replay,
-            state=_state(operation.id, found, attempted),
-            receipt=found.receipts.get(operation.id),
+            state=_state(operation.id, receipts, attempted),
+            receipt=receipts.get(operation.id),
             attempted_at=attempted.get(operation.id),
         )
         for operation in operations
@@ -193,19 +238,23 @@ def next_step(
     """
     resume = f"writeahead resume {session_id} {resume_options}".rstrip()
     when = f"after {not_before:%Y-%m-%d %H:%M:%SZ}: " if not_before else ""
+    step = None
     match status:
         case RunStatus.RESUME_NEEDED if own:
             resume = f"writeahead sweep {options}".rstrip() + " --own module:function --write"
-            return f"resume it by the program that planned it, or: {resume}"
+            step = f"resume it by the program that planned it, or: {resume}"
         case RunStatus.RESUME_NEEDED:
-            return f"{when}{resume if planned else 'run it again; nothing was written'}"
+            step = f"{when}{resume if planned else 'run it again; nothing was written'}"
         case RunStatus.IN_PROGRESS:
-            return f"another run is active; if it is gone, {when}{resume}"
+            step = f"another run is active; if it is gone, {when}{resume}"
         case RunStatus.PLANNED:
-            return "nothing was sent; run it again with --write"
+            step = "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED:
-            return _blocked_step(session_id, block_reason, operation, when, options)
-    return None
+            step = _blocked_step(session_id, block_reason, operation, when, options)
+        case RunStatus.ABANDONED:
+            remaining = f"writeahead remaining {session_id} {options}".rstrip()
+            step = f"for a session of what is missing: {remaining}"
+    return step
 
 
 def _blocked_step(
@@ -233,6 +282,10 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
             found = "settle the conflict"
             if operation is None:  # a file in the final artifact's place
                 return f"{found}, then: {unblock}, and resume"
+        case BlockReason.REJECTED:
+            found = (
+                "if the payload is wrong: writeahead abandon, then writeahead remaining; else fix the cause"
+            )
         case _:
             found = "fix what was refused"
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
@@ -252,40 +305,22 @@ def _dry_run_hint(store: ArtifactStore, session_id: str) -> str:
     return f" but a dry run's plan, {dry_run_key(session_id)}: run it with --write"
 
 
-def _artifacts(store: ArtifactStore, session_id: str) -> Iterator[ArtifactLine]:
-    for key in (open_key(session_id), blocked_key(session_id)):
-        marker = store.head(key)
-        if marker:
-            yield _artifact(marker)
-    for info in store.list(f"{session_id}/"):
-        yield _artifact(info)
-
-
-def _artifact(info: ObjectInfo) -> ArtifactLine:
-    return ArtifactLine(key=info.key, size=info.size, last_modified=info.last_modified)
-
-
-def _plan_behind(
-    store: ArtifactStore, session: Session, artifacts: Sequence[ArtifactLine]
-) -> PlannedWriteback | None:
-    """The plan of a finished session, which is read for its history's sake only."""
-    key = planned_key(session.session_id)
-    found = next((artifact for artifact in artifacts if artifact.key == key), None)
-    if session.final is None or found is None:
-        return None
-    try:
-        require_size(found.size, key)
-        return decode(store.get(key).data, PlannedWriteback, key=key)
-    except (CorruptArtifact, NotFound):
-        return None
-
-
-def _history(store: ArtifactStore, session_id: str) -> Iterator[JournalEntry]:
-    for info in store.list(journal_prefix(session_id)):
-        try:
-            yield decode(read_artifact(store, info), JournalEntry, key=info.key)
-        except CorruptArtifact:
-            continue  # `problem` names it if the session can't be read without it
+def _artifacts(
+    store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo], readable: Readable
+) -> tuple[ArtifactLine, ...]:
+    problems = dict(readable.problems)
+    markers = [store.head(key) for key in (open_key(session_id), blocked_key(session_id))]
+    present = [
+        ArtifactLine(
+            key=info.key,
+            size=info.size,
+            last_modified=info.last_modified,
+            problem=problems.pop(info.key, None),
+        )
+        for info in (*filter(None, markers), *found)
+    ]
+    missing = [ArtifactLine(key=key, problem=problem) for key, problem in problems.items()]
+    return (*present, *missing)
 
 
 def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperation]:
@@ -295,8 +330,8 @@ def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperatio
 
 
 def _state(
-    operation_id: str, found: Session | RunReport, attempted: dict[str, datetime] | dict[str, Timestamp]
+    operation_id: str, receipts: Mapping[str, Receipt], attempted: Mapping[str, datetime | None]
 ) -> Literal["confirmed", "attempted", "missing"]:
-    if operation_id in found.receipts:
+    if operation_id in receipts:
         return "confirmed"
     return "attempted" if operation_id in attempted else "missing"

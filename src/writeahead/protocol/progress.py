@@ -1,0 +1,269 @@
+"""What a run tells while it runs: frozen events, one call each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from writeahead.errors import AdapterError, Applied, ConflictError, PermanentError, TransientError
+from writeahead.model import BlockReason, KeyedOperation, PlannedOperation, Receipt, RunReport, RunStatus
+from writeahead.protocol.messages import one_line
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.session import after
+
+__all__ = [
+    "AttemptFailed",
+    "Confirmed",
+    "Ended",
+    "Observer",
+    "OnProgress",
+    "Planning",
+    "Progress",
+    "Sending",
+    "SessionProgress",
+    "WaitReason",
+    "Waiting",
+]
+
+
+class WaitReason(StrEnum):
+    """Why a run waits.
+
+    - ``BACKOFF``: the retry policy says so, after a failed attempt.
+    - ``RETRY_AFTER``: the remote asked for it.
+    - ``LATE_REQUEST``: an earlier request could still take effect.
+    """
+
+    BACKOFF = "backoff"
+    RETRY_AFTER = "retry_after"
+    LATE_REQUEST = "late_request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Something that happened in a run. Later versions may have more fields, and more events.
+
+    Attributes:
+        session_id: The session.
+        at: When, by the run's wall clock.
+        total: How many operations the session has.
+        operations: The ids of the operations it is about: one, or all of a transaction; none while
+            the run plans, and at its end.
+        position: Of the first of them in the plan, from 1; 0 where there is none.
+    """
+
+    session_id: str
+    at: datetime
+    total: int
+    operations: tuple[str, ...] = ()
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning(Progress):
+    """The adapter is about to plan. Nothing has been written or sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending(Progress):
+    """A request is about to be sent, unless the lease or a stop forbids it at the last moment.
+
+    Attributes:
+        attempt: Which one of this run, from 1.
+    """
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(Progress):
+    """A request failed: a write, a search for one, or one that planning made. Another may follow.
+
+    Attributes:
+        attempt: Which write of this run it was, from 1; before a search, how many there were; while
+            planning, which attempt to plan.
+        error: What the remote said, in one line.
+        applied: Whether this request may have taken effect.
+    """
+
+    attempt: int
+    error: str
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting(Progress):
+    """The run is about to wait. A stop ends the wait.
+
+    Attributes:
+        seconds: How long.
+        until: Until when, by the run's wall clock.
+        reason: Why.
+    """
+
+    seconds: float
+    until: datetime
+    reason: WaitReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed(Progress):
+    """There is a receipt for an operation.
+
+    Attributes:
+        receipt: The receipt.
+    """
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Progress):
+    """The run is over; its report follows, or what an adapter raised against its contract.
+
+    A call that raises before it sends anything ends without this event.
+
+    Attributes:
+        status: How it ended.
+        block_reason: Why it is blocked, if it is.
+        error: Why it did not complete, in one line.
+        not_before: Resuming earlier than this is pointless.
+    """
+
+    status: RunStatus
+    block_reason: BlockReason | None = None
+    error: str | None = None
+    not_before: datetime | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Observer:
+    """Calls ``on_progress``, and never lets it harm the run.
+
+    What it raises is kept as a warning, and it is not called again: nothing that only watches may
+    decide what is sent. An interrupt (`KeyboardInterrupt`) passes, as from anywhere else.
+
+    Args:
+        call: What is called; None if no one watches.
+
+    Attributes:
+        warnings: What it raised.
+    """
+
+    def __init__(self, call: OnProgress | None) -> None:
+        self._call = call
+        self.warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anyone to tell; else no event need be made."""
+        return self._call is not None
+
+    def tell(self, event: Progress) -> None:
+        """Pass an event on."""
+        if self._call is None:
+            return
+        try:
+            self._call(event)
+        except Exception as error:  # noqa: BLE001 - whatever a caller's function raises
+            self._call = None
+            # The type's name only: the message may hold anything.
+            name = type(event).__name__
+            raised = type(error).__name__
+            self.warnings = (f"on_progress raised {raised} at {name}, and was not called again",)
+
+
+class SessionProgress:
+    """Makes the events of one session's run, if anyone watches.
+
+    Args:
+        observer: Who watches.
+        clock: Where time comes from.
+        operations: Those of the session, in order.
+        session_id: The session.
+
+    Attributes:
+        reason: Why the next wait will be, as the last failure has it.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        clock: Clock,
+        session_id: str,
+        operations: Sequence[KeyedOperation | PlannedOperation],
+    ) -> None:
+        self._observer = observer
+        self._clock = clock
+        self._session_id = session_id
+        self._positions = {item.id: place for place, item in enumerate(operations, 1)} if observer else {}
+        self.reason = WaitReason.BACKOFF
+
+    def planning(self) -> None:
+        """Tell that planning begins."""
+        if self._observer:
+            self._observer.tell(Planning(**self._about(())))
+
+    def sending(self, unit: Sequence[PlannedOperation], attempt: int) -> None:
+        """Tell that a request is about to be sent."""
+        if self._observer:
+            self._observer.tell(Sending(**self._about(unit), attempt=attempt))
+
+    def failed(
+        self, unit: Sequence[PlannedOperation], attempt: int, error: AdapterError, *, writes: bool = True
+    ) -> None:
+        """Tell that an attempt failed, and remember why a wait would follow."""
+        wait = error.retry_after if isinstance(error, TransientError) else None
+        self.reason = WaitReason.RETRY_AFTER if wait else WaitReason.BACKOFF
+        if self._observer:
+            applied = _applied(error) if writes else Applied.NO
+            about = self._about(unit)
+            self._observer.tell(
+                AttemptFailed(**about, attempt=attempt, error=one_line(error), applied=applied)
+            )
+
+    def waiting(
+        self, unit: Sequence[PlannedOperation], seconds: float, reason: WaitReason | None = None
+    ) -> None:
+        """Tell that a wait begins; by default the one that follows the last failure."""
+        if self._observer:
+            about = self._about(unit)
+            until = after(about["at"], seconds)
+            self._observer.tell(Waiting(**about, seconds=seconds, until=until, reason=reason or self.reason))
+
+    def confirmed(self, unit: Sequence[PlannedOperation], receipts: Mapping[str, Receipt]) -> None:
+        """Tell of each receipt."""
+        if self._observer:
+            for operation in unit:
+                self._observer.tell(Confirmed(**self._about([operation]), receipt=receipts[operation.id]))
+
+    def ended(self, report: RunReport) -> None:
+        """Tell how the run ended."""
+        if self._observer:
+            self._observer.tell(
+                Ended(
+                    **self._about(()),
+                    status=report.status,
+                    block_reason=report.block_reason,
+                    error=report.error,
+                    not_before=report.not_before,
+                )
+            )
+
+    def _about(self, unit: Sequence[PlannedOperation]) -> dict[str, Any]:
+        return {
+            "session_id": self._session_id,
+            "at": self._clock.now(),
+            "total": len(self._positions),
+            "operations": tuple(operation.id for operation in unit),
+            "position": self._positions[unit[0].id] if unit else 0,
+        }
+
+
+def _applied(error: AdapterError) -> Applied:
+    if isinstance(error, TransientError):
+        return error.applied
+    # An error of another class says nothing: see `AdapterError`.
+    return Applied.NO if isinstance(error, PermanentError | ConflictError) else Applied.UNKNOWN
