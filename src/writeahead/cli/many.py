@@ -68,7 +68,7 @@ _FLAGS: Mapping[str, Any] = {
 _Result: TypeAlias = tuple[SweepResult, ExitCode]
 _IDS = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SESSION_ID]...", show_default=False, help="The session's id, or several."),
+    typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id, or several."),
 ]
 
 

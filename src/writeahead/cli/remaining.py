@@ -28,7 +28,7 @@ def remaining(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             show_default=False,
             help="The file that the session was run from: its payloads are taken, not the planned ones.",
         ),
