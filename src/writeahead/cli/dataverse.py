@@ -8,6 +8,7 @@ import typer
 from writeahead._extras import requires_extra
 from writeahead.cli import options
 from writeahead.cli.context import CommandContext
+from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
 from writeahead.errors import InvalidInput
 
@@ -40,12 +41,12 @@ def discover(
         from writeahead.adapters.dataverse import adapter_from_settings
 
     kinds = _pairs(kind or [])
-    if out is not None and out.exists() and not force:
-        raise InvalidInput(f"{out}: the file exists: name another file, or add --force")
+    if out is not None:
+        refuse_existing(out, force=force)
     with adapter_from_settings(**context.settings.adapters.get("dataverse", {})) as adapter:
         text = adapter.discover(kinds, table or [])
     if out is not None:
-        _write(out, text)
+        write_new_file(out, text, force=force)
         return Answer(lambda: {"file": str(out)}, lambda console: console.print(f"wrote {out}"))
     return Answer(lambda: {"mapping": text}, lambda console: console.print(text, end=""))
 
@@ -60,10 +61,3 @@ def _pairs(given: list[str]) -> dict[str, str]:
             raise InvalidInput(f"--kind {kind} is given twice")
         pairs[kind] = table
     return pairs
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: can't be written: {error.strerror}") from None
