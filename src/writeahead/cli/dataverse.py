@@ -43,7 +43,9 @@ def discover(
     kinds = _pairs(kind or [])
     if out is not None:
         refuse_existing(out, force=force)
-    with adapter_from_settings(**context.settings.adapters.get("dataverse", {})) as adapter:
+    settings = context.settings
+    chosen = settings.adapter if settings.aliases.get(settings.adapter or "") == "dataverse" else "dataverse"
+    with adapter_from_settings(**settings.adapter_settings(chosen)) as adapter:
         text = adapter.discover(kinds, table or [])
     if out is not None:
         write_new_file(out, text, force=force)
