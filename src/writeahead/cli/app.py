@@ -14,6 +14,7 @@ from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.listing import list_sessions
+from writeahead.cli.show_settings import settings
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
 from writeahead.cli.version import print_version
@@ -64,6 +65,7 @@ app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
+app.command()(settings)
 app.command()(demo)
 app.add_typer(_simulators, name="simulate")
 _simulators.command("dataverse")(simulate_dataverse)

@@ -82,7 +82,7 @@ _Command: TypeAlias = Callable[..., Answer]
 
 
 def with_context(
-    *, store: bool = True, adapter: bool = False, policy: bool = False
+    *, store: bool = True, adapter: bool = False, policy: bool = False, checked: bool = True
 ) -> Callable[[_Command], _Command]:
     """Give a command the shared options, which reach it as the one argument ``context``.
 
@@ -90,6 +90,7 @@ def with_context(
         store: Whether the command has ``--store``.
         adapter: Whether it has ``--adapter``.
         policy: Whether it has the flags of `RunPolicy`.
+        checked: Whether wrong settings are an error, or for the command to look at.
 
     Returns:
         A decorator. It also adds ``--config``, and ``--json``, which `dispatch` looks at.
@@ -102,7 +103,7 @@ def with_context(
         def with_flags(**given: Any) -> Answer:
             del given["as_json"]
             flags = {name: given.pop(name) for name in (*before, *after)}
-            return command(**given, context=CommandContext(**flags))
+            return command(**given, context=CommandContext(checked=checked, **flags))
 
         # What Typer reads instead of the wrapper's own.
         parameters = _parameters(command, before, after)
