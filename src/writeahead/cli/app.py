@@ -13,6 +13,7 @@ from writeahead.cli.check import check
 from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
+from writeahead.cli.init import init
 from writeahead.cli.listing import list_sessions
 from writeahead.cli.show_settings import settings
 from writeahead.cli.simulate import simulate_dataverse
@@ -65,6 +66,7 @@ app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
+app.command()(init)
 app.command()(settings)
 app.command()(demo)
 app.add_typer(_simulators, name="simulate")

@@ -12,7 +12,17 @@ from typer.core import TyperCommand
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 
-__all__ = ["AssumeCommand", "JsonOption", "MissingOkOption", "SessionArgument", "WriteOption", "with_context"]
+__all__ = [
+    "AdapterOption",
+    "AssumeCommand",
+    "ConfigOption",
+    "JsonOption",
+    "MissingOkOption",
+    "SessionArgument",
+    "StoreOption",
+    "WriteOption",
+    "with_context",
+]
 
 SessionArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
@@ -27,11 +37,11 @@ WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Send the writes. Without it, only show what would be sent.")
 ]
 
-_STORE = Annotated[
+StoreOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="Where artifacts are kept: a folder or s3://bucket/prefix."),
 ]
-_ADAPTER = Annotated[
+AdapterOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--adapter",
@@ -39,7 +49,7 @@ _ADAPTER = Annotated[
         help="The adapter for the remote system, e.g. dataverse, or your own.",
     ),
 ]
-_CONFIG = Annotated[
+ConfigOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The settings file; by default writeahead.toml."),
 ]
@@ -95,8 +105,8 @@ def with_context(
     Returns:
         A decorator. It also adds ``--config``, and ``--json``, which `dispatch` looks at.
     """
-    before = ({"store": _STORE} if store else {}) | ({"adapter": _ADAPTER} if adapter else {})
-    after = (_POLICY if policy else {}) | {"config": _CONFIG}
+    before = ({"store": StoreOption} if store else {}) | ({"adapter": AdapterOption} if adapter else {})
+    after = (_POLICY if policy else {}) | {"config": ConfigOption}
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
