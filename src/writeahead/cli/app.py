@@ -27,7 +27,7 @@ _PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,
 }
-app = typer.Typer(**_PLAIN)
+app = typer.Typer(**_PLAIN | {"add_completion": True})
 _simulators = typer.Typer(**_PLAIN)
 _environments = typer.Typer(**_PLAIN)
 

@@ -4,11 +4,12 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
+from writeahead.cli.completion import adapter_names, session_ids
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 
@@ -25,7 +26,10 @@ __all__ = [
 ]
 
 SessionArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
+    str,
+    typer.Argument(
+        metavar="SESSION_ID", show_default=False, help="The session's id.", autocompletion=session_ids
+    ),
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
@@ -47,6 +51,7 @@ AdapterOption: TypeAlias = Annotated[
         "--adapter",
         metavar="NAME|module:factory",
         help="The adapter for the remote system, e.g. dataverse, or your own.",
+        autocompletion=adapter_names,
     ),
 ]
 ConfigOption: TypeAlias = Annotated[
@@ -77,7 +82,7 @@ _POLICY: dict[str, Any] = {
         ),
     ],
     # As earlier versions said it; for one version more.
-    "journal": Annotated[Literal["every", "batched"] | None, typer.Option("--journal", hidden=True)],
+    "journal": Annotated[str | None, typer.Option("--journal", hidden=True)],
     "wait_initial": Annotated[
         float | None,
         typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt."),
