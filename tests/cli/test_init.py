@@ -33,7 +33,7 @@ def uncommented(text):
 def test_the_new_file_changes_nothing(cli, file):
     done = cli("init")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "wrote writeahead.toml\nnext: edit it, then look at what counts: writeahead settings\n"
+    assert done.out == "wrote writeahead.toml\nnext: edit it, then see what counts: writeahead settings\n"
     assert tomllib.loads(file.read_text()) == {"policy": {}}
     assert load_settings(environ={}).policy == RunPolicy()
 
@@ -113,6 +113,7 @@ def test_another_file_can_be_named(cli, empty, monkeypatch):
         (["--adapter", "zork"], "--adapter: adapter 'zork' is not installed; known: dataverse"),
         (["--adapter", "zork:make"], "module zork can't be imported"),
         (["--config", "gone/x.toml"], "gone/x.toml: can't be written: No such file or directory"),
+        (["--config", "x" * 300], "can't be written: File name too long"),
         (["--config", "."], "this is no file"),
         (["--config", ".", "--force"], "this is no file"),
         (["--config", "/dev/full", "--force"], "this is no file"),

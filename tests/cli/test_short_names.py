@@ -82,6 +82,10 @@ def test_the_next_step_of_show_names_the_planned_adapter_by_its_short_name(cli, 
     [
         ('adapter = "gone"\n', "settings writeahead.toml: adapter: adapter 'gone' is not installed"),
         (
+            'adapter = "crm"\n[adapters.crm]\nfactory = "crm"\n',
+            "adapter 'crm' (crm) is not installed; known: dataverse. Or",
+        ),
+        (
             'adapter = "crm"\n[adapters.crm]\nfactory = "gone:make"\n',
             "settings writeahead.toml: adapter: adapter 'crm' (gone:make): module gone can't be imported",
         ),

@@ -74,7 +74,9 @@ def adapter_factory(
         InvalidInput: As `open_adapter`.
     """
     subject = _subject(name, aliases, source)
-    factory = _factory(aliases.get(name, name), subject, known={*installed_adapters(), *aliases})
+    # What an alias stands for is no alias again.
+    known = installed_adapters() if name in aliases else {*installed_adapters(), *aliases}
+    factory = _factory(aliases.get(name, name), subject, known=known)
     if settings is not None:
         _require_settings(name, factory, settings, subject)
     return factory

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from writeahead._extras import requires_extra
-from writeahead.cli import options
+from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
@@ -49,7 +49,7 @@ def discover(
         text = adapter.discover(kinds, table or [])
     if out is not None:
         write_new_file(out, text, force=force)
-        return Answer(lambda: {"file": str(out)}, lambda console: console.print(f"wrote {out}"))
+        return Answer(lambda: {"file": str(out)}, lambda console: render.show_file(console, out))
     return Answer(lambda: {"mapping": text}, lambda console: console.print(text, end=""))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from writeahead.adapters.registry import adapter_factory, installed_adapters
-from writeahead.cli import options
+from writeahead.cli import options, render
 from writeahead.cli.context import import_from_here
 from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
@@ -49,5 +49,5 @@ def init(
     step = f"writeahead settings{f' --config {shlex.quote(str(config))}' if config else ''}"
     return Answer(
         lambda: {"file": str(path), "next_step": step},
-        lambda console: console.print(f"wrote {path}\nnext: edit it, then look at what counts: {step}"),
+        lambda console: render.show_file(console, path, next_step=f"edit it, then see what counts: {step}"),
     )

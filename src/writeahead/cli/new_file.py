@@ -18,9 +18,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Check that a file may be written, before any work is done for it.
 
     Raises:
-        InvalidInput: It exists and ``force`` is not set, or it is no file.
+        InvalidInput: It exists and ``force`` is not set, or it is no file, or its folder can't be
+            searched.
     """
-    if path.exists() and not path.is_file():
+    try:
+        is_other = path.exists() and not path.is_file()
+    except OSError as error:
+        raise InvalidInput(f"{path}: can't be written: {error.strerror}") from None
+    if is_other:
         raise InvalidInput(f"{path}: this is no file; name another one")
     if os.path.lexists(path) and not force:
         raise InvalidInput(f"{path}: the file exists: name another file, or add --force")

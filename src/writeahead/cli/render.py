@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +18,7 @@ from writeahead.stores.base import StoreCheck
 
 __all__ = [
     "show_check",
+    "show_file",
     "show_none",
     "show_page",
     "show_report",
@@ -126,6 +128,12 @@ def show_check(console: Console, check: StoreCheck) -> None:
 def show_none(console: Console, store: str, state: str | None) -> None:
     """Say that a listing is empty, and name its store: it may not be the intended one."""
     _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")
+
+
+def show_file(console: Console, path: Path, *, next_step: str | None = None) -> None:
+    """Say that a file was written."""
+    _line(console, f"wrote {path}")
+    _ending(console, None, next_step)
 
 
 def show_settings(
