@@ -56,6 +56,24 @@ def test_another_file_can_be_named(tmp_path, file):
         load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"})
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(file):
+    file.write_bytes(b"\xef\xbb\xbf" + FILE.encode())
+    assert load_settings(environ={}).store == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"store = {'[' * 100_000}", "nested too deeply"),
+        (f"store = {'9' * 10_000}", "not TOML"),
+    ],
+)
+def test_a_file_that_no_one_would_write_is_named(file, text, says):
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=rf"^settings writeahead\.toml: {says}"):
+        load_settings(environ={})
+
+
 def test_an_error_names_its_place(file):
     with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_ATTEMPTS: .*integer"):
         load_settings(environ={"WRITEAHEAD_ATTEMPTS": "four"})

@@ -126,6 +126,18 @@ def test_every_problem_is_shown_at_once(cli, folder, monkeypatch):
     assert len(cli("settings", "--json").json["problems"]) == 5
 
 
+def test_values_that_json_lacks_are_text(cli, folder):
+    (folder / "writeahead.toml").write_text(
+        f"adapter = '{ADAPTER}'\n[policy]\nmax_age = inf\n"
+        f"[adapters.'{ADAPTER}']\nurl = 1979-05-27\nready = [nan, {{ at = 07:32:00 }}]\n"
+    )
+    found = shown(cli)
+    assert found["policy.max_age"][0] == "inf"
+    assert found[f'adapters."{ADAPTER}".url'][0] == "1979-05-27"
+    assert found[f'adapters."{ADAPTER}".ready'][0] == ["nan", {"at": "07:32:00"}]
+    assert cli("settings").code == 0
+
+
 URLS = {
     "s3://AKIA:planted-secret@bucket/p": "s3://***@bucket/p",
     "s3://AKIA:plan/ted-secret@bucket": "s3://***@bucket",

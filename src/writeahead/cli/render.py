@@ -231,7 +231,7 @@ def _value(value: object) -> str:
     """Return a setting's value in the words of TOML, but for the quotes."""
     if value is None:
         return "-"
-    return value if value and isinstance(value, str) else json.dumps(value, default=str)
+    return value if value and isinstance(value, str) else json.dumps(value)
 
 
 def _time(moment: datetime | None) -> str:

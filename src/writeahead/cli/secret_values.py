@@ -1,5 +1,6 @@
 """What must not be shown: values whose name says so, and credentials inside of URLs."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,10 +26,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """Return a setting's value as it may be shown.
+    """Return a setting's value as it may be shown, and as JSON can hold it.
 
     Args:
-        value: What JSON or TOML can hold.
+        value: The value. What JSON has no form for, e.g. a date of TOML, becomes text.
         name: The setting's name.
     """
     if _HIDDEN_NAME.search(name):
@@ -37,7 +38,9 @@ def without_secrets(value: Any, name: str = "") -> Any:
         return {key: without_secrets(item, key) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_secrets(item) for item in value]
-    return _shown_url(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _shown_url(str(value))
 
 
 def _shown_url(text: str) -> str:

@@ -97,15 +97,17 @@ def read_settings_file(path: Path, *, must_exist: bool) -> SettingsFile:
     try:
         with path.open("rb") as file:
             mode, data = os.fstat(file.fileno()).st_mode, file.read()
-        content = tomllib.loads(data.decode())
+        content = tomllib.loads(data.decode("utf-8-sig"))
     except FileNotFoundError:
         problem = "there is no such file; 'writeahead init' writes one" if must_exist else None
     except OSError as error:
         problem = f"can't be read: {error.strerror}"
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8"
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also an integer of too many digits
         problem = f"not TOML: {error}"
+    except RecursionError:
+        problem = "nested too deeply"
     else:
         return _checked(path, mode, content)
     return SettingsFile(path, problems=(f"settings {path}: {problem}",) if problem else ())

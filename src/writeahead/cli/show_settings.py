@@ -61,7 +61,7 @@ def _own_lines(found: Settings) -> Iterator[_Line]:
             source = found.sources.get(name)
             if name == "journal_interval":
                 source = source or found.sources.get(OUTDATED)
-            yield _Line(f"policy.{name}", value, _shown(source or _DEFAULT))
+            yield _Line(f"policy.{name}", without_secrets(value), _shown(source or _DEFAULT))
 
 
 def _shown(source: str) -> str:
@@ -117,8 +117,7 @@ def _other_lines(found: Settings, model: type[AdapterSettings]) -> Iterator[_Lin
             yield _Line(_place(found, name), without_secrets(os.environ[variable], name), variable)
         elif name not in origins and name not in model.code_only:
             default = field.get_default(call_default_factory=True)
-            is_plain = default is None or isinstance(default, str | int | float)
-            yield _Line(_place(found, name), default if is_plain else str(default), _DEFAULT)
+            yield _Line(_place(found, name), without_secrets(default), _DEFAULT)
 
 
 def _place(found: Settings, key: str) -> str:
