@@ -26,10 +26,10 @@ _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 
 def complete(command: Any) -> int:
     """Answer the shell's question, which is in the environment, on stdout; return the exit code."""
-    if "COMP_WORDS" in os.environ:
-        _rejoin_words(os.environ)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
         try:
+            if "COMP_WORDS" in os.environ:
+                _rejoin_words(os.environ)
             command.main(args=[], prog_name="writeahead", standalone_mode=False)
         except SystemExit as end:
             return int(end.code or 0)

@@ -16,7 +16,6 @@ from writeahead.cli.output import Answer
 __all__ = [
     "AdapterOption",
     "AssumeCommand",
-    "ConfigOption",
     "JsonOption",
     "MissingOkOption",
     "SessionArgument",
@@ -54,7 +53,7 @@ AdapterOption: TypeAlias = Annotated[
         autocompletion=adapter_names,
     ),
 ]
-ConfigOption: TypeAlias = Annotated[
+_CONFIG = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The settings file; by default writeahead.toml."),
 ]
@@ -111,7 +110,7 @@ def with_context(
         A decorator. It also adds ``--config``, and ``--json``, which `dispatch` looks at.
     """
     before = ({"store": StoreOption} if store else {}) | ({"adapter": AdapterOption} if adapter else {})
-    after = (_POLICY if policy else {}) | {"config": ConfigOption}
+    after = (_POLICY if policy else {}) | {"config": _CONFIG}
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
