@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field, SecretStr, field_validator
 
 from tryton.adapter import TrytonAdapter
-from writeahead.adapters.settings import AdapterSettings, Text
+from writeahead.adapters.settings import AdapterSettings, Text, takes
 from writeahead.errors import InvalidInput
 
 __all__ = ["TrytonSettings", "adapter_from_settings"]
@@ -34,6 +34,7 @@ class TrytonSettings(AdapterSettings):
         return value
 
 
+@takes(TrytonSettings)
 def adapter_from_settings(*, environ: Mapping[str, str] = os.environ, **settings: Any) -> TrytonAdapter:
     """Make a `TrytonAdapter` by ``tryton:adapter_from_settings``.
 

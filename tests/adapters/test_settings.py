@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, SecretStr, model_validator
 
 from writeahead.adapters.dataverse.settings import DataverseSettings
-from writeahead.adapters.settings import AdapterSettings, Text, WholeNumber
+from writeahead.adapters.settings import AdapterSettings, Text, WholeNumber, settings_model, takes
 from writeahead.errors import InvalidInput
 
 
@@ -89,3 +89,22 @@ def test_settings_that_do_not_go_together_are_not_repeated():
     with pytest.raises(InvalidInput, match=r"^the settings CRM_... do not go together$") as caught:
         Either.read({"url": "planted"}, {})
     assert caught.value.__context__ is None
+
+
+def test_the_origin_of_each_setting_is_its_variable_or_what_is_given():
+    environ = {"CRM_URL": "x", "CRM_SECRET": "planted", "CRM_HOOK": "x", "CRM_MOST": ""}
+    assert CrmSettings.origins({"url": "given", "most": None}, environ) == {
+        "url": None,
+        "secret": "CRM_SECRET",
+    }
+    assert CrmSettings.origins({"url": ""}, environ)["url"] == "CRM_URL"
+
+
+def test_a_marked_factory_is_the_same_function_and_names_its_settings():
+    def factory(url=""):
+        return url
+
+    assert settings_model(factory) is None
+    assert takes(CrmSettings)(factory) is factory
+    assert settings_model(factory) is CrmSettings
+    assert factory(url="x") == "x"

@@ -127,8 +127,9 @@ def test_a_bad_adapter(cli, remote, folder, adapter, named):
     cli.store.mkdir()
     (folder / "broken_adapter.py").write_text("def make(:\n")
     (folder / "raising_adapter.py").write_text("raise RuntimeError('planted-secret')\n")
-    with (folder / "writeahead.toml").open("a") as file:
-        file.write('[adapters."tests.support.crm:needs_more"]\nurl = "x"\n')
+    if adapter.endswith("needs_more"):
+        with (folder / "writeahead.toml").open("a") as file:
+            file.write(f'[adapters."{adapter}"]\nurl = "x"\n')
     for arguments in (["run", cli.session("row"), "--write"], ["resume", "s1"], ["sweep", "--write"]):
         message = refused(cli, remote, *arguments, "--adapter", adapter)
         for part in [f"adapter '{adapter}'", *named]:

@@ -1,10 +1,14 @@
 """Flags, then variables, then the file."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from writeahead.cli.settings import load_settings
+from writeahead.cli.settings import gather_settings, load_settings
 from writeahead.errors import InvalidInput
 
+ROOT = Path(__file__).parents[2]
 FILE = """
 store = "from-file"
 adapter = "dataverse"
@@ -52,6 +56,24 @@ def test_another_file_can_be_named(tmp_path, file):
         load_settings(environ={"WRITEAHEAD_CONFIG": "gone.toml"})
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(file):
+    file.write_bytes(b"\xef\xbb\xbf" + FILE.encode())
+    assert load_settings(environ={}).store == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"store = {'[' * 100_000}", "nested too deeply"),
+        (f"store = {'9' * 10_000}", "not TOML"),
+    ],
+)
+def test_a_file_that_no_one_would_write_is_named(file, text, says):
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=rf"^settings writeahead\.toml: {says}"):
+        load_settings(environ={})
+
+
 def test_an_error_names_its_place(file):
     with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_ATTEMPTS: .*integer"):
         load_settings(environ={"WRITEAHEAD_ATTEMPTS": "four"})
@@ -66,27 +88,34 @@ def test_an_error_names_its_place(file):
         load_settings(environ={})
 
 
-def names_code(file, mode):
-    file.write_text('adapter = "crm:make"\n')
-    file.chmod(mode)
+NAMES_CODE = {
+    "adapter": 'adapter = "crm:make"\n',
+    "factory": '[adapters.crm]\nfactory = "crm:make"\n',
+    "table": '[adapters."crm:make"]\nurl = "https://other"\n',
+}
 
 
+@pytest.mark.parametrize("text", NAMES_CODE.values(), ids=NAMES_CODE)
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
-def test_a_file_with_code_that_all_may_write_is_refused(file, mode):
-    names_code(file, mode)
-    with pytest.raises(InvalidInput, match=r"writeahead\.toml: .*every user may write.*chmod o-w"):
-        load_settings(environ={})
+def test_a_file_with_code_that_all_may_write_is_refused(file, mode, text):
+    file.write_text(text)
+    file.chmod(mode)
     # A flag for another adapter does not make the file trustworthy.
-    with pytest.raises(InvalidInput, match="every user may write"):
-        load_settings(environ={}, adapter="dataverse")
+    for adapter in (None, "crm", "crm:make", "dataverse"):
+        with pytest.raises(InvalidInput, match=r"writeahead\.toml: .*every user may write.*chmod o-w"):
+            load_settings(environ={}, adapter=adapter)
+    found = gather_settings(environ={}, adapter="crm")
+    assert (found.adapters, found.aliases) == ({}, {})
 
 
-def test_a_file_with_code_that_a_group_may_write_gets_a_warning(file):
-    names_code(file, 0o664)
+@pytest.mark.parametrize("text", NAMES_CODE.values(), ids=NAMES_CODE)
+def test_a_file_with_code_that_a_group_may_write_gets_a_warning(file, text):
+    file.write_text(text)
+    file.chmod(0o664)
     (warning,) = load_settings(environ={}).warnings
     assert "writeahead.toml" in warning
     assert "its group may write" in warning
-    names_code(file, 0o644)
+    file.chmod(0o644)
     assert load_settings(environ={}).warnings == ()
 
 
@@ -129,3 +158,142 @@ def test_a_journal_interval_wins_over_a_word(file):
         load_settings(environ={}, policy={"journal_interval": -1.0})
     with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_JOURNAL: .*every.*batched"):
         load_settings(environ={"WRITEAHEAD_JOURNAL": "never"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [("WRITEAHEAD_ATTEMPS", "WRITEAHEAD_ATTEMPTS"), ("WRITEAHEAD_STORE_URL", "WRITEAHEAD_STORE")],
+)
+def test_an_unknown_variable_is_an_error_with_the_nearest_one(variable, nearest):
+    with pytest.raises(
+        InvalidInput, match=rf"^{variable}: there is no such setting; did you mean {nearest}\?"
+    ):
+        load_settings(environ={variable: "3"})
+    assert load_settings(environ={variable: ""}).problems == ()
+
+
+def test_an_unknown_variable_that_is_near_to_none_is_answered_with_all():
+    with pytest.raises(InvalidInput, match=r"^WRITEAHEAD_XYZZY: .*known: WRITEAHEAD_STORE, ADAPTER"):
+        load_settings(environ={"WRITEAHEAD_XYZZY": "3"})
+
+
+# As Kubernetes sets them for services named writeahead and writeahead-sweep.
+SERVICES = {
+    "WRITEAHEAD_SERVICE_HOST": "10.0.0.11",
+    "WRITEAHEAD_SERVICE_PORT": "80",
+    "WRITEAHEAD_SERVICE_PORT_HTTP": "80",
+    "WRITEAHEAD_PORT": "tcp://10.0.0.11:80",
+    "WRITEAHEAD_PORT_80_TCP": "tcp://10.0.0.11:80",
+    "WRITEAHEAD_PORT_80_TCP_PROTO": "tcp",
+    "WRITEAHEAD_SWEEP_SERVICE_HOST": "10.0.0.12",
+    "WRITEAHEAD_SWEEP_PORT_80_TCP_ADDR": "10.0.0.12",
+}
+
+
+def test_the_variables_of_a_service_are_no_settings():
+    environ = {**SERVICES, "_WRITEAHEAD_COMPLETE": "complete_bash", "OTHER": "1"}
+    assert load_settings(environ=environ).store == "from-file"
+
+
+def test_every_variable_that_this_project_reads_is_known():
+    texts = [ROOT / "noxfile.py"]
+    for folder in ("src", "tests", "examples", "benchmarks"):
+        texts += (ROOT / folder).rglob("*.py")
+    named = {
+        name
+        for path in texts
+        if path.parent != Path(__file__).parent  # here stand wrong ones
+        for name in re.findall(r"(?<![A-Z_])WRITEAHEAD_[A-Z0-9_]*[A-Z0-9]\b", path.read_text())
+    }
+    assert {"WRITEAHEAD_TESTS", "WRITEAHEAD_STORE"} <= named
+    problems = gather_settings(environ=dict.fromkeys(named, "1")).problems
+    assert [problem for problem in problems if "there is no such setting" in problem] == []
+
+
+TABLES = {
+    "[adaptors.dataverse]": ["adaptors: unknown key; did you mean adapters?"],
+    "[Policy]": ["Policy: unknown key; did you mean policy?"],
+    "[policy.attempts]\nvalue = 3": ["policy.attempts: a table", "attempts = VALUE below [policy]"],
+    "attempts = 3": ["attempts: unknown key here; it belongs below [policy]"],
+    "[policy]\nstore = 'x'": ["policy.store: unknown key here; store belongs above the first [table]"],
+    "[policy]\nattemps = 3": ["policy.attemps: unknown key; did you mean attempts?"],
+    "[adapters.datavers]\nurl = 'x'": [
+        "adapters.datavers: there is no such adapter; did you mean dataverse?"
+    ],
+    "adapter = 'crm:make'\n[adapters.crm]\nurl = 'x'": [
+        "adapters.crm: there is no",
+        "known: crm:make, dataverse",
+    ],
+    "adapter = 'crm:make'\n[adapters.'crm:mak']": ['adapters."crm:mak": nothing uses', "is crm:make"],
+    "adapter = 'a'\n[adapters.a]\nfactory = 'b:c'\n[adapters.'b:c']": ['adapters."b:c": nothing uses'],
+    "[adapters.crm]\nfactory = 3": ["adapters.crm.factory: write", '"module:factory"'],
+    "[adapters.'b:c']\nfactory = 'b:c'": ["adapters.b:c.factory: the table's name says it"],
+    "[adapters.dataverse]\nfactory = 'b:c'": ["adapters.dataverse: an installed adapter has this name"],
+}
+
+
+@pytest.mark.parametrize(("text", "named"), TABLES.items(), ids=TABLES)
+def test_a_wrong_table_is_an_error_with_advice(file, text, named):
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(environ={})
+    assert str(caught.value).startswith("settings writeahead.toml: ")
+    assert "more: 'writeahead settings'" not in str(caught.value)
+    for part in named:
+        assert part in str(caught.value)
+
+
+SEVERAL = """
+[adapters.dataverse]
+mapping = "m.toml"
+[adapters.crm]
+factory = "my_crm:make"
+url = "https://crm"
+[adapters.test]
+factory = "dataverse"
+url = "https://test"
+"""
+
+
+@pytest.mark.parametrize("adapter", [None, "dataverse", "crm", "test", "other:make"])
+def test_a_file_may_have_settings_of_several_adapters(file, adapter):
+    file.write_text(SEVERAL)
+    found = load_settings(environ={}, adapter=adapter)
+    assert found.aliases == {"crm": "my_crm:make", "test": "dataverse"}
+    settings = {
+        "crm": {"url": "https://crm"},
+        "test": {"url": "https://test"},
+        "dataverse": {"mapping": "m.toml"},
+    }
+    assert found.adapter_settings() == settings.get(adapter, {})
+
+
+@pytest.mark.parametrize("where", ["file", "variable", "flag"])
+def test_a_table_is_asked_for_by_any_source(file, where):
+    file.write_text(("adapter = 'a:b'\n" if where == "file" else "") + "[adapters.'a:b']\nurl = 'x'\n")
+    environ = {"WRITEAHEAD_ADAPTER": "a:b"} if where == "variable" else {}
+    # Another adapter for this one command does not make the table wrong.
+    flag = "a:b" if where == "flag" else "dataverse"
+    assert load_settings(environ=environ, adapter=flag).problems == ()
+
+
+def test_a_command_without_an_adapter_takes_a_file_for_one_named_by_flag(file):
+    file.write_text("[adapters.'a:b']\nurl = 'x'\n")
+    assert load_settings(environ={}).adapter is None
+
+
+def test_all_problems_are_counted(file):
+    file.write_text("stor = 'x'\n[policy]\nattempts = 0\nlease = -1\n")
+    with pytest.raises(InvalidInput, match=r"stor: .*and 3 more: 'writeahead settings' shows all"):
+        load_settings(environ={"WRITEAHEAD_STOR": "x"})
+
+
+def test_each_value_has_its_source():
+    environ = {"WRITEAHEAD_STORE": "from-environment", "WRITEAHEAD_LEASE": "30"}
+    assert load_settings(environ=environ, policy={"attempts": 4}).sources == {
+        "store": "WRITEAHEAD_STORE",
+        "adapter": "settings writeahead.toml: adapter",
+        "attempts": "--attempts",
+        "lease": "WRITEAHEAD_LEASE",
+        "wait_max": "settings writeahead.toml: policy.wait_max",
+    }

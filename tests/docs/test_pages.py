@@ -24,8 +24,16 @@ def test_every_link_in_the_documents_leads_to_a_file():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("line", re.findall(r"`writeahead (\w[^`]+)`", README))
-def test_every_command_line_in_readme_is_understood(line):
+def _command_lines():
+    """In README's table, and in blocks for a shell, of which some can't run in a test."""
+    yield from re.findall(r"`writeahead (\w[^`]+)`", README)
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+            yield from re.findall(r"^writeahead (\w[^#>&\n]*)", block, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", sorted(set(_command_lines())))
+def test_every_command_line_is_understood(line):
     from writeahead.cli.app import app
 
     # --help is looked at last: unknown options and commands before it would be refused.

@@ -1,7 +1,9 @@
 """From a name to an adapter: an installed package's entry point, or ``module:factory``."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -9,22 +11,32 @@ from writeahead import _plugins
 from writeahead.adapters.base import Adapter
 from writeahead.errors import InvalidInput
 
-__all__ = ["installed_adapters", "open_adapter"]
+__all__ = ["adapter_factory", "installed_adapters", "open_adapter", "toml_key"]
 
 GROUP = "writeahead.adapters"
 Factory: TypeAlias = Callable[..., object]
 
-_NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+# https://toml.io/en/v1.0.0#keys
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapter:
+def open_adapter(
+    name: str,
+    settings: Mapping[str, Any] = _EMPTY,
+    *,
+    aliases: Mapping[str, str] = _EMPTY,
+    source: str = "",
+) -> Adapter:
     """Open the adapter of this name.
 
     Args:
         name: An entry point of the group ``writeahead.adapters``, e.g. ``dataverse``; or
-            ``module:factory``, for a factory that can be imported. It comes from a flag or
-            from settings, never from an artifact.
+            ``module:factory``, for a factory that can be imported; or one of the aliases. It comes
+            from a flag or from settings, never from an artifact.
         settings: Keyword arguments for the factory.
+        aliases: Short names of the caller's, each with one of the first two that it stands for.
+        source: Where the name comes from, e.g. ``--adapter``: errors begin with it.
 
     Returns:
         What the factory returned: ``factory(**settings)``.
@@ -34,14 +46,40 @@ def open_adapter(name: str, settings: Mapping[str, Any] = _NO_SETTINGS) -> Adapt
             these settings, or what it returned is no `Adapter`.
         Exception: What the factory itself raises.
     """
-    factory = _factory(name)
-    _require_settings(name, factory, settings)
-    adapter = factory(**settings)
+    adapter = adapter_factory(name, settings, aliases=aliases, source=source)(**settings)
     if not isinstance(adapter, Adapter):
         raise InvalidInput(
-            f"adapter {name!r}: its factory returned {type(adapter).__name__}, not a writeahead.Adapter"
+            f"{_subject(name, aliases, source)}: its factory returned {type(adapter).__name__}, "
+            "not a writeahead.Adapter"
         )
     return adapter
+
+
+def adapter_factory(
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    aliases: Mapping[str, str] = _EMPTY,
+    source: str = "",
+) -> Factory:
+    """Find the factory of an adapter; it is not called.
+
+    Args:
+        name: As for `open_adapter`, and so are ``aliases`` and ``source``.
+        settings: The keyword arguments that it should take, if that is to be checked.
+        aliases: See there.
+        source: See there.
+
+    Raises:
+        InvalidInput: As `open_adapter`.
+    """
+    subject = _subject(name, aliases, source)
+    # What an alias stands for is no alias again.
+    known = installed_adapters() if name in aliases else {*installed_adapters(), *aliases}
+    factory = _factory(aliases.get(name, name), subject, known=known)
+    if settings is not None:
+        _require_settings(name, factory, settings, subject)
+    return factory
 
 
 def installed_adapters() -> frozenset[str]:
@@ -49,12 +87,19 @@ def installed_adapters() -> frozenset[str]:
     return _plugins.offered(GROUP)
 
 
-def _factory(name: str) -> Factory:
-    subject = f"adapter {name!r}"
+def _subject(name: str, aliases: Mapping[str, str], source: str) -> str:
+    """Return what errors begin with."""
+    stands_for = f" ({aliases[name]})" if name in aliases else ""
+    return f"{f'{source}: ' if source else ''}adapter {name!r}{stands_for}"
+
+
+def _factory(name: str, subject: str, *, known: Collection[str]) -> Factory:
     target = name if ":" in name else _plugins.find(GROUP, name, subject)
     if target is None:
-        known = ", ".join(sorted(installed_adapters())) or "none"
-        raise InvalidInput(f"{subject} is not installed; known: {known}. Or name your own as module:factory")
+        raise InvalidInput(
+            f"{subject} is not installed; known: {', '.join(sorted(known)) or 'none'}. "
+            "Or name your own as module:factory"
+        )
     # The extra of an adapter of our own has the name that it is installed under.
     extra = name if target.startswith("writeahead.") and target != name else None
     factory = _plugins.load(target, subject, "my_crm:make_adapter", extra=extra)
@@ -64,7 +109,7 @@ def _factory(name: str) -> Factory:
     return factory
 
 
-def _require_settings(name: str, factory: Factory, settings: Mapping[str, Any]) -> None:
+def _require_settings(name: str, factory: Factory, settings: Mapping[str, Any], subject: str) -> None:
     """Tell a wrong setting from a TypeError inside the factory."""
     try:
         signature = inspect.signature(factory)
@@ -75,10 +120,11 @@ def _require_settings(name: str, factory: Factory, settings: Mapping[str, Any]) 
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "none"
         raise InvalidInput(
-            f"adapter {name!r}: the settings in [adapters.{_toml_key(name)}] do not fit its factory: {error};"
+            f"{subject}: the settings in [adapters.{toml_key(name)}] do not fit its factory: {error};"
             f" it takes: {takes}"
         ) from None
 
 
-def _toml_key(name: str) -> str:
-    return f'"{name}"' if ":" in name or "." in name else name
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML: quoted if it is no bare key."""
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -4,12 +4,14 @@ class CrmSettings(AdapterSettings):
     prefix = "CRM_"
     url: Text | None = Field(default=None, description="text")
 
-settings = CrmSettings.read({"url": None}, os.environ)      # from CRM_URL
+@takes(CrmSettings)
+def adapter_from_settings(**given):
+    settings = CrmSettings.read(given, os.environ)      # url from CRM_URL, if it is not given
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -23,8 +25,9 @@ from pydantic import (
 
 from writeahead.errors import InvalidInput
 
-__all__ = ["AdapterSettings", "Text", "WholeNumber"]
+__all__ = ["AdapterSettings", "Text", "WholeNumber", "settings_model", "takes"]
 
+_Factory = TypeVar("_Factory", bound=Callable[..., object])
 _DIGITS = re.compile(r"[0-9]{1,9}")
 
 
@@ -75,12 +78,10 @@ class AdapterSettings(BaseModel):
         unknown = sorted(set(given) - set(cls.model_fields))
         if unknown:
             raise InvalidInput(f"there is no setting {unknown[0]}; there are: {', '.join(cls.model_fields)}")
-        values = {name: value for name, value in given.items() if value is not None and value != ""}
-        for name in cls.model_fields.keys() - values.keys() - cls.code_only:
-            if environ.get(cls.variable(name)):
-                values[name] = environ[cls.variable(name)]
-                if cls._is_secret(name):
-                    values[name] = SecretStr(values[name])
+        values: dict[str, Any] = {}
+        for name, variable in cls.origins(given, environ).items():
+            value = given[name] if variable is None else environ[variable]
+            values[name] = SecretStr(value) if variable and cls.is_secret(name) else value
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -90,6 +91,20 @@ class AdapterSettings(BaseModel):
             raise InvalidInput(f"the settings {cls.prefix}... do not go together")
         name = str(place[0])
         raise InvalidInput(cls._refusal(name, is_given=given.get(name) not in (None, "")))
+
+    @classmethod
+    def origins(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str | None]:
+        """Name the environment variable that each setting comes from; None if it is given.
+
+        A setting that neither gives, and that has its default so, is left out.
+        """
+        found: dict[str, str | None] = {
+            name: None for name, value in given.items() if value is not None and value != ""
+        }
+        for name in cls.model_fields.keys() - found.keys() - cls.code_only:
+            if environ.get(cls.variable(name)):
+                found[name] = cls.variable(name)
+        return found
 
     @classmethod
     def variable(cls, name: str) -> str:
@@ -103,15 +118,35 @@ class AdapterSettings(BaseModel):
 
     @classmethod
     def _refusal(cls, name: str, *, is_given: bool) -> str:
-        if cls._is_secret(name):
+        if cls.is_secret(name):
             return f"{name} is not for a settings file: put {cls.variable(name)} in the environment"
         said = f"setting {name}" if is_given else cls.variable(name)
         return f"{said} must be {cls.model_fields[name].description}"
 
     @classmethod
-    def _is_secret(cls, name: str) -> bool:
+    def is_secret(cls, name: str) -> bool:
+        """Tell whether a field is a secret, which is not for a settings file."""
         annotation = cls.model_fields[name].annotation
         return SecretStr in (annotation, *getattr(annotation, "__args__", ()))
+
+
+def takes(model: type[AdapterSettings]) -> Callable[[_Factory], _Factory]:
+    """Mark the factory of an adapter by the settings that it takes.
+
+    ``writeahead settings`` and ``writeahead init`` show them.
+    """
+
+    def mark(factory: _Factory) -> _Factory:
+        factory.settings_model = model  # type: ignore[attr-defined]
+        return factory
+
+    return mark
+
+
+def settings_model(factory: object) -> type[AdapterSettings] | None:
+    """Return the settings that a factory is marked by."""
+    model: type[AdapterSettings] | None = getattr(factory, "settings_model", None)
+    return model
 
 
 def _text(value: object) -> object:

@@ -13,8 +13,10 @@ from writeahead.cli.check import check
 from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
+from writeahead.cli.init import init
 from writeahead.cli.listing import list_sessions
 from writeahead.cli.remaining import remaining
+from writeahead.cli.show_settings import settings
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
 from writeahead.cli.version import print_version
@@ -26,7 +28,7 @@ _PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,
 }
-app = typer.Typer(**_PLAIN)
+app = typer.Typer(**_PLAIN | {"add_completion": True})
 _simulators = typer.Typer(**_PLAIN)
 _environments = typer.Typer(**_PLAIN)
 
@@ -66,6 +68,8 @@ app.command()(abandon)
 app.command()(remaining)
 app.command("sweep")(sweep_sessions)
 app.command()(check)
+app.command()(init)
+app.command()(settings)
 app.command()(demo)
 app.add_typer(_simulators, name="simulate")
 _simulators.command("dataverse")(simulate_dataverse)

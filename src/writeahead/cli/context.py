@@ -12,13 +12,13 @@ from writeahead import _plugins
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.registry import installed_adapters, open_adapter
 from writeahead.cli.permissions import shared_folder
-from writeahead.cli.settings import load_settings
+from writeahead.cli.settings import gather_settings, load_settings
 from writeahead.cli.streams import say
-from writeahead.errors import NotFound
+from writeahead.errors import InvalidInput, NotFound
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
-__all__ = ["CommandContext"]
+__all__ = ["CommandContext", "import_from_here"]
 
 
 class CommandContext:
@@ -28,6 +28,7 @@ class CommandContext:
         config: The flag ``--config``.
         store: The flag ``--store``.
         adapter: The flag ``--adapter``.
+        checked: Whether wrong settings are an error, or for the command to look at.
         **policy: The flags that are fields of `RunPolicy`; None for a flag that was not given.
 
     Attributes:
@@ -42,10 +43,12 @@ class CommandContext:
         config: Path | None = None,
         store: str | None = None,
         adapter: str | None = None,
+        *,
+        checked: bool = True,
         **policy: Any,
     ) -> None:
         self._flags = {"--config": config and str(config), "--store": store, "--adapter": adapter}
-        self.settings = load_settings(
+        self.settings = (load_settings if checked else gather_settings)(
             environ=os.environ, config=config, store=store, adapter=adapter, policy=policy
         )
         for warning in self.settings.warnings:
@@ -74,22 +77,32 @@ class CommandContext:
         Args:
             writing: Whether the command will write to it: if so, a store in memory gets a warning,
                 because it ends with the process.
+
+        Raises:
+            InvalidInput: No source gave a URL, or it can't be used.
         """
         url = self.settings.require_store()
         if writing and url.startswith("memory:"):
             say("warning: a memory store ends with this process, so nothing can be resumed later")
-        return open_store(url)
+        try:
+            return open_store(url)
+        except InvalidInput as error:
+            raise InvalidInput(f"{self.settings.sources['store']}: {error}") from error
 
     @contextlib.contextmanager
     def adapter(self) -> Iterator[Adapter]:
         """Open the adapter, and close it afterwards.
 
-        The module of ``module:factory`` may be in the working directory. If other users may write
-        there, a warning says so.
+        The module of ``module:factory`` may be in the working directory.
         """
         name = self.settings.require_adapter()
-        self._look_here(name)
-        adapter = open_adapter(name, self.settings.adapter_settings())
+        import_from_here(self.settings.aliases.get(name, name))
+        adapter = open_adapter(
+            name,
+            self.settings.adapter_settings(),
+            aliases=self.settings.aliases,
+            source=self.settings.sources["adapter"],
+        )
         with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
             yield adapter
 
@@ -99,16 +112,8 @@ class CommandContext:
         Raises:
             InvalidInput: It can't be imported.
         """
-        self._look_here(target)
+        import_from_here(target)
         return _plugins.load(target, f"{flag} {target}", f"{flag} my_module:function")
-
-    def _look_here(self, target: str) -> None:
-        with contextlib.suppress(OSError):  # the working directory may be deleted
-            here = Path.cwd()
-            if warning := shared_folder(here):
-                say(f"warning: {warning}")
-            if ":" in target and str(here) not in sys.path:
-                sys.path.insert(0, str(here))
 
     def options(self) -> str:
         """Return the flags that any further command on this store needs."""
@@ -123,9 +128,23 @@ class CommandContext:
         given = self._given("--config", "--store", "--adapter")
         if self.settings.adapter:
             return given
-        # ``--adapter`` takes an adapter's own name only if a package offers it under that name.
-        known = planned_by if planned_by in installed_adapters() else "module:factory"
+        # ``--adapter`` takes an adapter's own name only if something has that name.
+        declared = planned_by in self.settings.aliases or planned_by in installed_adapters()
+        known = planned_by if declared else "module:factory"
         return f"{given} --adapter {known}".lstrip()
 
     def _given(self, *names: str) -> str:
         return " ".join(f"{name} {shlex.quote(value)}" for name in names if (value := self._flags[name]))
+
+
+def import_from_here(target: str) -> None:
+    """Let the module of ``module:factory`` be in the working directory.
+
+    If other users may write there, a warning says so: settings are read from there, too.
+    """
+    with contextlib.suppress(OSError):  # the working directory may be deleted
+        here = Path.cwd()
+        if warning := shared_folder(here):
+            say(f"warning: {warning}")
+        if ":" in target and str(here) not in sys.path:
+            sys.path.insert(0, str(here))

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from writeahead._extras import requires_extra
-from writeahead.cli import options
+from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
+from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
 from writeahead.errors import InvalidInput
 
@@ -40,13 +41,15 @@ def discover(
         from writeahead.adapters.dataverse import adapter_from_settings
 
     kinds = _pairs(kind or [])
-    if out is not None and out.exists() and not force:
-        raise InvalidInput(f"{out}: the file exists: name another file, or add --force")
-    with adapter_from_settings(**context.settings.adapters.get("dataverse", {})) as adapter:
+    if out is not None:
+        refuse_existing(out, force=force)
+    settings = context.settings
+    chosen = settings.adapter if settings.aliases.get(settings.adapter or "") == "dataverse" else "dataverse"
+    with adapter_from_settings(**settings.adapter_settings(chosen)) as adapter:
         text = adapter.discover(kinds, table or [])
     if out is not None:
-        _write(out, text)
-        return Answer(lambda: {"file": str(out)}, lambda console: console.print(f"wrote {out}"))
+        write_new_file(out, text, force=force)
+        return Answer(lambda: {"file": str(out)}, lambda console: render.show_file(console, out))
     return Answer(lambda: {"mapping": text}, lambda console: console.print(text, end=""))
 
 
@@ -60,10 +63,3 @@ def _pairs(given: list[str]) -> dict[str, str]:
             raise InvalidInput(f"--kind {kind} is given twice")
         pairs[kind] = table
     return pairs
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise InvalidInput(f"{path}: can't be written: {error.strerror}") from None

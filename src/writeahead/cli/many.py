@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from writeahead.cli import render
+from writeahead.cli.completion import session_ids
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of, lines_of
@@ -68,7 +69,12 @@ _FLAGS: Mapping[str, Any] = {
 _Result: TypeAlias = tuple[SweepResult, ExitCode]
 _IDS = Annotated[
     list[str] | None,
-    typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id, or several."),
+    typer.Argument(
+        metavar="SESSION_ID",
+        show_default=False,
+        help="The session's id, or several.",
+        autocompletion=session_ids,
+    ),
 ]
 
 

@@ -4,26 +4,32 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
+from writeahead.cli.completion import adapter_names, session_ids
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 
 __all__ = [
+    "AdapterOption",
     "AssumeCommand",
     "JsonOption",
     "MissingOkOption",
     "QuietOption",
     "SessionArgument",
+    "StoreOption",
     "WriteOption",
     "with_context",
 ]
 
 SessionArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
+    str,
+    typer.Argument(
+        metavar="SESSION_ID", show_default=False, help="The session's id.", autocompletion=session_ids
+    ),
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
@@ -36,16 +42,17 @@ WriteOption: TypeAlias = Annotated[
 ]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
 
-_STORE = Annotated[
+StoreOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="Where artifacts are kept: a folder or s3://bucket/prefix."),
 ]
-_ADAPTER = Annotated[
+AdapterOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--adapter",
         metavar="NAME|module:factory",
         help="The adapter for the remote system, e.g. dataverse, or your own.",
+        autocompletion=adapter_names,
     ),
 ]
 _CONFIG = Annotated[
@@ -76,7 +83,7 @@ _POLICY: dict[str, Any] = {
         ),
     ],
     # As earlier versions said it; for one version more.
-    "journal": Annotated[Literal["every", "batched"] | None, typer.Option("--journal", hidden=True)],
+    "journal": Annotated[str | None, typer.Option("--journal", hidden=True)],
     "wait_initial": Annotated[
         float | None,
         typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt."),
@@ -91,7 +98,7 @@ _Command: TypeAlias = Callable[..., Answer]
 
 
 def with_context(
-    *, store: bool = True, adapter: bool = False, policy: bool = False
+    *, store: bool = True, adapter: bool = False, policy: bool = False, checked: bool = True
 ) -> Callable[[_Command], _Command]:
     """Give a command the shared options, which reach it as the one argument ``context``.
 
@@ -99,11 +106,12 @@ def with_context(
         store: Whether the command has ``--store``.
         adapter: Whether it has ``--adapter``.
         policy: Whether it has the flags of `RunPolicy`.
+        checked: Whether wrong settings are an error, or for the command to look at.
 
     Returns:
         A decorator. It also adds ``--config``, and ``--json``, which `dispatch` looks at.
     """
-    before = ({"store": _STORE} if store else {}) | ({"adapter": _ADAPTER} if adapter else {})
+    before = ({"store": StoreOption} if store else {}) | ({"adapter": AdapterOption} if adapter else {})
     after = (_POLICY if policy else {}) | {"config": _CONFIG}
 
     def decorate(command: _Command) -> _Command:
@@ -111,7 +119,7 @@ def with_context(
         def with_flags(**given: Any) -> Answer:
             del given["as_json"]
             flags = {name: given.pop(name) for name in (*before, *after)}
-            return command(**given, context=CommandContext(**flags))
+            return command(**given, context=CommandContext(checked=checked, **flags))
 
         # What Typer reads instead of the wrapper's own.
         parameters = _parameters(command, before, after)

@@ -1,7 +1,9 @@
 """What commands print as text: a few aligned lines, in colour on a terminal only."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -16,9 +18,11 @@ from writeahead.stores.base import StoreCheck
 
 __all__ = [
     "show_check",
+    "show_file",
     "show_none",
     "show_page",
     "show_report",
+    "show_settings",
     "show_simulator",
     "show_summary",
     "show_sweep_result",
@@ -148,6 +152,21 @@ def show_none(console: Console, store: str, state: str | None) -> None:
     _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")
 
 
+def show_file(console: Console, path: Path, *, next_step: str | None = None) -> None:
+    """Say that a file was written."""
+    _line(console, f"wrote {path}")
+    _ending(console, None, next_step)
+
+
+def show_settings(
+    console: Console, lines: Iterable[tuple[str, object, str]], problems: Iterable[str]
+) -> None:
+    """Show each setting with its value and its source, and what is wrong."""
+    _rows(console, [[name, _value(value), source] for name, value, source in lines])
+    for problem in problems:
+        _pair(console, "error", problem)
+
+
 def show_simulator(console: Console, url: str, db: str, environment: Mapping[str, str]) -> None:
     """Show a simulator's URL, and the environment variables for writing to it."""
     _line(console, f"Dataverse simulator on {url}, database {db}. Ctrl-C stops it. To write to it:")
@@ -235,6 +254,13 @@ def _age(age: timedelta) -> str:
         if seconds >= length:
             return f"{seconds // length}{unit}"
     return f"{max(seconds, 0)}s"
+
+
+def _value(value: object) -> str:
+    """Return a setting's value in the words of TOML, but for the quotes."""
+    if value is None:
+        return "-"
+    return value if value and isinstance(value, str) else json.dumps(value)
 
 
 def shown_time(moment: datetime | None) -> str:

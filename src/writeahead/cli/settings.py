@@ -1,44 +1,39 @@
 """The settings of a command: flags, then ``WRITEAHEAD_*``, then ``writeahead.toml``.
 
-The file has this form; every key is optional, and an unknown one is an error::
-
-    store = "./artifacts"
-    adapter = "dataverse"
-
-    [policy]                    # the fields of writeahead.model.RunPolicy
-    attempts = 4
-
-    [adapters.dataverse]        # given to the adapter's factory as keyword arguments
-    mapping = "mapping.toml"
-
-Relative paths are taken from the working directory. Secrets do not belong in the file: adapters
-take them from the environment. A file that names code to run (``module:factory``) is refused if
-every user may write to it.
+`writeahead.cli.settings_file` has the form of the file.
 """
 
-import os
 import re
-import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from writeahead._validation import Invalid, Problem, validated
-from writeahead.cli.permissions import checked_code_source
+from writeahead.adapters.registry import installed_adapters
+from writeahead.cli.settings_file import CONFIG_FILE, FACTORY, SettingsFile, did_you_mean, read_settings_file
 from writeahead.errors import InvalidInput
 from writeahead.model import RunPolicy
 
-__all__ = ["CONFIG_FILE", "Settings", "load_settings"]
+__all__ = ["OUTDATED", "Settings", "config_path", "gather_settings", "load_settings"]
 
-CONFIG_FILE = "writeahead.toml"
 _PREFIX = "WRITEAHEAD_"
 # Two names for one thing, the old and the new.
-_JOURNAL = {"journal", "journal_interval"}
-_SECRET = re.compile(r"(^|_)(secret|password|passwd|token|api_?key|access_?key|private_?key)$", re.IGNORECASE)
+OUTDATED = "journal"
+_JOURNAL = {OUTDATED, "journal_interval"}
+# What stands behind the prefix in the names of variables.
+_KNOWN = [name.upper() for name in ("store", "adapter", "config", "debug", *RunPolicy.model_fields)]
+# What the tests and checks of this project read, so that a developer's environment is no error.
+_OF_THE_TESTS = {
+    *("CAP", "DEPTH", "OLD_PYTHON", "SEED", "SERVERS", "TESTS"),
+    *("S3_BUCKET", "S3_LISTED", "S3_OPTIONS", "S3_SERVER", "S3_URL"),
+}
+# What Kubernetes sets in every container of a namespace for a service that is named writeahead, or
+# writeahead-...: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables.
+_OF_A_SERVICE = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -48,16 +43,24 @@ class Settings:
     Attributes:
         policy: How hard to try.
         store: The store's URL, if any source gave one.
-        adapter: The adapter's name or ``module:factory``, if any source gave one.
-        adapters: From the file: keyword arguments for the factory of each adapter, by the name or
-            ``module:factory`` that selects it.
-        warnings: What is wrong with the file, but no reason to refuse it.
+        adapter: The adapter's name, short name or ``module:factory``, if any source gave one.
+        adapters: From the file: the table of each adapter, by the name that selects it.
+        aliases: From the file: what each short name stands for.
+        sources: Where each value comes from, in the words of errors; by the names of the fields of
+            this class and of `RunPolicy`. A default has no source.
+        file: The settings file that was read, if there is one.
+        problems: Why these settings can't be used; none from `load_settings`.
+        warnings: What is wrong, but no reason to refuse it.
     """
 
     policy: RunPolicy
     store: str | None = None
     adapter: str | None = None
     adapters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
     def require_store(self) -> str:
@@ -76,18 +79,10 @@ class Settings:
         """
         return _required("adapter", "NAME", self.adapter)
 
-    def adapter_settings(self) -> Mapping[str, Any]:
-        """Return the keyword arguments for the adapter's factory."""
-        return self.adapters.get(self.adapter or "", {})
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    store: str | None = None
-    adapter: str | None = None
-    policy: dict[str, Any] = Field(default_factory=dict)
-    adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    def adapter_settings(self, name: str | None = None) -> Mapping[str, Any]:
+        """Return the keyword arguments for an adapter's factory, by default the chosen one's."""
+        table = self.adapters.get(name or self.adapter or "", {})
+        return {key: value for key, value in table.items() if key != FACTORY}
 
 
 def load_settings(
@@ -109,18 +104,57 @@ def load_settings(
 
     Raises:
         InvalidInput: The file can't be read, or names code although every user may write to it; a
-            key is unknown, or a value can't be used. The message names the place.
+            key, a table or a variable is unknown, or a value can't be used. The message names the
+            first place.
     """
-    path, found, problems = _read_file(config, environ)
+    found = gather_settings(environ=environ, config=config, store=store, adapter=adapter, policy=policy)
+    if found.problems:
+        first, *others = found.problems
+        more = f" (and {len(others)} more: 'writeahead settings' shows all)" if others else ""
+        raise InvalidInput(first + more)
+    return found
+
+
+def gather_settings(
+    *,
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    store: str | None = None,
+    adapter: str | None = None,
+    policy: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge as `load_settings` does; what is wrong is left out and named in ``problems``."""
+    path, is_named = config_path(config, environ)
+    file = read_settings_file(path, must_exist=is_named)
+    given = {
+        "store": _given("store", store, environ, file.store, file),
+        "adapter": _given("adapter", adapter, environ, file.adapter, file),
+    }
     flags = {name: value for name, value in (policy or {}).items() if value is not None}
-    merged, outdated = _policy(flags, environ, found.policy, path)
+    tried = _policy(flags, environ, file)
+    asked_for = {value for value, _ in given["adapter"]}
     return Settings(
-        policy=merged,
-        store=store or environ.get(f"{_PREFIX}STORE") or found.store,
-        adapter=adapter or environ.get(f"{_PREFIX}ADAPTER") or found.adapter,
-        adapters=found.adapters,
-        warnings=(*problems, *outdated),
+        policy=tried.policy,
+        store=next((value for value, _ in given["store"]), None),
+        adapter=next((value for value, _ in given["adapter"]), None),
+        adapters=file.adapters,
+        aliases=file.aliases(),
+        sources={name: found[0][1] for name, found in given.items() if found} | tried.sources,
+        file=path if file.is_there else None,
+        problems=(
+            *file.problems,
+            *_unknown_variables(environ),
+            *tried.problems,
+            *map(file.place, _wrong_tables(file, asked_for)),
+        ),
+        warnings=(*file.warnings, *tried.warnings),
     )
+
+
+def config_path(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """Return the path of the settings file, and whether a flag or a variable names it."""
+    named = config or (Path(given) if (given := environ.get(f"{_PREFIX}CONFIG")) else None)
+    return named or Path(CONFIG_FILE), named is not None
 
 
 def _required(name: str, metavar: str, value: str | None) -> str:
@@ -131,77 +165,95 @@ def _required(name: str, metavar: str, value: str | None) -> str:
     )
 
 
-def _read_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path, _File, Sequence[str]]:
-    named = config or (Path(given) if (given := environ.get(f"{_PREFIX}CONFIG")) else None)
-    path = named or Path(CONFIG_FILE)
-    try:
-        with path.open("rb") as file:
-            mode, data = os.fstat(file.fileno()).st_mode, file.read()
-    except FileNotFoundError:
-        if named is None:
-            return path, _File(), ()
-        raise InvalidInput(f"settings {path}: there is no such file") from None
-    except OSError as error:
-        raise InvalidInput(f"settings {path}: can't be read: {error.strerror}") from None
-    found = _parsed(path, data)
-    names_code = ":" in (found.adapter or "")
-    warning = checked_code_source(path, mode) if names_code else None
-    return path, found, [warning] if warning else ()
+def _given(
+    name: str, flag: str | None, environ: Mapping[str, str], in_file: str | None, file: SettingsFile
+) -> list[tuple[str, str]]:
+    """Return each value that was given, with its source; the one that counts comes first."""
+    variable = _PREFIX + name.upper()
+    candidates = ((flag, f"--{name}"), (environ.get(variable), variable), (in_file, file.place(name)))
+    return [(value, source) for value, source in candidates if value]
 
 
-def _parsed(path: Path, data: bytes) -> _File:
-    try:
-        content = tomllib.loads(data.decode())
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"settings {path}: byte {error.start} is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"settings {path}: not TOML: {error}") from None
-    found = validated(lambda: _File.model_validate(content))
-    if isinstance(found, Invalid):
-        problems = "; ".join(f"{item.where('it')}: {_described(item, _File)}" for item in found.problems)
-        raise InvalidInput(f"settings {path}: {problems}")
-    _refuse_secrets(found.adapters, f"settings {path}: adapters")
-    return found
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    for variable, value in environ.items():
+        name = variable.removeprefix(_PREFIX)
+        if not value or name == variable or name in _KNOWN or name in _OF_THE_TESTS:
+            continue
+        if not _OF_A_SERVICE.fullmatch(name):
+            advice = did_you_mean(name, _KNOWN, prefix=_PREFIX) or f"known: {_PREFIX}{', '.join(_KNOWN)}. "
+            yield f"{variable}: there is no such setting; {advice}Unset it if it is for something else"
 
 
-def _refuse_secrets(table: Mapping[str, Any], where: str) -> None:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            _refuse_secrets(value, f"{where}.{name}")
-        elif _SECRET.search(name):
-            raise InvalidInput(
-                f"{where}.{name}: secrets don't belong in this file; use the adapter's environment variables"
+def _wrong_tables(file: SettingsFile, asked_for: Collection[str]) -> Iterator[str]:
+    """Find tables below ``adapters`` that no command could use, and short names that are taken."""
+    for name in file.adapters:
+        stands_for = file.adapters[name].get(FACTORY, name)
+        if stands_for != name and name in installed_adapters():
+            yield f"adapters.{name}: an installed adapter has this name; choose another short name"
+        if FACTORY in file.adapters[name]:
+            continue
+        # If no source names an adapter, each command gets its own by --adapter.
+        if name in asked_for or (":" in name and not asked_for):
+            continue
+        if ":" in name:
+            chosen = " or ".join(sorted(asked_for))
+            yield (
+                f'adapters."{name}": nothing uses this table, as the adapter is {chosen}. To choose '
+                f'between several, give it a short name: [adapters.NAME] with {FACTORY} = "{name}"'
+            )
+        elif name not in installed_adapters():
+            known = sorted({*installed_adapters(), *file.aliases(), *asked_for})
+            yield (
+                f"adapters.{name}: there is no such adapter; {did_you_mean(name, known)}"
+                f"known: {', '.join(known)}. A short name for your own needs {FACTORY} = 'module:factory'"
             )
 
 
-def _policy(
-    flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], path: Path
-) -> tuple[RunPolicy, list[str]]:
-    """Merge by field, and keep each value's source for messages; also returns what is outdated."""
+@dataclass(frozen=True)
+class _Tried:
+    policy: RunPolicy
+    sources: dict[str, str]
+    problems: Sequence[str]
+    warnings: Sequence[str]
+
+
+def _policy(flags: Mapping[str, Any], environ: Mapping[str, str], file: SettingsFile) -> _Tried:
+    """Merge by field, and keep each value's source."""
     variables = {name: _PREFIX + name.upper() for name in RunPolicy.model_fields}
     found: dict[str, tuple[Any, str]] = {}
     # The last that has a value wins.
     for layer in (
-        {name: (value, f"settings {path}: policy.{name}") for name, value in file.items()},
+        {name: (value, file.place(f"policy.{name}")) for name, value in file.policy.items()},
         {name: (environ[key], key) for name, key in variables.items() if environ.get(key)},
         {name: (value, "--" + name.replace("_", "-")) for name, value in flags.items()},
     ):
         if layer.keys() & _JOURNAL:
             found = {name: one for name, one in found.items() if name not in _JOURNAL}
         found |= layer
-    values = {name: value for name, (value, _) in found.items()}
-    sources = {name: source for name, (_, source) in found.items()}
+    problems: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
-        policy = validated(lambda: RunPolicy.model_validate(values))
-    if isinstance(policy, Invalid):
-        first = policy.problems[0]
-        raise InvalidInput(f"{sources[str(first.place[0])]}: {_described(first, RunPolicy)}")
-    where = sources.get("journal", "policy")
-    return policy, [f"{where}: {warning.message}" for warning in caught]
+        policy = validated(lambda: RunPolicy.model_validate(_values(found)))
+        if isinstance(policy, Invalid):
+            for name, problem in {str(item.place[0]): item for item in policy.problems}.items():
+                value, source = found.pop(name)
+                problems.append(f"{source}: {_described(name, problem, value)}")
+            policy = RunPolicy.model_validate(_values(found))
+    sources = {name: source for name, (_, source) in found.items()}
+    where = sources.get(OUTDATED, "policy")
+    return _Tried(policy, sources, problems, [f"{where}: {warning.message}" for warning in caught])
 
 
-def _described(problem: Problem, model: type[BaseModel]) -> str:
+def _values(found: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _described(name: str, problem: Problem, value: Any) -> str:
     if problem.kind == "extra_forbidden":
-        return f"unknown key; known: {', '.join(model.model_fields)}"
+        if name in ("store", "adapter"):
+            return f"unknown key here; {name} belongs above the first [table] of the file"
+        fields = RunPolicy.model_fields
+        return f"unknown key; {did_you_mean(name, fields)}known: {', '.join(fields)}"
+    if isinstance(value, Mapping):
+        return f"a table, where a value belongs: write {name} = VALUE below [policy]"
     return problem.message

@@ -15,7 +15,7 @@ from writeahead.adapters.dataverse.webapi.auth import DEFAULT_AUTHORITY, ClientC
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.webapi.protection import DEFAULT_LIMITS, ServiceLimits, protection_of
-from writeahead.adapters.settings import AdapterSettings, Text, WholeNumber
+from writeahead.adapters.settings import AdapterSettings, Text, WholeNumber, takes
 
 __all__ = ["DataverseSettings", "adapter_from_settings"]
 
@@ -91,6 +91,7 @@ class DataverseSettings(AdapterSettings):
         )
 
 
+@takes(DataverseSettings)
 def adapter_from_settings(*, environ: Mapping[str, str] = os.environ, **settings: Any) -> DataverseAdapter:
     """Make a `DataverseAdapter`; this is the entry point ``dataverse``.
 

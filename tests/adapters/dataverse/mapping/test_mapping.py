@@ -111,6 +111,15 @@ def test_a_file_that_is_not_there(tmp_path):
         load_mapping(tmp_path / "missing.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(write):
+    assert load_mapping(write("\ufeff" + DEFAULT)).kinds == load_mapping(None).kinds
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(write):
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        load_mapping(write("x = " + "[" * 100_000))
+
+
 def test_a_file_that_is_a_picture(tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(b"\x89PNG\xff")

@@ -56,12 +56,14 @@ def load_mapping(path: str | Path | None = None) -> TableMapping:
         if path is None:
             text = resources.files("writeahead.adapters.dataverse").joinpath(_DEFAULT).read_text("utf-8")
         else:
-            text = Path(path).read_text("utf-8")
+            text = Path(path).read_text("utf-8-sig")
         content = tomllib.loads(text)
     except OSError as error:
         raise InvalidInput(f"mapping {name}: {error.strerror or type(error).__name__}") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise InvalidInput(f"mapping {name} is not TOML: {error}") from None
+    except RecursionError:
+        raise InvalidInput(f"mapping {name}: nested too deeply") from None
     unknown = sorted(set(content) - {"kinds", "tables", "default_owner"})
     if unknown or not content:
         what = f" has {unknown[0]!r}:" if unknown else ""
