@@ -5,9 +5,7 @@ import signal
 import urllib.parse
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-from pydantic import BaseModel
+from typing import Any, TypeVar
 
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady, PermanentError, TransientError
@@ -187,7 +185,7 @@ class RecordingAdapter(TransactionalAdapter):
         """As the adapter does."""
         return self.inner.can_find(operation)
 
-    def payload_of(self, operation: PlannedOperation) -> BaseModel:
+    def payload_of(self, operation: PlannedOperation) -> Any:
         """As the adapter does."""
         return self.inner.payload_of(operation)
 
