@@ -7,12 +7,13 @@ operation)`` and say with `emits` how its replay is proved harmless. The base cl
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from writeahead._roundtrip import JsonType, difference_of, json_of
 from writeahead._unread import unread_key
 from writeahead._validation import Invalid
+from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.kinds import EMIT, FIND, PLAN, Kind, emits, kinds_of
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt
@@ -38,7 +39,8 @@ class Adapter(ABC):
       ``key_valid_for`` it is asked once the key may have been forgotten.
 
     ``Model`` and ``Input`` are pydantic models, dataclasses, TypedDicts or dicts. What a type has
-    no field for is refused before anything is written.
+    no field for is refused before anything is written. Each of these methods may be ``async def``:
+    see `writeahead.adapters.awaiting` for the event loop that runs it.
 
     The class is checked where it is defined: a missing name, a kind without a replay class, or a
     ``plan_`` or ``find_`` method of no kind is a TypeError.
@@ -195,7 +197,7 @@ class Adapter(ABC):
     def _call(self, verb: str, json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
         method = getattr(self, verb + operation.kind)
         read = _read_whole if verb == PLAN else _read
-        return method(read(json_type, operation), operation)
+        return awaited(method(read(json_type, operation), operation))
 
 
 def target_of(*parts: str) -> str:
@@ -243,7 +245,7 @@ class TransactionalAdapter(Adapter):
     """An adapter of a remote that can take a session's operations as one transaction."""
 
     @abstractmethod
-    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt] | Awaitable[list[Receipt]]:
         """Send all operations in one attempt: all of them take effect, or none.
 
         They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never
@@ -252,7 +254,8 @@ class TransactionalAdapter(Adapter):
 
         Returns:
             A receipt for each operation, in order; an empty one, and never None, where there is
-            nothing to tell, since a None could also be a part that was left out.
+            nothing to tell, since a None could also be a part that was left out. It may be
+            ``async def``.
 
         Raises: as `Adapter.emit`. The message of an error names the operation at fault where that
             is known.

@@ -8,7 +8,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -22,7 +22,7 @@ __all__ = ["EMIT", "FIND", "PLAN", "Kind", "emits", "kinds_of"]
 
 EMIT, PLAN, FIND = "emit_", "plan_", "find_"
 # What `emit_<kind>` may return: see `writeahead.adapters.base.Adapter`.
-_Emitted = Receipt | None
+_Emitted = Receipt | None | Awaitable[Receipt | None]
 _F = TypeVar("_F", bound=Callable[..., _Emitted])
 _PAYLOADS = "a pydantic model, a dataclass, a TypedDict or a dict"
 
@@ -98,6 +98,9 @@ def kinds_of(cls: type) -> dict[str, Kind]:
     Raises:
         TypeError: A method has no kind, no replay class or no payload, or would never be called.
     """
+    for verb in ("plan", "emit", "find"):
+        if inspect.iscoroutinefunction(getattr(cls, verb)):
+            raise TypeError(f"{cls.__name__}.{verb} can't be async: make async what it calls, {verb}_<kind>")
     kinds = {attribute.removeprefix(EMIT): _kind_of(cls, attribute) for attribute in _methods(cls, EMIT)}
     for prefix in (PLAN, FIND):
         for attribute in _methods(cls, prefix):
