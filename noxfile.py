@@ -53,9 +53,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The public types as user code sees them, by mypy and by pyright."""
+    """The public types as user code sees them, by mypy with and without plugins, and by pyright."""
     _install(session, "lint", "test", "types")
     session.run("mypy", "tests/typing/api.py")
+    session.run("mypy", "--config-file=", "--strict", "tests/typing/api.py")
     session.run("basedpyright", "--level", "error", "tests/typing/api.py")
 
 
