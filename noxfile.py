@@ -226,3 +226,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/session.py", *session.posargs)
     session.run("python", "benchmarks/startup.py")
     session.run("python", "benchmarks/stores.py")
+    session.run("python", "benchmarks/loop.py")

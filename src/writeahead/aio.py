@@ -12,14 +12,12 @@ Each call has a thread for as long as it takes; a semaphore of yours bounds how 
 once. asyncio only: trio, and anyio on top of it, are not supported.
 """
 
-import asyncio
 import contextlib
 import contextvars
 import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
-from concurrent.futures import Future
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from writeahead.adapters.awaiting import coroutines_on
 from writeahead.adapters.limits import POLL
@@ -27,6 +25,9 @@ from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.sweep import sweep
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["aresume_session", "asweep", "awrite_back"]
 
@@ -78,6 +79,10 @@ async def _in_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
 
     Not in the loop's own executor: that one has few threads, for work that ends soon.
     """
+    # Loaded here: it costs more than the rest of this package, and who awaits has it.
+    import asyncio
+    from concurrent.futures import Future
+
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     outcome: Future[_T] = Future()
@@ -103,8 +108,10 @@ async def _in_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
     raise cancelled from outcome.exception()
 
 
-async def _wait_for(ended: asyncio.Event, stop: threading.Event) -> asyncio.CancelledError | None:
+async def _wait_for(ended: "asyncio.Event", stop: threading.Event) -> "asyncio.CancelledError | None":
     """Wait for the thread, cancelled or not; return what cancelled this call."""
+    import asyncio
+
     cancelled = None
     while not ended.is_set():
         try:

@@ -16,7 +16,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("(")[0].split()[-1])
 def test_each_block_of_code_stands_in_a_file(block):
-    assert any(block in source.read_text() for source in (ROOT / "examples/tryton/adapter.py", EXAMPLE))
+    sources = (ROOT / "examples/tryton/adapter.py", EXAMPLE, ROOT / "examples/on_asyncio.py")
+    assert any(block in source.read_text() for source in sources)
 
 
 def test_the_kinds_of_tryton_are_those_in_the_table():

@@ -31,6 +31,10 @@ def test_the_quickstart_parks_and_resumes(tmp_path):
     assert not list((tmp_path / "artifacts/.open").iterdir())
 
 
+def test_sessions_share_a_loop_and_a_client(tmp_path):
+    assert run("on_asyncio.py", tmp_path) == ["5 sessions completed, 10 rows"]
+
+
 def test_an_own_orchestrator_needs_only_the_artifact_functions(tmp_path):
     assert run("own_orchestrator.py", tmp_path) == [
         "record: 503, rows in the CRM: 1",
