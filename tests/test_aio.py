@@ -46,10 +46,11 @@ def threads():
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left(monkeypatch):
+def no_thread_is_left_and_nothing_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(limits, "POLL", 0.01)
     yield
     assert threads() == []
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.fixture

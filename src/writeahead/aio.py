@@ -153,8 +153,7 @@ def _asynchronous_each(function: Callable[_P, Iterator[_T]]) -> Callable[_P, Asy
             ) is not _NO_MORE:
                 yield cast("_T", result)
         finally:
-            stop.set()
-            # Where the loop is gone, the thread may still be in it; then the stop ends it.
+            # Where the loop is gone, the thread may still be in it; then its stop is set.
             with contextlib.suppress(ValueError):
                 cast("Generator[_T]", found).close()
 

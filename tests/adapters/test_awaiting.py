@@ -55,8 +55,11 @@ def acting(act):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick_and_quiet(monkeypatch, caplog):
+    """A loop logs what goes wrong in its callbacks, and goes on."""
     monkeypatch.setattr(limits, "POLL", 0.01)
+    yield
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 # The loop.

@@ -374,7 +374,7 @@ class OfOdd:
     odd: Odd
 
 
-@pytest.mark.parametrize(("annotation", "said"), [(Unfinished, "not fully defined"), (OfOdd, "Odd")])
+@pytest.mark.parametrize(("annotation", "said"), [(Unfinished, "not (fully )?defined"), (OfOdd, "Odd")])
 def test_a_type_that_has_no_schema_is_named_before_anything_is_written(annotation, said):
     world = World()
     world.adapter = adapter_of(annotation)
