@@ -362,7 +362,7 @@ def test_a_loop_that_dies_under_a_run(crm, store):
     loop.close()
     thread.join()
     assert status_of(store) is RunStatus.RESUME_NEEDED
-    assert "the event loop was closed under the request" in read_session(store, "s1").entry.error
+    assert "the request was under way when its event loop was closed" in read_session(store, "s1").entry.error
     assert crm.requests == ["PUT /row"]
     del run, loop
     gc.collect()

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 from writeahead._validation import Invalid, validated
 from writeahead.errors import InvalidInput
 
-__all__ = ["JsonType", "difference_of", "is_record", "json_of", "values_by_name"]
+__all__ = ["JsonType", "difference_of", "is_record", "json_of", "values_by_name", "written_of"]
 
 _SECRETS = (SecretStr, SecretBytes)
 _PLAIN = (str, int, float, bool, NoneType)
@@ -51,7 +51,7 @@ class JsonType:
 
     def read(self, text: str) -> Any:
         """Make a value of JSON; an `Invalid` says what is wrong with it."""
-        return validated(lambda: self._adapter.validate_json(text))
+        return validated(lambda: self._adapter.validator.validate_json(text))
 
     def document_of(self, value: Any, only: str | None = None) -> Any:
         """Return a value as JSON, or one of its fields.
@@ -59,7 +59,7 @@ class JsonType:
         What pydantic would warn of, with the value, is found when it is read back.
         """
         include = None if only is None else {only}
-        return self._adapter.dump_python(
+        return self._adapter.serializer.to_python(
             value, mode="json", by_alias=True, round_trip=True, warnings=False, include=include
         )
 
@@ -95,7 +95,7 @@ def json_of(value: Any, json_type: JsonType | None = None) -> Any:
     """
     json_type = json_type or _type_of(value)
     name = json_type.name
-    written = _written(value, json_type)
+    written = written_of(value, json_type)
     if isinstance(written, str):
         raise InvalidInput(
             f"{name}{_unwritable(value, json_type)}: can't be written as JSON ({written});"
@@ -111,7 +111,7 @@ def json_of(value: Any, json_type: JsonType | None = None) -> Any:
     for place, why in _differences(value, read_back, ""):
         raise InvalidInput(f"{name}{place}: {why}; nothing was written")
     # A default is not validated: it may be written in another form than what was read.
-    written = _written(read_back, json_type)
+    written = written_of(read_back, json_type)
     return document if isinstance(written, str) else written[0]
 
 
@@ -126,7 +126,7 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
 
-def _written(value: Any, json_type: JsonType) -> tuple[Any, str] | str:
+def written_of(value: Any, json_type: JsonType) -> tuple[Any, str] | str:
     """A value's JSON, parsed and as text; or the name of what went wrong.
 
     The error itself would be kept as the context of ours, and may hold the value.
@@ -257,6 +257,8 @@ def _differences_of_dataclasses(asked: Any, read: Any, place: str) -> Iterator[t
         yield from _differences(getattr(asked, field), getattr(read, field), f"{place}.{field}")
     others, read_others = getattr(asked, "__dict__", {}), getattr(read, "__dict__", {})
     for attribute in others.keys() - fields:
+        if isinstance(getattr(type(asked), attribute, None), cached_property):
+            continue  # it comes of the fields
         if attribute not in read_others or read_others[attribute] != others[attribute]:
             yield f"{place}.{attribute}", "is no field, so JSON does not have it"
 

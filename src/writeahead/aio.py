@@ -19,8 +19,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from writeahead.adapters import limits
 from writeahead.adapters.awaiting import coroutines_on
-from writeahead.adapters.limits import POLL
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
@@ -68,7 +68,7 @@ class _Stop(threading.Event):
         # On the caller's, which may have its own idea of time; so a cancellation is seen in slices.
         left = timeout
         while not self.is_set() and (left is None or left > 0):
-            piece = POLL if left is None else min(left, POLL)
+            piece = limits.POLL if left is None else min(left, limits.POLL)
             self._callers.wait(piece)
             left = None if left is None else left - piece
         return self.is_set()

@@ -1,6 +1,7 @@
 """Payloads of any type that says its fields: what is planned is what was asked for, and is sent."""
 
 import dataclasses
+import functools
 import sys
 import typing
 from collections.abc import Mapping
@@ -298,6 +299,21 @@ def test_a_dataclass_that_reads_back_the_same_is_kept(value, payload):
     }
 
 
+@dataclass
+class Cached:
+    text: str
+
+    @functools.cached_property
+    def size(self):
+        return len(self.text)
+
+
+def test_what_a_dataclass_has_computed_of_its_fields_is_not_lost():
+    value = Cached("x")
+    assert value.size == 1
+    assert Operation(kind="row", payload=value).payload == {"text": "x"}
+
+
 def test_what_a_mapping_can_not_hold_is_named():
     for payload in ({"a": float("nan")}, {"a": {1, 2}}, {"a": b"\xff"}, {"a": Plain("x")}):
         with pytest.raises(InvalidInput, match="a"):
@@ -324,6 +340,40 @@ def test_a_planner_and_a_search_have_types_of_their_own():
     assert adapter.sent == [Plain("x")]
     assert adapter.find(report.operations[0]) is None
     assert seen == [{"text": "x"}, {"text": "x", "due": None}]
+
+
+class Parsed(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    text: str
+    made: Any = None
+
+    @model_validator(mode="after")
+    def _made(self):
+        self.made = object()
+        return self
+
+
+def test_what_only_a_planner_sees_need_not_be_json():
+    def plan_row(self, payload: Parsed, operation: KeyedOperation) -> PlannedOperation:
+        return PlannedOperation(
+            id=operation.id, kind="row", key=operation.key, payload={"text": payload.text}, replay="upsert"
+        )
+
+    adapter = adapter_of(Plain, planner=plan_row)
+    assert run(adapter, {"text": "x"})[1].ok
+    assert adapter.sent == [Plain("x")]
+
+
+class Tagged(BaseModel):
+    tags: set[str]
+    text: str = ""
+
+
+def test_a_lost_key_is_found_beside_a_set():
+    tags = [f"tag {number}" for number in range(50)]
+    with pytest.raises(InvalidInput, match="txet: Tagged has no such field"):
+        run(adapter_of(Tagged), {"tags": tags[::-1], "txet": "x"})
 
 
 # What is wrong with an annotation is said where the class is defined.

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from writeahead.adapters import limits
-from writeahead.errors import Applied, InvalidInput, TransientError
+from writeahead.errors import Applied, TransientError
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +56,7 @@ def awaited(value: _T | Awaitable[_T]) -> _T:
     Raises:
         TransientError: The run's time limit or a stop ended it, or it was cancelled. It surely was
             not applied only where it was never begun.
-        InvalidInput: This thread runs the loop that it would have to wait for. Nothing was begun.
+        RuntimeError: This thread runs the loop that it would have to wait for.
         BaseException: As what was awaited.
     """
     given: Any = value
@@ -66,7 +66,8 @@ def awaited(value: _T | Awaitable[_T]) -> _T:
     loop = _callers_loop.get(None) or _own_loop()
     if _is_running_here(loop):
         _discard(given)
-        raise InvalidInput(
+        # No error that says "nothing was sent": who calls this may have sent something.
+        raise RuntimeError(
             "the event loop would wait for itself: in a coroutine, await writeahead.awrite_back,"
             " aresume_session or asweep in place of the synchronous ones"
         )
@@ -139,13 +140,10 @@ class _Call(Generic[_T]):
         if self._end.cancelled():
             raise TransientError("the run ended before the request was begun", applied=Applied.NO)
         if not self._end.done():
-            closed = self._loop.is_closed()
-            what = (
-                "the event loop was closed under the request"
-                if closed
-                else "the request went on after a cancel"
-            )
-            raise TransientError(what, applied=Applied.UNKNOWN)
+            what = "went on after a cancel"
+            if self._loop.is_closed():
+                what = "was under way when its event loop was closed"
+            raise TransientError(f"the request {what}", applied=Applied.UNKNOWN)
         if isinstance(self._end.exception(), _cancelled()):
             raise TransientError("the request was cancelled", applied=Applied.UNKNOWN)
         return self._end.result()

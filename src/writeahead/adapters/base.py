@@ -196,8 +196,10 @@ class Adapter(ABC):
 
     def _call(self, verb: str, json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
         method = getattr(self, verb + operation.kind)
-        read = _read_whole if verb == PLAN else _read
-        return awaited(method(read(json_type, operation), operation))
+        payload = _read(json_type, operation)
+        if verb == PLAN:
+            _require_whole(json_type, operation, payload)
+        return awaited(method(payload, operation))
 
 
 def target_of(*parts: str) -> str:
@@ -206,8 +208,11 @@ def target_of(*parts: str) -> str:
 
 
 def _issued(kind: Kind, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
-    """An operation's payload as its emit method will get it."""
-    return _document(kind, _read_whole(kind.payload, operation), operation)
+    """An operation's payload as its emit method will get it, unless a part of it would be lost."""
+    payload = _read(kind.payload, operation)
+    document = _document(kind, payload, operation)
+    _require_whole(kind.payload, operation, payload, document)
+    return document
 
 
 def _document(kind: Kind, payload: Any, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
@@ -229,16 +234,15 @@ def _read(json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> 
     return payload
 
 
-def _read_whole(json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
-    """Read a payload, unless a part of it would be lost without a word."""
-    payload = _read(json_type, operation)
-    unread = unread_key(operation.payload, payload, json_type)
+def _require_whole(
+    json_type: JsonType, operation: KeyedOperation | PlannedOperation, payload: Any, document: Any = None
+) -> None:
+    unread = unread_key(operation.payload, payload, json_type, document)
     if unread is not None:
         raise InvalidInput(
             f"operation {operation.id} ({operation.kind}): payload of the wrong shape: {unread}:"
             f" {json_type.name} has no such field, so it would be lost"
         )
-    return payload
 
 
 class TransactionalAdapter(Adapter):
