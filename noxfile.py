@@ -130,6 +130,19 @@ def compat(session: nox.Session) -> None:
 
 
 @nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel that README says how to build: the pages and the examples run on it."""
+    folder = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", ".", "--no-deps", "--wheel-dir", str(folder))
+    (built,) = folder.glob("writeahead-*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(f"{built}[demo]", *nox.project.dependency_groups(PYPROJECT, "test"))
+    assert f"dist/{built.name}" in Path("README.md").read_text()
+    session.run("pytest", "tests/docs/test_blocks.py", "tests/examples/test_examples.py", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of what the extras install, and an SBOM of it (CycloneDX)."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "audit"))

@@ -12,8 +12,7 @@ from tiny_crm import running
 
 from writeahead import Adapter, Operation, PlannedOperation, RunReport, awrite_back, emits, open_store
 from writeahead.adapters.base import target_of
-from writeahead.adapters.http import applied_despite
-from writeahead.errors import TransientError
+from writeahead.adapters.http import remote_errors, require_status
 
 
 @dataclass
@@ -33,17 +32,9 @@ class AsyncCrm(Adapter):
 
     @emits("upsert")
     async def emit_row(self, payload: Row, operation: PlannedOperation) -> None:
-        try:
-            async with asyncio.timeout(30):
-                reply = await self.http.put(f"{self.url}/rows/{operation.key}", json=asdict(payload))
-            reply.raise_for_status()
-        except TimeoutError:
-            raise TransientError("PUT /rows: no answer in time") from None
-        except httpx.HTTPStatusError as error:
-            raise TransientError(f"PUT /rows: {error.response.status_code}") from None
-        except httpx.HTTPError as error:
-            what = f"PUT /rows: {type(error).__name__}"
-            raise TransientError(what, applied=applied_despite(error)) from None
+        with remote_errors("PUT /rows"):
+            reply = await self.http.put(f"{self.url}/rows/{operation.key}", json=asdict(payload))
+            require_status(reply, 201, 204)
 
 
 async def write_all(url: str, calls: Sequence[str]) -> list[RunReport]:

@@ -7,6 +7,7 @@ up to you.
 python examples/own_orchestrator.py
 """
 
+import contextlib
 import uuid
 
 import httpx
@@ -48,16 +49,23 @@ def carry_out(outcome: Outcome, store: ArtifactStore, crm_url: str) -> None:
     write_writeback_artifact(store, outcome.call, outcome.model_copy(update={"writes": done}))
 
 
-def record(call: str, texts: list[str], store: ArtifactStore, crm_url: str) -> None:
-    """Write a call's outcome to the CRM, plan first."""
+def record(call: str, texts: list[str], store: ArtifactStore, crm_url: str) -> str:
+    """Write a call's outcome to the CRM, plan first; go on with the plan if there is one."""
+    with contextlib.suppress(ResumeError):
+        return resume(call, store, crm_url)
     outcome = Outcome(call=call, writes=[Write(key=str(uuid.uuid4()), text=text) for text in texts])
     write_planned_writeback_artifact(store, call, outcome)
     carry_out(outcome, store, crm_url)
+    return "done"
 
 
-def resume(call: str, store: ArtifactStore, crm_url: str) -> None:
-    """Send a call's outcome again as planned: the CRM recognizes the keys that it has."""
-    carry_out(load_replay_artifact(store, call, Outcome).model, store, crm_url)
+def resume(call: str, store: ArtifactStore, crm_url: str) -> str:
+    """Send a call's outcome again as planned, unless all is done: the CRM recognizes its keys."""
+    replay = load_replay_artifact(store, call, Outcome)
+    if replay.finished:
+        return "was done before"
+    carry_out(replay.model, store, crm_url)
+    return "done"
 
 
 with running() as crm:
@@ -65,13 +73,12 @@ with running() as crm:
 
     crm.outage_after = 1
     try:
-        record("call-8", ["call", "follow-up"], store, crm.url)
+        print(f"record: {record('call-8', ['call', 'follow-up'], store, crm.url)}")
     except httpx.HTTPStatusError as error:
         print(f"record: {error.response.status_code}, rows in the CRM: {len(crm.rows)}")
 
     crm.outage_after = None
-    resume("call-8", store, crm.url)
-    print(f"resume: done, rows in the CRM: {len(crm.rows)}")
+    print(f"resume: {resume('call-8', store, crm.url)}, rows in the CRM: {len(crm.rows)}")
 
     try:
         resume("call-9", store, crm.url)

@@ -15,8 +15,8 @@ from tiny_crm import TinyCrm, running
 
 from writeahead import Adapter, Operation, PlannedOperation, Receipt, emits
 from writeahead.adapters.base import target_of
-from writeahead.adapters.http import applied_despite, retry_after_seconds
-from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
+from writeahead.adapters.http import remote_errors, require_status
+from writeahead.errors import ConflictError, TransientError
 from writeahead.model import KeyedOperation, ReplayClass
 from writeahead.protocol.retry import Clock
 from writeahead.testing import AdapterContract, RemoteRow
@@ -57,22 +57,10 @@ class Crm(Adapter):
     def _send(
         self, method: str, key: str, known: Sequence[int], row: dict[str, Any] | None = None
     ) -> httpx.Response:
-        what = f"{method} /rows"
-        try:
+        with remote_errors(f"{method} /rows"):
             reply = self._http.request(method, f"/rows/{key}", json=row)
-        except httpx.HTTPError as error:
-            what = f"{what}: {type(error).__name__}"
-            raise TransientError(what, applied=applied_despite(error)) from None
-        status, wait = reply.status_code, retry_after_seconds(reply.headers)
-        if status in known:
-            return reply
-        what = f"{what}: HTTP {status}"
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise TransientError(what, applied=Applied.NO, retry_after=wait)
-        # This CRM never answers a PUT with 200, so something else did, such as a proxy.
-        if reply.is_server_error or status in (200, 408):
-            raise TransientError(what, applied=Applied.UNKNOWN, retry_after=wait)
-        raise PermanentError(what)
+            require_status(reply, *known)
+        return reply
 
 
 def _json(reply: httpx.Response) -> object:

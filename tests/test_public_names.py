@@ -13,6 +13,7 @@ def test_the_public_names_are_these():
     assert writeahead.__all__ == [
         "Adapter",
         "ArtifactStore",
+        "Clock",
         "Operation",
         "PlannedOperation",
         "Receipt",

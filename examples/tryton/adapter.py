@@ -220,7 +220,7 @@ class TrytonAdapter(Adapter):
             raise ConflictError("ir.note: a session of this id wrote other content: give this one its own")
         return Receipt(remote_id=f"ir.note,{note}", outcome="already_applied")
 
-    # unprovable: never sent twice.
+    # unprovable: never sent again after an attempt that may have been applied.
 
     @emits(ReplayClass.UNPROVABLE)
     def emit_email(self, payload: Email, operation: PlannedOperation) -> Receipt:  # noqa: ARG002 - no key to give

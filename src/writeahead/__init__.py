@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         write_planned_writeback_artifact,
         write_writeback_artifact,
     )
+    from writeahead.protocol.finding import find_sessions
     from writeahead.protocol.resuming import resume_session
+    from writeahead.protocol.retry import Clock
     from writeahead.protocol.runner import write_back
-    from writeahead.protocol.sweep import find_sessions, sweep
+    from writeahead.protocol.sweep import sweep
     from writeahead.protocol.unblocking import unblock_session
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "ArtifactStore",
+    "Clock",
     "Operation",
     "PlannedOperation",
     "Receipt",
@@ -58,6 +61,7 @@ __all__ = [
 _HOMES = {
     "Adapter": "adapters.base",
     "ArtifactStore": "stores.base",
+    "Clock": "protocol.retry",
     "Operation": "model",
     "PlannedOperation": "model",
     "Receipt": "model",
@@ -70,7 +74,7 @@ _HOMES = {
     "asweep": "aio",
     "awrite_back": "aio",
     "emits": "adapters.base",
-    "find_sessions": "protocol.sweep",
+    "find_sessions": "protocol.finding",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
     "resume_session": "protocol.resuming",

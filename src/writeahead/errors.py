@@ -2,7 +2,7 @@
 
 WriteaheadError
 ├── InvalidInput (ValueError)         what the caller gave is wrong: ids, operations, URLs, settings
-│   └── PlanConflict                  this session id was planned with other operations
+│   └── PlanConflict                  this session id was planned for another request
 ├── StoreError (OSError)              carries store, operation and key; errno is set
 │   ├── NotFound (FileNotFoundError)
 │   ├── AlreadyExists (FileExistsError)
@@ -65,7 +65,7 @@ class InvalidInput(WriteaheadError, ValueError):
 
 
 class PlanConflict(InvalidInput):
-    """The session id has a plan already, for other operations. Nothing was changed.
+    """The session id has a plan already, for another request. Nothing was changed.
 
     Args:
         message: What differs, and what to do.

@@ -86,8 +86,8 @@ class ReplayClass(StrEnum):
     - ``UPSERT``: same key, same content: sending again converges.
     - ``CONDITIONAL_UPDATE``: guarded by the baseline version; a mismatch is read back and settled.
     - ``LOOKUP``: the remote can be searched by our key, once no earlier request can still land.
-    - ``UNPROVABLE``: none of these; it is never sent twice, and an operator decides an unknown
-      outcome.
+    - ``UNPROVABLE``: none of these; it is never sent again after an attempt that may have been
+      applied, and an operator decides.
     """
 
     CREATE_WITH_KEY = "create_with_key"

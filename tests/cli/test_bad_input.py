@@ -124,6 +124,7 @@ ADAPTERS = {
 
 @pytest.mark.parametrize(("adapter", "named"), ADAPTERS.items(), ids=ADAPTERS)
 def test_a_bad_adapter(cli, remote, folder, adapter, named):
+    cli.store.mkdir()
     (folder / "broken_adapter.py").write_text("def make(:\n")
     (folder / "raising_adapter.py").write_text("raise RuntimeError('planted-secret')\n")
     with (folder / "writeahead.toml").open("a") as file:

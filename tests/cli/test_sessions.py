@@ -1,8 +1,16 @@
 """Each command, from what it is given to its exit code, its JSON and what is left in the store."""
 
 import json
+import os
+import re
+import socket
+import time
+from datetime import UTC, datetime
 
 import pytest
+from pydantic import BaseModel
+
+from writeahead import open_store, write_planned_writeback_artifact
 
 
 def statuses(done):
@@ -161,12 +169,126 @@ def test_list_filters_by_state(cli, remote):
     for session_id, status in everything.items():
         done = cli("list", "--state", status, "--json")
         assert (done.code, statuses(done)) == (0, {session_id: status})
-    lines = cli("list").out.splitlines()
-    assert [line.split()[:3] for line in lines] == [
-        ["completed", "-", "done"],
-        ["resume_needed", "0/1", "later"],
-        ["blocked", "0/1", "stuck"],
-    ]
+
+
+def test_list_says_age_last_error_and_next_step(cli, remote):
+    remote.answers = [201, 503, 503]
+    cli("run", cli.session("row", "row", session_id="later"), "--write")
+    (listed,) = cli("list", "--json").json["sessions"]
+    plan = json.loads(cli.bytes_in_store()["later/planned-writeback.json"])
+    age = datetime.now(UTC) - datetime.fromisoformat(plan["created_at"])
+    assert 0 <= listed["age"] <= age.total_seconds()
+    assert (listed["confirmed"], listed["operations"], listed["operation"]) == (1, 2, "2-row")
+    assert (listed["note"], listed["adapter"]) == ("PUT /row: 503", "crm")
+    assert (listed["host"], listed["pid"]) == (None, None)  # its run gave it up
+    assert listed["next_step"] == "writeahead resume later"
+    first, second = cli("list").out.splitlines()
+    assert re.fullmatch(r"resume_needed +1/2 +\d+s  later  PUT /row: 503", first)
+    assert second.strip() == "next: writeahead resume later"
+
+
+def test_list_says_which_process_holds_a_session(cli, remote):
+    cli("run", cli.session("row"), "--write")
+    (cli.store / "s1/writeback.json").unlink()
+    (cli.store / ".open/s1").touch()
+    (listed,) = cli("list", "--json").json["sessions"]
+    assert (listed["status"], listed["pid"]) == ("in_progress", os.getpid())
+    assert listed["host"] == socket.gethostname()
+    assert f"process {os.getpid()} on {listed['host']} holds the lease" in listed["note"]
+
+
+OWN = """
+from pydantic import BaseModel
+
+from writeahead import load_replay_artifact, write_planned_writeback_artifact, write_writeback_artifact
+
+
+class Outcome(BaseModel):
+    text: str
+
+
+def resume(store, session_id):
+    found = load_replay_artifact(store, session_id, Outcome)
+    write_writeback_artifact(store, session_id, found.model)
+
+
+def fail(store, session_id):
+    raise RuntimeError("secret")
+
+
+no_function = 7
+"""
+
+
+@pytest.fixture
+def own(cli):
+    """A session of an orchestrator of its own, an hour old, and the module that resumes it."""
+    name = f"own_{cli.folder.name}"
+    cli.file(OWN, f"{name}.py")
+    write_planned_writeback_artifact(open_store(cli.store), "call-8", Text(text="call back"))
+    old = time.time() - 3600
+    os.utime(cli.store / ".open/call-8", (old, old))
+    return name
+
+
+class Text(BaseModel):
+    text: str
+
+
+def test_an_own_session_is_listed_and_shown_as_such(cli, own):
+    (listed,) = cli("list", "--state", "open", "--json").json["sessions"]
+    assert (listed["status"], listed["own"]) == ("resume_needed", True)
+    assert "writeahead sweep --own module:function --write" in listed["next_step"]
+    assert cli("list").out.startswith("own ")
+    shown = cli("show", "call-8")
+    assert shown.code == 0
+    assert "of an orchestrator of its own" in shown.out
+    assert cli("show", "call-8", "--json").json["own"] is True
+    assert cli("resume", "call-8").code == 3
+
+
+def test_sweep_resumes_own_sessions_by_a_function(cli, own, remote):
+    assert "call-8  resume it by the program that planned it" in cli("sweep").out
+    assert "orchestrator" in cli("sweep", "--write").out
+    done = cli("sweep", "--write", "--own", f"{own}:fail")
+    assert (done.code, "secret" in done.out) == (3, False)
+    assert "its program raised RuntimeError" in done.out
+    assert cli("sweep", "--write", "--own", f"{own}:resume").out.startswith("-")  # the failed one's marker
+    old = time.time() - 3600
+    os.utime(cli.store / ".open/call-8", (old, old))
+    done = cli("sweep", "--write", "--own", f"{own}:resume", "--json")
+    assert (done.code, done.json["sessions"][0]["report"]["status"]) == (0, "completed")
+    assert "call-8/writeback.json" in cli.bytes_in_store()
+    assert cli("list", "--state", "open", "--json").json["sessions"] == []
+    assert remote.requests == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("no_function", "can't be called"), ("gone", "has no 'gone'")])
+def test_a_function_that_is_none_is_a_usage_error(cli, own, name, said):
+    done = cli("sweep", "--write", "--own", f"{own}:{name}")
+    assert (done.code, said in done.err) == (2, True)
+    assert "call-8/writeback.json" not in cli.bytes_in_store()
+
+
+def test_sweep_scan_restores_lost_markers(cli, remote):
+    remote.answers = [503, 503]
+    cli("run", cli.session("row"), "--write")
+    (cli.store / ".open/s1").unlink()
+    assert "no open sessions" in cli("sweep").out
+    assert "s1  restore its marker, then resume it" in cli("sweep", "--scan").out
+    assert ".open/s1" not in cli.bytes_in_store()
+    done = cli("sweep", "--scan", "--write", "--json")
+    assert done.json["sessions"][0]["restored"] is True
+    assert done.json["sessions"][0]["report"]["status"] == "completed"
+
+
+def test_a_store_that_is_not_there_is_an_error_unless_it_may_be(cli):
+    for command in (["list"], ["sweep"], ["sweep", "--write"], ["list", "--state", "open"]):
+        done = cli(*command, "--store", "./artefacts")
+        assert (done.code, "--missing-ok" in done.err) == (3, True)
+        done = cli(*command, "--store", "./artefacts", "--missing-ok")
+        assert (done.code, done.err) == (0, "")
+    assert not (cli.folder / "artefacts").exists()
 
 
 def test_sweep_shows_first_and_resumes_only_with_write(cli, remote):
@@ -239,7 +361,8 @@ def test_policy_flags_reach_the_run(cli, remote):
 
 
 def test_an_empty_listing_says_so(cli):
-    store = (cli.folder / "artifacts").as_uri()
+    cli.store.mkdir()
+    store = cli.store.as_uri()
     assert cli("list").out == f"no sessions in {store}\n"
     assert cli("list", "--state", "blocked").out == f"no blocked sessions in {store}\n"
     assert cli("sweep").out == cli("sweep", "--write").out == f"no open sessions in {store}\n"

@@ -160,7 +160,13 @@ def stderr(request):
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["zork"], 2), (["run", "gone.json"], 2), (["--attempts"], 2), (["list"], 0), (["--version"], 0)],
+    [
+        (["zork"], 2),
+        (["run", "gone.json"], 2),
+        (["--attempts"], 2),
+        (["list", "--missing-ok"], 0),
+        (["--version"], 0),
+    ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
 def test_an_error_that_stderr_does_not_take_keeps_its_code(start, cli, stderr, arguments, code):

@@ -15,7 +15,7 @@ from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
 from writeahead.model import BlockReason, RunStatus
-from writeahead.protocol.sweep import unfinished_sessions
+from writeahead.protocol.finding import unfinished_sessions
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.simulators.dataverse import Settings, Simulator
 from writeahead.stores.memory import MemoryStore

@@ -22,7 +22,8 @@ from tests.support.wrappers import WholeListStore
 from writeahead import ArtifactStore, open_store, resume_session, write_back
 from writeahead.errors import AccessDenied, OutcomeUnknown, ResumeError, StoreError, Unavailable
 from writeahead.model import RunStatus
-from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.protocol.finding import State, find_sessions
+from writeahead.protocol.sweep import sweep
 from writeahead.testing import ManualClock
 from writeahead.testing.http_proxy import Fault
 

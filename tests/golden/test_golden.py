@@ -18,8 +18,9 @@ from writeahead import ResumeError, RunPolicy, resume_session, write_back
 from writeahead.errors import InvalidInput
 from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.protocol.encoding import VERSION, artifact_type, decode, encode_model, is_abandoned
+from writeahead.protocol.finding import find_sessions, unfinished_sessions
 from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
-from writeahead.protocol.sweep import find_sessions, sweep, unfinished_sessions
+from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
 

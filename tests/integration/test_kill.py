@@ -12,7 +12,8 @@ from tests.support.processes import child_environment
 from tests.support.reference_remote import ReferenceAdapter, serve
 from writeahead import RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.sweep import sweep, unfinished_sessions
+from writeahead.protocol.finding import unfinished_sessions
+from writeahead.protocol.sweep import sweep
 
 POLICY = RunPolicy(clock_skew=0)
 KEYS = [idempotency_key("s1", name) for name in ("1-create", "2-create", "3-mail")]

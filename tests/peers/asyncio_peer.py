@@ -12,8 +12,8 @@ from tiny_crm import running
 from writeahead import Adapter, PlannedOperation, emits
 from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import target_of
-from writeahead.adapters.http import applied_despite, retry_after_seconds
-from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
+from writeahead.adapters.http import remote_errors, require_status
+from writeahead.errors import ConflictError, TransientError
 from writeahead.model import KeyedOperation, ReplayClass
 from writeahead.testing import AdapterContract
 
@@ -50,21 +50,10 @@ class AsyncCrm(Adapter):
         await self._send("PUT", operation.key, known=(201, 204), row=asdict(payload))
 
     async def _send(self, method, key, known, row=None):
-        what = f"{method} /rows"
-        try:
+        with remote_errors(f"{method} /rows"):
             reply = await self._http.request(method, f"/rows/{key}", json=row)
-        except httpx.HTTPError as error:
-            what = f"{what}: {type(error).__name__}"
-            raise TransientError(what, applied=applied_despite(error)) from None
-        status, wait = reply.status_code, retry_after_seconds(reply.headers)
-        if status in known:
-            return reply
-        what = f"{what}: HTTP {status}"
-        if status == 429:
-            raise TransientError(what, applied=Applied.NO, retry_after=wait)
-        if reply.is_server_error or status in (200, 408):
-            raise TransientError(what, applied=Applied.UNKNOWN, retry_after=wait)
-        raise PermanentError(what)
+            require_status(reply, *known)
+        return reply
 
 
 def _json(reply):

@@ -13,7 +13,7 @@ from writeahead import (
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
-from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
+from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact, PlanConflict
 from writeahead.protocol import encoding
 from writeahead.protocol.encoding import decode, digest_of, encode, encode_model, is_abandoned
 from writeahead.protocol.keys import require_session_id
@@ -39,14 +39,19 @@ def test_own_models_are_written_in_the_canonical_encoding(store):
 
 
 def test_writing_the_same_again_is_no_error_and_anything_else_is(store):
-    for write, refused in [
-        (write_planned_writeback_artifact, PlanConflict),
-        (write_writeback_artifact, AlreadyExists),
-    ]:
-        write(store, "s1", Mine(name="a"))
-        write(store, "s1", Mine(name="a"))
-        with pytest.raises(refused, match="s1"):
-            write(store, "s1", Mine(name="b"))
+    write_planned_writeback_artifact(store, "s1", Mine(name="a"))
+    write_planned_writeback_artifact(store, "s1", Mine(name="a"))
+    with pytest.raises(PlanConflict, match="s1"):
+        write_planned_writeback_artifact(store, "s1", Mine(name="b"))
+
+
+def test_the_first_final_stands_and_the_second_call_says_so(store):
+    first = write_writeback_artifact(store, "s1", Mine(name="a"))
+    again = write_writeback_artifact(store, "s1", Mine(name="a"))
+    other = write_writeback_artifact(store, "s1", Mine(name="b"))
+    assert (first.earlier, again.earlier, other.earlier) == (False, False, True)
+    assert first.etag == again.etag == other.etag
+    assert store.get(FINAL).data == encode({"amount": 1.5, "name": "a"})
 
 
 GOOD_PLAN = encode({"amount": 1.5, "name": "planned"})

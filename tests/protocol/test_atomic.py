@@ -139,12 +139,21 @@ def test_a_transaction_is_known_again_by_later_versions():
     assert plan["request_digest"] == digest_of({"atomic": asked})
 
 
-def test_a_transaction_is_another_request_than_its_parts():
-    world = World()
-    world.run(*KINDS)
-    with pytest.raises(PlanConflict):
-        world.run(*KINDS, atomic=False)
-    assert world.run(*KINDS).status is RunStatus.NO_RESUME_NEEDED
+@pytest.mark.parametrize(
+    ("planned", "difference"),
+    [(True, "with atomic, unlike this request"), (False, "without atomic, unlike this request")],
+)
+@pytest.mark.parametrize("completed", [True, False])
+def test_a_transaction_is_another_request_than_its_parts(planned, difference, completed):
+    world = World(*[] if completed else [Meets.UNAVAILABLE] * 2)
+    world.remote.script["1-create"] = [] if completed else [Meets.UNAVAILABLE] * 2
+    world.run(*KINDS, atomic=planned)
+    before = {info.key for info in world.store.list()}
+    with pytest.raises(PlanConflict, match=rf"(completed|a plan) {difference}"):
+        world.run(*KINDS, atomic=not planned)
+    assert {info.key for info in world.store.list()} == before
+    repeat = RunStatus.NO_RESUME_NEEDED if completed else RunStatus.COMPLETED
+    assert world.run(*KINDS, atomic=planned).status is repeat
 
 
 def test_an_operator_assumes_the_same_of_the_whole_transaction():

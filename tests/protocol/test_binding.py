@@ -151,9 +151,9 @@ def test_an_identity_says_what_a_repeat_is():
     assert report.status is RunStatus.COMPLETED
     assert world.store.get("s1/planned-writeback.json").data == planned
     assert [operation.kind for operation in report.operations] == ["create", "upsert", "create"]
-    with pytest.raises(PlanConflict):
+    with pytest.raises(PlanConflict, match="was completed with another identity"):
         world.run("create", "upsert", "create", identity={"event": 8})
-    with pytest.raises(PlanConflict):
+    with pytest.raises(PlanConflict, match="was completed with another identity"):
         world.run("create", "upsert", "create")
 
 
@@ -249,8 +249,26 @@ def test_a_dry_run_sends_nothing_where_planning_fails(monkeypatch):
 def test_two_tenants_with_one_id_and_identity_are_no_repeat():
     world = World()
     world.run("create", namespace="a", identity="e7")
-    with pytest.raises(PlanConflict):
+    with pytest.raises(PlanConflict, match="was completed in another namespace"):
         world.run("create", namespace="b", identity="e7")
+
+
+def test_a_request_that_can_not_be_planned_is_refused_for_what_it_may_be(monkeypatch):
+    world = World()
+    parked(world)
+    fail_to_plan(monkeypatch, world, NotReady("gone"))
+    with pytest.raises(PlanConflict, match="other operations, atomic, identity or namespace"):
+        world.run("create")
+
+
+def test_a_completed_session_refused_for_its_remote_has_no_marker(monkeypatch):
+    world = World()
+    monkeypatch.setattr(world.adapter, "target", lambda: "one")
+    world.run("create")
+    monkeypatch.setattr(world.adapter, "target", lambda: "another")
+    with pytest.raises(InvalidInput, match="was planned for target"):
+        world.run("create")
+    assert [info.key for info in world.store.list(".open/")] == []
 
 
 def test_a_completed_session_whose_plan_was_removed(monkeypatch):

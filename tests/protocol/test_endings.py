@@ -22,8 +22,9 @@ from writeahead import (
 from writeahead.errors import Applied, InvalidInput, PermanentError, ResumeError, TransientError, Unavailable
 from writeahead.model import Assume, BlockReason, RunStatus
 from writeahead.protocol import liveness
+from writeahead.protocol.finding import State, find_sessions
 from writeahead.protocol.liveness import is_dead, this_process
-from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session
 from writeahead.testing import ManualClock, WrapperStore
 

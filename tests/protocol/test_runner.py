@@ -433,8 +433,10 @@ def test_already_exists_of_another_plan_never_counts_as_ours(world):
         return emit(payload, operation)
 
     world.adapter.emit_create = foreign_final
-    with pytest.raises(CorruptArtifact, match=r"s1/writeback\.json"):
-        world.run("create")
+    report = world.run("create")
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.CONFLICT_DETECTED)
+    assert report.error.startswith("s1/writeback.json is a file of another program")
+    assert list(world.json("s1/journal/000001.json")["receipts"]) == ["1-create"]
     assert world.store.get("s1/writeback.json").data == b"{}"
     with pytest.raises(AlreadyExists):
         world.store.put("s1/writeback.json", b"other", if_absent=True)

@@ -10,9 +10,10 @@ from writeahead import RunPolicy, load_replay_artifact
 from writeahead.errors import CorruptArtifact
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES
+from writeahead.protocol.finding import find_sessions
 from writeahead.protocol.schema import PlannedWriteback
 from writeahead.protocol.session import read_session
-from writeahead.protocol.sweep import find_sessions, sweep
+from writeahead.protocol.sweep import sweep
 from writeahead.report.page import read_page
 from writeahead.stores.base import ObjectInfo
 from writeahead.testing import TracingStore, WrapperStore
@@ -85,7 +86,7 @@ def test_reading_an_own_plan_costs_two_requests():
     world.run("create")
     world.store = TracingStore(world.store)
     load_replay_artifact(world.store, "s1", PlannedWriteback)
-    assert [call.verb for call in world.store.calls] == ["head", "get"]
+    assert [call.verb for call in world.store.calls] == ["list", "get"]
 
 
 def test_an_artifact_of_the_largest_size_is_read():

@@ -50,10 +50,11 @@ from writeahead.errors import (
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, RunReport, RunStatus
 from writeahead.protocol import emission
+from writeahead.protocol.finding import State, find_sessions
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.session import read_session
-from writeahead.protocol.sweep import State, find_sessions, sweep
+from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.local import LocalStore

@@ -371,6 +371,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+def test_a_folder_exists_once_it_is_made(tmp_path):
+    store = LocalStore(tmp_path / "new")
+    assert not store.exists()
+    store.put("a", b"1")
+    store.delete("a")
+    assert store.exists()
+    (tmp_path / "file").write_text("")
+    # It is no store, which the verbs say.
+    assert LocalStore(tmp_path / "file").exists()
+
+
 def test_a_really_full_disk(small_disk):
     store = LocalStore(small_disk / "store")
     store.put("a/b", b"old")

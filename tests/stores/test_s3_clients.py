@@ -150,6 +150,7 @@ def test_a_missing_bucket_is_not_found_where_the_server_can_tell(client, s3_prox
     # S3's answer to a HEAD has no body, so that nothing tells a missing bucket from a missing
     # object.
     assert store.head("a") is None
+    assert not store.exists()
 
 
 PAGE = b"""<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">

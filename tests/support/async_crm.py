@@ -7,8 +7,7 @@ import httpx
 
 from writeahead import Adapter, PlannedOperation, Receipt, emits
 from writeahead.adapters.awaiting import awaited
-from writeahead.adapters.http import applied_despite
-from writeahead.errors import Applied, PermanentError, TransientError
+from writeahead.adapters.http import remote_errors, require_status
 
 
 @dataclass
@@ -36,16 +35,9 @@ class AsyncCrmAdapter(Adapter):
 
     async def _send(self, method, operation):
         self.seen()
-        what = f"{method} /{operation.kind}"
-        try:
+        with remote_errors(f"{method} /{operation.kind}"):
             reply = await self._http.request(method, f"/{operation.kind}/{operation.key}", content=b"{}")
-        except httpx.HTTPError as error:
-            what = f"{what}: {type(error).__name__}"
-            raise TransientError(what, applied=applied_despite(error)) from None
-        if reply.status_code >= 500:
-            raise TransientError(f"{what}: {reply.status_code}", applied=Applied.NO)
-        if reply.status_code not in (201, 412):
-            raise PermanentError(f"{what}: {reply.status_code}")
+            require_status(reply, 201, 412)
         outcome = "already_applied" if reply.status_code == 412 else "applied"
         return Receipt(remote_id=operation.key, outcome=outcome)
 

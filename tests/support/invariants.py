@@ -9,7 +9,8 @@ from tests.support.reference_remote import KEYS, ReferenceAdapter
 from tests.support.remotes import found_out
 from writeahead import ArtifactStore, RunPolicy, open_store, resume_session
 from writeahead.model import BlockReason, RunReport, RunStatus
-from writeahead.protocol.sweep import find_sessions, sweep, unfinished_sessions
+from writeahead.protocol.finding import find_sessions, unfinished_sessions
+from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import ManualClock

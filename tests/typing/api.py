@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 from writeahead import (
     Adapter,
     ArtifactStore,
+    Clock,
     Operation,
     PlannedOperation,
     Receipt,
@@ -43,8 +44,9 @@ from writeahead import (
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, TransientError
 from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, RunStatus
-from writeahead.protocol.retry import Clock
-from writeahead.protocol.sweep import SessionSummary, SweepResult
+from writeahead.protocol.artifacts import FinalInfo
+from writeahead.protocol.finding import SessionSummary
+from writeahead.protocol.sweep import SweepResult
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (
@@ -204,9 +206,10 @@ def keep(data: bytes) -> ArtifactStore:
 
 def record(store: ArtifactStore) -> Row:
     assert_type(write_planned_writeback_artifact(store, "s2", Row(text="x")), ObjectInfo)
-    assert_type(write_writeback_artifact(store, "s2", Row(text="x")), ObjectInfo)
+    assert_type(write_writeback_artifact(store, "s2", Row(text="x")), FinalInfo)
     found = load_replay_artifact(store, "s2", Row)
     assert_type(found, ReplayArtifact[Row])
+    assert_type(found.finished, bool)
     write_writeback_artifact(store, "s2", {"text": "x"})  # type: ignore[arg-type]
     return found.model
 

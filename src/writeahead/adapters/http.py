@@ -1,8 +1,7 @@
-"""What any adapter over HTTP needs: connections, Retry-After, outcomes of failures, quiet logs."""
+"""What any adapter over HTTP needs: connections, outcomes of requests, quiet logs."""
 
 import contextlib
 import contextvars
-import email.utils
 import logging
 import os
 import re
@@ -10,12 +9,17 @@ import urllib.request
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 
 from writeahead.adapters.bounded import BoundedTransport, network_transport
-from writeahead.errors import LONGEST_WAIT, Applied, InvalidInput
+from writeahead.adapters.outcomes import (
+    applied_despite,
+    remote_errors,
+    require_status,
+    retry_after_seconds,
+)
+from writeahead.errors import InvalidInput
 
 __all__ = [
     "BoundedTransport",
@@ -24,12 +28,12 @@ __all__ = [
     "is_loopback",
     "network_transport",
     "quiet_logs",
+    "remote_errors",
+    "require_status",
     "retry_after_seconds",
     "secure_url",
 ]
 
-_DELAY_SECONDS = re.compile(r"[0-9]+")
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _LOOPBACK = re.compile(r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 # What writes hosts and paths, with tenants in them, of the clients used here and of those in
@@ -44,35 +48,6 @@ _CLIENT_LOGGERS = (
         for part in ("authority", "application", "token_cache", "oauth2cli.oauth2", "telemetry")
     ),
 )
-
-
-def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How many seconds a server asks to wait; None if it does not say, or makes no sense.
-
-    Both forms of RFC 9110, section 10.2.3, are understood: a number of seconds, and a date in any
-    of the three formats of section 5.6.7. A date is compared with the response's own Date header
-    where there is one, so that our clock need not agree with the server's.
-
-    Args:
-        headers: Of the response; looked up as given, so pass a mapping that ignores case.
-        now: Our time, timezone-aware, for a date without a Date header.
-    """
-    value = headers.get("retry-after", "").strip()
-    if _DELAY_SECONDS.fullmatch(value):
-        return LONGEST_WAIT if len(value) > 9 else min(float(value), LONGEST_WAIT)  # noqa: PLR2004
-    until = _http_date(value)
-    if until is None:
-        return None
-    since = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-    return min(max(0.0, (until - since).total_seconds()), LONGEST_WAIT)
-
-
-def applied_despite(error: httpx.HTTPError | httpx.StreamError) -> Applied:
-    """Whether a request may have been applied although it ended in this error.
-
-    It surely was not if no connection was made. After that, no one can tell.
-    """
-    return Applied.NO if isinstance(error, _NEVER_SENT) else Applied.UNKNOWN
 
 
 def is_loopback(host: str) -> bool:
@@ -245,15 +220,6 @@ class _Pool:
         # say "close" and nothing else.
         if os.getpid() == self.pid:
             self.http.close()
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        parsed = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    # The asctime form names no zone; an HTTP-date is always in UTC.
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 _quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("writeahead_quiet", default=False)

@@ -13,6 +13,7 @@ from writeahead.cli.check import check
 from writeahead.cli.dataverse import discover
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
+from writeahead.cli.listing import list_sessions
 from writeahead.cli.simulate import simulate_dataverse
 from writeahead.cli.sweep import sweep_sessions
 from writeahead.cli.version import print_version
@@ -57,7 +58,7 @@ def _dataverse() -> None:
 
 app.command()(sessions.run)
 app.command()(sessions.resume)
-app.command("list")(sessions.list_sessions)
+app.command("list")(list_sessions)
 app.command()(sessions.show)
 app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)

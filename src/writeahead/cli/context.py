@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from writeahead import _plugins
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.registry import installed_adapters, open_adapter
 from writeahead.cli.permissions import shared_folder
 from writeahead.cli.settings import load_settings
 from writeahead.cli.streams import say
+from writeahead.errors import NotFound
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
@@ -49,6 +51,23 @@ class CommandContext:
         for warning in self.settings.warnings:
             say(f"warning: {warning}")
 
+    def existing_store(self, *, missing_ok: bool, writing: bool = False) -> ArtifactStore:
+        """Open the store of a command that looks for sessions.
+
+        Args:
+            missing_ok: Whether a store that is not there counts as an empty one.
+            writing: As in `store`.
+
+        Raises:
+            NotFound: Its folder or bucket is not there. A wrong path must not look like an empty
+                store.
+        """
+        opened = self.store(writing=writing)
+        if not missing_ok and not opened.exists():
+            detail = "there is no such folder or bucket; correct --store, or add --missing-ok"
+            raise NotFound(opened.name, "list", "", detail)
+        return opened
+
     def store(self, *, writing: bool = False) -> ArtifactStore:
         """Open the store.
 
@@ -69,15 +88,27 @@ class CommandContext:
         there, a warning says so.
         """
         name = self.settings.require_adapter()
+        self._look_here(name)
+        adapter = open_adapter(name, self.settings.adapter_settings())
+        with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
+            yield adapter
+
+    def loaded(self, target: str, flag: str) -> object:
+        """Import what a flag names as ``module:attribute``; its module may be in this folder.
+
+        Raises:
+            InvalidInput: It can't be imported.
+        """
+        self._look_here(target)
+        return _plugins.load(target, f"{flag} {target}", f"{flag} my_module:function")
+
+    def _look_here(self, target: str) -> None:
         with contextlib.suppress(OSError):  # the working directory may be deleted
             here = Path.cwd()
             if warning := shared_folder(here):
                 say(f"warning: {warning}")
-            if ":" in name and str(here) not in sys.path:
+            if ":" in target and str(here) not in sys.path:
                 sys.path.insert(0, str(here))
-        adapter = open_adapter(name, self.settings.adapter_settings())
-        with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
-            yield adapter
 
     def options(self) -> str:
         """Return the flags that any further command on this store needs."""

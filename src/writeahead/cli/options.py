@@ -12,13 +12,16 @@ from typer.core import TyperCommand
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 
-__all__ = ["AssumeCommand", "JsonOption", "SessionArgument", "WriteOption", "with_context"]
+__all__ = ["AssumeCommand", "JsonOption", "MissingOkOption", "SessionArgument", "WriteOption", "with_context"]
 
 SessionArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="SESSION_ID", show_default=False, help="The session's id.")
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
+]
+MissingOkOption: TypeAlias = Annotated[
+    bool, typer.Option("--missing-ok", help="Take a store that is not there for an empty one.")
 ]
 WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Send the writes. Without it, only show what would be sent.")

@@ -1,15 +1,16 @@
 """What commands print as text: a few aligned lines, in colour on a terminal only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.console import Console
 from rich.text import Text
 
 from writeahead.cli.streams import printable
 from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.schema import JournalEntry
-from writeahead.protocol.sweep import SessionSummary, SweepResult
+from writeahead.protocol.sweep import SweepResult
 from writeahead.report.page import OperationLine, SessionPage, operation_lines
 from writeahead.stores.base import StoreCheck
 
@@ -33,6 +34,7 @@ _STYLES = {
     "blocked": "red",
     "fails": "red",
     "unreadable": "red",
+    "own": "yellow",
     "in_progress": "cyan",
     "planned": "cyan",
     "abandoned": "red",
@@ -58,6 +60,8 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
 def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> None:
     """Show all that a store holds of a session."""
     _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
+    if page.own:
+        _line(console, f"  of an orchestrator of its own, planned {_time(page.planned_at)}")
     if page.adapter:
         planned = f", planned {_time(page.planned_at)}" if page.planned_at else ""
         _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
@@ -75,17 +79,22 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _ending(console, page.problem or page.error, next_step)
 
 
-def show_summary(console: Console, summary: SessionSummary) -> None:
-    """Show one session of a list, in one line."""
+def show_summary(console: Console, summary: SessionSummary, *, now: datetime, next_step: str | None) -> None:
+    """Show one session of a list: its state, how much is done, its age, its last error."""
     status = summary.status.value if summary.status else "unreadable"
+    if summary.own and summary.status is RunStatus.RESUME_NEEDED:
+        status = "own"
     count = f"{summary.confirmed}/{summary.operations}" if summary.operations else "-"
+    age = _age(now - summary.planned_at) if summary.planned_at else "-"
     reason = f"{summary.block_reason.value}: " if summary.block_reason else ""
     _line(
         console,
         (status.ljust(_STATUS_WIDTH), _STYLES.get(status, "")),
-        f"  {count:>5}  {summary.session_id}",
+        f"  {count:>5}  {age:>4}  {summary.session_id}",
         (f"  {reason}{summary.note or ''}".rstrip(), "dim"),
     )
+    if next_step:
+        _line(console, f"{' ' * _STATUS_WIDTH}  next: {next_step}")
 
 
 def show_sweep_result(console: Console, result: SweepResult) -> None:
@@ -99,6 +108,7 @@ def show_sweep_result(console: Console, result: SweepResult) -> None:
         (word.ljust(_STATUS_WIDTH), _STYLES.get(word, "red" if result.error else "")),
         f"  {result.session_id}",
         (f"  {note}" if note else "", "dim"),
+        "  (its marker was lost, and is there again)" if result.restored else "",
     )
 
 
@@ -187,6 +197,15 @@ def _line(console: Console, *parts: str | tuple[str, str]) -> None:
         text.append(printable(content), style)
     text.rstrip()
     console.print(text)
+
+
+def _age(age: timedelta) -> str:
+    """How long ago, in the largest unit that fits."""
+    seconds = int(age.total_seconds())
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"
 
 
 def _time(moment: datetime | None) -> str:

@@ -1,10 +1,8 @@
-"""The commands about one session, and the list of them."""
+"""The commands about one session."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
@@ -18,10 +16,9 @@ from writeahead.model import RunReport
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
-from writeahead.protocol.sweep import State, find_sessions
 from writeahead.report.page import next_step, read_page
 
-__all__ = ["answer_of", "list_sessions", "require_reason", "resume", "run", "show"]
+__all__ = ["answer_of", "require_reason", "resume", "run", "show"]
 
 
 @options.with_context(adapter=True, policy=True)
@@ -91,31 +88,6 @@ def resume(
 
 
 @options.with_context()
-def list_sessions(
-    *,
-    state: Annotated[
-        State | None,
-        typer.Option(
-            "--state", help="Only sessions in this state; open is every state but completed and abandoned."
-        ),
-    ] = None,
-    context: CommandContext,
-) -> Answer:
-    """List the sessions of a store."""
-    opened = context.store()
-    sessions = find_sessions(opened, state, clock_skew=context.settings.policy.clock_skew)
-
-    def show(console: Console) -> None:
-        summary = None
-        for summary in sessions:
-            render.show_summary(console, summary)
-        if summary is None:
-            render.show_none(console, opened.name, state)
-
-    return Answer(lambda: {"store": opened.name, "sessions": [asdict(summary) for summary in sessions]}, show)
-
-
-@options.with_context()
 def show(session_id: options.SessionArgument, *, context: CommandContext) -> Answer:
     """Show a session: operations, history, artifacts, next step."""
     page = read_page(
@@ -128,6 +100,7 @@ def show(session_id: options.SessionArgument, *, context: CommandContext) -> Ans
         block_reason=page.block_reason,
         operation=last.operation if last else None,
         not_before=page.not_before,
+        own=page.own,
         options=context.options(),
         resume_options=context.resume_options(page.adapter),
     )

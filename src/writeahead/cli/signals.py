@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the request under way ends, and the run ends as ``resume_needed``."""
+"""SIGTERM and Ctrl-C: the request under way ends, and then the run, most often to be resumed."""
 
 import contextlib
 import os
@@ -18,7 +18,8 @@ _STOPPING = b"stopping after the request under way; Ctrl-C again exits at once\n
 def stop_on_signals() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM and the first SIGINT set. A second SIGINT exits with code 130.
 
-    That exit is as safe as a kill -9: the session can be resumed when its lease has run out.
+    That exit is as safe as a kill -9: the session can be resumed at once on this machine, and when
+    its lease has run out on another.
 
     A thread waits for the signals through `signal.set_wakeup_fd`. A handler must not set the event
     itself: it runs in the main thread, which may hold the event's lock at that moment, and would

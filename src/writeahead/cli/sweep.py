@@ -1,9 +1,11 @@
 """The command that resumes all unfinished sessions of a store."""
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from writeahead.cli import options, render
@@ -13,10 +15,18 @@ from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer, report_document
 from writeahead.cli.signals import stop_on_signals
 from writeahead.cli.streams import printable
-from writeahead.errors import ResumeError, StoreError
+from writeahead.errors import InvalidInput, ResumeError, StoreError
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import read_session
-from writeahead.protocol.sweep import SweepAction, SweepResult, sweep, sweep_step, unfinished_sessions
+from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.sweep import (
+    OnOwn,
+    SweepAction,
+    SweepResult,
+    candidates,
+    lost_marker,
+    sweep,
+    sweep_step,
+)
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
@@ -25,19 +35,47 @@ _WORST_FIRST = (ExitCode.FAILED, ExitCode.BLOCKED, ExitCode.LATER)
 
 
 @options.with_context(adapter=True)
-def sweep_sessions(*, write: options.WriteOption = False, context: CommandContext) -> Answer:
+def sweep_sessions(
+    *,
+    write: options.WriteOption = False,
+    own: Annotated[
+        str | None,
+        typer.Option(
+            "--own",
+            metavar="module:function",
+            help="Called with store and session id, to resume a session of an orchestrator of its own.",
+        ),
+    ] = None,
+    scan: Annotated[
+        bool,
+        typer.Option("--scan", help="List the whole store, and restore the markers that were lost."),
+    ] = False,
+    missing_ok: options.MissingOkOption = False,
+    context: CommandContext,
+) -> Answer:
     """Resume every session that needs it.
 
     Without --write, show what would be done.
     """
-    opened = context.store(writing=write)
+    opened = context.existing_store(missing_ok=missing_ok, writing=write)
     if not write:
-        return _sweep_preview(opened, context)
+        return _sweep_preview(opened, context, scan=scan)
+    on_own = _function(own, context) if own else None
+    # With --own, an adapter is needed for the other sessions only.
+    needs_adapter = own is None or context.settings.adapter is not None
     codes: list[int] = []
 
     def results() -> Iterator[SweepResult]:
-        with context.adapter() as opened_adapter, stop_on_signals() as stop:
-            for result in sweep(opened, opened_adapter, policy=context.settings.policy, stop=stop):
+        adapter = context.adapter() if needs_adapter else contextlib.nullcontext()
+        with adapter as opened_adapter, stop_on_signals() as stop:
+            for result in sweep(
+                opened,
+                opened_adapter,
+                policy=context.settings.policy,
+                on_own=on_own,
+                scan=scan,
+                stop=stop,
+            ):
                 codes.append(_sweep_code(result))
                 yield result
             if stop.is_set():
@@ -63,17 +101,30 @@ def sweep_sessions(*, write: options.WriteOption = False, context: CommandContex
     )
 
 
-def _sweep_preview(store: ArtifactStore, context: CommandContext) -> Answer:
+def _function(name: str, context: CommandContext) -> OnOwn:
+    found = context.loaded(name, "--own")
+    if not callable(found):
+        raise InvalidInput(f"--own {name}: it can't be called: name a function of store and session id")
+    return found
+
+
+def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool) -> Answer:
     def steps() -> Iterator[tuple[str, str]]:
-        for session_id in unfinished_sessions(store):
+        for found in candidates(store, scan=scan):
             try:
-                session = read_session(store, session_id)
-                skew = context.settings.policy.clock_skew
-                action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
-                left = action in (SweepAction.SKIP, SweepAction.WAIT)
-                yield session_id, f"leave it: {note}" if left else note
+                session = read_session(store, found.session_id)
             except (ResumeError, StoreError) as error:
-                yield session_id, f"leave it: {error}"
+                yield found.session_id, f"leave it: {error}"
+                continue
+            if found.is_marked:
+                yield found.session_id, _step(session)
+            elif lost_marker(session):
+                yield found.session_id, f"restore its marker, then {_step(session)}"
+
+    def _step(session: Session) -> str:
+        skew = context.settings.policy.clock_skew
+        action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
+        return f"leave it: {note}" if action in (SweepAction.SKIP, SweepAction.WAIT) else note
 
     def show(console: Console) -> None:
         step = None
@@ -101,4 +152,10 @@ def _sweep_code(result: SweepResult) -> ExitCode:
 
 def _sweep_document(result: SweepResult) -> dict[str, Any]:
     report = report_document(result.report) if result.report else None
-    return {"session_id": result.session_id, "note": result.note, "error": result.error, "report": report}
+    return {
+        "session_id": result.session_id,
+        "note": result.note,
+        "error": result.error,
+        "restored": result.restored,
+        "report": report,
+    }

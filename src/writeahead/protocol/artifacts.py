@@ -1,21 +1,40 @@
-"""Three functions for an orchestrator of your own: planned, final, and load for a replay."""
+"""Three functions for an orchestrator of your own: planned, final, and load for a replay.
 
+Its sessions are found as those of `writeahead.write_back` are: by a marker. A checksum beside the
+plan tells whether someone edited it.
+"""
+
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
 from writeahead._roundtrip import difference_of
-from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError
-from writeahead.protocol.encoding import decode, encode_model, is_ours, require_size
-from writeahead.protocol.keys import FINAL, PLANNED, final_key, planned_key, require_session_id
+from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError, StoreError
+from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_ours
+from writeahead.protocol.keys import (
+    FINAL,
+    PLANNED,
+    blocked_key,
+    checksum_key,
+    final_key,
+    open_key,
+    planned_key,
+    require_session_id,
+)
+from writeahead.protocol.messages import one_line
+from writeahead.protocol.session import objects_of, read_artifact, require_checksum
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 
 __all__ = [
+    "FinalInfo",
     "ReplayArtifact",
     "load_replay_artifact",
     "no_session",
+    "remove_markers",
     "write_planned_writeback_artifact",
     "write_writeback_artifact",
 ]
@@ -25,17 +44,37 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ReplayArtifact(Generic[M]):
-    """What `load_replay_artifact` found: the artifact's name, and its content as your model."""
+    """What `load_replay_artifact` found.
+
+    Attributes:
+        name: The artifact's name: ``planned-writeback.json`` or ``writeback.json``.
+        model: Its content as your model.
+        finished: Whether there is a final artifact: then all is done, and nothing must be sent.
+    """
 
     name: str
     model: M
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinalInfo(ObjectInfo):
+    """What `write_writeback_artifact` says of the final artifact that the session has now.
+
+    Attributes:
+        earlier: Whether it is one that was there before, with other content than yours. It stands,
+            and yours was not written.
+    """
+
+    earlier: bool = False
 
 
 def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> ObjectInfo:
     """Write ``planned-writeback.json``, before the first side effect. Durable when it returns.
 
-    The model's JSON is written as it is, in the canonical encoding. Writing the same again is no
-    error.
+    The model's JSON is written as it is, in the canonical encoding. Before it come its sha256, in a
+    file beside it that ``sha256sum -c`` reads, and the marker by which ``list`` and ``sweep`` find
+    the session. Writing the same again is no error.
 
     Raises:
         PlanConflict: The session already has another plan. Nothing was changed.
@@ -43,67 +82,100 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
         StoreError: As `ArtifactStore.put`.
     """
     key = planned_key(require_session_id(session_id))
+    data = encode_model(model)
+    digest = hashlib.sha256(data).hexdigest()
+    checksum = checksum_key(session_id, digest)
+    # In this order: a marker without a checksum is of a run of `write_back`.
+    if not is_ours(type(model)):
+        store.put(checksum, f"{digest}  {PLANNED}\n".encode(), if_absent=True)
+    store.put(open_key(session_id), b"")
     try:
-        return store.put(key, encode_model(model), if_absent=True)
+        return store.put(key, data, if_absent=True)
     except AlreadyExists:
-        pass
-    stored = store.get(key)
+        stored = store.get(key)
     if _is_same(stored, model):
         return stored.info
+    # A plan never changes, so these bytes will not be it.
+    store.delete(checksum)
+    if store.head(final_key(session_id)):
+        remove_markers(store, session_id, was_blocked=False)
     raise PlanConflict(
         f"session {session_id} already has another plan ({key}): resume that one; a session id names one"
         " unit of work"
     )
 
 
-def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> ObjectInfo:
+def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> FinalInfo:
     """Write ``writeback.json``, once every side effect is confirmed. Durable when it returns.
 
-    The model's JSON is written as it is, in the canonical encoding. Writing the same again is no
-    error.
+    The model's JSON is written as it is, in the canonical encoding; then the session's marker goes.
+    A session has one final artifact: one that is there already stands, and what is returned says
+    whether its content is another, as after a resume that wrote other timestamps.
 
     Raises:
-        AlreadyExists: The session already has another final artifact. Nothing was changed.
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
     key = final_key(require_session_id(session_id))
+    earlier = False
     try:
-        return store.put(key, encode_model(model), if_absent=True)
+        info = store.put(key, encode_model(model), if_absent=True)
     except AlreadyExists:
         stored = store.get(key)
-        if _is_same(stored, model):
-            return stored.info
-        raise
+        info, earlier = stored.info, not _is_same(stored, model)
+    remove_markers(store, session_id, was_blocked=False)
+    return FinalInfo(info.key, info.size, info.last_modified, info.etag, info.version, earlier)
+
+
+def remove_markers(store: ArtifactStore, session_id: str, *, was_blocked: bool) -> tuple[str, ...]:
+    """Remove a completed session's markers; return what went wrong.
+
+    The session is complete whatever happens to a marker: a sweep removes what stays behind.
+    """
+    try:
+        store.delete(open_key(session_id))
+        if was_blocked:
+            store.delete(blocked_key(session_id))
+    except StoreError as error:
+        return (f"a marker stays behind: {one_line(error)}",)
+    return ()
 
 
 def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type[M]) -> ReplayArtifact[M]:
     """Load what a session is replayed from: the plan, or the final artifact if there is no plan.
 
+    Look at ``finished`` before you send: a finished session has its plan still.
+
     Raises:
         ResumeError: There is neither; or the model's JSON differs from what was written, since the
-            model has changed; or, as `CorruptArtifact`, the one found can't be read and stays as
-            is.
+            model has changed; or, as `CorruptArtifact`, the one found can't be read, or was altered
+            since it was written, and stays as it is.
         InvalidInput: The session id can't be used.
-        StoreError: As `ArtifactStore.head` and `ArtifactStore.get`.
+        StoreError: As `ArtifactStore.list` and `ArtifactStore.get`.
     """
-    require_session_id(session_id)
+    found = objects_of(store, session_id)
     for name in (PLANNED, FINAL):
         key = f"{session_id}/{name}"
-        info = store.head(key)
-        if info is None:
+        if key not in found:
             continue
-        require_size(info.size, key)
-        found = store.get(key)
-        model = decode(found.data, model_type, key=key)
-        difference = _difference(found.data, model)
+        data = read_artifact(store, found[key])
+        if name == PLANNED:
+            _require_plan(session_id, data, found)
+        model = decode(data, model_type, key=key)
+        difference = _difference(data, model)
         if difference:
             raise ResumeError(
                 f"{key}: this version of {model_type.__name__} would not replay what was planned:"
                 f" {difference}; resume it with the version that wrote it"
             )
-        return ReplayArtifact(name, model)
+        return ReplayArtifact(name, model, finished=final_key(session_id) in found)
     raise no_session(store, session_id)
+
+
+def _require_plan(session_id: str, data: bytes, found: Iterable[str]) -> None:
+    require_checksum(session_id, data, found)
+    if is_abandoned(data, key=planned_key(session_id)):
+        raise ResumeError(f"session {session_id} was abandoned before it had a plan: run it again")
 
 
 def _difference(data: bytes, model: BaseModel) -> str | None:

@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "encode_model",
     "is_abandoned",
+    "is_foreign",
     "is_ours",
     "require_size",
 ]
@@ -50,6 +51,9 @@ _FORMATS: Mapping[type[BaseModel], str] = {
 # Bytes; a tombstone holds an id and a moment.
 _LARGEST_TOMBSTONE = 4096
 _ZEROS = "0" * 64
+# What each artifact of ours has besides its fields. A flipped bit spoils one of the three names.
+_SEAL = ("format", "version", "checksum")
+_OUR_FORMAT = b'\n  "format": "writeahead/'
 _CHECKSUM_LINE = b'\n  "checksum": "%b",\n'
 _CHECKSUM = re.compile(rb'\n  "checksum": "([0-9a-f]{64})",\n')
 # What is wrong with a sealed artifact only if it is newer: a field, an event or a status unknown
@@ -208,6 +212,20 @@ def is_abandoned(data: bytes, *, key: str) -> bool:
         return False
     document = _parse(data, key)
     return isinstance(document, dict) and document.get("format") == _FORMATS[AbandonedPlan]
+
+
+def is_foreign(data: bytes, *, key: str) -> bool:
+    """Tell whether an artifact's bytes are JSON that writeahead did not write.
+
+    Raises:
+        CorruptArtifact: They are not JSON.
+    """
+    if _OUR_FORMAT in data:
+        return False  # without parsing it twice
+    document = _parse(data, key)
+    return not isinstance(document, dict) or (
+        document.get("format") not in _FORMATS.values() and sum(name in document for name in _SEAL) < 2  # noqa: PLR2004
+    )
 
 
 def _parse(data: bytes, key: str) -> Any:

@@ -8,19 +8,18 @@ from functools import cached_property
 from itertools import zip_longest
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
-from writeahead.model import PlannedOperation, ReplayClass, RunReport, RunStatus
-from writeahead.protocol.artifacts import write_writeback_artifact
+from writeahead.model import BlockReason, PlannedOperation, ReplayClass, RunReport, RunStatus
+from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.emission import OVERWRITING, Emission, EndRun
-from writeahead.protocol.encoding import decode
+from writeahead.protocol.encoding import decode, encode_model, is_foreign
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.keys import blocked_key, final_key, open_key
-from writeahead.protocol.messages import one_line
+from writeahead.protocol.messages import foreign_final, one_line
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
 from writeahead.protocol.session import after
-from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Execution", "remove_markers"]
+__all__ = ["Execution"]
 
 # Turns without progress after which the next one has to wait; and the longest wait, in seconds.
 _PROMPT_TURNS = 2
@@ -195,9 +194,10 @@ class Execution:
             ),
         )
         try:
-            write_writeback_artifact(self.journal.store, plan.session_id, final)
+            self.journal.store.put(final_key(plan.session_id), encode_model(final), if_absent=True)
         except AlreadyExists:
-            self._accept_final()
+            if not self._is_our_final():
+                return self.end_before_foreign_final()
         return self.report(
             RunStatus.COMPLETED,
             warnings=remove_markers(
@@ -205,23 +205,17 @@ class Execution:
             ),
         )
 
-    def _accept_final(self) -> None:
-        """Take another owner's final artifact for ours, if it is for the same plan."""
+    def _is_our_final(self) -> bool:
+        """Whether the final artifact that was there first is ours, and not another program's."""
         key = final_key(self.journal.plan.session_id)
-        final = decode(self.journal.store.get(key).data, Writeback, key=key)
-        if final.plan_digest != self.journal.plan.digest:
+        data = self.journal.store.get(key).data
+        if is_foreign(data, key=key):
+            return False
+        if decode(data, Writeback, key=key).plan_digest != self.journal.plan.digest:
             raise CorruptArtifact(f"{key}: it is the end of another plan; it was left as it is")
+        return True
 
-
-def remove_markers(store: ArtifactStore, session_id: str, *, was_blocked: bool) -> tuple[str, ...]:
-    """Remove a completed session's markers; return what went wrong.
-
-    The session is complete whatever happens to a marker: a sweep removes what stays behind.
-    """
-    try:
-        store.delete(open_key(session_id))
-        if was_blocked:
-            store.delete(blocked_key(session_id))
-    except StoreError as error:
-        return (f"a marker stays behind: {one_line(error)}",)
-    return ()
+    def end_before_foreign_final(self) -> RunReport:
+        """End the run: another program's file has the final artifact's key."""
+        error = foreign_final(final_key(self.journal.plan.session_id))
+        return self.end(Ending(RunStatus.BLOCKED, error, BlockReason.CONFLICT_DETECTED), None)

@@ -12,6 +12,8 @@ __all__ = [
     "OPEN_PREFIX",
     "PLANNED",
     "blocked_key",
+    "checksum_key",
+    "checksum_prefix",
     "dry_run_key",
     "final_key",
     "is_session_id",
@@ -54,6 +56,16 @@ def require_session_id(session_id: str) -> str:
 def planned_key(session_id: str) -> str:
     """Where a session's plan is."""
     return f"{session_id}/{PLANNED}"
+
+
+def checksum_prefix(session_id: str) -> str:
+    """What the keys of the checksums beside a plan of the caller's own begin with."""
+    return f"{session_id}/planned-writeback.sha256-"
+
+
+def checksum_key(session_id: str, digest: str) -> str:
+    """Where the checksum of a plan of the caller's own is; its sha256 is in the name."""
+    return f"{checksum_prefix(session_id)}{digest}"
 
 
 def final_key(session_id: str) -> str:

@@ -4,7 +4,7 @@ import re
 
 from writeahead.errors import AdapterError, InvalidInput, NotReady
 
-__all__ = ["one_line"]
+__all__ = ["foreign_final", "one_line"]
 
 # What adapters' messages may hold from a client library, and what is left of it. A query takes the
 # rest of the message with it, since its end can't be recognized.
@@ -26,3 +26,8 @@ def one_line(error: BaseException) -> str:
         for pattern, kept in _REDACTIONS:
             text = pattern.sub(kept, text)
     return text[:_MAX_MESSAGE]
+
+
+def foreign_final(key: str) -> str:
+    """Why a session can't be finished whose final artifact's key holds another program's file."""
+    return f"{key} is a file of another program, where the final artifact goes: move it elsewhere"

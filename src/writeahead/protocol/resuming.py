@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, InvalidInput, ResumeError
 from writeahead.model import BlockReason, ReplayClass, RunPolicy, RunReport, RunStatus
-from writeahead.protocol.artifacts import no_session
+from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.execution import Execution, remove_markers
+from writeahead.protocol.execution import Execution
 from writeahead.protocol.journal import Ending, Journal
 from writeahead.protocol.planning import require_atomic
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_session
+from writeahead.protocol.session import Session, after, read_session, require_ours
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Override", "report_of", "report_of_final", "require_same_remote", "resume_from", "resume_session"]
+__all__ = [
+    "Override",
+    "report_of",
+    "report_of_final",
+    "require_ours",
+    "require_same_remote",
+    "resume_from",
+    "resume_session",
+]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -60,11 +68,14 @@ def resume_session(
         adapter: Of the same name and target as the one that planned it.
         policy: How hard to try.
         take_over: Why an operator takes the session over before its owner's lease is over; it is
-            kept in the journal. The owner stops at its next entry. No unprovable operation is sent
-            twice by it, and a ``lookup`` still waits for the lease and for ``request_lifetime``.
+            kept in the journal. The owner stops at its next entry. No unprovable operation that may
+            have been applied is sent again by it, and a ``lookup`` still waits for the lease and
+            for ``request_lifetime``.
         now: Why an operator resumes before the remote's Retry-After is over; it is kept in the
             journal.
-        stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
+        stop: Once set, nothing more is sent. The run ends as the request under way decides:
+            ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
+            the last.
         clock: Where time comes from; for tests.
 
     Returns:
@@ -96,6 +107,7 @@ def resume_from(session: Session, context: RunContext, override: Override = _NO_
         )
     if session.final:
         return report_of_final(session, remove_markers(context.store, session.session_id, was_blocked=True))
+    require_ours(session)
     plan = session.plan
     if plan is None:
         raise no_session(context.store, session.session_id)
@@ -147,6 +159,8 @@ def _claim(context: RunContext, session: Session, plan: PlannedWriteback, overri
     _suspect_silent_owner(session, journal, context)
     execution = Execution(journal, context)
     was_unblocked = session.entry is not None and session.entry.event is Event.UNBLOCKED
+    if session.has_foreign_final:
+        return execution.end_before_foreign_final()
     ending = _hopeless(journal, context, was_unblocked=was_unblocked)
     if ending:
         return execution.end(*ending)
@@ -214,25 +228,11 @@ def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> 
         session_id=session.session_id,
         status=status,
         block_reason=entry.block_reason if entry else None,
-        error=_held_by(session) if status is RunStatus.IN_PROGRESS else entry.error if entry else None,
+        error=session.held_by if status is RunStatus.IN_PROGRESS else entry.error if entry else None,
         operation=entry.operation if entry else None,
         operations=plan.operations,
         receipts=dict(session.receipts),
         not_before=session.waits_until(now, clock_skew),
-    )
-
-
-def _held_by(session: Session) -> str:
-    """Who holds a session, since when, and until when."""
-    entry = session.entry or session.plan
-    assert entry is not None
-    holder = f"process {entry.holder.pid} on {entry.holder.host}" if entry.holder else f"run {entry.owner}"
-    since, until = session.written_at, session.lease_ends
-    assert since is not None
-    assert until is not None
-    return (
-        f"another run is active: {holder} holds the lease since {since:%Y-%m-%d %H:%M:%SZ}, until"
-        f" {until:%Y-%m-%d %H:%M:%SZ}"
     )
 
 

@@ -26,11 +26,12 @@ from writeahead.model import (
     RunReport,
     RunStatus,
 )
+from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import decode, digest_of, digest_of_operations
-from writeahead.protocol.execution import Execution, remove_markers
+from writeahead.protocol.execution import Execution
 from writeahead.protocol.journal import Journal, new_owner
-from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, planned_key
+from writeahead.protocol.keys import blocked_key, dry_run_key, final_key, open_key, planned_key
 from writeahead.protocol.liveness import this_process
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.planning import (
@@ -42,7 +43,7 @@ from writeahead.protocol.planning import (
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_artifact, read_session
+from writeahead.protocol.session import Session, after, entry_numbers, objects_of, read_artifact, read_session
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
@@ -86,7 +87,9 @@ def write_back(
             conflict, and the operations that were planned first are the ones that are sent.
         namespace: Tells apart sessions of the same id on one remote, for callers whose ids are
             unique only within it. It becomes part of the idempotency keys.
-        stop: Once set, nothing more is sent, and the run ends as ``resume_needed``.
+        stop: Once set, nothing more is sent. The run ends as the request under way decides:
+            ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
+            the last.
         clock: Where time comes from; for tests.
 
     Returns:
@@ -95,7 +98,8 @@ def write_back(
 
     Raises:
         InvalidInput: The operations or the session id can't be used. Nothing was written.
-        PlanConflict: The session id has a plan for other operations. Nothing was changed.
+        PlanConflict: The session id has a plan for another request: other operations, or another
+            ``atomic``, ``identity`` or ``namespace``. Nothing was changed.
         ResumeError: The session exists, and can't be used.
         StoreError: The plan could not be made durable. Nothing was emitted.
         Exception: What an adapter raises against its contract; the session is left as
@@ -157,6 +161,8 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
     """Make the plan durable and carry it out; or go on with the one that is there."""
     store, session_id = context.store, plan.session_id
     renewed_at = context.clock.monotonic()
+    # Before there is anything of ours. Elsewhere it would cost a request, and the end finds out.
+    has_final = store.is_local and store.head(final_key(session_id)) is not None
     store.put(open_key(session_id), b"")
     try:
         store.put(planned_key(session_id), data, if_absent=True)
@@ -165,10 +171,14 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, session, plan, data)
-    if not _is_harmless_twice(context, plan) and _has_a_past(store, plan):
-        return _repeat(context, read_session(store, session_id), plan.request_digest, plan)
+    session = Session(session_id)
+    if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
+        session = read_session(store, session_id)
+        if not session.has_foreign_final:
+            return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
-    return Execution(journal, context).carry_out()
+    execution = Execution(journal, context)
+    return execution.end_before_foreign_final() if session.has_foreign_final else execution.carry_out()
 
 
 def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, data: bytes) -> RunReport:
@@ -237,8 +247,9 @@ def _is_harmless_twice(context: RunContext, plan: PlannedWriteback) -> bool:
 
 
 def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
-    """Whether a session has more than the plan just created: then an earlier plan was removed."""
-    return any(info.key != planned_key(plan.session_id) for info in store.list(f"{plan.session_id}/"))
+    """Whether a new plan has a journal or a final artifact beside it: one was removed."""
+    found = objects_of(store, plan.session_id)
+    return final_key(plan.session_id) in found or bool(entry_numbers(plan.session_id, found))
 
 
 def _repeat(
@@ -253,19 +264,27 @@ def _repeat(
         asked: What was planned now; None where planning failed.
     """
     store, session_id = context.store, session.session_id
+    if session.is_own:
+        raise PlanConflict(
+            f"session {session_id} already has a plan of an orchestrator of its own"
+            f" ({planned_key(session_id)}): a session id names one unit of work, so give this one its own"
+        )
     plan = session.plan
     if session.final:
         plan = _plan_behind(store, session_id)
     same = plan is None or plan.request_digest == request_digest
-    if not same and not (asked and plan and _is_same_plan(context, plan, asked)):
+    try:
+        if plan and not same and not (asked and _is_same_plan(context, plan, asked)):
+            raise _plan_conflict(context, session, plan, asked)
+        if session.final and plan:
+            # Completed elsewhere is not completed here.
+            require_same_remote(context.adapter, plan)
+    except InvalidInput:
         if session.final and asked:
-            # We have just put a marker, and a completed session needs none, whatever its operations
-            # were.
+            # We have just put a marker, and a completed session needs none, whatever is wrong with
+            # the request.
             remove_markers(store, session_id, was_blocked=False)
-        raise _plan_conflict(context, session)
-    if session.final and plan:
-        # Completed elsewhere is not completed here.
-        require_same_remote(context.adapter, plan)
+        raise
     return resume_from(session, context)
 
 
@@ -275,19 +294,35 @@ def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | No
     return decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
 
 
-def _plan_conflict(context: RunContext, session: Session) -> PlanConflict:
+def _plan_conflict(
+    context: RunContext, session: Session, plan: PlannedWriteback, asked: PlannedWriteback | None
+) -> PlanConflict:
+    difference = _difference(plan, asked)
     if session.final:
         return PlanConflict(
-            f"session {session.session_id} was completed with other operations: a session id names one unit"
-            " of work, so give this one its own",
+            f"session {session.session_id} was completed {difference}: a session id names one unit of work,"
+            " so give this one its own",
             report_of_final(session),
         )
-    assert session.plan is not None
     return PlanConflict(
-        f"session {session.session_id} already has a plan for other operations, which is not finished: resume"
-        " it as it is",
-        report_of(session, session.plan, context),
+        f"session {session.session_id} already has a plan {difference}, which is not finished: resume it as"
+        " it is",
+        report_of(session, plan, context),
     )
+
+
+def _difference(plan: PlannedWriteback, asked: PlannedWriteback | None) -> str:
+    """What a plan has that this request has not, in words that end a sentence."""
+    if asked is None:  # planning failed, and a digest tells only that they differ
+        return "for another request (with other operations, atomic, identity or namespace)"
+    if plan.atomic != asked.atomic:
+        return f"{'with' if plan.atomic else 'without'} atomic, unlike this request"
+    both = list(zip(plan.operations, asked.operations, strict=False))
+    if any(one.identity != other.identity for one, other in both):
+        return "with another identity"
+    if any(one.id == other.id and one.key != other.key for one, other in both):
+        return "in another namespace"
+    return "with other operations"
 
 
 def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWriteback) -> bool:

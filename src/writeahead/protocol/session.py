@@ -1,5 +1,9 @@
-"""What a store holds of one session, read without trust and without changing anything."""
+"""What a store holds of one session, read without trust and without changing anything.
 
+Only our own keys count: other files in a session's folder are ignored.
+"""
+
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -7,23 +11,42 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from writeahead.errors import CorruptArtifact, NotFound
+from writeahead.errors import CorruptArtifact, NotFound, ResumeError
 from writeahead.model import Receipt, RunStatus
-from writeahead.protocol.encoding import decode, is_abandoned, require_size
-from writeahead.protocol.keys import final_key, journal_key, journal_prefix, planned_key, require_session_id
+from writeahead.protocol.encoding import decode, is_abandoned, is_foreign, require_size
+from writeahead.protocol.keys import (
+    checksum_key,
+    checksum_prefix,
+    final_key,
+    journal_key,
+    journal_prefix,
+    planned_key,
+    require_session_id,
+)
 from writeahead.protocol.liveness import is_dead
 from writeahead.protocol.schema import (
     ATTEMPTS,
     STATE,
     AbandonedPlan,
     Event,
+    Holder,
     JournalEntry,
     PlannedWriteback,
     Writeback,
 )
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
-__all__ = ["Session", "after", "build_on", "read_artifact", "read_session"]
+__all__ = [
+    "Session",
+    "after",
+    "build_on",
+    "entry_numbers",
+    "objects_of",
+    "read_artifact",
+    "read_session",
+    "require_checksum",
+    "require_ours",
+]
 
 # At least six digits, so that names sort as numbers up to a million entries; numbers count, not
 # names.
@@ -61,6 +84,9 @@ class Session:
         abandoned: The tombstone at the plan's key; its entry is of a run that takes its place.
         entries: The newest journal entry, the last, and those that it builds on.
         written_at: When the newest of these was written, by the store's clock where it has one.
+        is_own: The session is one of a caller's own orchestrator, whose models are not read here.
+        has_foreign_final: There is a final artifact that writeahead did not write. A session of an
+            own orchestrator is finished by it; any other one finds it in its way.
     """
 
     session_id: str
@@ -69,6 +95,8 @@ class Session:
     abandoned: AbandonedPlan | None = None
     entries: Sequence[JournalEntry] = ()
     written_at: datetime | None = None
+    is_own: bool = False
+    has_foreign_final: bool = False
 
     @cached_property
     def entry(self) -> JournalEntry | None:
@@ -83,6 +111,11 @@ class Session:
         for entry in self.entries:
             build_on(state, entry)
         return newest.model_copy(update={**state, "holder": holder, "base": None, "removed": {}})
+
+    @property
+    def is_final(self) -> bool:
+        """Whether all is done."""
+        return self.final is not None or (self.is_own and self.has_foreign_final)
 
     @property
     def number(self) -> int:
@@ -110,9 +143,43 @@ class Session:
         return after(self.written_at, lease)
 
     @property
+    def is_planned(self) -> bool:
+        """Whether there is a plan, or what it came to."""
+        return self.plan is not None or self.is_final or (self.is_own and self.written_at is not None)
+
+    @property
+    def planned_at(self) -> datetime | None:
+        """When it was planned; None if there is no plan."""
+        return self.plan.created_at if self.plan else self.written_at
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter that it is for; None where only its own orchestrator knows."""
+        found = self.final or self.plan
+        return found.adapter if found else None
+
+    @property
+    def holder(self) -> Holder | None:
+        """The process of the last owner, where that is known."""
+        return self.entry.holder if self.entry else self.plan.holder if self.plan else None
+
+    @property
+    def held_by(self) -> str:
+        """Who holds an active session, since when, and until when; for people."""
+        entry, since, until = self.entry or self.plan, self.written_at, self.lease_ends
+        assert entry is not None
+        assert since is not None
+        assert until is not None
+        holder = f"process {self.holder.pid} on {self.holder.host}" if self.holder else f"run {entry.owner}"
+        return (
+            f"another run is active: {holder} holds the lease since {since:%Y-%m-%d %H:%M:%SZ}, until"
+            f" {until:%Y-%m-%d %H:%M:%SZ}"
+        )
+
+    @property
     def owner_is_dead(self) -> bool:
         """Whether the last owner was a process of this machine that surely runs no more."""
-        return is_dead(self.entry.holder if self.entry else self.plan.holder if self.plan else None)
+        return is_dead(self.holder)
 
     def waits_until(self, now: datetime, clock_skew: float) -> datetime | None:
         """Before when resuming is pointless: another owner's lease, or the remote, says so."""
@@ -128,7 +195,7 @@ class Session:
 
     def status(self, now: datetime, clock_skew: float) -> RunStatus:
         """Tell the session's status: completed, blocked, in progress, or needing a resume."""
-        if self.final:
+        if self.is_final:
             return RunStatus.COMPLETED
         if self.entry and self.entry.status in (RunStatus.BLOCKED, RunStatus.ABANDONED):
             return self.entry.status
@@ -148,17 +215,26 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    require_session_id(session_id)
-    found = {info.key: info for info in store.list(f"{session_id}/")}
+    found = objects_of(store, session_id)
     final = found.get(final_key(session_id))
+    has_foreign_final = False
     if final:
-        return Session(session_id, final=decode(read_artifact(store, final), Writeback, key=final.key))
+        data = read_artifact(store, final)
+        has_foreign_final = is_foreign(data, key=final.key)
+        if not has_foreign_final:
+            return Session(session_id, final=decode(data, Writeback, key=final.key))
+    numbers = entry_numbers(session_id, found)
     planned = found.get(planned_key(session_id))
     if planned is None:
-        _require_no_entry(session_id, found)
-        return Session(session_id)
+        _require_no_entry(session_id, numbers)
+        is_own = has_foreign_final or bool(_checksums(session_id, found))
+        return Session(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
     data = read_artifact(store, planned)
-    newest = _newest_entry(store, session_id, found)
+    if _is_own(session_id, data, found, numbers):
+        require_checksum(session_id, data, found)
+        written_at = _latest(planned.last_modified)
+        return Session(session_id, written_at=written_at, is_own=True, has_foreign_final=has_foreign_final)
+    newest = _newest_entry(store, session_id, found, numbers)
     entries = _entries(store, newest, found) if newest else []
     written_at = _latest(newest.last_modified) or entries[-1].at if newest else None
     if is_abandoned(data, key=planned.key):
@@ -168,7 +244,70 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
     if newest and entries[-1].plan_digest != plan.digest:
         raise _misplaced(newest.key)
     written_at = written_at or _latest(planned.last_modified) or plan.created_at
-    return Session(session_id, plan=plan, entries=entries, written_at=written_at)
+    return Session(
+        session_id,
+        plan=plan,
+        entries=entries,
+        written_at=written_at,
+        has_foreign_final=has_foreign_final,
+    )
+
+
+def objects_of(store: ArtifactStore, session_id: str) -> dict[str, ObjectInfo]:
+    """List what is in a session's folder, ours or not, by key.
+
+    Raises:
+        InvalidInput: The session id can't be used.
+        StoreError: As `ArtifactStore.list`.
+    """
+    require_session_id(session_id)
+    return {info.key: info for info in store.list(f"{session_id}/")}
+
+
+def _is_own(session_id: str, data: bytes, found: Iterable[str], numbers: Sequence[int]) -> bool:
+    """Whether a plan is a caller's own: one with a journal of ours beside it is not."""
+    if numbers:
+        return False
+    try:
+        return is_foreign(data, key=planned_key(session_id))
+    except CorruptArtifact:
+        # Ours says so itself when it is decoded.
+        return bool(_checksums(session_id, found))
+
+
+def require_checksum(session_id: str, data: bytes, found: Iterable[str]) -> None:
+    """Refuse a plan of a caller's own that is not what was written.
+
+    Args:
+        session_id: The session.
+        data: The plan's bytes.
+        found: The keys in the session's folder. Version 0.1 wrote no checksum.
+
+    Raises:
+        CorruptArtifact: There are checksums, and none of them fits.
+    """
+    checksums = _checksums(session_id, found)
+    if checksums and checksum_key(session_id, hashlib.sha256(data).hexdigest()) not in checksums:
+        raise CorruptArtifact(
+            f"{planned_key(session_id)}: altered: no checksum beside it fits; it was left as it is"
+        )
+
+
+def _checksums(session_id: str, found: Iterable[str]) -> list[str]:
+    return [key for key in found if key.startswith(checksum_prefix(session_id))]
+
+
+def require_ours(session: Session) -> None:
+    """Refuse a session of a caller's own orchestrator.
+
+    Raises:
+        ResumeError: It is one.
+    """
+    if session.is_own:
+        raise ResumeError(
+            f"session {session.session_id} is of an orchestrator of its own, whose plan only it can read:"
+            " resume it with that program, or by a sweep that is given it"
+        )
 
 
 def read_artifact(store: ArtifactStore, info: ObjectInfo) -> bytes:
@@ -193,21 +332,25 @@ def _latest(last_modified: datetime | None) -> datetime | None:
     return last_modified
 
 
-def _require_no_entry(session_id: str, found: Iterable[str]) -> None:
+def _require_no_entry(session_id: str, numbers: Sequence[int]) -> None:
     """Refuse a journal without a plan: as a new session, its effects would be forgotten."""
-    if any(key.startswith(journal_prefix(session_id)) for key in found):
+    if numbers:
         raise CorruptArtifact(
             f"{planned_key(session_id)}: missing, though the session has a journal: it was removed"
         )
 
 
-def _newest_entry(
-    store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]
-) -> ObjectInfo | None:
+def entry_numbers(session_id: str, found: Iterable[str]) -> list[int]:
+    """The numbers of the journal's entries among a session's keys, in order."""
     prefix = journal_prefix(session_id)
-    numbers = sorted(
+    return sorted(
         int(match[1]) for key in found if key.startswith(prefix) and (match := _ENTRY.match(key, len(prefix)))
     )
+
+
+def _newest_entry(
+    store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo], numbers: Sequence[int]
+) -> ObjectInfo | None:
     if not numbers:
         return None
     for number in sorted(set(range(1, numbers[-1])) - set(numbers)):

@@ -1,149 +1,60 @@
-"""Find and resume many sessions. The cost grows with the unfinished ones only."""
+"""sweep(): resume many sessions. The cost grows with the unfinished ones only."""
 
-import heapq
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from itertools import groupby
+from typing import TypeAlias
 
 from writeahead.adapters.base import Adapter
-from writeahead.errors import AlreadyExists, InvalidInput, ResumeError, StoreError, WriteaheadError
-from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
+from writeahead.errors import AlreadyExists, InvalidInput, WriteaheadError
+from writeahead.model import RunPolicy, RunReport, RunStatus
+from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import encode_model
-from writeahead.protocol.execution import remove_markers
-from writeahead.protocol.keys import BLOCKED_PREFIX, FINAL, OPEN_PREFIX, is_session_id, open_key, planned_key
+from writeahead.protocol.finding import Found, all_sessions, marked_sessions
+from writeahead.protocol.keys import blocked_key, final_key, open_key, planned_key
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import AbandonedPlan
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.schema import AbandonedPlan, PlannedWriteback
+from writeahead.protocol.session import Session, after, read_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = [
-    "SessionSummary",
-    "State",
-    "SweepAction",
-    "SweepResult",
-    "find_sessions",
-    "sweep",
-    "sweep_step",
-    "unfinished_sessions",
-]
+__all__ = ["OnOwn", "SweepAction", "SweepResult", "candidates", "lost_marker", "sweep", "sweep_step"]
 
 _DEFAULT_POLICY = RunPolicy()
 
-
-class State(StrEnum):
-    """What `find_sessions` can be asked for; ``open`` is every session that is not at its end."""
-
-    OPEN = "open"
-    RESUME_NEEDED = "resume_needed"
-    IN_PROGRESS = "in_progress"
-    BLOCKED = "blocked"
-    COMPLETED = "completed"
-    ABANDONED = "abandoned"
-
-
-@dataclass(frozen=True)
-class SessionSummary:
-    """One session in a list.
-
-    Attributes:
-        session_id: The session.
-        status: Its status; None if it can't be read, or has no plan.
-        block_reason: Why it is blocked, if it is.
-        confirmed: How many of its operations have a receipt.
-        operations: How many it has.
-        note: What the remote or the store said last, or why the session can't be read.
-    """
-
-    session_id: str
-    status: RunStatus | None
-    block_reason: BlockReason | None = None
-    confirmed: int = 0
-    operations: int = 0
-    note: str | None = None
-
-    def matches(self, state: State | None) -> bool:
-        """Tell whether the session belongs in a list of this state. An unreadable one is open."""
-        if state is None:
-            return True
-        if state is State.OPEN:
-            return self.status not in (RunStatus.COMPLETED, RunStatus.ABANDONED)
-        return self.status is not None and self.status.value == state.value
+OnOwn: TypeAlias = Callable[[ArtifactStore, str], object]
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep did about one session: the report of its resume, or what it found instead."""
+    """What a sweep did about one session.
+
+    Attributes:
+        session_id: The session.
+        report: The report of its resume, or
+        note: what the sweep found instead, or
+        error: what went wrong.
+        restored: Whether its marker was lost, and was put again.
+    """
 
     session_id: str
     report: RunReport | None = None
     note: str | None = None
     error: str | None = None
-
-
-def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
-    """Stream the ids of all sessions that have a marker, in order."""
-    markers = (_marked(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
-    for session_id, _ in groupby(heapq.merge(*markers)):
-        yield session_id
-
-
-def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
-    for info in store.list(prefix):
-        name = info.key.removeprefix(prefix)
-        if is_session_id(name):  # others may keep files of their own here
-            yield name
-
-
-def find_sessions(
-    store: ArtifactStore,
-    state: State | str | None = None,
-    *,
-    clock_skew: float = _DEFAULT_POLICY.clock_skew,
-    clock: Clock | None = None,
-) -> Iterator[SessionSummary]:
-    """Stream sessions with their status.
-
-    Asked for everything, ``completed`` or ``abandoned``, it lists the store; else it starts from
-    the markers. A session that can't be read is listed with the reason, and never hides the others.
-    One without a marker that has a final artifact is ``completed``; that artifact is not read,
-    since it would cost a request each.
-
-    Raises:
-        InvalidInput: There is no such state.
-        StoreError: The store can't be listed.
-    """
-    if state is not None and state not in tuple(State):
-        raise InvalidInput(f"state {str(state)!r}: use one of {', '.join(State)}")
-    return _found(store, None if state is None else State(state), clock or Clock(), clock_skew)
-
-
-def _found(
-    store: ArtifactStore, state: State | None, clock: Clock, clock_skew: float
-) -> Iterator[SessionSummary]:
-    everything = state in (None, State.COMPLETED, State.ABANDONED)
-    found = _all_sessions(store) if everything else ((name, False) for name in unfinished_sessions(store))
-    for session_id, is_final in found:
-        if is_final:
-            summary = SessionSummary(session_id, RunStatus.COMPLETED)
-        elif state is State.COMPLETED:
-            continue
-        else:
-            summary = _summary(store, session_id, clock, clock_skew)
-        if summary.matches(state):
-            yield summary
+    restored: bool = False
 
 
 def sweep(
     store: ArtifactStore,
-    adapter: Adapter,
+    adapter: Adapter | None = None,
     *,
     policy: RunPolicy = _DEFAULT_POLICY,
+    on_own: OnOwn | None = None,
+    scan: bool = False,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
 ) -> Iterator[SweepResult]:
@@ -153,20 +64,27 @@ def sweep(
     older than ``policy.lease``, is of a run that died before it emitted anything: a tombstone takes
     the plan's place.
 
+    Args:
+        store: Where the artifacts are.
+        adapter: Resumes the sessions that it planned; None to leave them.
+        policy: How hard to try.
+        on_own: Resumes a session of an orchestrator of its own: it gets the store and the session's
+            id, and ends with `writeahead.write_writeback_artifact`. It is called if neither its
+            run nor another sweep has begun it within ``policy.lease``. That is no lock: as for any
+            replay, the remote must recognize what it has.
+        scan: List the whole store, and put the marker again where it was lost, as in a copy that
+            left out files whose name begins with a dot. It reads each unfinished session that has
+            none.
+        stop: Once set, nothing more is begun, and the run under way ends as ``resume_needed``.
+        clock: Where time comes from; for tests.
+
     Raises:
-        StoreError: The markers can't be listed.
+        InvalidInput: There is neither an adapter nor ``on_own``.
+        StoreError: The markers, or with ``scan`` the store, can't be listed.
     """
-    clock = clock or Clock()
-    for session_id in unfinished_sessions(store):
-        if stop and stop.is_set():
-            return
-        try:
-            yield _sweep_one(session_id, RunContext.begin(store, adapter, policy, stop, clock))
-        except WriteaheadError as error:
-            yield SweepResult(session_id, error=one_line(error))
-        except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
-            message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
-            yield SweepResult(session_id, error=message)
+    if adapter is None and on_own is None:
+        raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
+    return _Sweep(store, adapter, policy, on_own, stop, clock or Clock()).results(scan=scan)
 
 
 class SweepAction(StrEnum):
@@ -177,6 +95,13 @@ class SweepAction(StrEnum):
     SKIP = "skip"
     WAIT = "wait"
     RESUME = "resume"
+    RESUME_OWN = "resume_own"
+
+
+def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
+    """Stream the sessions that a sweep looks at."""
+    found = all_sessions(store) if scan else marked_sessions(store)
+    return (one for one in found if one.is_marked or not one.is_final)
 
 
 def sweep_step(
@@ -193,12 +118,26 @@ def sweep_step(
     ended = _how_it_ended(session)
     if ended:
         return SweepAction.TIDY, f"{ended}: remove its marker"
+    if session.is_own:
+        return _own_step(session)
     plan = session.plan
     if plan is None:
         note = "no plan yet: wait while its run may be active; later, mark it as abandoned"
         return SweepAction.ABANDON, note
     if adapter is not None and plan.adapter != adapter:
         return SweepAction.SKIP, f"planned by adapter {plan.adapter!r}: sweep it with that one"
+    return _planned_step(session, plan, now, clock_skew)
+
+
+def _own_step(session: Session) -> tuple[SweepAction, str]:
+    if session.is_planned:
+        return SweepAction.RESUME_OWN, "resume it by the program that planned it"
+    return SweepAction.SKIP, "no plan yet: its program is at work, or died before it sent anything"
+
+
+def _planned_step(
+    session: Session, plan: PlannedWriteback, now: datetime, clock_skew: float
+) -> tuple[SweepAction, str]:
     status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
     if status is RunStatus.BLOCKED:
         return SweepAction.SKIP, "blocked: it waits for an operator"
@@ -210,7 +149,7 @@ def sweep_step(
 
 
 def _how_it_ended(session: Session) -> str | None:
-    if session.final:
+    if session.is_final:
         return "finished"
     if session.abandoned:
         return "abandoned before it emitted anything"
@@ -218,24 +157,113 @@ def _how_it_ended(session: Session) -> str | None:
     return "abandoned by an operator" if was_given_up else None
 
 
-def _sweep_one(session_id: str, context: RunContext) -> SweepResult:
-    store = context.store
-    session = read_session(store, session_id)
-    action, note = sweep_step(
-        session,
-        now=context.clock.now(),
-        clock_skew=context.policy.clock_skew,
-        adapter=context.adapter.name,
-    )
-    match action:
-        case SweepAction.TIDY:
-            return _tidied(session, store)
-        case SweepAction.ABANDON:
-            return _abandon(session_id, context)
-        case SweepAction.SKIP:
+@dataclass(frozen=True)
+class _Sweep:
+    store: ArtifactStore
+    adapter: Adapter | None
+    policy: RunPolicy
+    on_own: OnOwn | None
+    stop: threading.Event | None
+    clock: Clock
+
+    def results(self, *, scan: bool) -> Iterator[SweepResult]:
+        for found in candidates(self.store, scan=scan):
+            if self.stop and self.stop.is_set():
+                return
+            try:
+                result = self._result(found)
+            except WriteaheadError as error:
+                result = SweepResult(found.session_id, error=one_line(error))
+            except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
+                message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
+                result = SweepResult(found.session_id, error=message)
+            if result is not None:
+                yield result
+
+    def _result(self, found: Found) -> SweepResult | None:
+        session = read_session(self.store, found.session_id)
+        if found.is_marked:
+            return self._swept(session)
+        marker = lost_marker(session)
+        if marker is None:
+            return None
+        self.store.put(marker, b"")
+        return replace(self._swept(session), restored=True)
+
+    def _swept(self, session: Session) -> SweepResult:
+        action, note = sweep_step(
+            session,
+            now=self.clock.now(),
+            clock_skew=self.policy.clock_skew,
+            adapter=self.adapter.name if self.adapter else None,
+        )
+        session_id = session.session_id
+        match action:
+            case SweepAction.TIDY:
+                return _tidied(session, self.store)
+            case SweepAction.ABANDON:
+                return self._abandoned(session_id)
+            case SweepAction.SKIP:
+                return SweepResult(session_id, note=note)
+            case SweepAction.RESUME_OWN:
+                return self._resumed_own(session_id)
+        if self.adapter is None:
+            return SweepResult(
+                session_id, note=f"planned by adapter {session.adapter!r}: sweep it with that one"
+            )
+        # One that has to wait is reported as a resume reports it.
+        context = RunContext.begin(self.store, self.adapter, self.policy, self.stop, self.clock)
+        return SweepResult(session_id, report=resume_from(session, context))
+
+    def _resumed_own(self, session_id: str) -> SweepResult:
+        if self.on_own is None:
+            note = "of an orchestrator of its own: resume it with that, or sweep it with on_own"
             return SweepResult(session_id, note=note)
-    # One that has to wait is reported as a resume reports it.
-    return SweepResult(session_id, report=resume_from(session, context))
+        if not self._is_old_marker(session_id):
+            return SweepResult(session_id, note="its program, or another sweep, may be at work on it")
+        # Other sweeps leave it alone from now on.
+        self.store.put(open_key(session_id), b"")
+        try:
+            self.on_own(self.store, session_id)
+        except Exception as error:  # noqa: BLE001 - as in `results`, and whose bug it is is known
+            said = one_line(error) if isinstance(error, WriteaheadError) else type(error).__name__
+            return SweepResult(session_id, error=f"its program raised {said}")
+        if self.store.head(final_key(session_id)) is None:
+            why = "its program ended without a final artifact"
+            report = RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=why)
+        else:
+            report = RunReport(session_id=session_id, status=RunStatus.COMPLETED)
+        return SweepResult(session_id, report=report)
+
+    def _abandoned(self, session_id: str) -> SweepResult:
+        if not self._is_old_marker(session_id):
+            return SweepResult(session_id, note="no plan yet: its run may be active")
+        tombstone = AbandonedPlan(session_id=session_id, abandoned_at=self.clock.now())
+        try:
+            # The tombstone first: a slow writer's plan is refused from now on, so the marker can
+            # go.
+            self.store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
+        except AlreadyExists:
+            return SweepResult(session_id, note="its plan has just been created")
+        problems = remove_markers(self.store, session_id, was_blocked=False)
+        if problems:
+            return SweepResult(session_id, error=problems[0])
+        return SweepResult(session_id, note="abandoned: its run died before it emitted anything")
+
+    def _is_old_marker(self, session_id: str) -> bool:
+        """Whether a session's marker was put longer ago than a lease."""
+        marker = self.store.head(open_key(session_id))
+        written = marker.last_modified if marker else None
+        age = self.policy.lease + self.policy.clock_skew
+        return written is not None and self.clock.now() > after(written, age)
+
+
+def lost_marker(session: Session) -> str | None:
+    """The key of the marker that a session without one should have; None if it needs none."""
+    if _how_it_ended(session) or not session.is_planned:
+        return None
+    is_blocked = session.entry is not None and session.entry.status is RunStatus.BLOCKED
+    return blocked_key(session.session_id) if is_blocked else open_key(session.session_id)
 
 
 def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
@@ -248,65 +276,3 @@ def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
     if problems:
         return SweepResult(session_id, error=problems[0])
     return SweepResult(session_id, note=f"{_how_it_ended(session)}: its marker was removed")
-
-
-def _abandon(session_id: str, context: RunContext) -> SweepResult:
-    store, policy, now = context.store, context.policy, context.clock.now()
-    marker = store.head(open_key(session_id))
-    age = timedelta(seconds=policy.lease + policy.clock_skew)
-    if marker is None or marker.last_modified is None or now - marker.last_modified <= age:
-        return SweepResult(session_id, note="no plan yet: its run may be active")
-    tombstone = AbandonedPlan(session_id=session_id, abandoned_at=now)
-    try:
-        # The tombstone first: a slow writer's plan is refused from now on, so the marker can go.
-        store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
-    except AlreadyExists:
-        return SweepResult(session_id, note="its plan has just been created")
-    problems = remove_markers(store, session_id, was_blocked=False)
-    note = "abandoned: its run died before it emitted anything"
-    return SweepResult(session_id, note=None if problems else note, error=problems[0] if problems else None)
-
-
-def _all_sessions(store: ArtifactStore) -> Iterator[tuple[str, bool]]:
-    """Stream (session id, whether it is surely completed) from one listing of the whole store.
-
-    Markers come before sessions in it, since ``.`` sorts before letters and digits.
-    """
-    marked: set[str] = set()
-    for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
-        keys = (info.key for info in group)
-        if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX):
-            names = (key.split("/", 1)[1] for key in keys)
-            marked.update(name for name in names if is_session_id(name))
-        elif is_session_id(first):
-            yield first, first not in marked and any(key == f"{first}/{FINAL}" for key in keys)
-            marked.discard(first)
-    for session_id in sorted(marked):
-        yield session_id, False
-
-
-def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: float) -> SessionSummary:
-    try:
-        session = read_session(store, session_id)
-    except (ResumeError, StoreError) as error:
-        return SessionSummary(session_id, None, note=one_line(error))
-    summary = _describe(session)
-    if session.plan is None and session.final is None:
-        return summary
-    return replace(summary, status=session.status(clock.now(), clock_skew))
-
-
-def _describe(session: Session) -> SessionSummary:
-    if session.abandoned:
-        return SessionSummary(session.session_id, None, note="abandoned before it emitted anything")
-    if session.final or session.plan is None:
-        return SessionSummary(session.session_id, None, note=None if session.final else "no plan yet")
-    entry = session.entry
-    return SessionSummary(
-        session.session_id,
-        None,
-        block_reason=entry.block_reason if entry else None,
-        confirmed=len(session.receipts),
-        operations=len(session.plan.operations),
-        note=entry.error if entry else None,
-    )

@@ -6,14 +6,14 @@ from datetime import datetime
 
 from writeahead.errors import InvalidInput
 from writeahead.model import Assume, Receipt, ReplayClass, RunReport, RunStatus
-from writeahead.protocol.artifacts import no_session
-from writeahead.protocol.execution import remove_markers
+from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.journal import Ending, Journal
-from writeahead.protocol.keys import open_key
+from writeahead.protocol.keys import final_key, open_key
+from writeahead.protocol.messages import foreign_final
 from writeahead.protocol.references import ids_read
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.session import Session, read_session, require_ours
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["abandon_session", "unblock_session"]
@@ -58,6 +58,8 @@ def unblock_session(
     session = _existing(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
+    if session.has_foreign_final:
+        raise InvalidInput(f"session {session_id}: {foreign_final(final_key(session_id))} first")
     journal = Journal.of(session, session.plan, store, clock, lease=0)
     decisions = {name: _checked(name, value) for name, value in (assume or {}).items()}
     _assume(journal, decisions, remote_ids or {}, clock.now())
@@ -132,6 +134,7 @@ def _unsure(session: Session, journal: Journal) -> list[str]:
 
 def _existing(store: ArtifactStore, session_id: str) -> Session:
     session = read_session(store, session_id)
+    require_ours(session)
     if session == Session(session_id):
         raise no_session(store, session_id)
     return session

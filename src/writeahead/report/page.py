@@ -73,6 +73,7 @@ class SessionPage(_Line):
         session_id: The session.
         status: Its status; None if it is unknown.
         problem: Why the status is unknown, or the session can't be resumed.
+        own: Whether it is of an orchestrator of its own, whose plan is not read here.
         adapter: The adapter that its plan is for.
         planned_at: When it was planned, by the owner's clock.
         atomic: Its operations are issued as one transaction.
@@ -89,6 +90,7 @@ class SessionPage(_Line):
     session_id: str
     status: RunStatus | None = None
     problem: str | None = None
+    own: bool = False
     adapter: str | None = None
     planned_at: Timestamp | None = None
     atomic: bool = False
@@ -132,8 +134,9 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         session_id=session_id,
         status=None if problem else session.status(now, clock_skew),
         problem=problem,
+        own=session.is_own,
         adapter=plan.adapter if plan else session.final.adapter if session.final else None,
-        planned_at=plan.created_at if plan else None,
+        planned_at=plan.created_at if plan else session.planned_at,
         atomic=plan is not None and plan.atomic,
         warnings=plan.warnings if plan else (),
         block_reason=entry.block_reason if entry else None,
@@ -171,6 +174,7 @@ def next_step(
     operation: str | None = None,
     not_before: datetime | None = None,
     planned: bool = True,
+    own: bool = False,
     options: str = "",
     resume_options: str = "",
 ) -> str | None:
@@ -183,24 +187,34 @@ def next_step(
         operation: The operation it stopped at, if any.
         not_before: Resuming earlier than this is pointless.
         planned: Whether it has a plan, so that there is something to resume.
+        own: Whether it is of an orchestrator of its own.
         options: The flags that any command needs, e.g. ``--store ./artifacts``.
         resume_options: The flags that a resume needs.
     """
     resume = f"writeahead resume {session_id} {resume_options}".rstrip()
     when = f"after {not_before:%Y-%m-%d %H:%M:%SZ}: " if not_before else ""
     match status:
+        case RunStatus.RESUME_NEEDED if own:
+            resume = f"writeahead sweep {options}".rstrip() + " --own module:function --write"
+            return f"resume it by the program that planned it, or: {resume}"
         case RunStatus.RESUME_NEEDED:
             return f"{when}{resume if planned else 'run it again; nothing was written'}"
         case RunStatus.IN_PROGRESS:
             return f"another run is active; if it is gone, {when}{resume}"
         case RunStatus.PLANNED:
             return "nothing was sent; run it again with --write"
-        case RunStatus.BLOCKED if block_reason is BlockReason.NOT_READY:
-            fix = "" if not_before else "fix the problems above, then "
-            return f"{when}{fix}run it again; nothing was sent"
         case RunStatus.BLOCKED:
-            return _unblock_step(session_id, block_reason, operation, options)
+            return _blocked_step(session_id, block_reason, operation, when, options)
     return None
+
+
+def _blocked_step(
+    session_id: str, reason: BlockReason | None, operation: str | None, when: str, options: str
+) -> str:
+    if reason is BlockReason.NOT_READY:
+        fix = "" if when else "fix the problems above, then "
+        return f"{when}{fix}run it again; nothing was sent"
+    return _unblock_step(session_id, reason, operation, options)
 
 
 def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
@@ -217,6 +231,8 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
             return f"install the adapter's version that has the kind, then: {unblock}, and resume"
         case BlockReason.CONFLICT_DETECTED:
             found = "settle the conflict"
+            if operation is None:  # a file in the final artifact's place
+                return f"{found}, then: {unblock}, and resume"
         case _:
             found = "fix what was refused"
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
@@ -225,7 +241,7 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
 def _problem_of(session: Session) -> str | None:
     if session.abandoned:
         return "abandoned before it emitted anything: run it again"
-    if session.plan is None and session.final is None:
+    if not session.is_planned:
         return "it has no plan yet: its run is active, or died before it emitted anything"
     return None
 

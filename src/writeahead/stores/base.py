@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
-from writeahead.errors import InvalidKey, Unsupported
+from writeahead.errors import InvalidKey, NotFound, Unsupported
 from writeahead.stores.check import StoreCheck, check_store
 
 __all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
@@ -65,6 +65,9 @@ class ArtifactStore(ABC):
     A store may be used from threads, after a fork and inside a running event loop. It is
     synchronous: from asyncio, use ``asyncio.to_thread``.
     """
+
+    is_local: bool = False
+    """Whether no verb sends a request over a network, so that one look more costs nothing."""
 
     @property
     @abstractmethod
@@ -137,6 +140,18 @@ class ArtifactStore(ABC):
         """
         self._require_key("delete", key)
         self._delete(key)
+
+    def exists(self) -> bool:
+        """Tell whether the store's place is there; the first put makes a folder.
+
+        Raises:
+            StoreError: As `list`, but for `NotFound`.
+        """
+        try:
+            next(self.list(), None)
+        except NotFound:
+            return False
+        return True
 
     def check(self) -> StoreCheck:
         """Prove this very store by trying it, under keys of its own that are removed afterwards.

@@ -90,10 +90,16 @@ class LocalStore(ArtifactStore):
         self._name = self._root.as_uri()
         self._seen = durable.SeenFolders(self._root)
 
+    is_local = True
+
     @property
     def name(self) -> str:
         """The folder as a ``file://`` URL."""
         return self._name
+
+    def exists(self) -> bool:
+        """See `ArtifactStore.exists`."""
+        return os.path.lexists(self._root)
 
     def check(self) -> StoreCheck:
         """See `ArtifactStore.check`; the folders that the check needed go, too."""

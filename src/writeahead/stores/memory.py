@@ -49,6 +49,8 @@ class MemoryStore(ArtifactStore):
         name = self._name.removeprefix("memory://")
         return (type(self).named, (name,)) if name else super().__reduce__()
 
+    is_local = True
+
     @property
     def name(self) -> str:
         """``memory://`` and the store's name, if it has one."""

@@ -50,6 +50,15 @@ class WrapperStore(ArtifactStore):
         """The name of the store that is wrapped."""
         return self.wrapped.name
 
+    @property
+    def is_local(self) -> bool:  # type: ignore[override] # a wrapper has none of its own
+        """As the store that is wrapped."""
+        return self.wrapped.is_local
+
+    def exists(self) -> bool:
+        """See `ArtifactStore.exists`."""
+        return self.wrapped.exists()
+
     def _around(self, verb: str, key: str, call: Callable[[], _T]) -> _T:  # noqa: ARG002 - for subclasses
         """Carry out one call of the wrapped store.
 

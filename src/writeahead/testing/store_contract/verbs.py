@@ -72,7 +72,13 @@ class Verbs(ContractPart):
         assert list(store.list("a/")) == []
         assert store.head("a") is None
         store.delete("a/b")
+        store.exists()
         assert backdoor.keys() == []
+
+    def test_a_place_with_an_object_exists(self, store: ArtifactStore) -> None:
+        """A store that holds something is there."""
+        store.put("a/b", b"1")
+        assert store.exists()
 
     def test_delete(self, backdoor: StoreBackdoor, store: ArtifactStore) -> None:
         """A deleted object is gone, its neighbours are not, and deleting it again is no error."""

@@ -1,0 +1,75 @@
+"""The command that lists the sessions of a store."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from writeahead.cli import options, render
+from writeahead.cli.context import CommandContext
+from writeahead.cli.output import Answer
+from writeahead.model import RunStatus
+from writeahead.protocol.finding import SessionSummary, State, find_sessions
+from writeahead.protocol.retry import Clock
+from writeahead.report.page import next_step
+
+__all__ = ["list_sessions"]
+
+
+@options.with_context()
+def list_sessions(
+    *,
+    state: Annotated[
+        State | None,
+        typer.Option(
+            "--state",
+            help="Only sessions in this state; open is every state but completed and abandoned, own is those"
+            " of an orchestrator of its own.",
+        ),
+    ] = None,
+    missing_ok: options.MissingOkOption = False,
+    context: CommandContext,
+) -> Answer:
+    """List the sessions of a store."""
+    opened = context.existing_store(missing_ok=missing_ok)
+    sessions = find_sessions(opened, state, clock_skew=context.settings.policy.clock_skew)
+    now = Clock().now()
+
+    def show(console: Console) -> None:
+        summary = None
+        for summary in sessions:
+            render.show_summary(console, summary, now=now, next_step=_next_step(summary, context))
+        if summary is None:
+            render.show_none(console, opened.name, state)
+
+    def document() -> dict[str, Any]:
+        return {"store": opened.name, "sessions": [_document(one, now, context) for one in sessions]}
+
+    return Answer(document, show)
+
+
+def _document(summary: SessionSummary, now: datetime, context: CommandContext) -> dict[str, Any]:
+    age = (now - summary.planned_at).total_seconds() if summary.planned_at else None
+    times = {
+        name: value.isoformat().replace("+00:00", "Z")
+        for name, value in asdict(summary).items()
+        if isinstance(value, datetime)
+    }
+    return {**asdict(summary), **times, "age": age, "next_step": _next_step(summary, context)}
+
+
+def _next_step(summary: SessionSummary, context: CommandContext) -> str | None:
+    if summary.status is None or summary.status is RunStatus.COMPLETED:
+        return None
+    return next_step(
+        summary.session_id,
+        summary.status,
+        block_reason=summary.block_reason,
+        operation=summary.operation,
+        not_before=summary.not_before,
+        own=summary.own,
+        options=context.options(),
+        resume_options=context.resume_options(summary.adapter),
+    )

@@ -1,0 +1,236 @@
+"""find_sessions(): which sessions a store has, and how each stands.
+
+The markers name the unfinished ones, so that finding these costs nothing for any number of others.
+A listing of the whole store finds the rest, and sessions whose marker was lost.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from typing import NamedTuple
+
+from writeahead.errors import InvalidInput, ResumeError, StoreError
+from writeahead.model import BlockReason, RunPolicy, RunStatus
+from writeahead.protocol.keys import (
+    BLOCKED_PREFIX,
+    OPEN_PREFIX,
+    final_key,
+    is_session_id,
+    planned_key,
+)
+from writeahead.protocol.messages import one_line
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.session import Session, entry_numbers, read_session
+from writeahead.stores.base import ArtifactStore
+
+__all__ = [
+    "Found",
+    "SessionSummary",
+    "State",
+    "all_sessions",
+    "find_sessions",
+    "marked_sessions",
+    "unfinished_sessions",
+]
+
+_DEFAULT_POLICY = RunPolicy()
+
+
+class State(StrEnum):
+    """What `find_sessions` can be asked for.
+
+    ``open`` is every session that is not at its end; ``own`` is every open one of an orchestrator
+    of its own.
+    """
+
+    OPEN = "open"
+    RESUME_NEEDED = "resume_needed"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    ABANDONED = "abandoned"
+    OWN = "own"
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """One session in a list.
+
+    Attributes:
+        session_id: The session.
+        status: Its status; None if it can't be read, or has no plan.
+        block_reason: Why it is blocked, if it is.
+        confirmed: How many of its operations have a receipt.
+        operations: How many it has; 0 where only its own orchestrator knows.
+        note: What the remote or the store said last, who holds its lease, or why the session can't
+            be read.
+        own: Whether it is of an orchestrator of its own: see
+            `writeahead.write_planned_writeback_artifact`.
+        adapter: The adapter that its plan is for.
+        planned_at: When it was planned.
+        operation: The operation at which it stopped.
+        not_before: Resuming earlier than this is pointless: the remote or a lease says so.
+        host: The machine of the run that holds its lease, unless it gave the session up.
+        pid: That run's process.
+    """
+
+    session_id: str
+    status: RunStatus | None
+    block_reason: BlockReason | None = None
+    confirmed: int = 0
+    operations: int = 0
+    note: str | None = None
+    own: bool = False
+    adapter: str | None = None
+    planned_at: datetime | None = None
+    operation: str | None = None
+    not_before: datetime | None = None
+    host: str | None = None
+    pid: int | None = None
+
+    def matches(self, state: State | None) -> bool:
+        """Tell whether the session belongs in a list of this state. An unreadable one is open."""
+        is_open = self.status not in (RunStatus.COMPLETED, RunStatus.ABANDONED)
+        match state:
+            case None:
+                return True
+            case State.OPEN:
+                return is_open
+            case State.OWN:
+                return is_open and self.own
+        return self.status is not None and self.status.value == state.value
+
+
+class Found(NamedTuple):
+    """A session in a listing of the whole store: whether it has a marker, and a final artifact."""
+
+    session_id: str
+    is_marked: bool
+    is_final: bool
+
+
+def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
+    """Stream the ids of all sessions that have a marker, in order."""
+    return (found.session_id for found in marked_sessions(store))
+
+
+def marked_sessions(store: ArtifactStore) -> Iterator[Found]:
+    """Stream all sessions that have a marker, in order. Whether they are final is not known."""
+    markers = (_marked(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
+    for session_id, _ in groupby(heapq.merge(*markers)):
+        yield Found(session_id, is_marked=True, is_final=False)
+
+
+def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
+    for info in store.list(prefix):
+        name = info.key.removeprefix(prefix)
+        if is_session_id(name):  # others may keep files of their own here
+            yield name
+
+
+def all_sessions(store: ArtifactStore) -> Iterator[Found]:
+    """Stream all sessions, from one listing of the whole store. Folders of others are no sessions.
+
+    Markers come before sessions in it, since ``.`` sorts before letters and digits. A session that
+    has nothing but its marker comes last.
+    """
+    marked: set[str] = set()
+    for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
+        keys = (info.key for info in group)
+        if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX):
+            names = (key.split("/", 1)[1] for key in keys)
+            marked.update(name for name in names if is_session_id(name))
+        elif is_session_id(first):
+            is_marked = first in marked
+            is_ours, is_final = _looked_through(first, keys)
+            if is_marked or is_ours:
+                yield Found(first, is_marked, is_final)
+            marked.discard(first)
+    for session_id in sorted(marked):
+        yield Found(session_id, is_marked=True, is_final=False)
+
+
+def _looked_through(session_id: str, keys: Iterator[str]) -> tuple[bool, bool]:
+    """Whether a folder has a plan, an entry or a final artifact; and whether it has the last."""
+    planned, final = planned_key(session_id), final_key(session_id)
+    is_ours = is_final = False
+    for key in keys:
+        is_final = is_final or key == final
+        is_ours = is_ours or key in (planned, final) or bool(entry_numbers(session_id, (key,)))
+    return is_ours, is_final
+
+
+def find_sessions(
+    store: ArtifactStore,
+    state: State | str | None = None,
+    *,
+    clock_skew: float = _DEFAULT_POLICY.clock_skew,
+    clock: Clock | None = None,
+) -> Iterator[SessionSummary]:
+    """Stream sessions with their status.
+
+    Asked for everything, ``completed`` or ``abandoned``, it lists the store; else it starts from
+    the markers. A session that can't be read is listed with the reason, and never hides the others.
+    One without a marker that has a final artifact is ``completed``; that artifact is not read,
+    since it would cost a request each.
+
+    Raises:
+        InvalidInput: There is no such state.
+        StoreError: The store can't be listed.
+    """
+    if state is not None and state not in tuple(State):
+        raise InvalidInput(f"state {str(state)!r}: use one of {', '.join(State)}")
+    return _summaries(store, None if state is None else State(state), clock or Clock(), clock_skew)
+
+
+def _summaries(
+    store: ArtifactStore, state: State | None, clock: Clock, clock_skew: float
+) -> Iterator[SessionSummary]:
+    everything = state in (None, State.COMPLETED, State.ABANDONED)
+    for found in all_sessions(store) if everything else marked_sessions(store):
+        if found.is_final and not found.is_marked:
+            summary = SessionSummary(found.session_id, RunStatus.COMPLETED)
+        elif state is State.COMPLETED:
+            continue
+        else:
+            summary = _summary(store, found.session_id, clock, clock_skew)
+        if summary.matches(state):
+            yield summary
+
+
+def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: float) -> SessionSummary:
+    try:
+        session = read_session(store, session_id)
+    except (ResumeError, StoreError) as error:
+        return SessionSummary(session_id, None, note=one_line(error))
+    if session.abandoned:
+        return SessionSummary(session_id, None, note="abandoned before it emitted anything")
+    if not session.is_planned:
+        return SessionSummary(session_id, None, note="no plan yet", own=session.is_own)
+    now = clock.now()
+    status = session.status(now, clock_skew)
+    summary = SessionSummary(
+        session_id, status, own=session.is_own, planned_at=session.planned_at, adapter=session.adapter
+    )
+    return summary if session.is_final else _with_history(summary, session, now, clock_skew)
+
+
+def _with_history(
+    summary: SessionSummary, session: Session, now: datetime, clock_skew: float
+) -> SessionSummary:
+    entry, holder = session.entry, session.holder
+    note = entry.error if entry else None
+    return replace(
+        summary,
+        block_reason=entry.block_reason if entry else None,
+        confirmed=len(session.receipts),
+        operations=len(session.plan.operations) if session.plan else 0,
+        note=session.held_by if summary.status is RunStatus.IN_PROGRESS else note,
+        operation=entry.operation if entry else None,
+        not_before=session.waits_until(now, clock_skew),
+        host=holder.host if holder else None,
+        pid=holder.pid if holder else None,
+    )
