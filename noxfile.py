@@ -53,9 +53,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The public types as user code sees them, by mypy and by pyright."""
+    """The public types as user code sees them, by mypy with and without plugins, and by pyright."""
     _install(session, "lint", "test", "types")
     session.run("mypy", "tests/typing/api.py")
+    session.run("mypy", "--config-file=", "--strict", "tests/typing/api.py")
     session.run("basedpyright", "--level", "error", "tests/typing/api.py")
 
 
@@ -238,3 +239,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/session.py", *session.posargs)
     session.run("python", "benchmarks/startup.py")
     session.run("python", "benchmarks/stores.py")
+    session.run("python", "benchmarks/loop.py")

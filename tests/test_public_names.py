@@ -22,6 +22,9 @@ def test_the_public_names_are_these():
         "RunPolicy",
         "RunReport",
         "WriteaheadError",
+        "aresume_session",
+        "asweep",
+        "awrite_back",
         "emits",
         "find_sessions",
         "load_replay_artifact",
@@ -50,7 +53,18 @@ def test_every_public_name_is_where_type_checkers_find_it():
 
 
 def test_importing_the_core_loads_no_backend_and_no_client():
-    heavy = ["s3fs", "fsspec", "aiobotocore", "boto3", "httpx", "tenacity", "starlette", "typer", "rich"]
+    heavy = [
+        "s3fs",
+        "fsspec",
+        "aiobotocore",
+        "boto3",
+        "httpx",
+        "tenacity",
+        "starlette",
+        "typer",
+        "rich",
+        "asyncio",
+    ]
     code = f"import sys; from writeahead import *; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,6 +2,7 @@
 
 Three ways in, each usable without the next: the store alone (`open_store`); your own orchestrator
 and pydantic models with the three artifact functions; everything (`write_back`, `resume_session`).
+`awrite_back` and its like are for asyncio.
 Errors are in `writeahead.errors`, the values in `writeahead.model`.
 """
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from writeahead.adapters.base import Adapter, emits
+    from writeahead.aio import aresume_session, asweep, awrite_back
     from writeahead.errors import ResumeError, WriteaheadError
     from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
     from writeahead.protocol.artifacts import (
@@ -39,6 +41,9 @@ __all__ = [
     "RunPolicy",
     "RunReport",
     "WriteaheadError",
+    "aresume_session",
+    "asweep",
+    "awrite_back",
     "emits",
     "find_sessions",
     "load_replay_artifact",
@@ -65,6 +70,9 @@ _HOMES = {
     "RunPolicy": "model",
     "RunReport": "model",
     "WriteaheadError": "errors",
+    "aresume_session": "aio",
+    "asweep": "aio",
+    "awrite_back": "aio",
     "emits": "adapters.base",
     "find_sessions": "protocol.finding",
     "load_replay_artifact": "protocol.artifacts",

@@ -20,8 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from writeahead._roundtrip import json_of
+from writeahead._roundtrip import is_record, json_of
 from writeahead.errors import LONGEST_WAIT, NotCompleted
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "REFERENCE",
@@ -152,12 +155,13 @@ class Operation(Frozen):
 
     Attributes:
         kind: Which of the adapter's verbs: ``task`` is emitted by the adapter's ``emit_task``.
-        payload: What to write, as JSON or as a pydantic model.
+        payload: What to write, as JSON, a pydantic model or a dataclass.
         id: Names the operation within its session; by default its position and kind, ``2-task``.
 
     Raises:
         pydantic.ValidationError: A field can't be used.
-        InvalidInput: The payload is a model that would read back different from its JSON.
+        InvalidInput: The payload is a model or a dataclass that would read back different from its
+            JSON.
     """
 
     kind: str = Field(pattern=KIND_PATTERN)
@@ -170,14 +174,14 @@ class Operation(Frozen):
             self,
             *,
             kind: str,
-            payload: Mapping[str, Any] | BaseModel = ...,
+            payload: Mapping[str, Any] | BaseModel | "DataclassInstance" = ...,
             id: str | None = None,  # noqa: A002 - the field's name
         ) -> None: ...
     else:
 
         def __init__(self, **fields: Any) -> None:
             payload = fields.get("payload")
-            if isinstance(payload, BaseModel):
+            if is_record(payload):
                 fields["payload"] = json_of(payload)
             super().__init__(**fields)
 

@@ -28,10 +28,10 @@ from tests.support.hostile_server import (
 )
 from writeahead import Receipt, RunPolicy, write_back
 from writeahead.adapters.base import Adapter, emits
-from writeahead.adapters.bounded import STOP_GRACE, BoundedTransport, ResponseTooLarge, network_transport
+from writeahead.adapters.bounded import BoundedTransport, ResponseTooLarge, network_transport
 from writeahead.adapters.dataverse import ClientCredentials, DataverseClient
 from writeahead.adapters.http import Connections, applied_despite
-from writeahead.adapters.limits import call_limits
+from writeahead.adapters.limits import STOP_GRACE, call_limits
 from writeahead.errors import Applied, InvalidInput, TransientError
 from writeahead.model import PlannedOperation, RunStatus
 from writeahead.stores.memory import MemoryStore
@@ -174,7 +174,7 @@ def silent(server, connection):
 
 
 def test_a_request_to_stop_ends_a_request_after_a_moment(monkeypatch):
-    monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
+    monkeypatch.setattr("writeahead.adapters.limits.POLL", 0.01)
     stop, clock, seen = threading.Event(), TickingClock(), []
 
     def stops(server, connection):
@@ -191,7 +191,7 @@ def test_a_request_to_stop_ends_a_request_after_a_moment(monkeypatch):
 
 
 def test_a_request_to_stop_ends_an_upload_that_is_not_taken(monkeypatch):
-    monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
+    monkeypatch.setattr("writeahead.adapters.limits.POLL", 0.01)
     stop, clock = threading.Event(), TickingClock()
 
     def stops(server, connection):
@@ -279,7 +279,7 @@ class Planning(Remote):
 @pytest.mark.parametrize("adapter", [Remote, Planning])
 @pytest.mark.parametrize("kind", ["row", "note"])
 def test_the_run_limit_ends_a_request_under_way(monkeypatch, adapter, kind):
-    monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
+    monkeypatch.setattr("writeahead.adapters.limits.POLL", 0.01)
     clock = ManualClock()
 
     def takes_too_long(server, connection):
@@ -301,7 +301,7 @@ def test_the_run_limit_ends_a_request_under_way(monkeypatch, adapter, kind):
 
 
 def test_a_stop_signal_ends_a_request_under_way(monkeypatch, clock):
-    monkeypatch.setattr("writeahead.adapters.bounded._POLL", 0.01)
+    monkeypatch.setattr("writeahead.adapters.limits.POLL", 0.01)
     stop = threading.Event()
 
     def stops(server, connection):

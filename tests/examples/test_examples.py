@@ -35,6 +35,10 @@ def test_the_quickstart_parks_and_resumes(tmp_path):
     assert not list((tmp_path / "artifacts/.open").iterdir())
 
 
+def test_sessions_share_a_loop_and_a_client(tmp_path):
+    assert run("on_asyncio.py", tmp_path) == ["5 sessions completed, 10 rows"]
+
+
 def test_the_quickstart_sends_nothing_when_it_runs_again(tmp_path):
     run("quickstart.py", tmp_path)
     before = contents(tmp_path)

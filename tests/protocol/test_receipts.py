@@ -320,3 +320,63 @@ def test_an_assumed_operation_that_is_referred_to_needs_its_id(world):
     del world.adapter._send
     assert world.resume().ok
     assert world.adapter.sent == [Comment(ticket="C-1")]
+
+
+class Quiet(Desk):
+    """Its tickets have no receipt to speak of."""
+
+    @emits("create_with_key")
+    def emit_ticket(self, payload: Ticket, operation: PlannedOperation) -> None:
+        self._send(payload)
+
+
+class Forgetful(Desk):
+    @emits("create_with_key")
+    def emit_ticket(self, payload: Ticket, operation: PlannedOperation) -> Receipt:
+        self._send(payload)
+
+
+def test_none_is_an_empty_receipt(world):
+    world.adapter = Quiet()
+    report = world.run_operations([TICKET])
+    assert report.ok
+    (kept,) = world.json("s1/writeback.json")["operations"]
+    assert (kept["receipt"]["remote_id"], kept["receipt"]["outcome"]) == (None, "applied")
+    assert world.resume().status is RunStatus.NO_RESUME_NEEDED
+    assert world.adapter.sent == [Ticket()]
+
+
+def test_a_reference_to_what_returns_none_is_refused_at_planning(world):
+    world.adapter = Quiet()
+    with pytest.raises(InvalidInput, match="2-comment: it refers to the receipt of 1-ticket, and emit_tic"):
+        world.run_operations([TICKET, COMMENT])
+    assert (world.adapter.sent, world.names()) == ([], [])
+
+
+def test_a_forgotten_return_blocks_what_refers_to_its_receipt(world):
+    world.adapter = Forgetful()
+    report = world.run_operations([TICKET, COMMENT])
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)
+    assert "the receipt of 1-ticket has no remote_id, to which 2-comment refers" in report.error
+    assert "has to return a Receipt" in report.error
+    assert world.adapter.sent == [Ticket()]
+    assert world.resume().status is RunStatus.BLOCKED
+    assert world.adapter.sent == [Ticket()]
+
+
+@pytest.mark.parametrize("returned", [{"remote_id": "1"}, "1", True, ()])
+def test_anything_else_than_a_receipt_is_an_unknown_outcome(world, returned):
+    world.adapter = Desk()
+    world.adapter.emit_comment = lambda payload, operation: returned
+    with pytest.raises(TypeError, match="returned no Receipt for 1-comment"):
+        world.run_operations([Operation(kind="comment", payload={"ticket": "T"})])
+    assert world.resume().block_reason is BlockReason.OUTCOME_UNKNOWN
+
+
+def test_a_transaction_has_a_receipt_for_each_operation():
+    world = World(RunPolicy(attempts=1))
+    world.adapter = TransactionalRemoteAdapter(world.remote)
+    world.adapter.transact = lambda operations: [Receipt(), None]
+    with pytest.raises(TypeError, match="returned no Receipt for 1-create, 2-upsert"):
+        world.run("create", "upsert", atomic=True)
+    assert world.json("s1/journal/000001.json")["status"] == "resume_needed"

@@ -5,13 +5,15 @@
 complain of the comment.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, assert_type
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from writeahead import (
     Adapter,
@@ -25,6 +27,9 @@ from writeahead import (
     RunPolicy,
     RunReport,
     WriteaheadError,
+    aresume_session,
+    asweep,
+    awrite_back,
     emits,
     find_sessions,
     load_replay_artifact,
@@ -42,6 +47,7 @@ from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, R
 from writeahead.protocol.artifacts import FinalInfo
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.progress import Ended, Progress, Waiting, WaitReason
+from writeahead.protocol.sweep import SweepResult
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (
@@ -86,6 +92,62 @@ class Crm(Adapter):
 
     def find_note(self, payload: Row, operation: PlannedOperation) -> Receipt | None:
         return None
+
+
+class Line(TypedDict):
+    text: str
+
+
+@dataclass
+class Note:
+    text: str
+    urgent: bool = False
+
+
+class AsyncCrm(Adapter):
+    name = "async-crm"
+
+    @emits("upsert")
+    async def emit_line(self, payload: Line, operation: PlannedOperation) -> None: ...
+
+    async def plan_note(self, payload: dict[str, Any], operation: KeyedOperation) -> PlannedOperation:
+        return PlannedOperation(id="1", kind="note", key="k", payload=payload, replay=ReplayClass.LOOKUP)
+
+    @emits("lookup")
+    async def emit_note(self, payload: Note, operation: PlannedOperation) -> Receipt | None:
+        return Receipt() if payload.urgent else None
+
+    async def find_note(self, payload: Note, operation: PlannedOperation) -> Receipt | None:
+        return None
+
+    @emits("upsert")
+    def emit_any(self, payload: Mapping[str, Any], operation: PlannedOperation) -> None: ...
+
+    @emits("upsert")  # type: ignore[type-var]
+    async def emit_text(self, payload: Line, operation: PlannedOperation) -> str:
+        return "no receipt"
+
+
+class AsyncBatches(AsyncCrm, TransactionalAdapter):
+    async def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+        return [Receipt() for _ in operations]
+
+
+async def on_asyncio(
+    store: ArtifactStore, crm: AsyncCrm, line: Line, planned: PlannedOperation
+) -> AsyncIterator[SweepResult]:
+    # A marked method keeps its own type.
+    assert_type(await crm.emit_note(Note("x"), planned), Receipt | None)
+    await crm.emit_line({"txet": "x"}, planned)  # type: ignore[typeddict-item]
+    operations = [Operation(kind="line", payload=line), Operation(kind="note", payload=Note("x"))]
+    report = await awrite_back(operations, session_id="s1", store=store, adapter=crm)
+    assert_type(report, RunReport)
+    assert_type(await aresume_session("s1", store=store, adapter=crm, policy=RunPolicy()), RunReport)
+    results = asweep(store, crm)
+    assert_type(results, AsyncGenerator[SweepResult, None])
+    await awrite_back(operations, session_id="s1", store=store)  # type: ignore[call-arg]
+    await aresume_session(7, store=store, adapter=crm)  # type: ignore[arg-type]
+    return results
 
 
 class Batches(Crm, TransactionalAdapter):

@@ -4,87 +4,21 @@ Subclass `Adapter`, give each kind of operation a typed method ``emit_<kind>(sel
 operation)`` and say with `emits` how its replay is proved harmless. The base class does the rest.
 """
 
-import difflib
 import hashlib
-import inspect
 import json
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, ClassVar
 
-from pydantic import BaseModel
-
-from writeahead._roundtrip import difference_of, json_of
-from writeahead._validation import Invalid, validated
+from writeahead._roundtrip import JsonType, difference_of, json_of
+from writeahead._unread import unread_key
+from writeahead._validation import Invalid
+from writeahead.adapters.awaiting import awaited
+from writeahead.adapters.kinds import EMIT, FIND, PLAN, Kind, emits, kinds_of
 from writeahead.errors import InvalidInput
-from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
+from writeahead.model import KeyedOperation, PlannedOperation, Receipt
 
 __all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits", "target_of"]
-
-_EMIT, _PLAN, _FIND = "emit_", "plan_", "find_"
-_F = TypeVar("_F", bound=Callable[..., Receipt])
-
-
-def emits(
-    replay: ReplayClass | str,
-    *,
-    key_valid_for: timedelta | None = None,
-    settles_after: timedelta | None = None,
-) -> Callable[[_F], _F]:
-    """Declare the replay class of an ``emit_<kind>`` method. There is no default.
-
-    Args:
-        replay: One of the five classes.
-        key_valid_for: How long the remote remembers our key, for ``create_with_key``. An operation
-            that may have been sent longer ago is searched by ``find_<kind>`` if there is one, and
-            otherwise blocked. None: as long as the row is there.
-        settles_after: How long a request whose reply was lost can still land, for ``upsert``. The
-            next upsert waits for that, since a late one would undo it. None: it can't, or does no
-            harm.
-
-    Raises:
-        ValueError: ``replay`` is none of the five classes, or a time does not belong to it.
-    """
-    try:
-        declared = ReplayClass(replay)
-    except ValueError:
-        given = repr(replay) if isinstance(replay, str) else f"a {type(replay).__name__}"
-        known = ", ".join(ReplayClass)
-        raise ValueError(f"@emits takes a replay class, not {given}; there are: {known}") from None
-    for name, value, needed in (
-        ("key_valid_for", key_valid_for, ReplayClass.CREATE_WITH_KEY),
-        ("settles_after", settles_after, ReplayClass.UPSERT),
-    ):
-        if value is not None and (declared is not needed or value <= timedelta(0)):
-            raise ValueError(f"{name} must be longer than nothing, and goes with {needed}, not {declared}")
-
-    def mark(method: _F) -> _F:
-        method.__writeahead_emits__ = (declared, key_valid_for, settles_after)  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of operation, as its ``emit_<kind>`` declares it.
-
-    Attributes:
-        name: The kind.
-        replay: Its replay class.
-        payload: The model that its emitted payload is made of.
-        key_valid_for: How long the remote remembers our key; None for ever.
-        settles_after: How long a late request can still land; None if that does no harm.
-    """
-
-    name: str
-    replay: ReplayClass
-    payload: type[BaseModel]
-    key_valid_for: timedelta | None = None
-    settles_after: timedelta | None = None
 
 
 class Adapter(ABC):
@@ -93,9 +27,9 @@ class Adapter(ABC):
     A subclass sets ``name`` and defines, for each kind of operation:
 
     - ``emit_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt``, decorated with
-      `emits`: sends one request and returns its receipt. It never retries; it raises
-      `TransientError`, `PermanentError` or `ConflictError`. ``operation.key`` is the idempotency
-      key to give to the remote.
+      `emits`: sends one request and returns its receipt, or None where the remote gives back
+      nothing worth keeping. It never retries; it raises `TransientError`, `PermanentError` or
+      `ConflictError`. ``operation.key`` is the idempotency key to give to the remote.
     - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``,
       optional: turns what the caller asked for into what will be issued, reading baselines if there
       are any. Without it, the caller's payload, validated against the emit method's model, is what
@@ -103,6 +37,10 @@ class Adapter(ABC):
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``: searches
       the remote by ``operation.key``. Required for kinds of class ``lookup``; for a kind with
       ``key_valid_for`` it is asked once the key may have been forgotten.
+
+    ``Model`` and ``Input`` are pydantic models, dataclasses, TypedDicts or dicts. What a type has
+    no field for is refused before anything is written. Each of these methods may be ``async def``:
+    see `writeahead.adapters.awaiting` for the event loop that runs it.
 
     The class is checked where it is defined: a missing name, a kind without a replay class, or a
     ``plan_`` or ``find_`` method of no kind is a TypeError.
@@ -124,7 +62,7 @@ class Adapter(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.kinds = _kinds_of(cls)
+        cls.kinds = kinds_of(cls)
 
     def target(self) -> str | None:
         """What identifies the remote that this adapter writes to; None if it can't be told.
@@ -146,7 +84,7 @@ class Adapter(ABC):
 
     def can_find(self, operation: PlannedOperation) -> bool:
         """Whether the remote can be searched for an operation of this kind."""
-        return hasattr(self, f"{_FIND}{operation.kind}")
+        return hasattr(self, f"{FIND}{operation.kind}")
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Validate all that can be validated before a side effect, and return what will be issued.
@@ -171,8 +109,9 @@ class Adapter(ABC):
             InvalidInput: The planned payload does not fit this version of the adapter. Nothing was
                 sent.
         """
-        receipt: Receipt = self._call(_EMIT, operation)
-        return receipt
+        kind = self._kind(operation)
+        receipt: Receipt | None = self._call(EMIT, kind.payload, operation)
+        return Receipt() if receipt is None else receipt
 
     def find(self, operation: PlannedOperation) -> Receipt | None:
         """Search the remote for an operation that may have been sent; None if it is not there.
@@ -180,18 +119,20 @@ class Adapter(ABC):
         Raises:
             TransientError: The remote could not be searched.
         """
-        found: Receipt | None = self._call(_FIND, operation)
+        kind = self._kind(operation)
+        found: Receipt | None = self._call(FIND, kind.found, operation)
         return found
 
-    def payload_of(self, operation: PlannedOperation) -> BaseModel:
-        """Return a planned operation's payload as the model that its ``emit_<kind>`` takes.
+    def payload_of(self, operation: PlannedOperation) -> Any:
+        """Return a planned operation's payload in the type that its ``emit_<kind>`` takes.
 
         Raises:
             InvalidInput: It does not fit this version of the adapter, or this version would send
                 something else than was planned. Nothing was sent.
         """
-        payload = _validated(self._kind(operation).payload, operation)
-        difference = difference_of(operation.payload, payload)
+        kind = self._kind(operation)
+        payload = _read(kind.payload, operation)
+        difference = difference_of(operation.payload, payload, kind.payload)
         if difference:
             raise InvalidInput(
                 f"operation {operation.id} ({operation.kind}): this version of adapter {self.name!r} would"
@@ -212,7 +153,7 @@ class Adapter(ABC):
         kind = self._kind(planned)
         if planned.replay is not kind.replay:
             raise TypeError(f"plan_{kind.name} says {planned.replay}, but emit_{kind.name} is {kind.replay}")
-        issued = _json_of(_validated(kind.payload, planned), planned)
+        issued = _issued(kind, planned)
         return planned if issued == planned.payload else planned.model_copy(update={"payload": issued})
 
     def completed(self, planned: PlannedOperation) -> PlannedOperation:
@@ -221,7 +162,9 @@ class Adapter(ABC):
         Raises:
             InvalidInput: This version would lose or change a field that was planned.
         """
-        payload = {**self.as_issued(planned).payload, **planned.payload}
+        kind = self._kind(planned)
+        # A field that it would lose is found last, among all other differences.
+        payload = {**_document(kind, _read(kind.payload, planned), planned), **planned.payload}
         completed = planned.model_copy(update={"payload": payload})
         self.payload_of(completed)
         return completed
@@ -238,23 +181,25 @@ class Adapter(ABC):
 
     def _plan_one(self, operation: KeyedOperation) -> PlannedOperation:
         kind = self._kind(operation)
-        planner = getattr(self, _PLAN + kind.name, None)
-        if planner is not None:
-            model = _payload_model(planner)
-            planned: PlannedOperation = planner(_validated(model, operation), operation)
+        if hasattr(self, PLAN + kind.name):
+            planned = self._call(PLAN, kind.asked, operation)
+            if not isinstance(planned, PlannedOperation):
+                raise TypeError(f"{PLAN}{kind.name} returned no PlannedOperation for {operation.id}")
             return self.as_issued(planned)
         return PlannedOperation(
             id=operation.id,
             kind=operation.kind,
             key=operation.key,
-            payload=_json_of(_validated(kind.payload, operation), operation),
+            payload=_issued(kind, operation),
             replay=kind.replay,
         )
 
-    def _call(self, verb: str, operation: PlannedOperation) -> Any:
-        kind = self._kind(operation)
-        method = getattr(self, verb + kind.name)
-        return method(_validated(kind.payload, operation), operation)
+    def _call(self, verb: str, json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
+        method = getattr(self, verb + operation.kind)
+        payload = _read(json_type, operation)
+        if verb == PLAN:
+            _require_whole(json_type, operation, payload)
+        return awaited(method(payload, operation))
 
 
 def target_of(*parts: str) -> str:
@@ -262,61 +207,25 @@ def target_of(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _json_of(payload: BaseModel, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
+def _issued(kind: Kind, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
+    """An operation's payload as its emit method will get it, unless a part of it would be lost."""
+    payload = _read(kind.payload, operation)
+    document = _document(kind, payload, operation)
+    _require_whole(kind.payload, operation, payload, document)
+    return document
+
+
+def _document(kind: Kind, payload: Any, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json_of(payload)
+        document: dict[str, Any] = json_of(payload, kind.payload)
     except InvalidInput as error:
         raise InvalidInput(f"operation {operation.id} ({operation.kind}): {error}") from None
     return document
 
 
-def _kinds_of(cls: type[Adapter]) -> dict[str, Kind]:
-    """Read the kinds off a class, and refuse what the base class would never call."""
-    kinds: dict[str, Kind] = {}
-    for attribute in _methods(cls, _EMIT):
-        name = attribute.removeprefix(_EMIT)
-        method = inspect.getattr_static(cls, attribute)
-        declared = getattr(method, "__writeahead_emits__", None)
-        if declared is None:
-            raise TypeError(f"{cls.__name__}.{attribute} has no replay class: decorate it with @emits(...)")
-        replay, key_valid_for, settles_after = declared
-        if replay is ReplayClass.LOOKUP and not hasattr(cls, f"{_FIND}{name}"):
-            raise TypeError(f"{cls.__name__}.{attribute} is of class lookup, so it needs a find_{name}")
-        kinds[name] = Kind(name, replay, _payload_model(method), key_valid_for, settles_after)
-    for prefix in (_PLAN, _FIND):
-        for attribute in _methods(cls, prefix):
-            if attribute.removeprefix(prefix) not in kinds:
-                raise TypeError(_without_kind(cls, attribute, prefix, kinds))
-            if prefix == _PLAN:
-                _payload_model(inspect.getattr_static(cls, attribute))
-    if kinds and not (isinstance(getattr(cls, "name", None), str) and cls.name):
-        raise TypeError(f'{cls.__name__} has no name: set name = "...", which each plan stores')
-    return kinds
-
-
-def _methods(cls: type[Adapter], prefix: str) -> list[str]:
-    return [attribute for attribute in dir(cls) if attribute.startswith(prefix)]
-
-
-def _without_kind(cls: type[Adapter], attribute: str, prefix: str, kinds: Mapping[str, Kind]) -> str:
-    name = attribute.removeprefix(prefix)
-    nearest = difflib.get_close_matches(name, kinds, n=1)
-    advice = (
-        f"do you mean {prefix}{nearest[0]}?" if nearest else f"begin other names than kinds with _{prefix}"
-    )
-    return f"{cls.__name__}.{attribute} is never called, since there is no {_EMIT}{name}: {advice}"
-
-
-def _payload_model(method: Callable[..., Any]) -> type[BaseModel]:
-    model = typing.get_type_hints(method).get("payload")
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise TypeError(f"{method.__qualname__} must annotate its parameter 'payload' with a pydantic model")
-    return model
-
-
-def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperation) -> BaseModel:
+def _read(json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
     # As JSON, the form in which it comes from an artifact: a strict model takes dates from there.
-    payload = validated(lambda: model.model_validate_json(json.dumps(operation.payload)))
+    payload = json_type.read(json.dumps(operation.payload))
     if isinstance(payload, Invalid):
         raise InvalidInput(
             f"operation {operation.id} ({operation.kind}): payload of the wrong shape:"
@@ -325,11 +234,22 @@ def _validated(model: type[BaseModel], operation: KeyedOperation | PlannedOperat
     return payload
 
 
+def _require_whole(
+    json_type: JsonType, operation: KeyedOperation | PlannedOperation, payload: Any, document: Any = None
+) -> None:
+    unread = unread_key(operation.payload, payload, json_type, document)
+    if unread is not None:
+        raise InvalidInput(
+            f"operation {operation.id} ({operation.kind}): payload of the wrong shape: {unread}:"
+            f" {json_type.name} has no such field, so it would be lost"
+        )
+
+
 class TransactionalAdapter(Adapter):
     """An adapter of a remote that can take a session's operations as one transaction."""
 
     @abstractmethod
-    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
+    def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt] | Awaitable[list[Receipt]]:
         """Send all operations in one attempt: all of them take effect, or none.
 
         They are of the classes ``create_with_key``, ``upsert`` and ``conditional_update``. It never
@@ -337,7 +257,9 @@ class TransactionalAdapter(Adapter):
         took effect; it never sends a part of them.
 
         Returns:
-            A receipt for each operation, in order.
+            A receipt for each operation, in order; an empty one, and never None, where there is
+            nothing to tell, since a None could also be a part that was left out. It may be
+            ``async def``.
 
         Raises: as `Adapter.emit`. The message of an error names the operation at fault where that
             is known.

@@ -16,16 +16,12 @@ from typing import Any
 import httpcore
 import httpx
 
-from writeahead.adapters.limits import CallLimits, current_limits
+from writeahead.adapters import limits
+from writeahead.adapters.limits import Deadline
 
 __all__ = ["BoundedTransport", "ResponseTooLarge", "network_transport"]
 
 MEBIBYTE = 2**20
-# Seconds that a request may go on after the run was asked to stop: most replies come within them,
-# and a write that is broken off has an unknown outcome.
-STOP_GRACE = 5.0
-# Seconds between two looks at the limits while a remote is silent.
-_POLL = 0.25
 # Bytes that are decoded, and written, at once, so that limits hold within a body, too. The system
 # has room for so few as soon as it has room at all.
 _PIECE = 64 * 1024
@@ -78,7 +74,7 @@ class BoundedTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and read its response whole. Raises: see the class."""
         request.headers["Accept-Encoding"] = "gzip"
-        deadline = _Deadline(request, self._monotonic, current_limits())
+        deadline = _deadline_of(request, self._monotonic)
         if deadline.time_left() <= 0:
             # On a connection that is open already, it would end while sending: outcome unknown.
             raise httpx.PoolTimeout("there is no time left for the request", request=request)
@@ -115,35 +111,21 @@ class BoundedTransport(httpx.BaseTransport):
 _FRAMING = {"content-encoding", "content-length", "transfer-encoding"}
 
 
-class _Deadline:
-    """When one request has to end. It moves closer when the run is asked to stop."""
-
-    def __init__(self, request: httpx.Request, monotonic: Callable[[], float], limits: CallLimits) -> None:
-        parts = request.extensions.get("timeout", {})
-        seconds = [parts.get(name) for name in ("pool", "connect", "write", "read")]
-        total = math.inf if None in seconds else sum(seconds)
-        self._monotonic = monotonic
-        self._limits = limits
-        self._ends_at = monotonic() + total
-        self._stopping = False
-        # The pool of connections waits by itself, so it gets its limit beforehand.
-        pool = min(seconds[0] if seconds[0] is not None else math.inf, max(self.time_left(), 0.0))
-        request.extensions = {
-            **request.extensions,
-            "timeout": {**parts, "pool": None if pool == math.inf else pool},
-        }
-
-    def time_left(self) -> float:
-        """Seconds; 0 or less when the request has to end."""
-        now = self._monotonic()
-        if not self._stopping and self._limits.stopped():
-            self._stopping = True
-            self._ends_at = min(self._ends_at, now + STOP_GRACE)
-        return min(self._ends_at - now, self._limits.time_left())
+def _deadline_of(request: httpx.Request, monotonic: Callable[[], float]) -> Deadline:
+    parts = request.extensions.get("timeout", {})
+    seconds = [parts.get(name) for name in ("pool", "connect", "write", "read")]
+    deadline = Deadline(math.inf if None in seconds else sum(seconds), monotonic)
+    # The pool of connections waits by itself, so it gets its limit beforehand.
+    pool = min(seconds[0] if seconds[0] is not None else math.inf, max(deadline.time_left(), 0.0))
+    request.extensions = {
+        **request.extensions,
+        "timeout": {**parts, "pool": None if pool == math.inf else pool},
+    }
+    return deadline
 
 
 # The connections of a pool serve one request after another, each in the context that sends it.
-_deadline: contextvars.ContextVar[_Deadline | None] = contextvars.ContextVar(
+_deadline: contextvars.ContextVar[Deadline | None] = contextvars.ContextVar(
     "writeahead_request_deadline", default=None
 )
 
@@ -174,7 +156,7 @@ class _BoundedStream(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        for wait in _slices(timeout, httpcore.ReadTimeout, _POLL):
+        for wait in _slices(timeout, httpcore.ReadTimeout, limits.POLL):
             try:
                 return self._inner.read(max_bytes, wait)
             except httpcore.ReadTimeout:
@@ -194,7 +176,7 @@ class _BoundedStream(httpcore.NetworkStream):
             return
         with selectors.DefaultSelector() as selector:
             selector.register(connection, selectors.EVENT_WRITE)
-            for wait in _slices(timeout, httpcore.WriteTimeout, _POLL):
+            for wait in _slices(timeout, httpcore.WriteTimeout, limits.POLL):
                 if selector.select(wait):
                     return
         raise httpcore.WriteTimeout("the server took nothing for too long")

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from writeahead._validation import Invalid, validated
+from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Kind, TransactionalAdapter
 from writeahead.errors import (
     AdapterError,
@@ -179,7 +180,7 @@ class Emission:
             if self.journal.plan.atomic:
                 # The runner has checked the adapter's type before it claimed the session.
                 assert isinstance(adapter, TransactionalAdapter)
-                receipts = adapter.transact(unit)
+                receipts = awaited(adapter.transact(unit))
             else:
                 receipts = [adapter.emit(operation) for operation in unit]
         if len(receipts) != len(unit) or not all(isinstance(receipt, Receipt) for receipt in receipts):
@@ -316,6 +317,11 @@ class Emission:
         except AdapterError as error:
             self.progress.failed([operation], self.attempts, error, writes=False)
             raise
+        if not isinstance(found, Receipt | None):
+            # It would count as found.
+            raise TypeError(
+                f"adapter {self.context.adapter.name!r} found neither a Receipt nor None for {operation.id}"
+            )
         if found is None and has_expired:
             # It is not there, so what is sent now is the first that can be.
             self.journal.attempted_since.pop(operation.id, None)

@@ -113,10 +113,27 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
             sleep=sleep,
         )
 
+    _require_receipts(keyed, context.adapter)
     planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
         raise InvalidInput(f"adapter {context.adapter.name!r} planned other operations than it was asked to")
     return planned
+
+
+def _require_receipts(keyed: Sequence[KeyedOperation], adapter: Adapter) -> None:
+    """Refuse a reference to an operation whose emit method says that it returns nothing."""
+    silent = {item.id: item.kind for item in keyed if _is_silent(adapter, item.kind)}
+    for item in keyed:
+        for name in sorted(reads_receipts(item.payload) & silent.keys()):
+            raise InvalidInput(
+                f"operation {item.id}: it refers to the receipt of {name}, and emit_{silent[name]} says"
+                " that it returns None: have it return a Receipt with the field"
+            )
+
+
+def _is_silent(adapter: Adapter, name: str) -> bool:
+    kind = adapter.kinds.get(name)
+    return kind is not None and not kind.has_receipt
 
 
 def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> None:

@@ -98,7 +98,8 @@ def _with_receipts(
         value = getattr(receipts[reference[REFERENCE]], name)
         if value is None:
             raise PermanentError(
-                f"the receipt of {reference[REFERENCE]} has no {name}, to which {operation.id} refers"
+                f"the receipt of {reference[REFERENCE]} has no {name}, to which {operation.id} refers:"
+                " its emit method has to return a Receipt with it"
             )
         return form(value)
 

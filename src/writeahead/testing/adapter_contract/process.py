@@ -5,10 +5,9 @@ import signal
 import urllib.parse
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
+from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter, TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady, PermanentError, TransientError
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt
@@ -187,7 +186,7 @@ class RecordingAdapter(TransactionalAdapter):
         """As the adapter does."""
         return self.inner.can_find(operation)
 
-    def payload_of(self, operation: PlannedOperation) -> BaseModel:
+    def payload_of(self, operation: PlannedOperation) -> Any:
         """As the adapter does."""
         return self.inner.payload_of(operation)
 
@@ -211,7 +210,7 @@ class RecordingAdapter(TransactionalAdapter):
         """As the adapter does."""
         inner = self._next()
         assert isinstance(inner, TransactionalAdapter), "the kit asks no other for transactions"
-        return self._check_claim(lambda: inner.transact(operations))
+        return self._check_claim(lambda: awaited(inner.transact(operations)))
 
     def find(self, operation: PlannedOperation) -> Receipt | None:
         """As the adapter does."""

@@ -204,8 +204,12 @@ class Trial:
             names = [name for name, value in content.items() if rows[0].content.get(name) != value]
             self.problems.append(f"loss: other content in {', '.join(names) or 'its fields'}")
         named = report.receipts[operation.id].remote_id
-        if named not in {row.id for row in rows} and self.replay_of(operation) is not ReplayClass.UNPROVABLE:
+        if self._names_its_row(operation) and named not in {row.id for row in rows}:
             self.problems.append(f"receipt: it names {named!r}, and the row is {rows[0].id!r}")
+
+    def _names_its_row(self, operation: KeyedOperation) -> bool:
+        kind = self.adapters[0].kinds[operation.kind]
+        return kind.has_receipt and kind.replay is not ReplayClass.UNPROVABLE
 
     def judge_claims(self) -> None:
         """Note each error that said "surely not applied" of a request that was applied."""
