@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
@@ -64,7 +64,7 @@ _POLICY: dict[str, Any] = {
         ),
     ],
     # As earlier versions said it; for one version more.
-    "journal": Annotated[Literal["every", "batched"] | None, typer.Option("--journal", hidden=True)],
+    "journal": Annotated[str | None, typer.Option("--journal", hidden=True)],
     "wait_initial": Annotated[
         float | None,
         typer.Option("--wait-initial", metavar="SECONDS", help="Wait before the second attempt."),
