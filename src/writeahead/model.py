@@ -5,7 +5,7 @@ import json
 import uuid
 import warnings
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -17,10 +17,14 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
 from writeahead._roundtrip import json_of
+from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
 from writeahead.errors import LONGEST_WAIT, NotCompleted
 
 __all__ = [
@@ -53,21 +57,17 @@ _INTERVALS = {"every": 0.0, "batched": _DAY}
 # Fixed for ever: an operation's idempotency key must come out the same in every version.
 _KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
 
+
+def in_words(moment: datetime) -> str:
+    """A moment in UTC, as it is in artifacts and reports (RFC 3339)."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 Timestamp = Annotated[
     AwareDatetime,
     AfterValidator(lambda value: value.astimezone(UTC)),
-    PlainSerializer(lambda value: value.isoformat().replace("+00:00", "Z"), when_used="json"),
+    PlainSerializer(in_words, when_used="json"),
 ]
-
-
-def is_unset(value: Any) -> bool:
-    """Leave a field out while it is unset: artifacts of earlier versions stay as they are."""
-    return not value
-
-
-def is_none(value: Any) -> bool:
-    """Leave a field out while it is None; what is empty stays."""
-    return value is None
 
 
 class Frozen(BaseModel):
@@ -192,7 +192,7 @@ class KeyedOperation(Frozen):
     payload: dict[str, JsonValue]
 
 
-class PlannedOperation(Frozen):
+class PlannedOperation(Sparse, Frozen):
     """One write, ready to be issued; an element of the plan.
 
     Attributes:
@@ -214,8 +214,8 @@ class PlannedOperation(Frozen):
     payload: dict[str, JsonValue]
     precondition: dict[str, JsonValue] | None = None
     replay: ReplayClass
-    warnings: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
-    identity: str | None = Field(default=None, exclude_if=is_unset)
+    warnings: Annotated[tuple[str, ...], LeftOut(is_unset)] = ()
+    identity: Annotated[str | None, LeftOut(is_unset)] = None
 
     @property
     def content_digest(self) -> str:
@@ -227,7 +227,23 @@ class PlannedOperation(Frozen):
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Receipt(Frozen):
+def _if_it_is_text(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Leave out what UTF-8 can't hold: half a surrogate pair.
+
+    No artifact can hold it, and pydantic before 2.10 raises for it: after the effect.
+    """
+    try:
+        return validate(value)
+    except ValidationError as error:
+        if any(problem["type"] != "string_unicode" for problem in error.errors()):
+            raise
+    return None
+
+
+_TEXT = WrapValidator(_if_it_is_text)
+
+
+class Receipt(Sparse, Frozen):
     """The proof that one operation took effect.
 
     An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left
@@ -247,13 +263,13 @@ class Receipt(Frozen):
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
-    remote_id: str | None = None
-    remote_version: str | None = None
+    remote_id: Annotated[str | None, _TEXT] = None
+    remote_version: Annotated[str | None, _TEXT] = None
     outcome: Literal["applied", "already_applied", "assumed"] = "applied"
-    value: JsonValue = Field(default=None, exclude_if=is_none)
+    value: Annotated[JsonValue, _TEXT, LeftOut(is_none)] = None
     confirmed_at: Timestamp | None = None
     attempts: int | None = None
-    generation: int = Field(default=0, exclude_if=is_unset)
+    generation: Annotated[int, LeftOut(is_unset)] = 0
 
 
 class RunPolicy(Frozen):
