@@ -36,8 +36,14 @@ __all__ = ["CONFIG_FILE", "Settings", "load_settings"]
 
 CONFIG_FILE = "writeahead.toml"
 _PREFIX = "WRITEAHEAD_"
-# Two names for one thing, the old and the new.
-_JOURNAL = {"journal", "journal_interval"}
+# Other words for the same thing: what a source says puts these of lower sources aside.
+_OTHER_WORDS = {
+    "journal": {"journal_interval"},
+    "journal_interval": {"journal"},
+    "waits": {"wait_initial", "wait_max"},
+    "wait_initial": {"waits"},
+    "wait_max": {"waits"},
+}
 _SECRET = re.compile(r"(^|_)(secret|password|passwd|token|api_?key|access_?key|private_?key)$", re.IGNORECASE)
 
 
@@ -186,9 +192,8 @@ def _policy(
         {name: (environ[key], key) for name, key in variables.items() if environ.get(key)},
         {name: (value, "--" + name.replace("_", "-")) for name, value in flags.items()},
     ):
-        if layer.keys() & _JOURNAL:
-            found = {name: one for name, one in found.items() if name not in _JOURNAL}
-        found |= layer
+        aside = set().union(*(_OTHER_WORDS.get(name, ()) for name in layer))
+        found = {name: one for name, one in found.items() if name not in aside} | layer
     values = {name: value for name, (value, _) in found.items()}
     sources = {name: source for name, (_, source) in found.items()}
     with warnings.catch_warnings(record=True) as caught:

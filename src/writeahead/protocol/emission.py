@@ -65,7 +65,7 @@ class Emission:
     attempts: int = 0
     # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
-    # What the remote asked for last, while the unit is sent.
+    # Nothing of the unit may be sent earlier: the remote asked for that, or a request could land.
     not_before: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -94,9 +94,11 @@ class Emission:
                 clock=self.clock,
                 time_left=self._time_left,
                 sleep=lambda seconds: self._wait(seconds, unit),
+                own_wait=self._wait_left,
             )
         except TransientError as error:
-            raise self._exhausted(unit, error) from None
+            self._surely_unsent(unit)
+            raise self._stop_for_now(one_line(error)) from None
         except ConflictError as error:
             self._surely_unsent(unit)
             raise _blocked(one_line(error), BlockReason.CONFLICT_DETECTED) from None
@@ -144,6 +146,13 @@ class Emission:
         return operation
 
     def _attempt(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        try:
+            return self._send_once(unit)
+        except TransientError as error:
+            self._note_wait(error.retry_after)
+            raise
+
+    def _send_once(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
         for operation in unit:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
@@ -262,7 +271,6 @@ class Emission:
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
-        self._note_wait(error)
         if error.applied is Applied.NO:
             self._surely_unsent(unit)
             return
@@ -272,12 +280,16 @@ class Emission:
             raise _blocked(one_line(error), BlockReason.OUTCOME_UNKNOWN) from None
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
-            error.retry_after = max(error.retry_after or 0.0, self.context.adapter.request_lifetime)
-            self._note_wait(error)
+            self._note_wait(self.context.adapter.request_lifetime)
 
-    def _note_wait(self, error: TransientError) -> None:
-        if error.retry_after:
-            self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
+    def _note_wait(self, seconds: float | None) -> None:
+        """Keep for how long nothing may be sent; a later moment that is on record stays."""
+        if seconds:
+            moment = after(self.clock.now(), seconds)
+            self.not_before = max(moment, self.not_before or moment)
+
+    def _wait_left(self) -> float:
+        return (self.not_before - self.clock.now()).total_seconds() if self.not_before else 0.0
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
         """Search for an operation that may have been sent, where its key can't settle that."""
@@ -322,20 +334,12 @@ class Emission:
 
     def _stop_for_now(self, error: str) -> EndRun:
         """End the run; the next one heeds what the remote asked for."""
-        waits = self.not_before is not None and self.not_before > self.clock.now()
-        return _for_now(error, self.not_before if waits else None)
+        return _for_now(error, self.not_before if self._wait_left() > 0 else None)
 
     def _time_left(self) -> float:
         # A stop is found right after the wait, which then ends at once.
         run = self.context.deadline - self.clock.monotonic()
         return min(self.journal.lease_left() - self.margin, run)
-
-    def _exhausted(self, unit: Sequence[PlannedOperation], error: TransientError) -> EndRun:
-        not_before = None
-        if error.retry_after:
-            not_before = self.clock.now() + timedelta(seconds=error.retry_after)
-        self._surely_unsent(unit)
-        return _for_now(one_line(error), not_before)
 
 
 def _blocked(error: str, reason: BlockReason) -> EndRun:

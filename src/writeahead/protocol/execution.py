@@ -104,7 +104,7 @@ class Execution:
         turns = self.journal.idle - _PROMPT_TURNS
         if ending.status is not RunStatus.RESUME_NEEDED or turns < 0 or self.context.stopped:
             return ending
-        wait = min(self.context.policy.wait_max * 2 ** min(turns, 20), _LONGEST_SPACE)
+        wait = min(self.context.policy.longest_wait * 2 ** min(turns, 20), _LONGEST_SPACE)
         spaced = after(self.context.clock.now(), wait)
         return replace(ending, not_before=max(spaced, ending.not_before or spaced))
 
