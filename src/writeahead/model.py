@@ -378,6 +378,10 @@ class RunReport(Frozen):
         warnings: What planning found odd, and what went wrong without consequence.
     """
 
+    # No field, since an exception is no value: it may hold what must not leave the process. So it
+    # is in no dump, pickle, copy, comparison or text.
+    __slots__ = ("_cause",)
+
     session_id: str
     status: RunStatus
     block_reason: BlockReason | None = None
@@ -394,12 +398,29 @@ class RunReport(Frozen):
         """Whether every operation of the session is confirmed."""
         return self.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED)
 
+    @property
+    def cause(self) -> BaseException | None:
+        """The exception that ended this very run, as it was raised; None where none did.
+
+        For handlers of the caller's own. Its text, which may hold more than ``error``, is for no
+        log that others read. It stays with this object: a copy, a report out of a pickle, and one
+        of an end that is on record have none.
+        """
+        found: BaseException | None = getattr(self, "_cause", None)
+        return found
+
     def raise_for_status(self) -> Self:
         """Return the report if it is `ok`.
 
         Raises:
-            NotCompleted: It is not; the error carries the report.
+            NotCompleted: It is not. The error carries the report, and its ``__cause__`` is `cause`.
         """
         if not self.ok:
-            raise NotCompleted(self)
+            raise NotCompleted(self) from self.cause
         return self
+
+
+def with_cause(report: RunReport, cause: BaseException | None) -> RunReport:
+    """Note on a report that was just made what ended its run, and return it."""
+    object.__setattr__(report, "_cause", cause)
+    return report

@@ -20,7 +20,6 @@ from writeahead.model import BlockReason, PlannedOperation, Receipt, ReplayClass
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
-from writeahead.protocol.messages import one_line
 from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
@@ -98,20 +97,20 @@ class Emission:
             )
         except TransientError as error:
             self._surely_unsent(unit)
-            raise self._stop_for_now(one_line(error)) from None
+            raise self._stop_for_now(error) from None
         except ConflictError as error:
             self._surely_unsent(unit)
-            raise _blocked(one_line(error), BlockReason.CONFLICT_DETECTED) from None
+            raise _blocked(error, BlockReason.CONFLICT_DETECTED) from None
         except PermanentError as error:
             self._surely_unsent(unit)
-            raise _blocked(one_line(error), BlockReason.REJECTED) from None
+            raise _blocked(error, BlockReason.REJECTED) from None
         except (NotReady, InvalidInput) as error:
             if self.in_flight:
                 raise
             # Found out before anything was sent: credentials that are missing, a mapping that has
             # changed.
             self._surely_unsent(unit)
-            raise _for_now(one_line(error)) from None
+            raise _for_now(error) from None
         now = self.clock.now()
         for operation, receipt in zip(unit, receipts, strict=True):
             self.journal.confirm(operation.id, receipt, now, self.attempts)
@@ -277,7 +276,7 @@ class Emission:
         self._suspect(unit)
         classes = {operation.replay for operation in unit}
         if ReplayClass.UNPROVABLE in classes:
-            raise _blocked(one_line(error), BlockReason.OUTCOME_UNKNOWN) from None
+            raise _blocked(error, BlockReason.OUTCOME_UNKNOWN) from None
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
             self._note_wait(self.context.adapter.request_lifetime)
@@ -332,9 +331,9 @@ class Emission:
         if self.context.time_left() <= 0:
             raise self._stop_for_now("the limit on the whole run is reached")
 
-    def _stop_for_now(self, error: str) -> EndRun:
+    def _stop_for_now(self, why: str | WriteaheadError) -> EndRun:
         """End the run; the next one heeds what the remote asked for."""
-        return _for_now(error, self.not_before if self._wait_left() > 0 else None)
+        return _for_now(why, self.not_before if self._wait_left() > 0 else None)
 
     def _time_left(self) -> float:
         # A stop is found right after the wait, which then ends at once.
@@ -342,12 +341,12 @@ class Emission:
         return min(self.journal.lease_left() - self.margin, run)
 
 
-def _blocked(error: str, reason: BlockReason) -> EndRun:
-    return EndRun(Ending(RunStatus.BLOCKED, error, reason))
+def _blocked(why: str | WriteaheadError, reason: BlockReason) -> EndRun:
+    return EndRun(Ending.by(why, RunStatus.BLOCKED, block_reason=reason))
 
 
-def _for_now(error: str, not_before: datetime | None = None) -> EndRun:
-    return EndRun(Ending(RunStatus.RESUME_NEEDED, error, not_before=not_before))
+def _for_now(why: str | WriteaheadError, not_before: datetime | None = None) -> EndRun:
+    return EndRun(Ending.by(why, RunStatus.RESUME_NEEDED, not_before=not_before))
 
 
 def _storable(receipt: Receipt) -> Receipt:
