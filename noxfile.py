@@ -1,5 +1,6 @@
 """All checks. `nox` runs what a change must pass; the other sessions take longer."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["checks"]
@@ -72,6 +74,24 @@ def matrix(session: nox.Session) -> None:
     """The test suite on every supported Python that is installed."""
     _install(session, "test")
     _test(session)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The test suite on the lowest version of each dependency that pyproject.toml allows."""
+    constraints = Path(session.create_tmp()).resolve() / "lowest.txt"
+    constraints.write_text("\n".join(_lowest_versions()))
+    session.install("-c", str(constraints), "-e", ".[all]", *nox.project.dependency_groups(PYPROJECT, "test"))
+    _test(session)
+
+
+def _lowest_versions() -> list[str]:
+    """Each dependency of the package and of its extras, pinned to its lower bound."""
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    asked = map(Requirement, [*PYPROJECT["project"]["dependencies"], *itertools.chain(*extras)])
+    # Extras name each other by the package's own name.
+    others = [one for one in asked if one.name != PYPROJECT["project"]["name"]]
+    return [str(one.specifier).replace(">=", f"{one.name}==") for one in others]
 
 
 @nox.session

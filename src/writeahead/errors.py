@@ -80,6 +80,8 @@ class PlanConflict(InvalidInput):
 class NotCompleted(WriteaheadError):
     """A run did not complete its session: see `writeahead.RunReport.raise_for_status`.
 
+    Its ``__cause__`` is the exception that ended the run, if there was one.
+
     Args:
         report: How it ended, as a `writeahead.RunReport`.
     """

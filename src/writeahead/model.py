@@ -4,8 +4,8 @@ import hashlib
 import json
 import uuid
 import warnings
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -13,14 +13,22 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from writeahead._roundtrip import is_record, json_of
+from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
 from writeahead.errors import LONGEST_WAIT, NotCompleted
 
 if TYPE_CHECKING:
@@ -56,21 +64,17 @@ _INTERVALS = {"every": 0.0, "batched": _DAY}
 # Fixed for ever: an operation's idempotency key must come out the same in every version.
 _KEY_NAMESPACE = uuid.UUID("6f1b1f0e-52c5-5d0c-9a53-5b0b3a1c7d11")
 
+
+def in_words(moment: datetime) -> str:
+    """A moment in UTC, as it is in artifacts and reports (RFC 3339)."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 Timestamp = Annotated[
     AwareDatetime,
     AfterValidator(lambda value: value.astimezone(UTC)),
-    PlainSerializer(lambda value: value.isoformat().replace("+00:00", "Z"), when_used="json"),
+    PlainSerializer(in_words, when_used="json"),
 ]
-
-
-def is_unset(value: Any) -> bool:
-    """Leave a field out while it is unset: artifacts of earlier versions stay as they are."""
-    return not value
-
-
-def is_none(value: Any) -> bool:
-    """Leave a field out while it is None; what is empty stays."""
-    return value is None
 
 
 class Frozen(BaseModel):
@@ -196,7 +200,7 @@ class KeyedOperation(Frozen):
     payload: dict[str, JsonValue]
 
 
-class PlannedOperation(Frozen):
+class PlannedOperation(Sparse, Frozen):
     """One write, ready to be issued; an element of the plan.
 
     Attributes:
@@ -218,8 +222,8 @@ class PlannedOperation(Frozen):
     payload: dict[str, JsonValue]
     precondition: dict[str, JsonValue] | None = None
     replay: ReplayClass
-    warnings: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
-    identity: str | None = Field(default=None, exclude_if=is_unset)
+    warnings: Annotated[tuple[str, ...], LeftOut(is_unset)] = ()
+    identity: Annotated[str | None, LeftOut(is_unset)] = None
 
     @property
     def content_digest(self) -> str:
@@ -231,7 +235,23 @@ class PlannedOperation(Frozen):
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Receipt(Frozen):
+def _if_it_is_text(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Leave out what UTF-8 can't hold: half a surrogate pair.
+
+    No artifact can hold it, and pydantic before 2.10 raises for it: after the effect.
+    """
+    try:
+        return validate(value)
+    except ValidationError as error:
+        if any(problem["type"] != "string_unicode" for problem in error.errors()):
+            raise
+    return None
+
+
+_TEXT = WrapValidator(_if_it_is_text)
+
+
+class Receipt(Sparse, Frozen):
     """The proof that one operation took effect.
 
     An adapter's ``emit`` fills the first four; the runner adds the rest. An unknown field is left
@@ -251,22 +271,38 @@ class Receipt(Frozen):
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
-    remote_id: str | None = None
-    remote_version: str | None = None
+    remote_id: Annotated[str | None, _TEXT] = None
+    remote_version: Annotated[str | None, _TEXT] = None
     outcome: Literal["applied", "already_applied", "assumed"] = "applied"
-    value: JsonValue = Field(default=None, exclude_if=is_none)
+    value: Annotated[JsonValue, _TEXT, LeftOut(is_none)] = None
     confirmed_at: Timestamp | None = None
     attempts: int | None = None
-    generation: int = Field(default=0, exclude_if=is_unset)
+    generation: Annotated[int, LeftOut(is_unset)] = 0
+
+
+def _split(given: Any) -> Any:
+    """Take ``1,5,15`` apart, which is how a flag and a variable write several values."""
+    return given.split(",") if isinstance(given, str) else given
+
+
+_Wait = Annotated[float, Field(ge=0, le=_DAY)]
+_Waits = Annotated[Sequence[_Wait], Field(min_length=1), AfterValidator(tuple)]
 
 
 class RunPolicy(Frozen):
     """How hard a run tries. Times are seconds; a lease is at most 30 days.
 
     Attributes:
-        attempts: Requests for one operation, the first one included.
-        wait_initial: Wait before the second attempt; each further wait is twice the one before.
+        attempts: Requests for one operation, the first one included. With ``waits`` the default is
+            one more than there are waits.
+        wait_initial: Wait before the second attempt; each further wait is twice the one before, and
+            up to half of each is taken off at random.
         wait_max: The longest of these waits. A remote's Retry-After is a floor under each of them.
+        waits: The waits between attempts, in place of the two above, and kept to the letter:
+            ``[1, 5, 15]``. With fewer attempts the rest is not used, with more the last wait comes
+            again. A Retry-After is a floor under them, too.
+        retry_after_max: The longest Retry-After that a run waits for. A longer one parks it at
+            once. None: each is waited for that fits into ``run_limit`` and ``lease``.
         run_limit: Time limit for the whole run; a wait that does not fit parks the run.
         lease: How long this run may stay silent before another may take its session over.
         journal_interval: How old the newest journal entry may be while receipts wait in memory for
@@ -286,6 +322,8 @@ class RunPolicy(Frozen):
     attempts: int = Field(default=4, ge=1)
     wait_initial: float = Field(default=1.0, ge=0, le=_DAY)
     wait_max: float = Field(default=4.0, ge=0, le=_DAY)
+    waits: Annotated[_Waits | None, BeforeValidator(_split)] = None
+    retry_after_max: float | None = Field(default=None, ge=0, le=LONGEST_WAIT)
     run_limit: float = Field(default=300.0, gt=0, le=LONGEST_WAIT)
     lease: float = Field(default=600.0, gt=0, le=LONGEST_LEASE)
     journal_interval: float = Field(default=1.0, ge=0, le=_DAY)
@@ -293,6 +331,28 @@ class RunPolicy(Frozen):
     clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
     max_turns: int | None = Field(default=None, ge=1)
     max_age: float | None = Field(default=None, gt=0)
+
+    @field_validator("waits")
+    @classmethod
+    def _in_place_of_the_others(cls, waits: Sequence[float] | None, info: ValidationInfo) -> Any:
+        # By value, since a policy that was dumped whole has all three.
+        fields = {name: cls.model_fields[name].default for name in ("wait_initial", "wait_max")}
+        if waits and any(info.data.get(name, usual) != usual for name, usual in fields.items()):
+            message = "waits take the place of wait_initial and wait_max: leave those out"
+            raise PydanticCustomError("waits_twice", message)
+        return waits
+
+    @model_validator(mode="after")
+    def _one_attempt_more(self) -> Self:
+        if self.waits and "attempts" not in self.model_fields_set:
+            # Frozen for all others; this is still its making.
+            object.__setattr__(self, "attempts", len(self.waits) + 1)
+        return self
+
+    @property
+    def longest_wait(self) -> float:
+        """The longest wait between two attempts, unless the remote asks for more."""
+        return max(self.waits) if self.waits else self.wait_max
 
     @model_validator(mode="before")
     @classmethod
@@ -323,6 +383,10 @@ class RunReport(Frozen):
         warnings: What planning found odd, and what went wrong without consequence.
     """
 
+    # No field, since an exception is no value: it may hold what must not leave the process. So it
+    # is in no dump, pickle, copy, comparison or text.
+    __slots__ = ("_cause",)
+
     session_id: str
     status: RunStatus
     block_reason: BlockReason | None = None
@@ -340,12 +404,29 @@ class RunReport(Frozen):
         """Whether every operation of the session is confirmed."""
         return self.status in (RunStatus.COMPLETED, RunStatus.NO_RESUME_NEEDED)
 
+    @property
+    def cause(self) -> BaseException | None:
+        """The exception that ended this very run, as it was raised; None where none did.
+
+        For handlers of the caller's own. Its text, which may hold more than ``error``, is for no
+        log that others read. It stays with this object: a copy, a report out of a pickle, and one
+        of an end that is on record have none.
+        """
+        found: BaseException | None = getattr(self, "_cause", None)
+        return found
+
     def raise_for_status(self) -> Self:
         """Return the report if it is `ok`.
 
         Raises:
-            NotCompleted: It is not; the error carries the report.
+            NotCompleted: It is not. The error carries the report, and its ``__cause__`` is `cause`.
         """
         if not self.ok:
-            raise NotCompleted(self)
+            raise NotCompleted(self) from self.cause
         return self
+
+
+def with_cause(report: RunReport, cause: BaseException | None) -> RunReport:
+    """Note on a report that was just made what ended its run, and return it."""
+    object.__setattr__(report, "_cause", cause)
+    return report

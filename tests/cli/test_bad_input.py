@@ -349,6 +349,8 @@ def test_bad_flags_and_variables(cli, remote, monkeypatch):
     )
     assert "--state" in refused(cli, remote, "list", "--state", "zork")
     assert "--journal" in refused(cli, remote, "resume", "s1", "--journal", "never")
+    assert "--waits: " in refused(cli, remote, "resume", "s1", "--waits", "1,five")
+    assert "--retry-after-max: " in refused(cli, remote, "resume", "s1", "--retry-after-max", "-1")
     assert "zork" in refused(cli, remote, "zork")
     assert "--zork" in refused(cli, remote, "list", "--zork")
     assert "SESSION_ID" in refused(cli, remote, "show")

@@ -297,3 +297,44 @@ def test_each_value_has_its_source():
         "lease": "WRITEAHEAD_LEASE",
         "wait_max": "settings writeahead.toml: policy.wait_max",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"policy": {"waits": "1,5,15"}}, ""),
+        ({"environ": {"WRITEAHEAD_WAITS": "1, 5, 15"}}, ""),
+        ({}, "waits = [1, 5, 15]"),
+    ],
+)
+def test_waits_come_from_a_flag_a_variable_or_the_file(file, given, text):
+    file.write_text(f"[policy]\n{text}\n")
+    policy = load_settings(**{"environ": {}, **given}).policy
+    assert (policy.waits, policy.attempts) == ((1, 5, 15), 4)
+
+
+def test_waits_and_the_words_for_them_of_a_lower_source_do_not_clash(file):
+    file.write_text("[policy]\nwait_initial = 2\nwait_max = 9\n")
+    assert load_settings(environ={"WRITEAHEAD_WAITS": "1"}).policy.waits == (1,)
+    file.write_text("[policy]\nwaits = [1, 5, 15]\n")
+    policy = load_settings(environ={"WRITEAHEAD_WAIT_MAX": "9"}).policy
+    assert (policy.waits, policy.wait_max, policy.attempts) == (None, 9, 4)
+    assert load_settings(environ={}, policy={"attempts": 2}).policy.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("waits", "says"),
+    [("1,five", "valid number"), ("1,,2", "valid number"), ("-1", "greater than or equal to 0")],
+)
+def test_waits_that_are_none_name_their_source(waits, says):
+    with pytest.raises(InvalidInput, match=f"^WRITEAHEAD_WAITS: .*{says}"):
+        load_settings(environ={"WRITEAHEAD_WAITS": waits})
+
+
+def test_waits_and_the_words_for_them_in_one_source_are_refused(file):
+    file.write_text("[policy]\nwaits = [1]\nwait_max = 9\n")
+    with pytest.raises(InvalidInput, match=r"toml: policy\.waits: waits take the place of wait_initial and"):
+        load_settings(environ={})
+    file.write_text("[policy]\nwaits = []\n")
+    with pytest.raises(InvalidInput, match=r"toml: policy\.waits: .*at least 1 item"):
+        load_settings(environ={})

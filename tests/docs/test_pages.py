@@ -50,7 +50,8 @@ def test_the_files_that_a_page_names_exist(page):
 def test_the_tests_that_a_page_names_exist(page):
     defined = {
         name
-        for path in (ROOT / "tests").rglob("*.py")
+        for folder in ("tests", "examples")
+        for path in (ROOT / folder).rglob("*.py")
         for name in re.findall(r"^\s*def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
     files = {path.stem for path in (ROOT / "tests").rglob("*.py")}

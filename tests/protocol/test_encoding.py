@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from writeahead.errors import InvalidInput
 from writeahead.model import PlannedOperation, ReplayClass
 from writeahead.protocol.encoding import decode, digest_of, digest_of_operations, encode, encode_model
-from writeahead.protocol.schema import JournalEntry, PlannedWriteback
+from writeahead.protocol.schema import (
+    JournalEntry,
+    PlannedWriteback,
+    SettledOperation,
+    StoredReceipt,
+    Writeback,
+    document_of_receipt,
+)
 
 SCALARS = st.one_of(
     st.none(),
@@ -122,6 +129,39 @@ def test_a_digest_is_of_what_pydantic_dumps(payload, precondition, replay, warni
     )
     expected = hashlib.sha256(by_python([operation.model_dump(mode="json")])).hexdigest()
     assert digest_of_operations([operation]) == expected
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+
+
+RECEIPTS = st.builds(
+    StoredReceipt,
+    remote_id=st.none() | TEXTS,
+    remote_version=st.none() | TEXTS,
+    outcome=st.sampled_from(["applied", "already_applied", "assumed"]),
+    value=DOCUMENTS,
+    confirmed_at=st.none() | st.datetimes(timezones=st.timezones()),
+    attempts=st.none() | st.integers(0, 9),
+    generation=st.integers(0, 3),
+)
+
+
+@given(RECEIPTS)
+def test_an_artifact_holds_what_pydantic_dumps(receipt):
+    assert document_of_receipt(receipt) == receipt.model_dump(mode="json")
+    operation = SettledOperation(id="1", kind="row", key="k", payload={}, replay="upsert", receipt=receipt)
+    final = Writeback(
+        session_id="s1",
+        adapter="a",
+        plan_digest=digest_of_operations([operation]),
+        completed_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        operations=(operation,),
+    )
+    written = json.loads(encode_model(final))
+    seal = {"format", "version", "checksum"}
+    assert {name: written[name] for name in written.keys() - seal} == json.loads(
+        json.dumps(final.model_dump(mode="json"))
+    )
 
 
 @given(PAYLOADS)

@@ -1,5 +1,6 @@
 """What a run says and leaves behind when it does not go well: reports, entries, markers, waits."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -7,10 +8,7 @@ import pytest
 from tests.support.remotes import Meets
 from tests.support.worlds import entry_of, held_by_another, planned_session, take_over
 from writeahead import RunPolicy
-from writeahead.errors import (
-    InvalidInput,
-    PlanConflict,
-)
+from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientError
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.resuming import resume_from
@@ -146,6 +144,71 @@ def test_a_wait_of_the_remote_ends_at_its_very_moment(world):
     assert world.remote.requests == ["1-create"]
     world.clock.elapsed += 0.001
     assert world.resume().status is RunStatus.COMPLETED
+
+
+ROOMY = {"run_limit": 10_000, "lease": 20_000, "journal_interval": 0}
+
+
+def test_a_retry_after_beyond_the_longest_parks_at_once(world):
+    world.policy = RunPolicy(retry_after_max=60, **ROOMY)
+    world.remote.script["1-create"] = [Meets.RETRY_AFTER]
+    report = world.run("create")
+    assert (report.status, report.error) == (RunStatus.RESUME_NEEDED, "POST /rows: 429")
+    assert report.not_before == world.clock.now() + timedelta(seconds=3600)
+    assert (world.clock.slept, world.remote.requests) == ([], ["1-create"])
+    world.clock.elapsed += 3600
+    assert world.resume().ok
+
+
+def test_a_retry_after_within_the_longest_holds_the_run(world):
+    world.policy = RunPolicy(retry_after_max=3600, **ROOMY)
+    world.remote.script["1-create"] = [Meets.RETRY_AFTER]
+    assert world.run("create").ok
+    assert world.clock.slept == [3600]
+
+
+def test_the_wait_before_a_search_is_no_retry_after(world):
+    world.policy = RunPolicy(retry_after_max=5, waits=[1, 1], **ROOMY)
+    world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    assert world.run("lookup").ok
+    assert sum(world.clock.slept) == world.adapter.request_lifetime + world.policy.clock_skew
+    assert (world.remote.requests, world.remote.searches) == (["1-lookup"], ["1-lookup"])
+
+
+def test_a_retry_after_beyond_the_longest_ends_planning(world):
+    def busy(operations):
+        raise TransientError("GET /: 429", applied=Applied.NO, retry_after=90)
+
+    world.adapter.plan = busy
+    world.policy = RunPolicy(retry_after_max=60, **ROOMY)
+    report = world.run("create")
+    assert (report.block_reason, world.clock.slept) == (BlockReason.NOT_READY, [])
+    assert report.not_before == world.clock.now() + timedelta(seconds=90)
+
+
+def test_a_search_s_retry_after_is_heeded_by_the_run_after_a_stop(world):
+    world.policy = RunPolicy(**ROOMY)
+    world.remote.script["1-lookup"] = [Meets.LOST_REPLY]
+    world.stop = threading.Event()
+
+    def busy(payload, operation):
+        world.stop.set()
+        raise TransientError("GET /rows: 429", retry_after=900)
+
+    world.adapter.find_lookup = busy
+    world.stop.wait = lambda seconds: world.stop.is_set() or world.clock.advance(seconds)
+    report = world.run("lookup")
+    assert (report.status, report.error) == (RunStatus.RESUME_NEEDED, "stopped by a signal or by the caller")
+    assert report.not_before == world.clock.now() + timedelta(seconds=900)
+
+
+def test_turns_without_progress_are_spaced_by_the_longest_wait(world):
+    world.policy = RunPolicy(waits=[30, 7], attempts=1, journal_interval=0)
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE] * 9
+    world.run("create")
+    for _ in range(2):
+        report = world.resume()
+    assert report.not_before == world.clock.now() + timedelta(seconds=30)
 
 
 def test_the_slower_of_two_claimers_is_refused(world):

@@ -29,11 +29,12 @@ class Remote:
             raise self.errors.pop(0)
         return "done"
 
-    def ask(self, **policy):
+    def ask(self, *, chance=0.0, own_wait=0.0, **policy):
         return with_retries(
             self.send,
             policy=RunPolicy(**policy),
-            clock=ManualClock(),
+            clock=ManualClock(chance=chance),
+            own_wait=lambda: own_wait,
             time_left=lambda: self.left,
             sleep=self.slept.append,
         )
@@ -76,6 +77,72 @@ def test_retry_after_is_a_floor_under_one_wait():
     remote = Remote(busy(retry_after=3), busy(retry_after=0.5), busy())
     assert remote.ask(wait_initial=1, wait_max=8) == "done"
     assert remote.slept == [3, 2, 4]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.9])
+def test_waits_that_were_given_are_kept_to_the_letter(chance):
+    remote = Remote(*[busy()] * 3)
+    assert remote.ask(waits=[1, 5, 15], chance=chance) == "done"
+    assert (remote.sent, remote.slept) == (4, [1, 5, 15])
+
+
+@pytest.mark.parametrize(
+    ("attempts", "slept"), [({}, [1, 5]), ({"attempts": 2}, [1]), ({"attempts": 5}, [1, 5, 5, 5])]
+)
+def test_attempts_beside_waits_cut_them_or_repeat_the_last(attempts, slept):
+    remote = Remote(*[busy()] * 9)
+    with pytest.raises(TransientError):
+        remote.ask(waits=[1, 5], **attempts)
+    assert (remote.sent, remote.slept) == (len(slept) + 1, slept)
+
+
+def test_retry_after_is_a_floor_under_waits_that_were_given_too():
+    remote = Remote(busy(retry_after=3), busy(retry_after=3))
+    assert remote.ask(waits=[1, 5], chance=0.5) == "done"
+    # What many clients were told alike is spread, by up to the first of the waits.
+    assert remote.slept == [3.5, 5]
+
+
+def test_a_retry_after_beyond_the_longest_is_not_waited_for():
+    for asked, sent in ((60, 2), (60.5, 1)):
+        remote = Remote(busy(retry_after=asked))
+        if sent == 1:
+            with pytest.raises(TransientError):
+                remote.ask(retry_after_max=60)
+        else:
+            assert remote.ask(retry_after_max=60) == "done"
+        assert (remote.sent, remote.slept) == (sent, [60] * (sent - 1))
+
+
+def test_no_retry_after_at_all_may_be_waited_for():
+    remote = Remote(busy(), busy(retry_after=0.1))
+    with pytest.raises(TransientError):
+        remote.ask(retry_after_max=0)
+    assert remote.slept == [1]
+
+
+def test_a_wait_of_our_own_is_a_floor_and_no_retry_after():
+    remote = Remote(busy())
+    assert remote.ask(own_wait=90, retry_after_max=60) == "done"
+    assert remote.slept == [90]
+
+
+@pytest.mark.parametrize("wait", [float("inf"), float("nan"), 1e300, -1.0])
+def test_a_policy_takes_no_waits_beyond_reason(wait):
+    with pytest.raises(ValidationError, match="waits"):
+        RunPolicy(waits=[1, wait])
+
+
+def test_a_policy_with_waits_comes_back_from_its_dump():
+    for policy in (RunPolicy(waits=[1, 5, 15]), RunPolicy(waits=(2.5,), attempts=7)):
+        assert RunPolicy(**policy.model_dump()) == policy
+        assert RunPolicy.model_validate_json(policy.model_dump_json()) == policy
+
+
+@pytest.mark.parametrize("other", [{"wait_initial": 2}, {"wait_max": 2}])
+def test_a_policy_has_waits_or_what_they_take_the_place_of(other):
+    with pytest.raises(ValidationError, match="waits take the place of wait_initial and wait_max: leave"):
+        RunPolicy(waits=[1], **other)
 
 
 @pytest.mark.parametrize(("left", "slept"), [(2.0, []), (2.001, [2])])
@@ -129,7 +196,9 @@ def test_a_wait_ends_when_told_to_stop_or_when_it_is_over():
     context(NoClock(), stop).sleep(3600)
 
 
-@pytest.mark.parametrize("field", ["lease", "run_limit", "wait_initial", "wait_max", "clock_skew"])
+@pytest.mark.parametrize(
+    "field", ["lease", "run_limit", "wait_initial", "wait_max", "retry_after_max", "clock_skew"]
+)
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, -1.0])
 def test_a_policy_takes_no_times_beyond_reason(field, value):
     with pytest.raises(ValidationError, match=field):

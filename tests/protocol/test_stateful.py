@@ -406,7 +406,8 @@ class Histories(RuleBasedStateMachine):
         self.store.heal()
         self.outcomes, self.lands = [], True
         for session_id in SESSIONS:
-            for _ in range(4):
+            # An operator may be needed once for the claim and for each of three operations.
+            for _ in range(6):
                 if not self.planned(session_id) or f"{session_id}/writeback.json" in self.inner.content:
                     break
                 self.pass_time(PAST_LEASE + LIFETIME)

@@ -174,6 +174,7 @@ def run(store: ArtifactStore) -> RunReport:
     assert_type(report.status, RunStatus)
     assert_type(report.block_reason, BlockReason | None)
     assert_type(report.not_before, datetime | None)
+    assert_type(report.cause, BaseException | None)
     write_back(operations, session_id="s1", store=store)  # type: ignore[call-arg]
     return report
 
@@ -201,6 +202,7 @@ def watched(store: ArtifactStore) -> list[str]:
 
 def resume(store: ArtifactStore, clock: Clock) -> RunStatus | None:
     policy = RunPolicy(attempts=3, wait_initial=0.5, lease=600)
+    assert_type(RunPolicy(waits=[1, 5, 15], retry_after_max=60).longest_wait, float)
     try:
         report = resume_session("s1", store=store, adapter=Batches("http://crm"), policy=policy, clock=clock)
     except ResumeError:

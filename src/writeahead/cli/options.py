@@ -92,6 +92,22 @@ _POLICY: dict[str, Any] = {
         float | None,
         typer.Option("--wait-max", metavar="SECONDS", help="Longest wait between two attempts."),
     ],
+    "waits": Annotated[
+        str | None,
+        typer.Option(
+            "--waits",
+            metavar="SECONDS,...",
+            help="The waits between attempts, such as 1,5,15, in place of the two above.",
+        ),
+    ],
+    "retry_after_max": Annotated[
+        float | None,
+        typer.Option(
+            "--retry-after-max",
+            metavar="SECONDS",
+            help="The longest Retry-After that is waited for; a longer one ends the run for now.",
+        ),
+    ],
 }
 
 _Command: TypeAlias = Callable[..., Answer]

@@ -19,9 +19,15 @@ from writeahead.model import RunPolicy
 __all__ = ["OUTDATED", "Settings", "config_path", "gather_settings", "load_settings"]
 
 _PREFIX = "WRITEAHEAD_"
-# Two names for one thing, the old and the new.
 OUTDATED = "journal"
-_JOURNAL = {OUTDATED, "journal_interval"}
+# Other words for the same thing: what a source says puts these of lower sources aside.
+_OTHER_WORDS = {
+    OUTDATED: {"journal_interval"},
+    "journal_interval": {OUTDATED},
+    "waits": {"wait_initial", "wait_max"},
+    "wait_initial": {"waits"},
+    "wait_max": {"waits"},
+}
 # What stands behind the prefix in the names of variables.
 _KNOWN = [name.upper() for name in ("store", "adapter", "config", "debug", *RunPolicy.model_fields)]
 # What the tests and checks of this project read, so that a developer's environment is no error.
@@ -227,9 +233,8 @@ def _policy(flags: Mapping[str, Any], environ: Mapping[str, str], file: Settings
         {name: (environ[key], key) for name, key in variables.items() if environ.get(key)},
         {name: (value, "--" + name.replace("_", "-")) for name, value in flags.items()},
     ):
-        if layer.keys() & _JOURNAL:
-            found = {name: one for name, one in found.items() if name not in _JOURNAL}
-        found |= layer
+        aside = set().union(*(_OTHER_WORDS.get(name, ()) for name in layer))
+        found = {name: one for name, one in found.items() if name not in aside} | layer
     problems: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)

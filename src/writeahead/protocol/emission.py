@@ -24,7 +24,6 @@ from writeahead.model import BlockReason, PlannedOperation, Receipt, ReplayClass
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
-from writeahead.protocol.messages import one_line
 from writeahead.protocol.progress import WaitReason
 from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
@@ -70,7 +69,7 @@ class Emission:
     attempts: int = 0
     # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
-    # What the remote asked for last, while the unit is sent.
+    # Nothing of the unit may be sent earlier: the remote asked for that, or a request could land.
     not_before: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -101,22 +100,24 @@ class Emission:
                 clock=self.clock,
                 time_left=self._time_left,
                 sleep=lambda seconds: self._wait(seconds, unit),
+                own_wait=self._wait_left,
             )
         except TransientError as error:
-            raise self._exhausted(unit, error) from None
+            self._surely_unsent(unit)
+            raise self._stop_for_now(error) from None
         except ConflictError as error:
             self._surely_unsent(unit)
-            raise _blocked(one_line(error), BlockReason.CONFLICT_DETECTED) from None
+            raise _blocked(error, BlockReason.CONFLICT_DETECTED) from None
         except PermanentError as error:
             self._surely_unsent(unit)
-            raise _blocked(one_line(error), BlockReason.REJECTED) from None
+            raise _blocked(error, BlockReason.REJECTED) from None
         except (NotReady, InvalidInput) as error:
             if self.in_flight:
                 raise
             # Found out before anything was sent: credentials that are missing, a mapping that has
             # changed.
             self._surely_unsent(unit)
-            raise _for_now(one_line(error)) from None
+            raise _for_now(error) from None
         now = self.clock.now()
         for operation, receipt in zip(unit, receipts, strict=True):
             self.journal.confirm(operation.id, receipt, now, self.attempts)
@@ -151,6 +152,13 @@ class Emission:
         return operation
 
     def _attempt(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        try:
+            return self._send_once(unit)
+        except TransientError as error:
+            self._note_wait(error.retry_after)
+            raise
+
+    def _send_once(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
         for operation in unit:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
@@ -279,23 +287,26 @@ class Emission:
 
     def _note_failure(self, unit: Sequence[PlannedOperation], error: TransientError) -> None:
         """Keep what is known of a failed attempt, for the next one and for the journal."""
-        self._note_wait(error)
         if error.applied is Applied.NO:
             self._surely_unsent(unit)
             return
         self._suspect(unit)
         classes = {operation.replay for operation in unit}
         if ReplayClass.UNPROVABLE in classes:
-            raise _blocked(one_line(error), BlockReason.OUTCOME_UNKNOWN) from None
+            raise _blocked(error, BlockReason.OUTCOME_UNKNOWN) from None
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
-            error.retry_after = max(error.retry_after or 0.0, self.context.adapter.request_lifetime)
             self.progress.reason = WaitReason.LATE_REQUEST
-            self._note_wait(error)
+            self._note_wait(self.context.adapter.request_lifetime)
 
-    def _note_wait(self, error: TransientError) -> None:
-        if error.retry_after:
-            self.not_before = self.clock.now() + timedelta(seconds=error.retry_after)
+    def _note_wait(self, seconds: float | None) -> None:
+        """Keep for how long nothing may be sent; a later moment that is on record stays."""
+        if seconds:
+            moment = after(self.clock.now(), seconds)
+            self.not_before = max(moment, self.not_before or moment)
+
+    def _wait_left(self) -> float:
+        return (self.not_before - self.clock.now()).total_seconds() if self.not_before else 0.0
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
         """Search for an operation that may have been sent, where its key can't settle that."""
@@ -346,30 +357,22 @@ class Emission:
         if self.context.time_left() <= 0:
             raise self._stop_for_now("the limit on the whole run is reached")
 
-    def _stop_for_now(self, error: str) -> EndRun:
+    def _stop_for_now(self, why: str | WriteaheadError) -> EndRun:
         """End the run; the next one heeds what the remote asked for."""
-        waits = self.not_before is not None and self.not_before > self.clock.now()
-        return _for_now(error, self.not_before if waits else None)
+        return _for_now(why, self.not_before if self._wait_left() > 0 else None)
 
     def _time_left(self) -> float:
         # A stop is found right after the wait, which then ends at once.
         run = self.context.deadline - self.clock.monotonic()
         return min(self.journal.lease_left() - self.margin, run)
 
-    def _exhausted(self, unit: Sequence[PlannedOperation], error: TransientError) -> EndRun:
-        not_before = None
-        if error.retry_after:
-            not_before = self.clock.now() + timedelta(seconds=error.retry_after)
-        self._surely_unsent(unit)
-        return _for_now(one_line(error), not_before)
+
+def _blocked(why: str | WriteaheadError, reason: BlockReason) -> EndRun:
+    return EndRun(Ending.by(why, RunStatus.BLOCKED, block_reason=reason))
 
 
-def _blocked(error: str, reason: BlockReason) -> EndRun:
-    return EndRun(Ending(RunStatus.BLOCKED, error, reason))
-
-
-def _for_now(error: str, not_before: datetime | None = None) -> EndRun:
-    return EndRun(Ending(RunStatus.RESUME_NEEDED, error, not_before=not_before))
+def _for_now(why: str | WriteaheadError, not_before: datetime | None = None) -> EndRun:
+    return EndRun(Ending.by(why, RunStatus.RESUME_NEEDED, not_before=not_before))
 
 
 def _storable(receipt: Receipt) -> Receipt:

@@ -17,7 +17,13 @@ from writeahead._validation import Invalid, validated
 from writeahead.errors import CorruptArtifact, InvalidInput, NewerArtifact
 from writeahead.model import PlannedOperation
 from writeahead.protocol.keys import DRY_RUN_PREFIX, FINAL, PLANNED
-from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
+from writeahead.protocol.schema import (
+    AbandonedPlan,
+    JournalEntry,
+    PlannedWriteback,
+    Writeback,
+    document_of_receipt,
+)
 
 __all__ = [
     "MAX_ARTIFACT_BYTES",
@@ -114,7 +120,10 @@ def _brief(document: Any) -> bytes:
     try:
         return orjson.dumps(document, option=_CANONICAL)
     except orjson.JSONEncodeError:
-        return _encode(document)  # whole numbers beyond 64 bits, and what JSON can't hold
+        # Whole numbers beyond 64 bits, and what JSON can't hold. What wrote the error may hold the
+        # document, too.
+        pass
+    return _encode(document)
 
 
 def _encode(document: Any) -> bytes:
@@ -138,7 +147,7 @@ def digest_of_operations(operations: Sequence[PlannedOperation]) -> str:
 
 
 def _document_of(operation: PlannedOperation) -> dict[str, Any]:
-    """An operation as it is in a plan; by hand, since pydantic takes several times as long."""
+    """An operation as ``model_dump(mode="json")`` writes it; by hand, in a fraction of the time."""
     document: dict[str, Any] = {
         "id": operation.id,
         "kind": operation.kind,
@@ -152,6 +161,20 @@ def _document_of(operation: PlannedOperation) -> dict[str, Any]:
     if operation.identity:
         document["identity"] = operation.identity
     return document
+
+
+def _operations_of(model: BaseModel) -> dict[str, Any]:
+    """The field ``operations`` of an artifact that has it."""
+    match model:
+        case PlannedWriteback():
+            return {"operations": [_document_of(item) for item in model.operations]}
+        case Writeback():
+            settled = [
+                _document_of(item) | {"receipt": document_of_receipt(item.receipt)}
+                for item in model.operations
+            ]
+            return {"operations": settled}
+    return {}
 
 
 def encode_model(model: BaseModel) -> bytes:
@@ -171,7 +194,8 @@ def encode_model(model: BaseModel) -> bytes:
 
 
 def _sealed(model: BaseModel, name: str) -> bytes:
-    document = model.model_dump(mode="json") | {"format": name, "version": VERSION, "checksum": _ZEROS}
+    document = model.model_dump(mode="json", exclude={"operations"}) | _operations_of(model)
+    document |= {"format": name, "version": VERSION, "checksum": _ZEROS}
     text = _brief(document)
     before, _, after = text.partition(_CHECKSUM_LINE % _ZEROS.encode())
     digest = hashlib.sha256(before + b"\n" + after).hexdigest()

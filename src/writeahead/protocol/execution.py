@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import zip_longest
 
-from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError
-from writeahead.model import BlockReason, PlannedOperation, ReplayClass, RunReport, RunStatus
+from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError, WriteaheadError
+from writeahead.model import BlockReason, PlannedOperation, ReplayClass, RunReport, RunStatus, with_cause
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.emission import OVERWRITING, Emission, EndRun
@@ -49,7 +49,7 @@ class Execution:
             except EndRun as end:
                 return self.end(end.ending, about)
             except Fenced as error:
-                return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=about)
+                return self.fenced(error, about)
             except StoreError as error:
                 return self._without_store(error, about)
             except BaseException as error:
@@ -60,7 +60,7 @@ class Execution:
         except StoreError as error:
             # The journal may take what the final could not: then no receipt is lost with this
             # process.
-            return self.end(Ending(RunStatus.RESUME_NEEDED, one_line(error)), None)
+            return self.end(Ending.by(error, RunStatus.RESUME_NEEDED), None)
         except BaseException as error:
             ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
             self.context.ended(self.end(ending, None))
@@ -90,12 +90,17 @@ class Execution:
         try:
             self.journal.append(Event.ENDED, operation=operation, ending=ending)
         except Fenced as error:
-            return self.report(RunStatus.IN_PROGRESS, error=str(error), operation=operation)
+            return self.fenced(error, operation)
         except StoreError as error:
             return self._without_store(error, operation)
         warnings = self._mark_blocked() if ending.status is RunStatus.BLOCKED else ()
         return self.report(
-            ending.status, error=ending.error, operation=operation, ending=ending, warnings=warnings
+            ending.status,
+            error=ending.error,
+            cause=ending.cause,
+            operation=operation,
+            ending=ending,
+            warnings=warnings,
         )
 
     def _spaced(self, ending: Ending) -> Ending:
@@ -106,7 +111,7 @@ class Execution:
         turns = self.journal.idle - _PROMPT_TURNS
         if ending.status is not RunStatus.RESUME_NEEDED or turns < 0 or self.context.stopped:
             return ending
-        wait = min(self.context.policy.wait_max * 2 ** min(turns, 20), _LONGEST_SPACE)
+        wait = min(self.context.policy.longest_wait * 2 ** min(turns, 20), _LONGEST_SPACE)
         spaced = after(self.context.clock.now(), wait)
         return replace(ending, not_before=max(spaced, ending.not_before or spaced))
 
@@ -115,13 +120,14 @@ class Execution:
         status: RunStatus,
         *,
         error: str | None = None,
+        cause: WriteaheadError | None = None,
         operation: str | None = None,
         ending: Ending | None = None,
         not_before: datetime | None = None,
         warnings: Sequence[str] = (),
     ) -> RunReport:
         """Say what the run came to."""
-        return RunReport(
+        report = RunReport(
             session_id=self.journal.plan.session_id,
             status=status,
             block_reason=ending.block_reason if ending else None,
@@ -134,6 +140,11 @@ class Execution:
             not_before=ending.not_before if ending else not_before,
             warnings=(*self.journal.plan.warnings, *warnings),
         )
+        return with_cause(report, cause)
+
+    def fenced(self, error: Fenced, operation: str | None = None) -> RunReport:
+        """Report a run that another owner has taken the session from."""
+        return self.report(RunStatus.IN_PROGRESS, error=str(error), cause=error, operation=operation)
 
     def _mark_blocked(self) -> tuple[str, ...]:
         """Set the markers of a blocked session; return what went wrong with them."""
@@ -150,7 +161,11 @@ class Execution:
         """Report a run that can't journal its end. Its plan is durable, so it can be resumed."""
         lease_ends = self.journal.clock.now() + timedelta(seconds=max(0.0, self.journal.lease_left()))
         return self.report(
-            RunStatus.RESUME_NEEDED, error=one_line(error), operation=operation_id, not_before=lease_ends
+            RunStatus.RESUME_NEEDED,
+            error=one_line(error),
+            cause=error,
+            operation=operation_id,
+            not_before=lease_ends,
         )
 
     def _record(self, unit: Sequence[PlannedOperation], following: Sequence[PlannedOperation] | None) -> None:

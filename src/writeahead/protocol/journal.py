@@ -8,16 +8,17 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import JsonValue
 
-from writeahead.errors import AlreadyExists, Fenced
+from writeahead.errors import AlreadyExists, Fenced, WriteaheadError
 from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
 from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.keys import journal_key
 from writeahead.protocol.liveness import this_process
+from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import (
     ATTEMPTS,
@@ -43,6 +44,9 @@ def new_owner() -> str:
     return os.urandom(8).hex()
 
 
+_EndStatus: TypeAlias = Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED]
+
+
 @dataclass(frozen=True)
 class Ending:
     """Why and how a run stops short of the final artifact.
@@ -52,12 +56,21 @@ class Ending:
         error: Why, in one line.
         block_reason: Why it is blocked, if it is.
         not_before: Resuming earlier than this is pointless.
+        cause: The exception behind it, for the report of this run; never journaled.
     """
 
-    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED]
+    status: _EndStatus
     error: str
     block_reason: BlockReason | None = None
     not_before: datetime | None = None
+    cause: WriteaheadError | None = None
+
+    @classmethod
+    def by(cls, why: str | WriteaheadError, status: _EndStatus, **more: Any) -> Self:
+        """An ending for a reason in words, or by an exception, of which one line is kept."""
+        if isinstance(why, str):
+            return cls(status, why, **more)
+        return cls(status, one_line(why), cause=why, **more)
 
 
 @dataclass

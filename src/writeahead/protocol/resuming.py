@@ -171,7 +171,7 @@ def _claim(context: RunContext, session: Session, plan: PlannedWriteback, overri
     try:
         journal.append(Event.CLAIMED, reason=override.reason)
     except Fenced as error:
-        return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+        return execution.fenced(error)
     return execution.carry_out()
 
 

@@ -53,39 +53,65 @@ def with_retries(
     clock: Clock,
     time_left: Callable[[], float],
     sleep: Callable[[float], None],
+    own_wait: Callable[[], float] = lambda: 0.0,
 ) -> T:
     """Call ``send`` until it succeeds, at most ``policy.attempts`` times.
 
-    A remote's Retry-After is a floor under each wait. A wait that is not shorter than
-    ``time_left()`` (seconds) is not begun.
+    A remote's Retry-After is a floor under each wait, and so is ``own_wait()`` (seconds), for which
+    nothing may be sent although no remote asked for it. A wait that is not shorter than
+    ``time_left()`` (seconds) is not begun, nor one for a Retry-After beyond
+    ``policy.retry_after_max``.
 
     Raises:
         TransientError: The last one, when the attempts or the time are used up.
     """
-    return retried(send, lambda: _loop(policy, clock, time_left, sleep), TransientError)
+    return retried(send, lambda: _loop(policy, clock, time_left, sleep, own_wait), TransientError)
 
 
 def _loop(
-    policy: RunPolicy, clock: Clock, time_left: Callable[[], float], sleep: Callable[[float], None]
+    policy: RunPolicy,
+    clock: Clock,
+    time_left: Callable[[], float],
+    sleep: Callable[[float], None],
+    own_wait: Callable[[], float],
 ) -> "Retrying":
     # Loaded here: it loads asyncio, which costs more than the rest of the core together.
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+    from tenacity import (
+        Retrying,
+        retry_if_exception_type,
+        stop_after_attempt,
+        wait_chain,
+        wait_exponential,
+        wait_fixed,
+    )
 
-    backoff = wait_exponential(multiplier=policy.wait_initial, max=policy.wait_max)
+    backoff: Callable[[RetryCallState], float]
+    if policy.waits:
+        # As tenacity has it, the last one comes again. Waits that were given are not jittered.
+        backoff, jitter, spread = wait_chain(*map(wait_fixed, policy.waits)), 0.0, policy.waits[0]
+    else:
+        backoff = wait_exponential(multiplier=policy.wait_initial, max=policy.wait_max)
+        jitter, spread = 0.5, policy.wait_initial
 
     def wait(state: "RetryCallState") -> float:
-        error = state.outcome.exception() if state.outcome else None
-        floor = error.retry_after if isinstance(error, TransientError) else None
+        floor = max(_asked(state), own_wait())
         chance = clock.random()
-        return max(backoff(state) * (1 - chance / 2), floor + chance * policy.wait_initial if floor else 0.0)
+        return max(backoff(state) * (1 - chance * jitter), floor + chance * spread if floor else 0.0)
 
-    def out_of_time(state: "RetryCallState") -> bool:
-        return state.upcoming_sleep >= time_left()
+    def too_long(state: "RetryCallState") -> bool:
+        longest = policy.retry_after_max
+        return state.upcoming_sleep >= time_left() or (longest is not None and _asked(state) > longest)
 
     return Retrying(
         retry=retry_if_exception_type(TransientError),
         wait=wait,
-        stop=lambda state: stop_after_attempt(policy.attempts)(state) or out_of_time(state),
+        stop=lambda state: stop_after_attempt(policy.attempts)(state) or too_long(state),
         sleep=sleep,
         reraise=True,
     )
+
+
+def _asked(state: "RetryCallState") -> float:
+    """The remote's Retry-After, in seconds."""
+    error = state.outcome.exception() if state.outcome else None
+    return (isinstance(error, TransientError) and error.retry_after) or 0.0

@@ -24,6 +24,7 @@ from writeahead.model import (
     RunPolicy,
     RunReport,
     RunStatus,
+    with_cause,
 )
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
@@ -196,7 +197,7 @@ def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, 
     try:
         journal.append(Event.CLAIMED)
     except Fenced as error:
-        return execution.report(RunStatus.IN_PROGRESS, error=str(error))
+        return execution.fenced(error)
     store.delete(planned_key(session_id))
     try:
         store.put(planned_key(session_id), data, if_absent=True)
@@ -224,13 +225,14 @@ def _not_planned(
     if session.final or session.plan:
         return _repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
-    return RunReport(
+    report = RunReport(
         session_id=session_id,
         status=RunStatus.BLOCKED,
         block_reason=BlockReason.NOT_READY,
         error=one_line(error),
         not_before=after(context.clock.now(), wait) if wait else None,
     )
+    return with_cause(report, error)
 
 
 def _is_harmless_twice(context: RunContext, plan: PlannedWriteback) -> bool:

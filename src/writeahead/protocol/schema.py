@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
+from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
 from writeahead.model import (
     ID_PATTERN,
     LONGEST_LEASE,
@@ -18,8 +19,7 @@ from writeahead.model import (
     Receipt,
     RunStatus,
     Timestamp,
-    is_none,
-    is_unset,
+    in_words,
 )
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "SettledOperation",
     "StoredReceipt",
     "Writeback",
+    "document_of_receipt",
 ]
 
 
@@ -47,8 +48,24 @@ class StoredReceipt(Receipt):
 _USUAL: Mapping[str, Any] = {"remote_id": None, "remote_version": None, "outcome": "applied", "attempts": 1}
 
 
+def document_of_receipt(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as ``model_dump(mode="json")`` writes it; by hand, in a fraction of the time."""
+    document: dict[str, Any] = {
+        "remote_id": receipt.remote_id,
+        "remote_version": receipt.remote_version,
+        "outcome": receipt.outcome,
+        "confirmed_at": receipt.confirmed_at and in_words(receipt.confirmed_at),
+        "attempts": receipt.attempts,
+    }
+    if receipt.value is not None:
+        document["value"] = receipt.value
+    if receipt.generation:
+        document["generation"] = receipt.generation
+    return document
+
+
 def _briefly(receipts: Mapping[str, StoredReceipt]) -> dict[str, Any]:
-    return {name: _unusual(receipt.model_dump(mode="json")) for name, receipt in receipts.items()}
+    return {name: _unusual(document_of_receipt(receipt)) for name, receipt in receipts.items()}
 
 
 def _unusual(receipt: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +111,7 @@ class _Artifact(Frozen):
     session_id: str = Field(pattern=ID_PATTERN)
 
 
-class PlannedWriteback(_Artifact):
+class PlannedWriteback(Sparse, _Artifact):
     """The intent: ``planned-writeback.json``, created once before the first effect.
 
     Attributes:
@@ -119,10 +136,10 @@ class PlannedWriteback(_Artifact):
     request_digest: str
     digest: str
     operations: tuple[PlannedOperation, ...] = Field(min_length=1)
-    atomic: bool = Field(default=False, exclude_if=is_unset)
-    exact: bool = Field(default=False, exclude_if=is_unset)
-    target: str | None = Field(default=None, exclude_if=is_unset)
-    holder: Holder | None = Field(default=None, exclude_if=is_unset)
+    atomic: Annotated[bool, LeftOut(is_unset)] = False
+    exact: Annotated[bool, LeftOut(is_unset)] = False
+    target: Annotated[str | None, LeftOut(is_unset)] = None
+    holder: Annotated[Holder | None, LeftOut(is_unset)] = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -155,7 +172,7 @@ STATE: tuple[str, ...] = get_args(_StateField)
 ATTEMPTS = ("attempted", "attempted_since")
 
 
-class JournalEntry(_Artifact):
+class JournalEntry(Sparse, _Artifact):
     """One entry of a session's history.
 
     The fields of `STATE` are what has become of the operations. An entry with a ``base`` holds what
@@ -201,24 +218,24 @@ class JournalEntry(_Artifact):
     plan_digest: str
     receipts: _BriefReceipts = Field(default_factory=dict)
     attempted: dict[str, Timestamp] = Field(default_factory=dict)
-    operation: str | None = Field(default=None, exclude_if=is_none)
-    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None = Field(
-        default=None, exclude_if=is_none
-    )
-    block_reason: BlockReason | None = Field(default=None, exclude_if=is_none)
-    error: str | None = Field(default=None, exclude_if=is_none)
-    not_before: Timestamp | None = Field(default=None, exclude_if=is_none)
-    reason: str | None = Field(default=None, exclude_if=is_none)
-    was_blocked: bool = Field(default=False, exclude_if=is_unset)
-    attempted_since: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
-    unsettled: dict[str, Timestamp] = Field(default_factory=dict, exclude_if=is_unset)
-    generations: dict[str, int] = Field(default_factory=dict, exclude_if=is_unset)
-    issued: dict[str, JsonValue] | None = Field(default=None, exclude_if=is_unset)
-    turn: int = Field(default=0, ge=0, exclude_if=is_unset)
-    idle: int = Field(default=0, ge=0, exclude_if=is_unset)
-    holder: Holder | None = Field(default=None, exclude_if=is_unset)
-    base: int | None = Field(default=None, ge=1, exclude_if=is_unset)
-    removed: dict[_StateField, tuple[str, ...]] = Field(default_factory=dict, exclude_if=is_unset)
+    operation: Annotated[str | None, LeftOut(is_none)] = None
+    status: Annotated[
+        Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED, RunStatus.ABANDONED] | None, LeftOut(is_none)
+    ] = None
+    block_reason: Annotated[BlockReason | None, LeftOut(is_none)] = None
+    error: Annotated[str | None, LeftOut(is_none)] = None
+    not_before: Annotated[Timestamp | None, LeftOut(is_none)] = None
+    reason: Annotated[str | None, LeftOut(is_none)] = None
+    was_blocked: Annotated[bool, LeftOut(is_unset)] = False
+    attempted_since: Annotated[dict[str, Timestamp], LeftOut(is_unset)] = Field(default_factory=dict)
+    unsettled: Annotated[dict[str, Timestamp], LeftOut(is_unset)] = Field(default_factory=dict)
+    generations: Annotated[dict[str, int], LeftOut(is_unset)] = Field(default_factory=dict)
+    issued: Annotated[dict[str, JsonValue] | None, LeftOut(is_unset)] = None
+    turn: Annotated[int, LeftOut(is_unset)] = Field(default=0, ge=0)
+    idle: Annotated[int, LeftOut(is_unset)] = Field(default=0, ge=0)
+    holder: Annotated[Holder | None, LeftOut(is_unset)] = None
+    base: Annotated[int | None, LeftOut(is_unset)] = Field(default=None, ge=1)
+    removed: Annotated[dict[_StateField, tuple[str, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
 
 
 class Writeback(_Artifact):

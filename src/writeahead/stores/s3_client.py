@@ -132,7 +132,9 @@ async def _call(  # noqa: PLR0917 - the same
     async with asyncio.timeout(limit):
         response: dict[str, Any] = await client._call_s3(method, Bucket=bucket, **request)  # noqa: SLF001 - s3fs's call layer
         if "Body" in response:
-            async with response["Body"] as body:
+            # Not `as body`: that is the bare response until aiobotocore 3.
+            body = response["Body"]
+            async with body:
                 response["Body"] = await read_bounded(body.iter_chunks(65536), response.get("ContentLength"))
     if method != "delete_object" and status_of(response) != HTTPStatus.OK:
         raise not_s3(f"status {status_of(response)}")

@@ -444,4 +444,7 @@ def test_nothing_of_it_is_logged_on_a_real_connection(sim, adapter, caplog):
     ours = [
         record for record in caplog.records if record.name.startswith(("httpx", "httpcore", "writeahead."))
     ]
-    assert [record.getMessage() for record in ours if "_simulator" not in record.getMessage()] == []
+    messages = [record.getMessage() for record in ours]
+    # httpx before 0.28 says how it checks certificates.
+    harmless = ("_simulator", "load_ssl_context verify=")
+    assert [message for message in messages if not any(part in message for part in harmless)] == []

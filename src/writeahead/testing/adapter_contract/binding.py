@@ -87,9 +87,10 @@ class Binding(ContractPart):
         self._proxy.clear()
         planning = self._cleans[trial.operation.kind].planning
         self._proxy.at(planning, Fault("lost request", forward=False, reset=True), times=FOREVER)
-        trial.run()
+        report = trial.run()
         self._proxy.clear()
-        return trial.resume()
+        # One that looked before it planned has refused already.
+        return trial.resume() if trial.is_planned() else report
 
     def _try_late(self, kind: str, settles_after: timedelta) -> None:
         with self._trial(kind, "late upsert") as trial:

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
 from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
-from writeahead.model import is_none
 
 __all__ = [
     "INPUTS",
@@ -183,11 +183,7 @@ INPUTS: dict[str, type[BaseModel]] = {
 }
 
 
-def _is_false(value: object) -> bool:
-    return value is False
-
-
-class RowWrite(_Input):
+class RowWrite(Sparse, _Input):
     """One write to one row as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
 
     It comes back from an artifact, so it is checked against the mapping again before it is sent.
@@ -202,10 +198,10 @@ class RowWrite(_Input):
     """
 
     entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
-    row_id: Guid | None = Field(default=None, exclude_if=is_none)
-    key: dict[str, Scalar] | None = Field(default=None, exclude_if=is_none)
+    row_id: Annotated[Guid | None, LeftOut(is_none)] = None
+    key: Annotated[dict[str, Scalar] | None, LeftOut(is_none)] = None
     columns: dict[str, Scalar]
-    table: str | None = Field(default=None, exclude_if=is_none, max_length=200)
+    table: Annotated[str | None, LeftOut(is_none)] = Field(default=None, max_length=200)
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -231,7 +227,7 @@ class RowWrite(_Input):
         )
 
 
-class Baseline(_Input):
+class Baseline(Sparse, _Input):
     """What a row was like when the plan was made; persisted as the operation's precondition.
 
     Attributes:
@@ -248,5 +244,5 @@ class Baseline(_Input):
     etag: str | None = Field(default=None, min_length=1, max_length=200)
     guarded: dict[str, Scalar]
     later: tuple[str, ...] = ()
-    absent: bool = Field(default=False, exclude_if=_is_false)
-    planned_at: Moment | None = Field(default=None, exclude_if=is_none)
+    absent: Annotated[bool, LeftOut(is_unset)] = False
+    planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
