@@ -223,7 +223,7 @@ class TrytonAdapter(Adapter):
     # unprovable: never sent again after an attempt that may have been applied.
 
     @emits(ReplayClass.UNPROVABLE)
-    def emit_email(self, payload: Email, operation: PlannedOperation) -> Receipt:  # noqa: ARG002 - no key to give
+    def emit_email(self, payload: Email, operation: PlannedOperation) -> Receipt:
         """Send the e-mail; Tryton does so after its commit. Raises: as `Adapter.emit`."""
         model, record_id = payload.about.split(",")
         sent = self._server.write(
