@@ -31,6 +31,7 @@ def _lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
+    session.run("mypy", "--platform", "win32")
     session.run("lint-imports", "--no-cache")
 
 
@@ -231,6 +232,14 @@ def servers(session: nox.Session) -> None:
     session.run("pytest", "-ra", *files, *session.posargs, env=environ)
     if "WRITEAHEAD_S3_URL" in os.environ:
         session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)
+
+
+@nox.session
+def wine(session: nox.Session) -> None:
+    """A folder and the command line on a Python for Windows, under Wine if that is installed."""
+    home = str(Path(session.create_tmp()).resolve() / "wine")
+    files = ["tests/stores/test_portable_store.py", "tests/cli/test_windows.py", "tests/test_portability.py"]
+    session.run("python", "tests/wine/run.py", home, *(session.posargs or files))
 
 
 @nox.session

@@ -284,7 +284,7 @@ CODES = (errno.ENOSPC, errno.EIO, errno.EINTR, errno.EACCES)
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 @pytest.mark.parametrize("call", [*CALLS, "torn write"])
 def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_ever):
-    from writeahead.stores import durable, local
+    from writeahead.stores import durable, local, portable
 
     total = 0
     name = call.removeprefix("torn ")
@@ -306,7 +306,7 @@ def test_system_calls_of_a_folder(survivor, tmp_path, monkeypatch, call, for_eve
 
                 place = Folder(tmp_path / secrets.token_hex(6))
                 with monkeypatch.context() as patch:
-                    for module in (local, durable):
+                    for module in (local, durable, portable):
                         patch.setattr(module, "os", _Os(name, faulty))
                     where = f"{call} {first}: {errno.errorcode[code]}{' applied' * applied}"
                     met = survivor(place, open_store(place.url), calls, where)
@@ -330,14 +330,14 @@ class _Os:
 
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for_ever"])
 def test_reads_of_a_resume_that_has_work_to_do(survivor, tmp_path, monkeypatch, for_ever):
-    from writeahead.stores import durable
+    from writeahead.stores import portable
 
     def failing(file, size):
         if calls.fails():
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return os.read(file, size)
 
-    monkeypatch.setattr(durable, "os", _Os("read", failing))
+    monkeypatch.setattr(portable, "os", _Os("read", failing))
     first = 1
     while True:
         calls, place = Calls(first, for_ever), Folder(tmp_path / secrets.token_hex(6))

@@ -167,8 +167,17 @@ def test_the_lease_clock_runs_while_the_machine_sleeps(monkeypatch):
     assert Clock().monotonic() == 700.0
 
 
-def test_the_lease_clock_never_jumps_without_boottime(monkeypatch):
+def test_the_lease_clock_without_boottime_is_posix_s_own(monkeypatch):
+    """On macOS that one goes on in sleep, and Python's does not."""
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr(time, "monotonic", lambda: 800.0)
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_MONOTONIC: 900.0}.__getitem__)
+    assert Clock().monotonic() == 900.0
+
+
+def test_the_lease_clock_without_posix_s_clocks_is_python_s(monkeypatch):
+    for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC", "clock_gettime"):
+        monkeypatch.delattr(time, name, raising=False)
     monkeypatch.setattr(time, "monotonic", lambda: 800.0)
     assert Clock().monotonic() == 800.0
 

@@ -7,7 +7,7 @@ from threading import Lock
 
 import pytest
 
-from writeahead.errors import AccessDenied, AlreadyExists, Unavailable, Unsupported
+from writeahead.errors import AccessDenied, AlreadyExists, InvalidKey, Unavailable, Unsupported
 from writeahead.stores import check
 from writeahead.stores.check import check_prefix, check_store
 from writeahead.stores.memory import MemoryStore
@@ -18,6 +18,7 @@ KEPT = [
     ("settled create", "create it again with the same bytes", "accepted: it holds these bytes", True),
     ("refused create", "create it again with other bytes", "refused, and unchanged", True),
     ("overwrite", "replace an object, and read it", "the same bytes", True),
+    ("case", "write beside it to a key in another case", "another object", True),
     ("versions", "look whether a put made a version", "no", True),
     (
         "one winner",
@@ -51,8 +52,15 @@ def test_the_objects_of_a_check_are_below_its_prefix():
 
     keys: set[str] = set()
     check_store(Spy(), "mine/")
-    names = ["created", "deleted", "replaced", *(f"raced-{number:02d}" for number in range(30))]
-    names += [f"listed/{name}" for name in ("B", "a-b", "a.b", "a/b", "a0", "a_b", "b")]
+    names = [
+        "created",
+        "deleted",
+        "replaced",
+        "cased/a",
+        "cased/A",
+        *(f"raced-{number:02d}" for number in range(30)),
+    ]
+    names += [f"listed/{name}" for name in ("B", "a-b", "a.b", "a/b", "a0", "a_b", "c")]
     assert sorted(keys) == sorted(f"mine/{name}" for name in names)
     first, second = check_prefix(), check_prefix()
     assert first != second
@@ -187,6 +195,26 @@ class IgnoresCase(MemoryStore):
         return iter(sorted(super()._list(prefix, start_after), key=lambda info: info.key.lower()))
 
 
+class OneForAllCases(MemoryStore):
+    """As most folders of macOS: the first name is kept, and any case of it is the same."""
+
+    def _stored(self, key):
+        return next((held for held in self._objects if held.lower() == key.lower()), key)
+
+    def _put(self, key, data, *, if_absent):
+        return super()._put(self._stored(key), data, if_absent=if_absent)
+
+    def _get(self, key):
+        return super()._get(self._stored(key))
+
+
+class RefusesOtherCases(OneForAllCases):
+    def _put(self, key, data, *, if_absent):
+        if self._stored(key) != key:
+            raise InvalidKey(self.name, "put", key, f"{self._stored(key)} is there")
+        return super()._put(key, data, if_absent=if_absent)
+
+
 class ListsByFolder(MemoryStore):
     """Takes a prefix for a folder."""
 
@@ -260,13 +288,17 @@ DISORDER = "Unsupported: the server lists {} after {}, which is not the order of
         (LetsTwoWin, {"one winner": "Unsupported: 2 of 8 won; creates are not atomic here"}),
         (KeepsALosersBytes, {"one winner": "one won, but other bytes are there"}),
         (VersionsWithoutCondition, {"refused create": VERSIONED, "one winner": EIGHT_WON}),
-        (ListsBackwards, {"list": DISORDER.format("a_b", "b")}),
+        (ListsBackwards, {"list": DISORDER.format("a_b", "c")}),
         (ListsTooMuch, {"list": "Unsupported: not all, or others"}),
         (StartsAtTheBeginning, {"list": "Unsupported: from B on, not all that is after it, or more"}),
         (WalksFolders, {"list": DISORDER.format("a-b", "a/b")}),
         (LosesBehindAFolder, {"list": "Unsupported: from a-b on, not all that is after it, or more"}),
         (IgnoresCase, {"list": DISORDER.format("B", "a_b")}),
         (ListsByFolder, {"list": "Unsupported: a prefix that ends within a name is not heeded"}),
+        (
+            OneForAllCases,
+            {"case": "Unsupported: the same object; ids that differ in case only would be one session"},
+        ),
         (DeletesNothing, {"delete": "it can still be read"}),
         (ListsWhatIsGone, {"delete": "it is still listed"}),
         (
@@ -335,6 +367,14 @@ def test_a_window_that_shows_in_some_races_is_found():
 
 def test_enough_races_for_less_than_one_miss_in_a_million():
     assert (1 - 0.37) ** check._RACES < 1e-6
+
+
+def test_a_store_that_refuses_the_other_case_is_safe():
+    outcome = check_store(RefusesOtherCases())
+    assert outcome.ok
+    assert [one.seen for one in outcome.results if one.promise == "case"] == [
+        "refused, and no harm done: keys can't differ in case only here"
+    ]
 
 
 def test_suspended_versions_are_none():

@@ -10,6 +10,7 @@ import pytest
 from fsspec.registry import _registry
 
 from tests.stores.test_any_fsspec_store import Careless, OwnMemory, Racy
+from tests.stores.test_check import OneForAllCases, RefusesOtherCases
 from tests.stores.test_store_contract import Bucket, Dict, Folder
 from writeahead.errors import AlreadyExists, NotFound, Unavailable
 from writeahead.stores import durable, remote
@@ -49,6 +50,16 @@ def test_the_fork_test_finds(tmp_path, planted):
     backdoor, store = (Folder(tmp_path), OfItsProcess(tmp_path)) if error else (Dict(), MemoryStore())
     with pytest.raises((AssertionError, NotFound)):
         contract.test_a_forked_child_goes_on_with_the_instance(backdoor, store)
+
+
+# Names that are compared without case.
+
+
+@pytest.mark.parametrize("store", [OneForAllCases, RefusesOtherCases])
+def test_the_case_test_finds(store):
+    """One object for both keys; and one that can be read by the key that was refused."""
+    with pytest.raises((AlreadyExists, pytest.fail.Exception)):
+        contract.test_keys_that_differ_in_case_never_share_an_object(Dict(), store())
 
 
 # Filesystems of fsspec that did not prove themselves.

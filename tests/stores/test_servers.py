@@ -80,6 +80,7 @@ def test_the_command_line_says_what_was_tried_and_seen(s3_proxy, s3_bucket, clie
         "settled create",
         "refused create",
         "overwrite",
+        "case",
         "versions",
         "one winner",
         "list",

@@ -2,45 +2,17 @@
 
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from tests.support.folders import Folder
 from tests.support.s3_server import RawBucket
 from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
-from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
-
-
-class Folder:
-    """A folder, seen through pathlib."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = self.folder = root
-        self.url = root.as_uri()
-
-    def open(self) -> ArtifactStore:
-        return LocalStore(self.root)
-
-    def read(self, key: str) -> bytes | None:
-        path = self.root / key
-        return path.read_bytes() if path.is_file() else None
-
-    def write(self, key: str, data: bytes) -> None:
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    def fill(self, prefix: str, count: int) -> None:
-        for number in range(count):
-            self.write(f"{prefix}{number:06d}", b"filled")
-
-    def keys(self) -> list[str]:
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir())
 
 
 class Dict:

@@ -232,4 +232,5 @@ def _forget_own_loop() -> None:
     _own, _own_lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_own_loop)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_own_loop)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from writeahead.cli.permissions import shared_folder
 from writeahead.cli.settings import gather_settings, load_settings
 from writeahead.cli.streams import say
 from writeahead.errors import InvalidInput, NotFound
+from writeahead.report.page import quoted
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
@@ -134,7 +134,7 @@ class CommandContext:
         return f"{given} --adapter {known}".lstrip()
 
     def _given(self, *names: str) -> str:
-        return " ".join(f"{name} {shlex.quote(value)}" for name in names if (value := self._flags[name]))
+        return " ".join(f"{name} {quoted(value)}" for name in names if (value := self._flags[name]))
 
 
 def import_from_here(target: str) -> None:

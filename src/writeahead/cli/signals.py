@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ from writeahead.cli.exit_code import ExitCode
 
 __all__ = ["stop_on_signals"]
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGTERM from another process, but Ctrl-Break, which one can send to a group: the
+# documentation of os.kill and signal.CTRL_BREAK_EVENT.
+_NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 _STOPPING = b"stopping after the request under way; Ctrl-C again exits at once\n"
 
 
@@ -29,9 +32,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread can set signal handlers
         return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)  # as set_wakeup_fd demands
-    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    reader, writer = socket.socketpair()  # on Windows set_wakeup_fd takes sockets only
+    writer.setblocking(False)  # as set_wakeup_fd demands
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     # A signal that the parent ignores, as nohup and a shell's & do, stays ignored.
     wanted = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, _pass) for number in wanted}
@@ -43,19 +46,19 @@ def stop_on_signals() -> Iterator[threading.Event]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
-        os.close(writer)
+        writer.close()
         watcher.join()
-        os.close(reader)
+        reader.close()
 
 
 def _pass(_number: int, _frame: object) -> None:
-    """Replace the default action. `_watch` gets the signal through the pipe."""
+    """Replace the default action. `_watch` gets the signal through the socket."""
 
 
-def _watch(reader: int, stop: threading.Event) -> None:
+def _watch(reader: socket.socket, stop: threading.Event) -> None:
     interrupts = 0
     # Each byte is a signal's number; none left means that the writing end is closed.
-    while byte := os.read(reader, 1):
+    while byte := reader.recv(1):
         if byte[0] not in _NUMBERS:
             continue
         interrupts += byte[0] == signal.SIGINT

@@ -12,6 +12,9 @@ from writeahead.cli.exit_code import ExitCode
 
 __all__ = ["occupy_closed_descriptors", "print_failure", "print_json", "printable", "say", "write_guarded"]
 
+# Windows has EINVAL for a pipe without a reader: cpython issue 79935.
+_READER_LEFT = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
+
 
 def occupy_closed_descriptors() -> None:
     """Open ``/dev/null`` as each standard stream that the process was started without.
@@ -90,7 +93,7 @@ def write_guarded(write: Callable[[], object], exit_code: Callable[[], int]) -> 
         guarded.flush()
     except _OutputFailedError as failed:
         _silence(stdout)
-        if failed.reason.errno != errno.EPIPE:
+        if failed.reason.errno not in _READER_LEFT:
             say(f"error: the output can't be written: {failed.reason.strerror}")
             return exit_code() or ExitCode.FAILED
     return exit_code()

@@ -1,7 +1,9 @@
 """Whether the process that holds a lease is provably dead, so that no run has to wait for it."""
 
+import errno
 import os
 import socket
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,6 +68,14 @@ def _exists(pid: int) -> bool:
 
 
 def _boot_id() -> str:
+    """Tell one run of a kernel from another.
+
+    Raises:
+        OSError: This is not Linux. What is below /proc elsewhere may be anything; and on Windows
+            ``os.kill(pid, 0)`` would end the process, by the documentation of `os.kill`.
+    """
+    if sys.platform != "linux":
+        raise FileNotFoundError(errno.ENOENT, "only Linux has a boot_id")
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 

@@ -1,6 +1,7 @@
 """The bounded retry policy: the only place where a request to a remote is repeated."""
 
 import random
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,9 +33,13 @@ class Clock:
         """Return seconds that never jump, and that pass during suspend where the system offers it.
 
         Linux stops CLOCK_MONOTONIC during suspend and keeps CLOCK_BOOTTIME going: clock_gettime(2).
+        macOS keeps CLOCK_MONOTONIC going, and stops what Python's `time.monotonic` reads there:
+        its clock_gettime(3). What Python reads on Windows goes on in sleep: learn.microsoft.com,
+        "Windows Time".
         """
-        if hasattr(time, "CLOCK_BOOTTIME"):
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
+            if sys.platform != "win32" and hasattr(time, name):
+                return time.clock_gettime(getattr(time, name))
         return time.monotonic()
 
     def random(self) -> float:

@@ -1,5 +1,6 @@
 """What there is to read about a session: operations, history, artifacts, and what to do next."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,6 +30,7 @@ __all__ = [
     "SessionPage",
     "next_step",
     "operation_lines",
+    "quoted",
     "read_page",
 ]
 
@@ -257,6 +259,15 @@ def next_step(
     return step
 
 
+def quoted(word: str, *, windows: bool = os.name == "nt") -> str:
+    """A word of a command line as a shell takes it: PowerShell and cmd, or a POSIX one."""
+    if not windows:
+        return shlex.quote(word)
+    from subprocess import list2cmdline
+
+    return list2cmdline([word])
+
+
 def _blocked_step(
     session_id: str, reason: BlockReason | None, operation: str | None, when: str, options: str
 ) -> str:
@@ -268,7 +279,7 @@ def _blocked_step(
 
 def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | None, options: str) -> str:
     unblock = f"writeahead unblock {session_id} {options}".rstrip() + " --reason TEXT"
-    named = shlex.quote(operation) if operation else "OPERATION"
+    named = quoted(operation) if operation else "OPERATION"
     match reason:
         case BlockReason.OUTCOME_UNKNOWN:
             return (

@@ -12,15 +12,16 @@ from functools import partial
 from threading import Barrier
 from typing import Protocol
 
-from writeahead.errors import AlreadyExists, NotFound, Unsupported
+from writeahead.errors import AlreadyExists, InvalidKey, NotFound, Unsupported
 
 __all__ = ["CheckResult", "StoreCheck", "StoreVerbs", "check_prefix", "check_store"]
 
 # See `_Trial._race` for the arithmetic.
 _RACERS = 8
 _RACES = 30
-# Names that tell a listing in byte order from one by folder, by locale or without case.
-_LISTED = ("B", "a-b", "a.b", "a/b", "a0", "a_b", "b")
+# Names that tell a listing in byte order from one by folder, by locale or without case. No two of
+# them differ in case only, which is tried by itself.
+_LISTED = ("B", "a-b", "a.b", "a/b", "a0", "a_b", "c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,9 @@ class _Trial:
         self._keeps_versions = False
 
     def run(self) -> tuple[CheckResult, ...]:
-        created, replaced, deleted = map(self._key, ("created", "replaced", "deleted"))
+        created, replaced, deleted, small, large = map(
+            self._key, ("created", "replaced", "deleted", "cased/a", "cased/A")
+        )
         listed = [self._key(f"listed/{name}") for name in _LISTED]
         race = f"create each of {_RACES} objects from {_RACERS} threads at once"
         return (
@@ -142,6 +145,7 @@ class _Trial:
             _tried("settled create", "create it again with the same bytes", lambda: self._repeat(created)),
             _tried("refused create", "create it again with other bytes", lambda: self._refuse(created)),
             _tried("overwrite", "replace an object, and read it", lambda: self._replace(replaced)),
+            _tried("case", "write beside it to a key in another case", lambda: self._tell_case(small, large)),
             _tried("versions", "look whether a put made a version", self._tell_versions),
             _tried("one winner", race, self._race),
             _tried("list", "list by prefix, and from each key on", lambda: self._list(listed)),
@@ -191,6 +195,17 @@ class _Trial:
         self._store.put(key, b"old")
         self._store.put(key, self._data)
         return self._read_back(key)
+
+    def _tell_case(self, small: str, large: str) -> tuple[bool, str]:
+        """Where names are compared without case, two sessions may share one object unnoticed."""
+        self._store.put(small, b"small")
+        try:
+            self._store.put(large, b"large")
+        except InvalidKey:
+            return True, "refused, and no harm done: keys can't differ in case only here"
+        if self._bytes(small) == b"large":
+            return False, "Unsupported: the same object; ids that differ in case only would be one session"
+        return True, "another object"
 
     def _tell_versions(self) -> tuple[bool, str]:
         """Versions are no fault: a server that heeds the condition does so with them, too."""

@@ -2,6 +2,9 @@
 
 What each call promises is in the POSIX texts of fsync, rename and link; why all of them are needed:
 https://lwn.net/Articles/457667/. Everything here raises `OSError`.
+
+``portable.py`` has the same functions for a system without these calls. This module can't be loaded
+there.
 """
 
 import contextlib
@@ -12,22 +15,40 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
+
+from writeahead.stores.portable import OtherCaseError, UndecidedError, read_file, write_all
+
+# For type checkers: the rest of this module is not for Windows.
+assert sys.platform != "win32", "stores/portable.py is for Windows"
 
 __all__ = [
+    "Folder",
+    "OtherCaseError",
     "SeenFolders",
     "UndecidedError",
+    "close_folder",
+    "confirm_folder",
     "enter_folder",
     "file_status",
     "give_name",
+    "is_folder",
     "is_new",
     "make_folder",
+    "native",
     "open_file",
     "open_folder",
     "read_file",
     "remove_name",
+    "remove_temporary",
+    "status",
     "sync",
+    "sync_name",
+    "sync_object",
     "write_file",
 ]
+
+Folder: TypeAlias = int
 
 # Seconds. A name that another process gave, and was killed before it synced it, is on the disk by
 # then: Linux writes what is dirty after 30 seconds.
@@ -85,7 +106,7 @@ class SeenFolders:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def note(self, folder: int, names: Sequence[str]) -> None:
+    def note(self, folder: Folder, names: Sequence[str]) -> None:
         """Remember an open folder that is about to be read; ``names`` lead to it from the root."""
         if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
             self._seen[tuple(names)] = now = time.monotonic()
@@ -116,12 +137,28 @@ class SeenFolders:
                 os.close(folder)
 
 
-def open_folder(path: str | os.PathLike[str]) -> int:
+def native(path: Path) -> Path:
+    """The path in the form that the calls take: as it is."""
+    return path
+
+
+def open_folder(path: str | os.PathLike[str]) -> Folder:
     """Open a folder; links on the way to it are followed."""
     return os.open(path, _FOLDER)
 
 
-def enter_folder(parent: int, name: str, *, make: bool) -> int:
+def close_folder(folder: Folder) -> None:
+    """Close a folder."""
+    os.close(folder)
+
+
+def confirm_folder(folder: Folder, path: Path) -> None:
+    """Sync the name of an open folder at a path, if its maker may have been killed before that."""
+    if is_new(os.fstat(folder)):
+        make_folder(Path(os.path.realpath(path)))
+
+
+def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
     """Open a folder by its name in another one, which is no link; make it, durably, if asked to."""
     try:
         folder = os.open(name, _FOLDER_BELOW, dir_fd=parent)
@@ -135,7 +172,7 @@ def enter_folder(parent: int, name: str, *, make: bool) -> int:
         new = True
     except NotADirectoryError:
         # Linux says ENOTDIR for a link, too, where POSIX has ELOOP.
-        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        if stat.S_ISLNK(status(parent, name).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
         raise
     else:
@@ -184,29 +221,26 @@ def make_folder(path: Path) -> None:
         os.close(folder)
 
 
-def is_new(status: os.stat_result) -> bool:
+def is_new(found: os.stat_result) -> bool:
     """Whether a folder was made by us, and its name perhaps never synced: see `_NEW_FOLDER`."""
-    marked = bool(status.st_mode & stat.S_ISVTX) and not status.st_mode & 0o077
-    return marked and status.st_uid == os.geteuid()
+    marked = bool(found.st_mode & stat.S_ISVTX) and not found.st_mode & 0o077
+    return marked and found.st_uid == os.geteuid()
 
 
-def _mark_synced(folder: int) -> None:
-    status = os.fstat(folder)
+def _mark_synced(folder: Folder) -> None:
+    found = os.fstat(folder)
     # A sticky bit that is not ours stays. So does ours where it may not be changed: it then costs a
     # sync for each put, and is as safe.
-    if is_new(status):
+    if is_new(found):
         with contextlib.suppress(PermissionError):
-            os.fchmod(folder, stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX)
+            os.fchmod(folder, stat.S_IMODE(found.st_mode) & ~stat.S_ISVTX)
 
 
-def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
+def write_file(folder: Folder, name: str, data: bytes) -> os.stat_result:
     """Write a new file and sync its bytes; its name is not synced, nor a file without bytes."""
     file = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
     try:
-        # A write may take less than it was given. EINTR is dealt with by Python (PEP 475).
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        write_all(file, data)
         if data:
             sync(file)
         return os.fstat(file)
@@ -214,11 +248,7 @@ def write_file(folder: int, name: str, data: bytes) -> os.stat_result:
         os.close(file)
 
 
-class UndecidedError(OSError):
-    """A call failed, and whether it took effect can't be seen either."""
-
-
-def give_name(folder: int, temporary: str, name: str, *, replace: bool) -> None:
+def give_name(folder: Folder, temporary: str, name: str, *, replace: bool) -> None:
     """Give a file its name: by a rename, or by a link, which refuses to replace.
 
     Raises:
@@ -234,13 +264,13 @@ def give_name(folder: int, temporary: str, name: str, *, replace: bool) -> None:
             raise
 
 
-def _was_named(folder: int, temporary: str, name: str, *, replace: bool) -> bool:
+def _was_named(folder: Folder, temporary: str, name: str, *, replace: bool) -> bool:
     source = _inode(folder, temporary)
     # A rename that was done leaves no name behind; a link is a second name.
     return source is None if replace else source is not None and source == _inode(folder, name)
 
 
-def remove_name(folder: int, name: str) -> None:
+def remove_name(folder: Folder, name: str) -> None:
     """Remove a file.
 
     Raises:
@@ -254,42 +284,60 @@ def remove_name(folder: int, name: str) -> None:
             raise
 
 
-def _inode(folder: int, name: str) -> tuple[int, int] | None:
+def _inode(folder: Folder, name: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        found = status(folder, name)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UndecidedError(error.errno, error.strerror) from error
-    return status.st_dev, status.st_ino
+    return found.st_dev, found.st_ino
 
 
-def file_status(folder: int, name: str) -> os.stat_result:
+def remove_temporary(folder: Folder, name: str) -> None:
+    """Remove a temporary file."""
+    os.unlink(name, dir_fd=folder)
+
+
+def sync_name(folder: Folder, name: str) -> None:
+    """Put a name on the disk itself: by its folder."""
+    del name
+    sync(folder)
+
+
+def sync_object(folder: Folder, name: str, file: int) -> None:
+    """Sync an open file and its name, which another process may have been killed before."""
+    sync(file)
+    sync_name(folder, name)
+
+
+def status(folder: Folder, name: str) -> os.stat_result:
+    """The status of what has a name; of a link itself."""
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a listing is a folder, and no link to one."""
+    return entry.is_dir(follow_symlinks=False)
+
+
+def file_status(folder: Folder, name: str) -> os.stat_result:
     """A file's status; EISDIR for what is no file, ELOOP for a link."""
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_ISREG(status.st_mode):
-        return status
-    code = errno.ELOOP if stat.S_ISLNK(status.st_mode) else errno.EISDIR
+    found = status(folder, name)
+    if stat.S_ISREG(found.st_mode):
+        return found
+    code = errno.ELOOP if stat.S_ISLNK(found.st_mode) else errno.EISDIR
     raise OSError(code, os.strerror(code))
 
 
 @contextlib.contextmanager
-def open_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
+def open_file(folder: Folder, name: str) -> Iterator[tuple[int, os.stat_result]]:
     """A file, open for reading: its bytes and status are of one moment, even if it is replaced."""
     file = os.open(name, _FILE, dir_fd=folder)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        yield file, status
+        yield file, found
     finally:
         os.close(file)
-
-
-def read_file(file: int, size: int) -> bytes:
-    """All bytes of an open file of ``size`` bytes, which stays open."""
-    parts = []
-    # A read may give less than it was asked for; an empty one is the end.
-    while part := os.read(file, size + 1):
-        parts.append(part)
-    return b"".join(parts)

@@ -2,7 +2,7 @@
 
 A put writes a temporary file in the object's own folder, syncs it, gives it the object's name by an
 atomic rename (or link, which refuses to replace), and syncs the folder. The calls are in
-``durable.py``.
+``durable.py``, and for a system that lacks them in ``portable.py``.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import heapq
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,6 @@ from typing import NamedTuple
 from writeahead.errors import (
     AccessDenied,
     AlreadyExists,
-    InvalidInput,
     InvalidKey,
     NotFound,
     OutcomeUnknown,
@@ -28,10 +28,15 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores import durable
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.check import check_prefix, check_store
-from writeahead.stores.urls import absolute, parse_store_url
+from writeahead.stores.urls import absolute, folder_of, parse_store_url
+
+if sys.platform != "win32" and os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY"):
+    from writeahead.stores import durable as calls
+else:
+    # With --platform win32 mypy holds the class to these, and otherwise to the others.
+    from writeahead.stores import portable as calls  # type: ignore[no-redef,unused-ignore]
 
 __all__ = ["LocalStore"]
 
@@ -75,6 +80,8 @@ class LocalStore(ArtifactStore):
       reached through links.
     - A name can't be both an object and a folder: with ``a`` stored, putting ``a/b`` is
       `InvalidKey`.
+    - Where the system can't open folders, as Windows can't, a name is not durable, and more is
+      different: see ``docs/stores.md``.
     - The filesystem must have hard links; without them ``put(if_absent=True)`` is `Unsupported`,
       since POSIX has no other atomic create of a file together with its contents.
 
@@ -86,9 +93,10 @@ class LocalStore(ArtifactStore):
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = absolute(root)
-        self._name = self._root.as_uri()
-        self._seen = durable.SeenFolders(self._root)
+        path = absolute(root)
+        self._name = path.as_uri()
+        self._root = calls.native(path)
+        self._seen = calls.SeenFolders(self._root)
 
     is_local = True
 
@@ -116,24 +124,26 @@ class LocalStore(ArtifactStore):
         with self._folder("put", key, folders) as folder:
             temporary = _TEMPORARY + os.urandom(8).hex()
             try:
-                info = _info(key, durable.write_file(folder, temporary, data))
+                info = _info(key, calls.write_file(folder, temporary, data))
                 if if_absent:
                     return self._create(folder, temporary, name, info, data)
                 self._publish(folder, temporary, name, key, if_absent=False)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
+                    calls.remove_temporary(folder, temporary)
                 raise
             return info
 
-    def _create(self, folder: int, temporary: str, name: str, info: ObjectInfo, data: bytes) -> ObjectInfo:
+    def _create(
+        self, folder: calls.Folder, temporary: str, name: str, info: ObjectInfo, data: bytes
+    ) -> ObjectInfo:
         for _ in range(_CREATE_ROUNDS):
             try:
                 self._publish(folder, temporary, name, info.key, if_absent=True)
             except FileExistsError:
                 with contextlib.suppress(FileNotFoundError):
                     held = self._settle(folder, name, info.key, data)
-                    os.unlink(temporary, dir_fd=folder)
+                    calls.remove_temporary(folder, temporary)
                     return held
             else:
                 return info
@@ -141,7 +151,7 @@ class LocalStore(ArtifactStore):
             self.name, "put", info.key, "others keep creating and deleting it; nothing was changed"
         )
 
-    def _publish(self, folder: int, temporary: str, name: str, key: str, *, if_absent: bool) -> None:
+    def _publish(self, folder: calls.Folder, temporary: str, name: str, key: str, *, if_absent: bool) -> None:
         """Give a synced temporary file its name, durably: the only place where an object gets one.
 
         Raises:
@@ -151,8 +161,8 @@ class LocalStore(ArtifactStore):
             OutcomeUnknown: It was given, but a power cut might still take it back.
         """
         try:
-            durable.give_name(folder, temporary, name, replace=not if_absent)
-        except durable.UndecidedError as error:
+            calls.give_name(folder, temporary, name, replace=not if_absent)
+        except calls.UndecidedError as error:
             raise OutcomeUnknown(
                 self.name, "put", key, f"its effect could not be seen ({_reason(error)})"
             ) from error
@@ -163,46 +173,45 @@ class LocalStore(ArtifactStore):
             raise Unsupported(self.name, "put", key, detail) from error
         try:
             if if_absent:
-                os.unlink(temporary, dir_fd=folder)
-            durable.sync(folder)
+                calls.remove_temporary(folder, temporary)
+            calls.sync_name(folder, name)
         except OSError as error:
             if error.errno in _NO_SYNC:
                 raise Unsupported(self.name, "put", key, f"written, but {_NO_FOLDER_SYNC}") from error
             detail = f"written, but its folder could not be synced ({_reason(error)})"
             raise OutcomeUnknown(self.name, "put", key, detail) from error
 
-    def _settle(self, folder: int, name: str, key: str, data: bytes) -> ObjectInfo:
+    def _settle(self, folder: calls.Folder, name: str, key: str, data: bytes) -> ObjectInfo:
         """The info of the object that took the name first, if it holds exactly ``data``."""
-        with durable.open_file(folder, name) as (file, status):
-            if status.st_size != len(data) or durable.read_file(file, status.st_size) != data:
+        with calls.open_file(folder, name) as (file, status):
+            if status.st_size != len(data) or calls.read_file(file, status.st_size) != data:
                 raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
-            # Its writer may have died before these.
-            durable.sync(file)
-        durable.sync(folder)
+            # Its writer may have died before this.
+            calls.sync_object(folder, name, file)
         return _info(key, status)
 
     def _get(self, key: str) -> StoredObject:
         *folders, name = key.split("/")
-        with self._folder("get", key, folders) as folder, durable.open_file(folder, name) as (file, status):
+        with self._folder("get", key, folders) as folder, calls.open_file(folder, name) as (file, status):
             self._require_size("get", key, status.st_size)
-            data = durable.read_file(file, status.st_size)
+            data = calls.read_file(file, status.st_size)
         return StoredObject(data, _info(key, status))
 
     def _head(self, key: str) -> ObjectInfo | None:
         *folders, name = key.split("/")
         try:
             with self._folder("head", key, folders) as folder:
-                return _info(key, durable.file_status(folder, name))
+                return _info(key, calls.file_status(folder, name))
         except NotFound:
             return None
 
     def _delete(self, key: str) -> None:
         *folders, name = key.split("/")
         with contextlib.suppress(NotFound), self._folder("delete", key, folders) as folder:
-            durable.file_status(folder, name)
+            calls.file_status(folder, name)
             try:
-                durable.remove_name(folder, name)
-            except durable.UndecidedError as error:
+                calls.remove_name(folder, name)
+            except calls.UndecidedError as error:
                 detail = f"its effect could not be seen ({_reason(error)})"
                 raise OutcomeUnknown(self.name, "delete", key, detail) from error
 
@@ -239,7 +248,7 @@ class LocalStore(ArtifactStore):
             return []
 
     @contextlib.contextmanager
-    def _folder(self, verb: str, key: str, folders: Sequence[str]) -> Iterator[int]:
+    def _folder(self, verb: str, key: str, folders: Sequence[str]) -> Iterator[calls.Folder]:
         """Hold a folder open, one name after the other so that no link is followed; a put makes it.
 
         Every OSError that leaves the block becomes one of our errors.
@@ -250,31 +259,31 @@ class LocalStore(ArtifactStore):
                 if verb in ("put", "delete"):
                     self._seen.make_durable()
                 for name in folders:
-                    outer, folder = folder, durable.enter_folder(folder, name, make=verb == "put")
-                    os.close(outer)
+                    outer, folder = folder, calls.enter_folder(folder, name, make=verb == "put")
+                    calls.close_folder(outer)
                 if verb in ("get", "head", "list"):
                     self._seen.note(folder, folders)
                 yield folder
             finally:
-                os.close(folder)
+                calls.close_folder(folder)
         except StoreError:
             raise
         except OSError as error:
             raise self._translated(verb, key, error) from error
 
-    def _open_root(self, verb: str, key: str) -> int:
+    def _open_root(self, verb: str, key: str) -> calls.Folder:
         try:
             try:
-                root = durable.open_folder(self._root)
+                root = calls.open_folder(self._root)
             except FileNotFoundError:
                 if verb != "put":
                     raise
             else:
-                if verb == "put" and durable.is_new(os.fstat(root)):
-                    durable.make_folder(Path(os.path.realpath(self._root)))
+                if verb == "put":
+                    calls.confirm_folder(root, self._root)
                 return root
-            durable.make_folder(self._root)
-            return durable.open_folder(self._root)
+            calls.make_folder(self._root)
+            return calls.open_folder(self._root)
         except (NotADirectoryError, FileExistsError) as error:
             raise Unsupported(
                 self.name, verb, key, "a file is where the store's folder should be; choose another path"
@@ -283,7 +292,12 @@ class LocalStore(ArtifactStore):
     def _translated(self, verb: str, key: str, error: OSError) -> StoreError:
         reason = _reason(error)
         what, detail = _Verdict(Unavailable, f"{reason}; nothing was changed")
-        if error.errno in _FULL:
+        if isinstance(error, calls.OtherCaseError):
+            what, detail = (
+                InvalidKey,
+                f"{error.strerror}, and this filesystem can't tell upper from lower case",
+            )
+        elif error.errno in _FULL:
             detail = f"the disk is full or the quota used up ({reason}); nothing was changed"
         elif error.errno in _DENIED:
             what, detail = AccessDenied, f"{reason}; check the folder's owner, mode and mount"
@@ -307,23 +321,23 @@ class _Verdict(NamedTuple):
     detail: str
 
 
-def _order(entry: os.DirEntry[str], folder: int) -> str:
+def _order(entry: os.DirEntry[str], folder: calls.Folder) -> str:
     """The entry's name, with a ``/`` behind it for a folder; empty for what is no part of a key."""
     if not _SEGMENT.fullmatch(entry.name):
         if _LEFT_BEHIND.fullmatch(entry.name):
             _remove_if_stale(entry, folder)
         return ""
-    if entry.is_dir(follow_symlinks=False):
+    if calls.is_folder(entry):
         return entry.name + "/"
     return entry.name if entry.is_file(follow_symlinks=False) else ""
 
 
-def _remove_if_stale(entry: os.DirEntry[str], folder: int) -> None:
+def _remove_if_stale(entry: os.DirEntry[str], folder: calls.Folder) -> None:
     # A reader without write permission can list the folder all the same.
     with contextlib.suppress(OSError):
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _STALE_AFTER:
-            os.unlink(entry.name, dir_fd=folder)
+            calls.remove_temporary(folder, entry.name)
 
 
 def _is_after(key: str, after: str) -> bool:
@@ -331,12 +345,12 @@ def _is_after(key: str, after: str) -> bool:
     return len(key) <= MAX_KEY_BYTES and (key > after or (key.endswith("/") and after.startswith(key)))
 
 
-def _stat(folder: int, base: str, order: str) -> ObjectInfo | None:
+def _stat(folder: calls.Folder, base: str, order: str) -> ObjectInfo | None:
     """The info of a file of a listing; None for a folder, and for what has gone meanwhile."""
     if order.endswith("/"):
         return None
     try:
-        return _info(base + order, os.stat(order, dir_fd=folder, follow_symlinks=False))
+        return _info(base + order, calls.status(folder, order))
     except FileNotFoundError:
         return None
 
@@ -358,9 +372,6 @@ def from_url(url: str) -> LocalStore:
     """Open ``file:///absolute/path``.
 
     Raises:
-        InvalidInput: The URL names a host, or no absolute path.
+        InvalidInput: See `folder_of`.
     """
-    parts = parse_store_url(url)
-    if parts.host not in ("", "localhost") or not parts.path.startswith("/"):
-        raise InvalidInput("store file://...: give an absolute path with three slashes, file:///var/lib/x")
-    return LocalStore(parts.path)
+    return LocalStore(folder_of(parse_store_url(url)))

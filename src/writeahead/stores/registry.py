@@ -37,8 +37,8 @@ def open_store(url: str | os.PathLike[str]) -> ArtifactStore:
     Args:
         url: One of
 
-            - ``./path``, ``/path``, ``~/path`` or ``file:///path``: a folder; the first put makes
-              it. A `pathlib.Path` is always a folder, taken as it is.
+            - ``./path``, ``/path``, ``~/path``, ``C:/path`` or ``file:///path``: a folder; the
+              first put makes it. A `pathlib.Path` is always a folder, taken as it is.
             - ``memory://name``: one store per name and process.
             - ``s3://bucket/prefix?endpoint_url=...&region=...&profile=...``: a bucket, or a part of
               it; all options are those of `writeahead.stores.s3_options.S3Options`. With

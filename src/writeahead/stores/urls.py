@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from writeahead.errors import InvalidInput
@@ -15,6 +15,7 @@ __all__ = [
     "checked_endpoint",
     "checked_host",
     "client_of",
+    "folder_of",
     "parse_store_url",
     "scheme_of",
     "truth",
@@ -118,6 +119,28 @@ def parse_store_url(url: str, *, options: Collection[str] = ()) -> StoreUrl:
     # A folder's name may be of any bytes; `Path.as_uri` writes them as they are.
     path = unquote(parts.path, errors="surrogateescape")
     return StoreUrl(scheme, unquote(parts.netloc), path, dict(pairs))
+
+
+def folder_of(url: StoreUrl, flavour: type[PurePath] = PurePath) -> str:
+    """The path of the folder that a ``file`` URL names, as `pathlib.PurePath.as_uri` writes it.
+
+    Args:
+        url: On Windows ``file:///C:/x`` names a drive, and ``file://server/share/x`` a host: RFC
+            8089, appendix E.
+        flavour: Whose paths: this system's.
+
+    Raises:
+        InvalidInput: The path is not absolute, or is on another host where a path can't name one.
+    """
+    host = "" if url.host == "localhost" else url.host
+    windows = issubclass(type(flavour()), PureWindowsPath)
+    path = f"//{host}{url.path}" if host else url.path.removeprefix("/") if windows else url.path
+    # A host alone, without a share, is absolute for some versions of pathlib.
+    unfit = bool(host) and not (windows and url.path.strip("/"))
+    if unfit or not flavour(path).is_absolute():
+        example = "file:///C:/x" if windows else "file:///var/lib/x"
+        raise InvalidInput(f"store file://...: give an absolute path with three slashes, {example}")
+    return path
 
 
 def checked_host(scheme: str, host: str) -> str:

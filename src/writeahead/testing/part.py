@@ -1,5 +1,6 @@
 """What the contract kits share: impossible parts, and what a backdoor must have."""
 
+import os
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -19,6 +20,8 @@ class Part:
 
     def _need(self, *parts: str) -> None:
         """Skip a test that needs a part that was declared impossible, and say why."""
+        if "fork" in parts and not hasattr(os, "fork"):
+            pytest.skip("this system has no fork")
         for part in parts:
             if part in self.impossible:
                 pytest.skip(f"{part} declared impossible: {self.impossible[part]}")

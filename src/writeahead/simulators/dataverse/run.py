@@ -1,6 +1,7 @@
 """Starting a simulator: in this process (`Simulator`) or as a process of its own (`serve`)."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -194,8 +195,10 @@ def _listen(port: int) -> socket.socket:
     # it on, each reply with a body waits 40 ms for the client to acknowledge its head.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # Without it, a port that was just in use stays taken for a minute.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without it, a port that was just in use stays taken for a minute. On Windows it would let
+        # two servers listen on one port: asyncio's create_server leaves it out there, too.
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((_HOST, port))
         listening.listen(128)
     except OSError as error:

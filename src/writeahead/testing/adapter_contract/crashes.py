@@ -1,7 +1,6 @@
 """Processes that die, those that resume, and requests that arrive late."""
 
 import os
-import signal
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +11,7 @@ from writeahead.model import ReplayClass, RunReport
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing.adapter_contract.part import ContractPart, require_standing, wait_for
-from writeahead.testing.adapter_contract.process import forked
+from writeahead.testing.adapter_contract.process import KILL, forked
 from writeahead.testing.adapter_contract.trial import DONE
 from writeahead.testing.http_proxy import Fault, after
 
@@ -42,7 +41,7 @@ class Crashes(ContractPart):
             with self._trial(kind, f"kill -9, applied: {applied}", inner_store=store) as trial:
                 self._proxy.at(clean.planning, Fault("kill", forward=applied, reset=True))
                 status = forked(trial.run, partial(setattr, self._proxy, "victim"))
-                assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+                assert os.waitstatus_to_exitcode(status) == -KILL
                 trial.judge_rows()
                 trial.judge(trial.settle())
 

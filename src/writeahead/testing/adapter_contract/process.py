@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import urllib.parse
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from writeahead.testing.clock import ManualClock
 from writeahead.testing.decorators import TracingStore
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest
 
-__all__ = ["FaultProxy", "KillableClock", "KillableStore", "Killed", "RecordingAdapter", "forked"]
+__all__ = ["KILL", "FaultProxy", "KillableClock", "KillableStore", "Killed", "RecordingAdapter", "forked"]
 
 _T = TypeVar("_T")
+# For type checkers: a test that kills is skipped where this is absent.
+KILL: int = getattr(signal, "SIGKILL", 9)
 # Seconds until a child ends itself whose parent is gone.
 _PATIENCE = 300
 # The runner takes these for "surely not applied", a TransientError only if it says so.
@@ -83,7 +86,7 @@ class FaultProxy(HttpProxy):
         if request.fault == "crash":
             self.dead = True
         if request.fault == "kill" and self.victim is not None:
-            os.kill(self.victim, signal.SIGKILL)
+            os.kill(self.victim, KILL)
 
 
 class KillableStore(TracingStore):
@@ -269,6 +272,8 @@ def forked(work: Callable[[], object], begin: Callable[[int], None]) -> int:
     Returns:
         The child's wait status.
     """
+    if sys.platform == "win32":
+        raise AssertionError("the part fork is skipped there")
     waiting, go = os.pipe()
     with warnings.catch_warnings():
         # Python is right to warn of a fork beside threads; the child makes new objects of its own.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from writeahead.errors import InvalidKey
+from writeahead.errors import InvalidKey, NotFound
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 from writeahead.testing.store_contract.backdoors import StoreBackdoor
 from writeahead.testing.store_contract.part import ContractPart, raised
@@ -61,10 +61,11 @@ _GOOD_KEYS = (
     "/".join(["d"] * 40),
 )
 _BAD_PREFIXES = ("/", "//", "../", "a/../", "./", "a//b", "a b", "\u00e4", "*", "~")
-# In the order of their bytes; "/" comes behind "-" and "." and before digits and letters.
+# In the order of their bytes; "/" comes behind "-" and "." and before digits and letters. No two
+# differ in case only, which not every store has.
 _LISTED = (
-    "A",
-    "B/c",
+    "Q",
+    "R/c",
     "a-b",
     "a-b.c/d",
     "a.b",
@@ -78,8 +79,8 @@ _LISTED = (
     "b-/a",
     "c/x",
 )
-_PREFIXES = ("", "A", "a", "a-", "a-b.c", "a/", "a/b", "a/b.c/", "a/c/d/e", "a/c/d/e/", "b", "nothing/")
-_START_AFTERS = (None, "", "A", "a", "a-b.c/d", "a/", "a/b", "a/b.c/zz", "a/c/d", "b", "z")
+_PREFIXES = ("", "Q", "a", "a-", "a-b.c", "a/", "a/b", "a/b.c/", "a/c/d/e", "a/c/d/e/", "b", "nothing/")
+_START_AFTERS = (None, "", "Q", "a", "a-b.c/d", "a/", "a/b", "a/b.c/zz", "a/c/d", "b", "z")
 # An ObjectInfo with its key takes more than 200 bytes.
 _BYTES_PER_STREAMED_KEY = 100
 
@@ -129,6 +130,29 @@ class Keys(ContractPart):
             assert store.head(key) is not None
             assert [info.key for info in store.list()] == [key]
             store.delete(key)
+            assert backdoor.keys() == []
+
+    def test_keys_that_differ_in_case_never_share_an_object(
+        self, backdoor: StoreBackdoor, store: ArtifactStore
+    ) -> None:
+        """Each is an object of its own; or the second is refused, and the first unchanged."""
+        for one, other in (("Call-7/a", "call-7/a"), ("b/Call-8", "b/call-8")):
+            store.put(one, b"1", if_absent=True)
+            try:
+                store.put(other, b"2", if_absent=True)
+            except InvalidKey:
+                with pytest.raises(InvalidKey):
+                    store.put(other, b"2")
+                with pytest.raises(NotFound):
+                    store.get(other)
+                assert store.head(other) is None
+            else:
+                assert store.get(other).data == b"2"
+            listed = [info.key for info in store.list()]
+            assert listed == [key for key in sorted((one, other)) if store.head(key)]
+            store.delete(other)
+            assert store.get(one).data == b"1"
+            store.delete(one)
             assert backdoor.keys() == []
 
     # Listing.

@@ -275,4 +275,5 @@ def _after_fork() -> None:
         protection._forget_requests()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
