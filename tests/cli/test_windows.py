@@ -25,10 +25,10 @@ def there(start, folder, tmp_path_factory):
 
 def test_a_session_is_run_resumed_listed_and_shown(there, cli, remote):
     remote.answers = [201, 503, 503]
-    code, out, err = finished(there("run", cli.session("row", "row"), "--write", "--json"))
+    code, out, err = finished(there("run", cli.session("row", "row"), "--write", "--json", "--quiet"))
     assert (code, err, json.loads(out)["status"]) == (75, "", "resume_needed")
     assert finished(there("list", "--json"))[0] == 0
-    code, out, err = finished(there("resume", "s1", "--json"))
+    code, out, err = finished(there("resume", "s1", "--json", "--quiet"))
     assert (code, err, json.loads(out)["status"]) == (0, "", "completed")
     assert sum(remote.effects.values()) == 2
     code, out, err = finished(there("show", "s1"))
@@ -49,7 +49,7 @@ def test_a_killed_session_is_swept_up(there, cli, remote):
     # On this machine /proc tells that the owner is dead; on Windows nothing does.
     report = None
     while report is None:
-        code, out, err = finished(there("sweep", "--write", "--json"))
+        code, out, err = finished(there("sweep", "--write", "--json", "--quiet"))
         assert (code in (0, 75), err) == (True, "")
         report = json.loads(out)["sessions"][0]["report"]
     assert report["status"] == "completed"
@@ -69,7 +69,7 @@ def test_a_store_is_proved(there, cli):
 def test_a_signal_parks_the_session(there, cli, remote):
     """Its number comes through a socket, as Windows wants it."""
     remote.hold = True
-    process = there("run", cli.session("row", "row"), "--write", "--json")
+    process = there("run", cli.session("row", "row"), "--write", "--json", "--quiet")
     assert remote.arrived.acquire(timeout=60)
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping after the request under way")
