@@ -34,7 +34,7 @@ from writeahead import (
 from writeahead.adapters import limits
 from writeahead.errors import InvalidInput, PlanConflict, ResumeError, Unavailable
 from writeahead.model import RunStatus
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import ManualClock, WrapperStore
 
@@ -69,7 +69,7 @@ def begin(store, adapter, *kinds, session_id="s1", **more):
 
 
 def status_of(store, session_id="s1"):
-    return read_session(store, session_id).status(hours_later(0).now(), 0)
+    return read_stored(store, session_id).status(hours_later(0).now(), 0)
 
 
 # The form.
@@ -250,7 +250,7 @@ def test_a_request_that_is_answered_after_a_cancel_counts(crm, store):
                 await run
 
     asyncio.run(main())
-    assert list(read_session(store, "s1").receipts) == ["1-row"]
+    assert list(read_stored(store, "s1").receipts) == ["1-row"]
     assert crm.requests == ["PUT /row"]
 
 
@@ -362,7 +362,7 @@ def test_a_loop_that_dies_under_a_run(crm, store):
     loop.close()
     thread.join()
     assert status_of(store) is RunStatus.RESUME_NEEDED
-    assert "the request was under way when its event loop was closed" in read_session(store, "s1").entry.error
+    assert "the request was under way when its event loop was closed" in read_stored(store, "s1").entry.error
     assert crm.requests == ["PUT /row"]
     del run, loop
     gc.collect()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from writeahead.protocol.runner import write_back
     from writeahead.protocol.sweep import sweep
     from writeahead.protocol.unblocking import unblock_session
+    from writeahead.report.session import Session, read_session
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
 
@@ -40,6 +41,7 @@ __all__ = [
     "ResumeError",
     "RunPolicy",
     "RunReport",
+    "Session",
     "WriteaheadError",
     "aresume_session",
     "asweep",
@@ -48,6 +50,7 @@ __all__ = [
     "find_sessions",
     "load_replay_artifact",
     "open_store",
+    "read_session",
     "resume_session",
     "sweep",
     "unblock_session",
@@ -69,6 +72,7 @@ _HOMES = {
     "ResumeError": "errors",
     "RunPolicy": "model",
     "RunReport": "model",
+    "Session": "report.session",
     "WriteaheadError": "errors",
     "aresume_session": "aio",
     "asweep": "aio",
@@ -77,6 +81,7 @@ _HOMES = {
     "find_sessions": "protocol.finding",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
+    "read_session": "report.session",
     "resume_session": "protocol.resuming",
     "sweep": "protocol.sweep",
     "unblock_session": "protocol.unblocking",

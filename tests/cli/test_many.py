@@ -147,14 +147,14 @@ def test_an_unreadable_session_is_named_and_never_done(cli, remote):
 def test_one_that_reads_well_the_next_time_is_not_done_unseen(cli, remote, monkeypatch):
     parked(cli, remote, "a")
     blocked(cli, remote, "b")
-    honest = many.read_session
+    honest = many.read_stored
 
     def down_at_first(store, session_id):
         if session_id == "a":
             raise Unavailable(store.name, "list", "a/", "come back later")
         return honest(store, session_id)
 
-    monkeypatch.setattr(many, "read_session", down_at_first)
+    monkeypatch.setattr(many, "read_stored", down_at_first)
     done = cli("abandon", "--all", "--where", "reason=rejected", *REASON, "--write", "--json")
     assert (done.code, named(done)) == (3, ["a", "b"])
     assert states(cli) == {"a": "resume_needed", "b": "abandoned"}

@@ -16,7 +16,7 @@ from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import decode, encode_model
 from writeahead.protocol.journal import Journal
 from writeahead.protocol.schema import STATE, Event, JournalEntry
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.testing import WrapperStore
 
 
@@ -61,7 +61,7 @@ class Truth:
 
     def take(self):
         """Another owner reads the session, and goes on with it."""
-        session = read_session(self.store, "s1")
+        session = read_stored(self.store, "s1")
         self.journal = Journal.of(session, session.plan, self.store, self.clock, lease=60)
 
     def act(self, verb, operation_id):
@@ -86,7 +86,7 @@ class Truth:
             state[name][operation_id] = now
 
     def check(self):
-        entry = read_session(self.store, "s1").entry
+        entry = read_stored(self.store, "s1").entry
         assert {name: getattr(entry, name) for name in STATE} == self.state
         assert (entry.base, entry.removed) == (None, {})
         assert entry.holder is not None
@@ -173,9 +173,9 @@ def test_a_resume_reads_the_plan_and_few_entries(entries, reads):
     world = World(RunPolicy(attempts=1, journal_interval=0))
     world.remote.script[f"{entries}-create"] = [Meets.UNAVAILABLE]
     assert world.run(*["create"] * (entries + 1)).status is RunStatus.RESUME_NEEDED
-    assert read_session(world.store, "s1").number == entries
+    assert read_stored(world.store, "s1").number == entries
     world.store = Counting(world.store)
-    assert len(read_session(world.store, "s1").receipts) == entries - 1
+    assert len(read_stored(world.store, "s1").receipts) == entries - 1
     assert world.store.reads == reads
     assert world.resume().status is RunStatus.COMPLETED
     assert world.remote.requests == [f"{n}-create" for n in (*range(1, entries + 1), entries, entries + 1)]
@@ -185,7 +185,7 @@ def parked_after(world, receipts):
     world.policy = RunPolicy(attempts=1, journal_interval=0)
     world.remote.script[f"{receipts + 1}-create"] = [Meets.UNAVAILABLE]
     world.run(*["create"] * (receipts + 2))
-    return read_session(world.store, "s1")
+    return read_stored(world.store, "s1")
 
 
 def test_the_receipt_of_an_older_entry_is_found(world):
@@ -261,7 +261,7 @@ def test_an_id_of_the_remote_is_kept_as_it_is(world, remote_id):
         receipt = Receipt(remote_id=remote_id, remote_version=remote_id, outcome=outcome)
         journal.confirm("1-create", receipt, world.clock.now(), attempts)
         journal.append(Event.CONFIRMED)
-        assert read_session(world.store, "s1").receipts["1-create"] == journal.receipts["1-create"]
+        assert read_stored(world.store, "s1").receipts["1-create"] == journal.receipts["1-create"]
         stored = journal.receipts["1-create"]
         assert (stored.remote_id, stored.remote_version) == (remote_id, remote_id)
         assert (stored.outcome, stored.attempts) == (outcome, attempts)
@@ -310,4 +310,4 @@ def test_a_newer_field_that_only_loses_something_is_newer(world):
     world.store.delete(key)
     world.store.put(key, sealed.replace(b"0" * 64, hashlib.sha256(bare).hexdigest().encode()))
     with pytest.raises(NewerArtifact, match="upgrade"):
-        read_session(world.store, "s1")
+        read_stored(world.store, "s1")

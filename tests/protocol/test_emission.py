@@ -16,7 +16,7 @@ from writeahead.errors import (
 )
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.encoding import digest_of
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.base import ArtifactStore
@@ -132,7 +132,7 @@ def test_an_abandoned_session_is_named(world):
     world.clock.elapsed += 7200
     for _ in sweep(store=world.store, adapter=world.adapter, policy=world.policy, clock=world.clock):
         pass
-    assert read_session(world.store, "s1").session_id == "s1"
+    assert read_stored(world.store, "s1").session_id == "s1"
     with pytest.raises(
         ResumeError, match=r"session s1 was abandoned at \d{4}-.*Z before it emitted anything"
     ):

@@ -8,7 +8,8 @@ from tests.support.remotes import Meets
 from tests.support.worlds import World, held_by_another
 from writeahead.errors import Unavailable
 from writeahead.model import RunStatus
-from writeahead.report.page import operation_lines, read_page
+from writeahead.report.page import read_page
+from writeahead.report.session import operation_lines
 from writeahead.testing import FaultyStore, StoreFault
 
 

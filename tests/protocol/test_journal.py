@@ -13,7 +13,7 @@ from writeahead.model import RunStatus
 from writeahead.protocol.encoding import decode, encode_model
 from writeahead.protocol.journal import Journal
 from writeahead.protocol.schema import Event, JournalEntry
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, ManualClock, StoreFault, WrapperStore
 
@@ -214,7 +214,7 @@ def test_a_listing_that_lacks_an_entry_is_no_missing_entry(world):
 
     lagging = Lagging()
     lagging._objects = world.store._objects
-    assert read_session(lagging, "s1").number == 3
+    assert read_stored(lagging, "s1").number == 3
 
 
 def test_a_missing_entry_is_named(world):
@@ -222,7 +222,7 @@ def test_a_missing_entry_is_named(world):
     world.store.delete("s1/writeback.json")
     world.store.delete("s1/journal/000002.json")
     with pytest.raises(CorruptArtifact, match=r"^s1/journal/000002\.json: missing from the journal$"):
-        read_session(world.store, "s1")
+        read_stored(world.store, "s1")
 
 
 @pytest.mark.parametrize("change", [{"plan_digest": "0" * 64}, {"number": 7}])
@@ -233,7 +233,7 @@ def test_an_entry_of_another_plan_or_place_is_named(world, change):
     )
     world.store.put("s1/journal/000001.json", encode_model(ended.model_copy(update=change)))
     with pytest.raises(CorruptArtifact, match=r"^s1/journal/000001\.json: belongs to another plan or place"):
-        read_session(world.store, "s1")
+        read_stored(world.store, "s1")
 
 
 def test_a_journal_goes_on_after_a_million_entries(world):
@@ -252,10 +252,10 @@ def test_a_journal_goes_on_after_a_million_entries(world):
 def test_a_lease_counts_from_the_newest_artifact_in_the_store(world):
     world.clock = ManualClock(skew=-86_400)
     held_by_another(world)
-    session = read_session(world.store, "s1")
+    session = read_stored(world.store, "s1")
     assert session.entry.at < session.written_at
     assert session.lease_ends == session.written_at + timedelta(seconds=600)
-    before_any_entry = read_session(_without(world.store, "s1/journal/"), "s1")
+    before_any_entry = read_stored(_without(world.store, "s1/journal/"), "s1")
     assert before_any_entry.written_at > before_any_entry.plan.created_at
 
 
@@ -267,7 +267,7 @@ def _without(store, prefix):
 
 def test_a_lease_ends_after_the_skew_of_clocks_and_not_earlier(world):
     session = planned_session(world)
-    held = Session("s1", plan=session.plan, written_at=session.plan.created_at)
+    held = StoredSession("s1", plan=session.plan, written_at=session.plan.created_at)
     ends = held.lease_ends + timedelta(seconds=5)
     assert held.status(ends - timedelta(microseconds=1), 5) is RunStatus.IN_PROGRESS
     assert held.status(ends, 5) is RunStatus.RESUME_NEEDED

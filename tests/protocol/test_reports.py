@@ -12,7 +12,7 @@ from writeahead.errors import Applied, InvalidInput, PlanConflict, TransientErro
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.resuming import resume_from
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.testing import FaultyStore, StoreFault, TracingStore
 
@@ -126,7 +126,7 @@ def test_a_wait_into_the_margin_of_the_lease_is_not_begun(world):
 
 def test_a_held_session_says_until_when(world):
     held_by_another(world)
-    session = read_session(world.store, "s1")
+    session = read_stored(world.store, "s1")
     report = world.resume()
     assert report.status is RunStatus.IN_PROGRESS
     assert report.not_before == session.lease_ends + timedelta(seconds=world.policy.clock_skew)

@@ -12,7 +12,7 @@ from writeahead.model import RunStatus
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES
 from writeahead.protocol.finding import find_sessions
 from writeahead.protocol.schema import PlannedWriteback
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.protocol.sweep import sweep
 from writeahead.report.page import read_page
 from writeahead.stores.base import ObjectInfo
@@ -53,7 +53,7 @@ def test_what_is_larger_than_any_artifact_is_not_read(key):
         world.store.put(key, b"{}")
     world.store = Huge(world.store, key)
     with pytest.raises(CorruptArtifact, match=rf"^{key}: larger than any artifact \(6000000000 bytes\)"):
-        read_session(world.store, "s1")
+        read_stored(world.store, "s1")
     listed = {found.session_id: found for found in find_sessions(world.store)}
     assert "larger than any" in listed["s1"].note
     assert listed["s2"].status is RunStatus.COMPLETED
@@ -105,8 +105,8 @@ def test_a_lease_does_not_end_early_on_a_store_of_whole_seconds():
     world = World(RunPolicy(attempts=1, clock_skew=0, lease=600))
     world.run("create", "create", session_id="s1")
     world.store.delete("s1/writeback.json")
-    truth = read_session(world.store, "s1").lease_ends
-    cut = read_session(WholeSeconds(world.store), "s1").lease_ends
+    truth = read_stored(world.store, "s1").lease_ends
+    cut = read_stored(WholeSeconds(world.store), "s1").lease_ends
     assert truth <= cut <= truth + timedelta(seconds=1)
     assert cut.microsecond == 0
 
@@ -117,5 +117,5 @@ def test_a_time_with_a_fraction_is_taken_as_it_is():
     world.store.delete("s1/writeback.json")
     written = next(iter(world.store.list("s1/"))).last_modified
     if written.microsecond:
-        assert read_session(world.store, "s1").written_at == written
+        assert read_stored(world.store, "s1").written_at == written
     assert datetime.max.replace(tzinfo=UTC) > written

@@ -53,7 +53,7 @@ from writeahead.protocol import emission
 from writeahead.protocol.finding import State, find_sessions
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.base import ArtifactStore
@@ -371,7 +371,7 @@ class Histories(RuleBasedStateMachine):
 
     def unblock_truly(self, session_id: str, store: ArtifactStore) -> RunReport:
         assume = {}
-        if (entry := read_session(self.inner, session_id).entry) and (
+        if (entry := read_stored(self.inner, session_id).entry) and (
             entry.block_reason is BlockReason.OUTCOME_UNKNOWN
         ):
             assume = {entry.operation: found_out(bool(self.remotes[session_id].effects.get(entry.operation)))}
@@ -398,7 +398,7 @@ class Histories(RuleBasedStateMachine):
                 assert session_id in found
 
     def is_abandoned(self, session_id: str) -> bool:
-        entry = read_session(self.inner, session_id).entry
+        entry = read_stored(self.inner, session_id).entry
         return entry is not None and entry.status is RunStatus.ABANDONED
 
     def teardown(self):

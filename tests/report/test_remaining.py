@@ -10,7 +10,7 @@ from tests.support.worlds import World, held_by_another
 from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits, write_back
 from writeahead.errors import InvalidInput, ResumeError
 from writeahead.model import KeyedOperation, ReplayClass, ref
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.protocol.unblocking import abandon_session
 from writeahead.report.remaining import Asked, remaining_operations
 
@@ -51,7 +51,7 @@ def world_of(meets=Meets.REJECTED, at="2-create", adapter=RemoteAdapter):
 
 
 def remaining_of(world, asked=None):
-    session = read_session(world.store, "s1")
+    session = read_stored(world.store, "s1")
     return remaining_operations(session, now=world.clock.now(), clock_skew=0, asked=asked)
 
 

@@ -10,7 +10,7 @@ from writeahead.errors import Unavailable
 from writeahead.model import idempotency_key
 from writeahead.protocol.journal import Journal
 from writeahead.protocol.schema import Event
-from writeahead.protocol.session import read_session
+from writeahead.protocol.session import read_stored
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, ManualClock, StoreFault
 
@@ -80,7 +80,7 @@ def entry_of(world, number):
 
 def take_over(world):
     """Another owner appends the next entry, whatever it is."""
-    session = read_session(world.store, "s1")
+    session = read_stored(world.store, "s1")
     other = Journal.of(session, session.plan, world.store, world.clock, lease=600)
     other.append(Event.CLAIMED)
 
@@ -88,7 +88,7 @@ def take_over(world):
 def planned_session(world, **more):
     world.remote.script["1-create"] = [Meets.UNAVAILABLE] * 4
     world.run("create", **more)
-    return read_session(world.store, "s1")
+    return read_stored(world.store, "s1")
 
 
 def held_by_another(world, kinds=("create", "update", "update")):

@@ -26,6 +26,7 @@ from writeahead import (
     ResumeError,
     RunPolicy,
     RunReport,
+    Session,
     WriteaheadError,
     aresume_session,
     asweep,
@@ -34,6 +35,7 @@ from writeahead import (
     find_sessions,
     load_replay_artifact,
     open_store,
+    read_session,
     resume_session,
     sweep,
     unblock_session,
@@ -331,6 +333,15 @@ class TestFolder(StoreContract):
 
 
 # All sessions of a store, and an operator's decisions.
+
+
+def look_at(store: ArtifactStore) -> datetime | None:
+    session = read_session(store, "s1", clock=Clock())
+    assert_type(session, Session)
+    assert_type(session.status, RunStatus | None)
+    assert_type(session.receipts, dict[str, Receipt])
+    assert_type(session.error, str | None)
+    return session.not_before
 
 
 def look_after(store: ArtifactStore) -> list[str]:

@@ -46,7 +46,13 @@ def main() -> int:
     # Without conftest.py, whose servers are not installed here.
     options = ["--noconftest", "-p", "tests.cli.conftest", "-p", "no:cacheprovider", "-o", "timeout=600"]
     command = [wine, home / "python" / "python.exe", "-B", "-m", "pytest", *options, *arguments]
-    return subprocess.run(command, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    # Through a pipe: Wine has no handle for every kind of file that may be behind our own stdout.
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environ, cwd=ROOT, **pipes) as tests:
+        for line in tests.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+    return tests.returncode
 
 
 def environment(home: Path) -> dict[str, str]:

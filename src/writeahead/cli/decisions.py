@@ -13,7 +13,7 @@ from writeahead.cli.many import Selection, Verb, answer_of_selection, require_re
 from writeahead.cli.output import Answer
 from writeahead.errors import InvalidInput
 from writeahead.model import Assume, RunReport, RunStatus
-from writeahead.protocol.session import Session
+from writeahead.protocol.session import StoredSession
 from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.base import ArtifactStore
 
@@ -89,7 +89,7 @@ def abandon(
 def _decision(statuses: tuple[RunStatus, ...], what: str, decide: Callable[..., RunReport]) -> Verb:
     """A verb that records a decision, and that is all: it has no exit code but 0."""
 
-    def preview(store: ArtifactStore, session: Session) -> str:
+    def preview(store: ArtifactStore, session: StoredSession) -> str:
         decide(session.session_id, store=store, dry_run=True)
         entry = session.entry
         found = (entry.block_reason or entry.status, entry.error) if entry else ()

@@ -31,7 +31,7 @@ from writeahead.model import BlockReason, RunReport, RunStatus
 from writeahead.protocol.finding import unfinished_sessions
 from writeahead.protocol.keys import require_session_id
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.protocol.sweep import SweepResult
 from writeahead.protocol.unblocking import existing_session
 from writeahead.stores.base import ArtifactStore
@@ -102,7 +102,7 @@ class Selection:
         is_one = len(self.ids) == 1 and not self.is_listed
         return self.ids[0] if is_one else None
 
-    def matches(self, session: Session, status: RunStatus) -> bool:
+    def matches(self, session: StoredSession, status: RunStatus) -> bool:
         """Whether the conditions hold."""
         entry = session.entry
         is_so = {
@@ -126,7 +126,7 @@ class Verb:
     """
 
     statuses: tuple[RunStatus, ...]
-    preview: Callable[[ArtifactStore, Session], str]
+    preview: Callable[[ArtifactStore, StoredSession], str]
     begin: Callable[[ArtifactStore, threading.Event], AbstractContextManager[Callable[[str], RunReport]]]
     exit_code: Callable[[RunReport], ExitCode] = lambda _: ExitCode.OK
 
@@ -197,7 +197,7 @@ def _chosen(
     # All names first: what is done to a session changes the markers, which are what is listed.
     for session_id in list(unfinished_sessions(store)):
         try:
-            session = read_session(store, session_id)
+            session = read_stored(store, session_id)
         except WriteaheadError as error:
             yield _failed(session_id, error)
             continue

@@ -13,7 +13,8 @@ from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SweepResult
-from writeahead.report.page import ArtifactLine, OperationLine, SessionPage, operation_lines
+from writeahead.report.page import ArtifactLine, SessionPage
+from writeahead.report.session import OperationLine, operation_lines
 from writeahead.stores.base import StoreCheck
 
 __all__ = [

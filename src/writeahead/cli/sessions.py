@@ -22,7 +22,7 @@ from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
-from writeahead.protocol.session import Session
+from writeahead.protocol.session import StoredSession
 from writeahead.protocol.sweep import sweep_step
 from writeahead.report.page import next_step, read_page
 from writeahead.stores.base import ArtifactStore
@@ -88,7 +88,7 @@ def resume(
             require_reason(flag, reason)
     policy = context.settings.policy
 
-    def preview(_store: ArtifactStore, session: Session) -> str:
+    def preview(_store: ArtifactStore, session: StoredSession) -> str:
         return sweep_step(session, now=Clock().now(), clock_skew=policy.clock_skew)[1]
 
     @contextlib.contextmanager
@@ -115,12 +115,11 @@ def show(session_id: options.SessionArgument, *, context: CommandContext) -> Ans
     page = read_page(
         context.store(), session_id, now=Clock().now(), clock_skew=context.settings.policy.clock_skew
     )
-    last = page.history[-1] if page.history else None
     step = next_step(
         session_id,
         page.status,
         block_reason=page.block_reason,
-        operation=last.operation if last else None,
+        operation=page.operation,
         not_before=page.not_before,
         own=page.own,
         options=context.options(),

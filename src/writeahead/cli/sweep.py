@@ -18,7 +18,7 @@ from writeahead.cli.signals import stop_on_signals
 from writeahead.cli.streams import printable
 from writeahead.errors import InvalidInput, ResumeError, StoreError
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import Session, read_session
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.protocol.sweep import (
     OnOwn,
     SweepAction,
@@ -107,7 +107,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool)
     def steps() -> Iterator[tuple[str, str]]:
         for found in candidates(store, scan=scan):
             try:
-                session = read_session(store, found.session_id)
+                session = read_stored(store, found.session_id)
             except (ResumeError, StoreError) as error:
                 yield found.session_id, f"leave it: {error}"
                 continue
@@ -116,7 +116,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool)
             elif lost_marker(session):
                 yield found.session_id, f"restore its marker, then {_step(session)}"
 
-    def _step(session: Session) -> str:
+    def _step(session: StoredSession) -> str:
         skew = context.settings.policy.clock_skew
         action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
         return f"leave it: {note}" if action in (SweepAction.SKIP, SweepAction.WAIT) else note

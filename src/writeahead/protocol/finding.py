@@ -23,7 +23,7 @@ from writeahead.protocol.keys import (
 )
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import Session, entry_numbers, read_session
+from writeahead.protocol.session import StoredSession, entry_numbers, read_stored
 from writeahead.stores.base import ArtifactStore
 
 __all__ = [
@@ -203,7 +203,7 @@ def _summaries(
 
 def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: float) -> SessionSummary:
     try:
-        session = read_session(store, session_id)
+        session = read_stored(store, session_id)
     except (ResumeError, StoreError) as error:
         return SessionSummary(session_id, None, note=one_line(error))
     if session.abandoned:
@@ -219,7 +219,7 @@ def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: fl
 
 
 def _with_history(
-    summary: SessionSummary, session: Session, now: datetime, clock_skew: float
+    summary: SessionSummary, session: StoredSession, now: datetime, clock_skew: float
 ) -> SessionSummary:
     entry, holder = session.entry, session.holder
     note = entry.error if entry else None

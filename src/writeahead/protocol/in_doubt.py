@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from writeahead.model import ReplayClass
-from writeahead.protocol.session import Session
+from writeahead.protocol.session import StoredSession
 
 __all__ = ["in_doubt", "silently_sent"]
 
 
-def in_doubt(session: Session, now: datetime) -> dict[str, datetime]:
+def in_doubt(session: StoredSession, now: datetime) -> dict[str, datetime]:
     """Operations without a receipt that may have been sent, and when at the latest.
 
     These are what the newest entry says, and what a silent owner may have sent since.
@@ -19,7 +19,7 @@ def in_doubt(session: Session, now: datetime) -> dict[str, datetime]:
     return found
 
 
-def silently_sent(session: Session, now: datetime) -> dict[str, datetime]:
+def silently_sent(session: StoredSession, now: datetime) -> dict[str, datetime]:
     """What an owner that has not given the session up may have sent without an entry.
 
     That is all but unprovable operations, which it announces. The moment is its last one: the end

@@ -28,7 +28,7 @@ from writeahead.protocol.schema import (
     PlannedWriteback,
     StoredReceipt,
 )
-from writeahead.protocol.session import Session, build_on
+from writeahead.protocol.session import StoredSession, build_on
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["Ending", "Journal", "new_owner", "renewed_key"]
@@ -120,7 +120,13 @@ class Journal:
 
     @classmethod
     def of(
-        cls, session: Session, plan: PlannedWriteback, store: ArtifactStore, clock: Clock, *, lease: float
+        cls,
+        session: StoredSession,
+        plan: PlannedWriteback,
+        store: ArtifactStore,
+        clock: Clock,
+        *,
+        lease: float,
     ) -> Self:
         """The history of a session that was read, for a new owner who has not claimed it yet."""
         entry = session.entry

@@ -16,7 +16,7 @@ from writeahead.protocol.planning import require_atomic
 from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_session, require_ours
+from writeahead.protocol.session import StoredSession, after, read_stored, require_ours
 from writeahead.stores.base import ArtifactStore
 
 __all__ = [
@@ -95,13 +95,13 @@ def resume_session(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
-    session = read_session(store, session_id)
+    session = read_stored(store, session_id)
     override = Override(take_over=take_over, now=now)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     return context.ended(resume_from(session, context, override))
 
 
-def resume_from(session: Session, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
+def resume_from(session: StoredSession, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
     """Do the same as `resume_session` with a session that has just been read."""
     if session.abandoned:
         when = session.abandoned.abandoned_at
@@ -157,7 +157,9 @@ def _require_same_classes(adapter: Adapter, plan: PlannedWriteback) -> None:
             )
 
 
-def _claim(context: RunContext, session: Session, plan: PlannedWriteback, override: Override) -> RunReport:
+def _claim(
+    context: RunContext, session: StoredSession, plan: PlannedWriteback, override: Override
+) -> RunReport:
     """Take a session over and carry on with it, unless another run is faster."""
     journal = Journal.of(session, plan, context.store, context.clock, lease=context.policy.lease)
     _suspect_silent_owner(session, journal, context)
@@ -200,7 +202,7 @@ def _hopeless(
     return None
 
 
-def report_of_final(session: Session, warnings: Sequence[str] = ()) -> RunReport:
+def report_of_final(session: StoredSession, warnings: Sequence[str] = ()) -> RunReport:
     """How a completed session stands."""
     assert session.final is not None
     return RunReport(
@@ -212,7 +214,7 @@ def report_of_final(session: Session, warnings: Sequence[str] = ()) -> RunReport
     )
 
 
-def _must_wait(session: Session, context: RunContext, override: Override) -> bool:
+def _must_wait(session: StoredSession, context: RunContext, override: Override) -> bool:
     """Whether a session can't be claimed now."""
     now, clock_skew = context.clock.now(), context.policy.clock_skew
     match session.status(now, clock_skew):
@@ -223,7 +225,7 @@ def _must_wait(session: Session, context: RunContext, override: Override) -> boo
     return True
 
 
-def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> RunReport:
+def report_of(session: StoredSession, plan: PlannedWriteback, context: RunContext) -> RunReport:
     """The status of a session that is left alone."""
     now, clock_skew = context.clock.now(), context.policy.clock_skew
     entry = session.entry
@@ -241,7 +243,7 @@ def report_of(session: Session, plan: PlannedWriteback, context: RunContext) -> 
     )
 
 
-def _suspect_silent_owner(session: Session, journal: Journal, context: RunContext) -> None:
+def _suspect_silent_owner(session: StoredSession, journal: Journal, context: RunContext) -> None:
     """Note what a silent owner may have sent, up to its last moment, without telling us."""
     silent = silently_sent(session, context.clock.now())
     if not silent or session.written_at is None:

@@ -45,7 +45,14 @@ from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback
-from writeahead.protocol.session import Session, after, entry_numbers, objects_of, read_artifact, read_session
+from writeahead.protocol.session import (
+    StoredSession,
+    after,
+    entry_numbers,
+    objects_of,
+    read_artifact,
+    read_stored,
+)
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["write_back"]
@@ -164,13 +171,13 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
     try:
         store.put(planned_key(session_id), data, if_absent=True)
     except AlreadyExists:
-        session = read_session(store, session_id)
+        session = read_stored(store, session_id)
         if session.abandoned is None:
             return _repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, session, plan, data)
-    session = Session(session_id)
+    session = StoredSession(session_id)
     if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
-        session = read_session(store, session_id)
+        session = read_stored(store, session_id)
         if not session.has_foreign_final:
             return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
@@ -178,7 +185,9 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
     return execution.end_before_foreign_final() if session.has_foreign_final else execution.carry_out()
 
 
-def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, data: bytes) -> RunReport:
+def _begin_again(
+    context: RunContext, session: StoredSession, plan: PlannedWriteback, data: bytes
+) -> RunReport:
     """Begin a session whose earlier run died before it had a plan, and was given a tombstone.
 
     A sweep that read the tombstone may delete ``.open/`` at any later time. So this session's
@@ -203,7 +212,7 @@ def _begin_again(context: RunContext, session: Session, plan: PlannedWriteback, 
         store.put(planned_key(session_id), data, if_absent=True)
     except AlreadyExists:
         # A slow writer's plan, which landed once the tombstone was gone. We hold the lease.
-        session = read_session(store, session_id)
+        session = read_stored(store, session_id)
         is_ours = session.entry is not None and session.entry.owner == journal.owner
         if not is_ours or session.plan is None or session.plan.request_digest != plan.request_digest:
             return _repeat(context, session, plan.request_digest, plan)
@@ -221,7 +230,7 @@ def _not_planned(
     if isinstance(error, TransientError) and context.stopped:
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
-    session = Session(session_id) if dry_run else read_session(context.store, session_id)
+    session = StoredSession(session_id) if dry_run else read_stored(context.store, session_id)
     if session.final or session.plan:
         return _repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
@@ -251,7 +260,7 @@ def _has_a_past(store: ArtifactStore, plan: PlannedWriteback) -> bool:
 
 
 def _repeat(
-    context: RunContext, session: Session, request_digest: str, asked: PlannedWriteback | None
+    context: RunContext, session: StoredSession, request_digest: str, asked: PlannedWriteback | None
 ) -> RunReport:
     """Go on with a session that was there already, if it is for the same operations.
 
@@ -293,7 +302,7 @@ def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | No
 
 
 def _plan_conflict(
-    context: RunContext, session: Session, plan: PlannedWriteback, asked: PlannedWriteback | None
+    context: RunContext, session: StoredSession, plan: PlannedWriteback, asked: PlannedWriteback | None
 ) -> PlanConflict:
     difference = _difference(plan, asked)
     if session.final:

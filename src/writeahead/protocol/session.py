@@ -36,13 +36,13 @@ from writeahead.protocol.schema import (
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [
-    "Session",
+    "StoredSession",
     "after",
     "build_on",
     "entry_numbers",
     "objects_of",
     "read_artifact",
-    "read_session",
+    "read_stored",
     "require_checksum",
     "require_ours",
 ]
@@ -69,7 +69,7 @@ def build_on(state: Mapping[str, MutableMapping[str, Any]], entry: JournalEntry)
 
 
 @dataclass(frozen=True)
-class Session:
+class StoredSession:
     """What a store holds of one session. Where there is a final artifact, the rest is not read.
 
     Attributes:
@@ -199,7 +199,7 @@ class Session:
         return RunStatus.RESUME_NEEDED
 
 
-def read_session(store: ArtifactStore, session_id: str) -> Session:
+def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
     """Read a session: one listing, then the final artifact, or else the plan and the newest entry.
 
     A session that is not there has none of these.
@@ -217,29 +217,31 @@ def read_session(store: ArtifactStore, session_id: str) -> Session:
         data = read_artifact(store, final)
         has_foreign_final = is_foreign(data, key=final.key)
         if not has_foreign_final:
-            return Session(session_id, final=decode(data, Writeback, key=final.key))
+            return StoredSession(session_id, final=decode(data, Writeback, key=final.key))
     numbers = entry_numbers(session_id, found)
     planned = found.get(planned_key(session_id))
     if planned is None:
         _require_no_entry(session_id, numbers)
         is_own = has_foreign_final or bool(_checksums(session_id, found))
-        return Session(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
+        return StoredSession(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
     data = read_artifact(store, planned)
     if _is_own(session_id, data, found, numbers):
         require_checksum(session_id, data, found)
         written_at = _latest(planned.last_modified)
-        return Session(session_id, written_at=written_at, is_own=True, has_foreign_final=has_foreign_final)
+        return StoredSession(
+            session_id, written_at=written_at, is_own=True, has_foreign_final=has_foreign_final
+        )
     newest = _newest_entry(store, session_id, found, numbers)
     entries = _entries(store, newest, found) if newest else []
     written_at = _latest(newest.last_modified) or entries[-1].at if newest else None
     if is_abandoned(data, key=planned.key):
         tombstone = decode(data, AbandonedPlan, key=planned.key)
-        return Session(session_id, abandoned=tombstone, entries=entries, written_at=written_at)
+        return StoredSession(session_id, abandoned=tombstone, entries=entries, written_at=written_at)
     plan = decode(data, PlannedWriteback, key=planned.key)
     if newest and entries[-1].plan_digest != plan.digest:
         raise _misplaced(newest.key)
     written_at = written_at or _latest(planned.last_modified) or plan.created_at
-    return Session(
+    return StoredSession(
         session_id,
         plan=plan,
         entries=entries,
@@ -292,7 +294,7 @@ def _checksums(session_id: str, found: Iterable[str]) -> list[str]:
     return [key for key in found if key.startswith(checksum_prefix(session_id))]
 
 
-def require_ours(session: Session) -> None:
+def require_ours(session: StoredSession) -> None:
     """Refuse a session of a caller's own orchestrator.
 
     Raises:

@@ -20,7 +20,7 @@ from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import AbandonedPlan, PlannedWriteback
-from writeahead.protocol.session import Session, after, read_session
+from writeahead.protocol.session import StoredSession, after, read_stored
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["OnOwn", "SweepAction", "SweepResult", "candidates", "lost_marker", "sweep", "sweep_step"]
@@ -108,7 +108,7 @@ def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
 
 
 def sweep_step(
-    session: Session, *, now: datetime, clock_skew: float, adapter: str | None = None
+    session: StoredSession, *, now: datetime, clock_skew: float, adapter: str | None = None
 ) -> tuple[SweepAction, str]:
     """Decide what a sweep does about a session that has a marker, and say it in one line.
 
@@ -132,14 +132,14 @@ def sweep_step(
     return _planned_step(session, plan, now, clock_skew)
 
 
-def _own_step(session: Session) -> tuple[SweepAction, str]:
+def _own_step(session: StoredSession) -> tuple[SweepAction, str]:
     if session.is_planned:
         return SweepAction.RESUME_OWN, "resume it by the program that planned it"
     return SweepAction.SKIP, "no plan yet: its program is at work, or died before it sent anything"
 
 
 def _planned_step(
-    session: Session, plan: PlannedWriteback, now: datetime, clock_skew: float
+    session: StoredSession, plan: PlannedWriteback, now: datetime, clock_skew: float
 ) -> tuple[SweepAction, str]:
     status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
     if status is RunStatus.BLOCKED:
@@ -151,7 +151,7 @@ def _planned_step(
     return SweepAction.RESUME, f"resume it: {missing} of {len(plan.operations)} operations are missing"
 
 
-def _how_it_ended(session: Session) -> str | None:
+def _how_it_ended(session: StoredSession) -> str | None:
     if session.is_final:
         return "finished"
     if session.abandoned:
@@ -185,7 +185,7 @@ class _Sweep:
                 yield result
 
     def _result(self, found: Found) -> SweepResult | None:
-        session = read_session(self.store, found.session_id)
+        session = read_stored(self.store, found.session_id)
         if found.is_marked:
             return self._swept(session)
         marker = lost_marker(session)
@@ -194,7 +194,7 @@ class _Sweep:
         self.store.put(marker, b"")
         return replace(self._swept(session), restored=True)
 
-    def _swept(self, session: Session) -> SweepResult:
+    def _swept(self, session: StoredSession) -> SweepResult:
         action, note = sweep_step(
             session,
             now=self.clock.now(),
@@ -264,7 +264,7 @@ class _Sweep:
         return written is not None and self.clock.now() > after(written, age)
 
 
-def lost_marker(session: Session) -> str | None:
+def lost_marker(session: StoredSession) -> str | None:
     """The key of the marker that a session without one should have; None if it needs none."""
     if _how_it_ended(session) or not session.is_planned:
         return None
@@ -272,7 +272,7 @@ def lost_marker(session: Session) -> str | None:
     return blocked_key(session.session_id) if is_blocked else open_key(session.session_id)
 
 
-def _tidied(session: Session, store: ArtifactStore) -> SweepResult:
+def _tidied(session: StoredSession, store: ArtifactStore) -> SweepResult:
     """Remove the markers of a session that nothing is left to do about.
 
     A tombstone can be replaced by a new run, whose marker is ``.blocked/``: that one stays.

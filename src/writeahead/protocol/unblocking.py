@@ -14,7 +14,7 @@ from writeahead.protocol.messages import foreign_final
 from writeahead.protocol.references import ids_read
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event
-from writeahead.protocol.session import Session, read_session, require_ours
+from writeahead.protocol.session import StoredSession, read_stored, require_ours
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["abandon_session", "existing_session", "unblock_session"]
@@ -129,7 +129,7 @@ def abandon_session(
     return _report(session_id, RunStatus.ABANDONED, journal, warnings)
 
 
-def existing_session(store: ArtifactStore, session_id: str) -> Session:
+def existing_session(store: ArtifactStore, session_id: str) -> StoredSession:
     """Read a session that must be there.
 
     Raises:
@@ -137,9 +137,9 @@ def existing_session(store: ArtifactStore, session_id: str) -> Session:
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    session = read_session(store, session_id)
+    session = read_stored(store, session_id)
     require_ours(session)
-    if session == Session(session_id):
+    if session == StoredSession(session_id):
         raise no_session(store, session_id)
     return session
 

@@ -2,66 +2,38 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from writeahead.errors import CorruptArtifact, ResumeError
-from writeahead.model import (
-    BlockReason,
-    PlannedOperation,
-    Receipt,
-    ReplayClass,
-    RunStatus,
-    Timestamp,
-)
-from writeahead.protocol.in_doubt import in_doubt
-from writeahead.protocol.keys import blocked_key, dry_run_key, open_key, require_session_id
-from writeahead.protocol.schema import JournalEntry, SettledOperation
-from writeahead.protocol.session import Session, read_session
+from writeahead.errors import CorruptArtifact
+from writeahead.model import BlockReason, RunStatus, Timestamp
+from writeahead.protocol.keys import blocked_key, open_key, require_session_id
+from writeahead.protocol.schema import JournalEntry
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.report.salvage import Readable, read_each, way_out
+from writeahead.report.session import (
+    Line,
+    OperationLine,
+    Session,
+    fields_of_history,
+    fields_of_status,
+    nothing_of,
+    operation_lines,
+    operations_of,
+)
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = [
     "ArtifactLine",
-    "OperationLine",
     "SessionPage",
     "next_step",
-    "operation_lines",
     "quoted",
     "read_page",
 ]
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-
-class OperationLine(_Line):
-    """One operation of a session.
-
-    Attributes:
-        id: The operation's id.
-        kind: Its kind; None if the plan can't be read.
-        replay: How its replay is proved harmless; None if the plan can't be read.
-        state: ``confirmed`` by a receipt; ``attempted``: it may have been sent, and nothing
-            confirms it; ``missing``: neither.
-        receipt: The receipt, if it is confirmed.
-        attempted_at: When it may have been sent at the latest, if it is attempted; None if the
-            artifact that would tell can't be read.
-    """
-
-    id: str
-    kind: str | None = None
-    replay: ReplayClass | None = None
-    state: Literal["confirmed", "attempted", "missing"]
-    receipt: Receipt | None = None
-    attempted_at: Timestamp | None = None
-
-
-class ArtifactLine(_Line):
+class ArtifactLine(Line):
     """One object of a session in the store.
 
     Attributes:
@@ -77,42 +49,19 @@ class ArtifactLine(_Line):
     problem: str | None = None
 
 
-class SessionPage(_Line):
-    """Everything that a store tells of one session.
+class SessionPage(Session):
+    """Everything that a store tells of one session, also of one that is damaged.
 
     Attributes:
-        session_id: The session.
-        status: Its status; None if it is unknown.
         problem: Why the status is unknown, or the session can't be resumed.
-        own: Whether it is of an orchestrator of its own, whose plan is not read here.
         way_out: What to do about a session that can't be read, and what not. All else on the page
             is then what still reads, and may be older than the truth.
-        adapter: The adapter that its plan is for.
-        planned_at: When it was planned, by the owner's clock.
-        atomic: Its operations are issued as one transaction.
-        warnings: What planning found odd.
-        block_reason: Why it is blocked, if it is.
-        error: What the remote or the store said last.
-        not_before: Resuming earlier than this is pointless: the remote or a lease says so.
-        operations: The plan's operations, in order.
         history: The journal as it is stored, oldest entry first, without its entries that can't be
             read. An entry with a ``base`` holds what is new since that one.
         artifacts: The session's objects, markers included, and those that are missing.
     """
 
-    session_id: str
-    status: RunStatus | None = None
-    problem: str | None = None
-    own: bool = False
     way_out: tuple[str, ...] = ()
-    adapter: str | None = None
-    planned_at: Timestamp | None = None
-    atomic: bool = False
-    warnings: tuple[str, ...] = ()
-    block_reason: BlockReason | None = None
-    error: str | None = None
-    not_before: Timestamp | None = None
-    operations: tuple[OperationLine, ...] = ()
     history: tuple[JournalEntry, ...] = ()
     artifacts: tuple[ArtifactLine, ...] = ()
 
@@ -134,53 +83,34 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
     found = list(store.list(f"{require_session_id(session_id)}/"))
     readable = read_each(store, session_id, found)
     try:
-        session = read_session(store, session_id)
+        stored = read_stored(store, session_id)
     except CorruptArtifact as error:
         # By itself an artifact may read well, and belong elsewhere.
         readable.problems.setdefault(str(error).partition(": ")[0], str(error))
-        page = _page(readable.session(), readable, _artifacts(store, session_id, found, readable))
-        operations = _what_still_reads(readable.session())
-        return page.model_copy(
-            update={"problem": str(error), "way_out": way_out(readable), "operations": operations}
-        )
+        stored = readable.session()
+        told: dict[str, Any] = {
+            "problem": str(error),
+            "way_out": way_out(readable),
+            "operations": _what_still_reads(stored),
+        }
+    else:
+        told = fields_of_status(stored, now, clock_skew)
     artifacts = _artifacts(store, session_id, found, readable)
     if not artifacts:
-        raise ResumeError(
-            f"session {session_id}: {store.name} holds nothing of it{_dry_run_hint(store, session_id)}"
-        )
-    page = _page(session, readable, artifacts)
-    problem = _problem_of(session)
-    return page.model_copy(
-        update={
-            "problem": problem,
-            "status": None if problem else session.status(now, clock_skew),
-            "not_before": session.waits_until(now, clock_skew),
-            "operations": operation_lines(_operations(session), session.receipts, in_doubt(session, now)),
-        }
-    )
-
-
-def _page(session: Session, readable: Readable, artifacts: tuple[ArtifactLine, ...]) -> SessionPage:
-    """What needs no status, and so can be told of a damaged session, too."""
-    entry, plan = session.entry, readable.plan
+        raise nothing_of(store, session_id)
     return SessionPage(
-        session_id=session.session_id,
-        own=session.is_own,
-        adapter=plan.adapter if plan else session.final.adapter if session.final else None,
-        planned_at=plan.created_at if plan else session.planned_at,
-        atomic=plan is not None and plan.atomic,
-        warnings=plan.warnings if plan else (),
-        block_reason=entry.block_reason if entry else None,
-        error=entry.error if entry else None,
+        session_id=session_id,
+        **fields_of_history(stored, readable.plan),
+        **told,
         history=tuple(readable.entries[number] for number in sorted(readable.entries)),
         artifacts=artifacts,
     )
 
 
-def _what_still_reads(session: Session) -> tuple[OperationLine, ...]:
+def _what_still_reads(session: StoredSession) -> tuple[OperationLine, ...]:
     """The operations of a damaged session: what could say that one was not sent may be lost."""
     attempted = dict(session.entry.attempted) if session.entry else {}
-    operations = _operations(session)
+    operations = operations_of(session)
     if operations:
         doubts = {item.id: attempted.get(item.id) for item in operations}
         return operation_lines(operations, session.receipts, doubts)
@@ -192,25 +122,6 @@ def _what_still_reads(session: Session) -> tuple[OperationLine, ...]:
         OperationLine(id=name, state="attempted", attempted_at=latest) for name, latest in attempted.items()
     )
     return (*confirmed, *doubtful)
-
-
-def operation_lines(
-    operations: Sequence[PlannedOperation],
-    receipts: Mapping[str, Receipt],
-    attempted: Mapping[str, datetime | None],
-) -> tuple[OperationLine, ...]:
-    """Set operations beside what is known of each: its receipt, or when it may have been sent."""
-    return tuple(
-        OperationLine(
-            id=operation.id,
-            kind=operation.kind,
-            replay=operation.replay,
-            state=_state(operation.id, receipts, attempted),
-            receipt=receipts.get(operation.id),
-            attempted_at=attempted.get(operation.id),
-        )
-        for operation in operations
-    )
 
 
 def next_step(
@@ -302,20 +213,6 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
     return f"{found}, then: {unblock} (if it is done by hand: --assume applied {named}), and resume"
 
 
-def _problem_of(session: Session) -> str | None:
-    if session.abandoned:
-        return "abandoned before it emitted anything: run it again"
-    if not session.is_planned:
-        return "it has no plan yet: its run is active, or died before it emitted anything"
-    return None
-
-
-def _dry_run_hint(store: ArtifactStore, session_id: str) -> str:
-    if store.head(dry_run_key(session_id)) is None:
-        return "; writeahead list shows what is there"
-    return f" but a dry run's plan, {dry_run_key(session_id)}: run it with --write"
-
-
 def _artifacts(
     store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo], readable: Readable
 ) -> tuple[ArtifactLine, ...]:
@@ -332,17 +229,3 @@ def _artifacts(
     ]
     missing = [ArtifactLine(key=key, problem=problem) for key, problem in problems.items()]
     return (*present, *missing)
-
-
-def _operations(session: Session) -> Sequence[PlannedOperation | SettledOperation]:
-    if session.final:
-        return session.final.operations
-    return session.plan.operations if session.plan else ()
-
-
-def _state(
-    operation_id: str, receipts: Mapping[str, Receipt], attempted: Mapping[str, datetime | None]
-) -> Literal["confirmed", "attempted", "missing"]:
-    if operation_id in receipts:
-        return "confirmed"
-    return "attempted" if operation_id in attempted else "missing"

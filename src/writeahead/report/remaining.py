@@ -14,7 +14,7 @@ from writeahead.protocol.in_doubt import in_doubt
 from writeahead.protocol.planning import keyed_operations, request_digest
 from writeahead.protocol.references import filled_in
 from writeahead.protocol.schema import PlannedWriteback
-from writeahead.protocol.session import Session
+from writeahead.protocol.session import StoredSession
 
 __all__ = ["Asked", "Remaining", "remaining_operations"]
 
@@ -44,7 +44,7 @@ class Remaining:
 
 
 def remaining_operations(
-    session: Session, *, now: datetime, clock_skew: float, asked: Asked | None = None
+    session: StoredSession, *, now: datetime, clock_skew: float, asked: Asked | None = None
 ) -> Remaining:
     """Tell what a session still lacks.
 
@@ -110,7 +110,7 @@ def _doubts(attempted: Mapping[str, datetime]) -> Iterator[str]:
         )
 
 
-def _still_open(session: Session, status: RunStatus) -> Iterator[str]:
+def _still_open(session: StoredSession, status: RunStatus) -> Iterator[str]:
     if status is RunStatus.ABANDONED:
         return
     what = "is held by an active run" if status is RunStatus.IN_PROGRESS else "can still be resumed"

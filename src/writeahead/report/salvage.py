@@ -15,7 +15,7 @@ from writeahead.protocol.keys import (
     planned_key,
 )
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
-from writeahead.protocol.session import Session, read_artifact
+from writeahead.protocol.session import StoredSession, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Readable", "read_each", "way_out"]
@@ -41,11 +41,11 @@ class Readable:
     problems: dict[str, str] = field(default_factory=dict)
     needs_newer: bool = False
 
-    def session(self) -> Session:
+    def session(self) -> StoredSession:
         """The newest state that can be told from what reads. It may be older than the truth."""
         chains = (self._chain(number) for number in sorted(self.entries, reverse=True))
         entries = next((chain for chain in chains if chain), ())
-        return Session(self.session_id, final=self.final, plan=self.plan, entries=entries)
+        return StoredSession(self.session_id, final=self.final, plan=self.plan, entries=entries)
 
     def _chain(self, number: int) -> Sequence[JournalEntry]:
         """An entry, the last, and those that it builds on; nothing if one of them does not read."""

@@ -3,7 +3,7 @@ r"""The calls of ``durable.py`` by what every system has: paths, and files alone
 `LocalStore` takes these where a system can't open folders, as Windows can't. A folder is its path
 here. What differs from POSIX, and where it is said:
 
-- No call makes a name durable. A file is synced once more under its new name, as PostgreSQL's
+- No call makes a name durable. A file is synced again under its new name, as PostgreSQL's
   ``durable_rename`` does (its src/common/file_utils.c, src/backend/storage/file/fd.c); Microsoft
   promises no more of FlushFileBuffers than the file's own bytes and metadata. FlushFileBuffers
   needs a handle that may write: learn.microsoft.com, "FlushFileBuffers function".
@@ -273,7 +273,7 @@ def remove_temporary(folder: Folder, name: str) -> None:
 
 
 def sync_name(folder: Folder, name: str) -> None:
-    """Sync a file again under its new name, which is the most that there is: see above."""
+    """Sync a file again under its new name, which is all that can be done: see above."""
     with contextlib.suppress(FileNotFoundError):
         file = _patiently(lambda: os.open(folder / name, os.O_RDWR | _BINARY))
         try:
