@@ -14,6 +14,7 @@ from tiny_crm import running
 from tests.support.processes import child_environment
 
 ADOPTING = Path(__file__).parents[2] / "examples/adopting"
+README = Path(__file__).parents[2] / "README.md"
 CALL = {"id": "call-7", "summary": "interested", "follow_up": "call back on Monday"}
 ROWS = ["call back on Monday", "done", "interested"]
 PORTS = ["with_artifacts", "with_write_back"]
@@ -113,5 +114,6 @@ def test_what_a_port_takes(name, added, removed):
     before, after = (ADOPTING.joinpath(f"{one}.py").read_text().splitlines() for one in ("before", name))
     changed = [line[0] for line in difflib.ndiff(before, after) if line[0] in "+-"]
     print(f"{name}: {changed.count('+')} lines added, {changed.count('-')} removed")
+    assert f" {len(changed)}" in README.read_text().partition("examples/adopting")[2][:300]
     assert changed.count("+") <= added
     assert changed.count("-") <= removed
