@@ -132,6 +132,7 @@ def test_where_chooses_among_all(cli, remote, where, meant):
 
 
 def test_where_all_is_nothing_it_says_so(cli, remote):
+    cli.store.mkdir()
     done = cli("unblock", "--all", *REASON)
     assert (done.code, done.out) == (0, f"no such sessions in {cli.store.as_uri()}\n")
 

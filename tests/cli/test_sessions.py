@@ -288,6 +288,9 @@ def test_a_store_that_is_not_there_is_an_error_unless_it_may_be(cli):
         assert (done.code, "--missing-ok" in done.err) == (3, True)
         done = cli(*command, "--store", "./artefacts", "--missing-ok")
         assert (done.code, done.err) == (0, "")
+    for command in (["unblock", "--all", "--reason", "?"], ["resume", "--all"]):
+        done = cli(*command, "--store", "./artefacts")
+        assert (done.code, "--missing-ok" in done.err) == (3, False)
     assert not (cli.folder / "artefacts").exists()
 
 

@@ -54,11 +54,12 @@ class CommandContext:
         for warning in self.settings.warnings:
             say(f"warning: {warning}")
 
-    def existing_store(self, *, missing_ok: bool, writing: bool = False) -> ArtifactStore:
+    def existing_store(self, *, missing_ok: bool | None = None, writing: bool = False) -> ArtifactStore:
         """Open the store of a command that looks for sessions.
 
         Args:
-            missing_ok: Whether a store that is not there counts as an empty one.
+            missing_ok: Whether a store that is not there counts as an empty one; None for a command
+                that has no such flag.
             writing: As in `store`.
 
         Raises:
@@ -67,8 +68,8 @@ class CommandContext:
         """
         opened = self.store(writing=writing)
         if not missing_ok and not opened.exists():
-            detail = "there is no such folder or bucket; correct --store, or add --missing-ok"
-            raise NotFound(opened.name, "list", "", detail)
+            advice = "correct --store" if missing_ok is None else "correct --store, or add --missing-ok"
+            raise NotFound(opened.name, "list", "", f"there is no such folder or bucket; {advice}")
         return opened
 
     def store(self, *, writing: bool = False) -> ArtifactStore:

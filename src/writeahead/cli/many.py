@@ -133,7 +133,7 @@ class Verb:
 
 def answer_of_selection(selection: Selection, context: CommandContext, verb: Verb) -> Answer:
     """Do something to the sessions of a selection, or show what would be done."""
-    store = context.store()
+    store = context.existing_store() if selection.every else context.store()
     if selection.only is None:
         return _answer_of_many(selection, store, context, verb)
     with stop_on_signals() as stop, verb.begin(store, stop) as carry_out:
