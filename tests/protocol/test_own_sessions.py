@@ -327,3 +327,35 @@ def test_a_scan_marks_a_blocked_session_as_blocked(store, clock):
     (found,) = sweep(store, adapter, scan=True, clock=clock)
     assert (found.note, found.restored) == ("blocked: it waits for an operator", True)
     assert keys(store)[0] == ".blocked/stuck"
+
+
+def test_running_again_keeps_the_checksum_of_an_edited_plan(store):
+    planned(store)
+    edited = b'{\n  "at": 0,\n  "text": "do not call"\n}\n'
+    store.put(PLAN, edited)
+    for text in ("call back", "something else"):
+        with pytest.raises(CorruptArtifact, match=rf"^{PLAN}: altered"):
+            planned(store, text)
+    with pytest.raises(CorruptArtifact, match=rf"^{PLAN}: altered"):
+        load_replay_artifact(store, "s1", Outcome)
+    assert store.get(PLAN).data == edited
+
+
+@pytest.mark.parametrize("plan", [b'{"text": "call back"}', b'{"text": "call back", "at": 0}'])
+def test_a_plan_of_version_0_1_in_other_bytes_stays_unchecked(store, plan):
+    store.put(PLAN, plan)
+    if b"at" in plan:
+        planned(store)
+        assert load_replay_artifact(store, "s1", Outcome).model == Outcome(text="call back")
+    with pytest.raises(PlanConflict):
+        planned(store, "something else")
+    assert [key for key in keys(store) if "sha256" in key] == []
+
+
+def test_a_finished_session_whose_plan_was_edited_gets_no_marker(store):
+    planned(store)
+    write_writeback_artifact(store, "s1", Outcome(text="done"))
+    store.put(PLAN, b"{}")
+    with pytest.raises(CorruptArtifact):
+        planned(store)
+    assert ".open/s1" not in keys(store)

@@ -6,7 +6,7 @@ plan tells whether someone edited it.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,12 +14,13 @@ from pydantic import BaseModel
 
 from writeahead._roundtrip import difference_of
 from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError, StoreError
-from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_ours
+from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_foreign, is_ours
 from writeahead.protocol.keys import (
     FINAL,
     PLANNED,
     blocked_key,
     checksum_key,
+    checksum_prefix,
     final_key,
     open_key,
     planned_key,
@@ -78,6 +79,7 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
 
     Raises:
         PlanConflict: The session already has another plan. Nothing was changed.
+        CorruptArtifact: It has a plan that was altered since it was written, and stays as it is.
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
@@ -93,16 +95,51 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
         return store.put(key, data, if_absent=True)
     except AlreadyExists:
         stored = store.get(key)
+    found = objects_of(store, session_id)
+    if final_key(session_id) in found:
+        remove_markers(store, session_id, was_blocked=False)
+    if not is_ours(type(model)):
+        _withdraw(store, checksum, stored, found)
     if _is_same(stored, model):
         return stored.info
-    # A plan never changes, so these bytes will not be it.
-    store.delete(checksum)
-    if store.head(final_key(session_id)):
-        remove_markers(store, session_id, was_blocked=False)
     raise PlanConflict(
         f"session {session_id} already has another plan ({key}): resume that one; a session id names one"
         " unit of work"
     )
+
+
+def _withdraw(
+    store: ArtifactStore, checksum: str, plan: StoredObject, found: Mapping[str, ObjectInfo]
+) -> None:
+    """Remove the checksum of a plan that was not written, since another one was there.
+
+    A plan never changes, so these bytes will not be it. But if they were it, and someone edited it,
+    this checksum is all that tells. It is older than the plan then; one that was put just now is
+    newer.
+
+    Raises:
+        CorruptArtifact: The plan was altered.
+    """
+    key = plan.info.key
+    session_id = key.partition("/")[0]
+    checksums = [name for name in found if name.startswith(checksum_prefix(session_id))]
+    if checksums == [checksum] and _is_newer(found[checksum], found.get(key, plan.info)):
+        checksums = []  # a session of version 0.1, or of `write_back`
+    if checksums and _may_be_own(plan):
+        require_checksum(session_id, plan.data, checksums)
+    store.delete(checksum)
+
+
+def _is_newer(one: ObjectInfo, other: ObjectInfo) -> bool:
+    moments = one.last_modified, other.last_modified
+    return None not in moments and moments[0] > moments[1]  # type: ignore[operator] # neither is None
+
+
+def _may_be_own(plan: StoredObject) -> bool:
+    try:
+        return is_foreign(plan.data, key=plan.info.key)
+    except CorruptArtifact:
+        return True
 
 
 def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> FinalInfo:
