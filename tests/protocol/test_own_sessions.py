@@ -20,6 +20,7 @@ from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.finding import State, find_sessions
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session
+from writeahead.report.page import read_page
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, ManualClock, StoreFault, TracingStore, WrapperStore
@@ -359,3 +360,33 @@ def test_a_finished_session_whose_plan_was_edited_gets_no_marker(store):
     with pytest.raises(CorruptArtifact):
         planned(store)
     assert ".open/s1" not in keys(store)
+
+
+class Sealed(BaseModel):
+    """A model whose fields are called as what each artifact of writeahead has besides."""
+
+    format: str = "pdf"
+    version: int = 3
+    checksum: str = ""
+
+
+def test_an_own_model_may_have_a_format_and_a_version(store):
+    write_planned_writeback_artifact(store, "s1", Sealed())
+    assert [found.own for found in find_sessions(store, State.OPEN)] == [True]
+    called = []
+    list(sweep(store, on_own=lambda _, found: called.append(found), clock=an_hour_later()))
+    assert called == ["s1"]
+    write_writeback_artifact(store, "s1", Sealed(version=4))
+    store.put(".open/s1", b"")
+    (swept,) = sweep(store, on_own=lambda *_: None)
+    assert swept.note == "finished: its marker was removed"
+    page = read_page(store, "s1", now=ManualClock().now(), clock_skew=5)
+    assert (page.status, [line.problem for line in page.artifacts]) == (RunStatus.COMPLETED, [None] * 3)
+
+
+def test_an_edited_plan_with_a_format_and_a_version_keeps_its_checksum(store):
+    write_planned_writeback_artifact(store, "s1", Sealed())
+    store.put(PLAN, b'{"format": "pdf", "version": 4}')
+    for _ in range(2):
+        with pytest.raises(CorruptArtifact, match="altered"):
+            write_planned_writeback_artifact(store, "s1", Sealed())

@@ -137,7 +137,7 @@ def _is_newer(one: ObjectInfo, other: ObjectInfo) -> bool:
 
 def _may_be_own(plan: StoredObject) -> bool:
     try:
-        return is_foreign(plan.data, key=plan.info.key)
+        return is_foreign(plan.data, key=plan.info.key, beside_own=True)
     except CorruptArtifact:
         return True
 
