@@ -390,3 +390,16 @@ def test_an_edited_plan_with_a_format_and_a_version_keeps_its_checksum(store):
     for _ in range(2):
         with pytest.raises(CorruptArtifact, match="altered"):
             write_planned_writeback_artifact(store, "s1", Sealed())
+
+
+def test_a_session_behind_another_program_s_final_is_not_listed_as_completed(store):
+    store.put(FINAL, b"{}")
+    means = {"store": store, "adapter": RemoteAdapter(Remote())}
+    write_back(operations("create"), session_id="s1", **means)
+    store.delete(".blocked/s1")
+    (found,) = sweep(**means, scan=True)
+    assert (found.note, found.restored) == ("blocked: it waits for an operator", True)
+    abandon_session("s1", store=store, reason="not needed any more")
+    assert list(find_sessions(store, State.COMPLETED)) == []
+    (listed,) = find_sessions(store, State.ABANDONED)
+    assert listed.session_id == "s1"
