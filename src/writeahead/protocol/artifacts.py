@@ -20,7 +20,6 @@ from writeahead.protocol.keys import (
     PLANNED,
     blocked_key,
     checksum_key,
-    checksum_prefix,
     final_key,
     open_key,
     planned_key,
@@ -95,39 +94,32 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
         return store.put(key, data, if_absent=True)
     except AlreadyExists:
         stored = store.get(key)
-    found = objects_of(store, session_id)
+    found = {stored.info.key: stored.info, **objects_of(store, session_id)}
     if final_key(session_id) in found:
         remove_markers(store, session_id, was_blocked=False)
-    if not is_ours(type(model)):
-        _withdraw(store, checksum, stored, found)
+    if checksum in found and not _tells_of_an_edit(checksum, stored, found):
+        store.delete(checksum)
+        del found[checksum]
     if _is_same(stored, model):
         return stored.info
+    if _may_be_own(stored):
+        require_checksum(session_id, stored.data, found)
     raise PlanConflict(
         f"session {session_id} already has another plan ({key}): resume that one; a session id names one"
         " unit of work"
     )
 
 
-def _withdraw(
-    store: ArtifactStore, checksum: str, plan: StoredObject, found: Mapping[str, ObjectInfo]
-) -> None:
-    """Remove the checksum of a plan that was not written, since another one was there.
+def _tells_of_an_edit(checksum: str, plan: StoredObject, found: Mapping[str, ObjectInfo]) -> bool:
+    """Whether a checksum that does not fit the plan may be that of the plan before it was edited.
 
-    A plan never changes, so these bytes will not be it. But if they were it, and someone edited it,
-    this checksum is all that tells. It is older than the plan then; one that was put just now is
-    newer.
-
-    Raises:
-        CorruptArtifact: The plan was altered.
+    A plan never changes, so it may also be that of one that was not written, since another plan was
+    there. Then it was put just now, and is newer than the plan.
     """
-    key = plan.info.key
-    session_id = key.partition("/")[0]
-    checksums = [name for name in found if name.startswith(checksum_prefix(session_id))]
-    if checksums == [checksum] and _is_newer(found[checksum], found.get(key, plan.info)):
-        checksums = []  # a session of version 0.1, or of `write_back`
-    if checksums and _may_be_own(plan):
-        require_checksum(session_id, plan.data, checksums)
-    store.delete(checksum)
+    fitting = checksum_key(plan.info.key.partition("/")[0], hashlib.sha256(plan.data).hexdigest())
+    if fitting in found or _is_newer(found[checksum], found[plan.info.key]):
+        return False
+    return _may_be_own(plan)
 
 
 def _is_newer(one: ObjectInfo, other: ObjectInfo) -> bool:
