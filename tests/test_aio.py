@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 
 import pytest
+from pydantic import BaseModel
 
 import writeahead
 from tests.support.async_crm import AsyncCrmAdapter, arrival
@@ -29,7 +30,10 @@ from writeahead import (
     emits,
     open_store,
     resume_session,
+    sweep,
     write_back,
+    write_planned_writeback_artifact,
+    write_writeback_artifact,
 )
 from writeahead.adapters import limits
 from writeahead.errors import InvalidInput, PlanConflict, ResumeError, Unavailable
@@ -519,3 +523,50 @@ def test_a_task_that_an_emitter_leaves_behind_is_the_callers(store):
 
     asyncio.run(main())
     assert adapter.task.cancelled()
+
+
+class Note(BaseModel):
+    text: str = "call back"
+
+
+@pytest.mark.parametrize("swept_by", ["sweep", "asweep"])
+def test_the_program_of_an_own_session_may_be_async(swept_by):
+    store, clock, loops = MemoryStore(), ManualClock(), []
+    write_planned_writeback_artifact(store, "s1", Note())
+    clock.elapsed += 3600
+
+    async def on_own(store, session_id):
+        await asyncio.sleep(0)
+        loops.append(asyncio.get_running_loop())
+        write_writeback_artifact(store, session_id, Note())
+
+    async def swept():
+        found = [result async for result in asweep(store, on_own=on_own, clock=clock)]
+        assert loops == [asyncio.get_running_loop()]
+        return found
+
+    if swept_by == "asweep":
+        (result,) = asyncio.run(swept())
+    else:
+        (result,) = sweep(store, on_own=on_own, clock=clock)
+    assert result.report.status is RunStatus.COMPLETED
+
+
+def test_a_stop_ends_the_program_of_an_own_session(monkeypatch):
+    monkeypatch.setattr(limits, "STOP_GRACE", 0.1)
+    store, clock, begun = MemoryStore(), ManualClock(), threading.Event()
+    write_planned_writeback_artifact(store, "s1", Note())
+    clock.elapsed += 3600
+
+    async def on_own(store, session_id):
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def cancelled():
+        run = asyncio.create_task(anext(asweep(store, on_own=on_own, clock=clock)))
+        await asyncio.to_thread(begun.wait)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(asyncio.wait_for(cancelled(), 20))

@@ -456,3 +456,37 @@ def test_a_generator_is_refused_where_the_class_is_defined(prefix):
         methods["emit_row"] = emits("upsert")(methods["emit_row"])
         with pytest.raises(TypeError, match="is a generator"):
             type("Rows", (Adapter,), {"name": "rows", **methods})
+
+
+class Switched(BaseModel):
+    status: str = "new"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given):
+        return {"status": "draft"} if "draft" in given else given
+
+
+class Long(BaseModel):
+    kind: typing.Literal["long"]
+    text: str = Field(validation_alias=AliasChoices("t", "text"))
+
+
+class Short(BaseModel):
+    kind: typing.Literal["short"]
+
+
+class Mixed(BaseModel):
+    parts: list[Long | Short]
+
+
+def test_a_key_that_only_has_to_be_there_is_read():
+    adapter = adapter_of(Switched)
+    run(adapter, {"draft": True})
+    assert adapter.sent == [Switched(status="draft")]
+
+
+def test_a_key_that_is_lost_in_another_type_of_item_is_named():
+    parts = [{"kind": "long", "t": "x"}, {"kind": "short", "t": "x"}]
+    with pytest.raises(InvalidInput, match=r"parts\.1\.t: Mixed has no such field"):
+        run(adapter_of(Mixed), {"parts": parts})

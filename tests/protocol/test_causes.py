@@ -37,10 +37,7 @@ class Taken(ConflictError, PermanentError):
 
 
 def ends_with(world, error, verb="emit"):
-    def fail(*_):
-        raise error
-
-    setattr(world.adapter, verb, fail)
+    setattr(world.adapter, verb, raising(error))
     return world.run("create")
 
 
@@ -80,6 +77,20 @@ def test_what_ended_planning_is_the_cause(world, error):
     world.policy = RunPolicy(attempts=1)
     report = ends_with(world, error, "plan")
     assert (report.block_reason, report.cause) == (BlockReason.NOT_READY, error)
+
+
+def test_a_watcher_that_fails_leaves_the_cause(world):
+    error = PermanentError("400")
+    world.adapter.emit = raising(error)
+    report = world.run("create", on_progress=raising(RuntimeError()))
+    assert (report.cause, len(report.warnings)) == (error, 1)
+
+
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
 
 
 def test_the_store_s_error_is_the_cause(world):

@@ -20,6 +20,7 @@ from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.finding import State, find_sessions
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session
+from writeahead.report.page import read_page
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import FaultyStore, ManualClock, StoreFault, TracingStore, WrapperStore
@@ -327,3 +328,78 @@ def test_a_scan_marks_a_blocked_session_as_blocked(store, clock):
     (found,) = sweep(store, adapter, scan=True, clock=clock)
     assert (found.note, found.restored) == ("blocked: it waits for an operator", True)
     assert keys(store)[0] == ".blocked/stuck"
+
+
+def test_running_again_keeps_the_checksum_of_an_edited_plan(store):
+    planned(store)
+    edited = b'{\n  "at": 0,\n  "text": "do not call"\n}\n'
+    store.put(PLAN, edited)
+    for text in ("call back", "something else"):
+        with pytest.raises(CorruptArtifact, match=rf"^{PLAN}: altered"):
+            planned(store, text)
+    with pytest.raises(CorruptArtifact, match=rf"^{PLAN}: altered"):
+        load_replay_artifact(store, "s1", Outcome)
+    assert store.get(PLAN).data == edited
+
+
+@pytest.mark.parametrize("plan", [b'{"text": "call back"}', b'{"text": "call back", "at": 0}'])
+def test_a_plan_of_version_0_1_in_other_bytes_stays_unchecked(store, plan):
+    store.put(PLAN, plan)
+    if b"at" in plan:
+        planned(store)
+        assert load_replay_artifact(store, "s1", Outcome).model == Outcome(text="call back")
+    with pytest.raises(PlanConflict):
+        planned(store, "something else")
+    assert [key for key in keys(store) if "sha256" in key] == []
+
+
+def test_a_finished_session_whose_plan_was_edited_gets_no_marker(store):
+    planned(store)
+    write_writeback_artifact(store, "s1", Outcome(text="done"))
+    store.put(PLAN, b"{}")
+    with pytest.raises(CorruptArtifact):
+        planned(store)
+    assert ".open/s1" not in keys(store)
+
+
+class Sealed(BaseModel):
+    """A model whose fields are called as what each artifact of writeahead has besides."""
+
+    format: str = "pdf"
+    version: int = 3
+    checksum: str = ""
+
+
+def test_an_own_model_may_have_a_format_and_a_version(store):
+    write_planned_writeback_artifact(store, "s1", Sealed())
+    assert [found.own for found in find_sessions(store, State.OPEN)] == [True]
+    called = []
+    list(sweep(store, on_own=lambda _, found: called.append(found), clock=an_hour_later()))
+    assert called == ["s1"]
+    write_writeback_artifact(store, "s1", Sealed(version=4))
+    store.put(".open/s1", b"")
+    (swept,) = sweep(store, on_own=lambda *_: None)
+    assert swept.note == "finished: its marker was removed"
+    page = read_page(store, "s1", now=ManualClock().now(), clock_skew=5)
+    assert (page.status, [line.problem for line in page.artifacts]) == (RunStatus.COMPLETED, [None] * 3)
+
+
+def test_an_edited_plan_with_a_format_and_a_version_keeps_its_checksum(store):
+    write_planned_writeback_artifact(store, "s1", Sealed())
+    store.put(PLAN, b'{"format": "pdf", "version": 4}')
+    for _ in range(2):
+        with pytest.raises(CorruptArtifact, match="altered"):
+            write_planned_writeback_artifact(store, "s1", Sealed())
+
+
+def test_a_session_behind_another_program_s_final_is_not_listed_as_completed(store):
+    store.put(FINAL, b"{}")
+    means = {"store": store, "adapter": RemoteAdapter(Remote())}
+    write_back(operations("create"), session_id="s1", **means)
+    store.delete(".blocked/s1")
+    (found,) = sweep(**means, scan=True)
+    assert (found.note, found.restored) == ("blocked: it waits for an operator", True)
+    abandon_session("s1", store=store, reason="not needed any more")
+    assert list(find_sessions(store, State.COMPLETED)) == []
+    (listed,) = find_sessions(store, State.ABANDONED)
+    assert listed.session_id == "s1"

@@ -199,6 +199,17 @@ def test_what_an_observer_raises_is_a_warning_and_harms_nothing():
     assert world.remote.requests == ["1-mail", "2-create"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_async_observer_is_told_of():
+    async def watching(event):
+        pytest.fail("awaited")
+
+    report = World().run("create", on_progress=watching)
+    assert report.status is RunStatus.COMPLETED
+    (warning,) = report.warnings
+    assert warning == "on_progress is async, where a plain function belongs, and was not called again"
+
+
 def test_a_failure_at_the_very_end_is_in_the_report():
     def broken(event):
         if type(event) is Ended:

@@ -142,6 +142,10 @@ WRONG = {
         [TICKET, Operation(kind="comment", payload={"ticket": ref("1-ticket", "zork")})],
         "write a ref",
     ),
+    "to a list": (
+        [TICKET, Operation(kind="comment", payload={"ticket": {"$receipt": ["1-ticket"]}})],
+        "no operation before it",
+    ),
     "in an address": (
         [TICKET, Operation(kind="address", payload={"row": ref("1-ticket")})],
         "can't stand where its kind needs the value",

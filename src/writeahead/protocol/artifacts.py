@@ -6,7 +6,7 @@ plan tells whether someone edited it.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from writeahead._roundtrip import difference_of
 from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError, StoreError
-from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_ours
+from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_foreign, is_ours
 from writeahead.protocol.keys import (
     FINAL,
     PLANNED,
@@ -78,6 +78,7 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
 
     Raises:
         PlanConflict: The session already has another plan. Nothing was changed.
+        CorruptArtifact: It has a plan that was altered since it was written, and stays as it is.
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
@@ -93,16 +94,44 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
         return store.put(key, data, if_absent=True)
     except AlreadyExists:
         stored = store.get(key)
+    found = {stored.info.key: stored.info, **objects_of(store, session_id)}
+    if final_key(session_id) in found:
+        remove_markers(store, session_id, was_blocked=False)
+    if checksum in found and not _tells_of_an_edit(checksum, stored, found):
+        store.delete(checksum)
+        del found[checksum]
     if _is_same(stored, model):
         return stored.info
-    # A plan never changes, so these bytes will not be it.
-    store.delete(checksum)
-    if store.head(final_key(session_id)):
-        remove_markers(store, session_id, was_blocked=False)
+    if _may_be_own(stored):
+        require_checksum(session_id, stored.data, found)
     raise PlanConflict(
         f"session {session_id} already has another plan ({key}): resume that one; a session id names one"
         " unit of work"
     )
+
+
+def _tells_of_an_edit(checksum: str, plan: StoredObject, found: Mapping[str, ObjectInfo]) -> bool:
+    """Whether a checksum that does not fit the plan may be that of the plan before it was edited.
+
+    A plan never changes, so it may also be that of one that was not written, since another plan was
+    there. Then it was put just now, and is newer than the plan.
+    """
+    fitting = checksum_key(plan.info.key.partition("/")[0], hashlib.sha256(plan.data).hexdigest())
+    if fitting in found or _is_newer(found[checksum], found[plan.info.key]):
+        return False
+    return _may_be_own(plan)
+
+
+def _is_newer(one: ObjectInfo, other: ObjectInfo) -> bool:
+    moments = one.last_modified, other.last_modified
+    return None not in moments and moments[0] > moments[1]  # type: ignore[operator] # neither is None
+
+
+def _may_be_own(plan: StoredObject) -> bool:
+    try:
+        return is_foreign(plan.data, key=plan.info.key, beside_own=True)
+    except CorruptArtifact:
+        return True
 
 
 def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseModel) -> FinalInfo:

@@ -8,7 +8,7 @@ from typing import Self
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.model import KeyedOperation, PlannedOperation, RunPolicy, RunReport
+from writeahead.model import KeyedOperation, PlannedOperation, RunPolicy, RunReport, with_cause
 from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore
@@ -65,7 +65,8 @@ class RunContext:
         self.progress(report.session_id, report.operations).ended(report)
         if not self.observer.warnings:
             return report
-        return report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})
+        warned = report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})
+        return with_cause(warned, report.cause)  # which no copy has by itself
 
     @property
     def stopped(self) -> bool:

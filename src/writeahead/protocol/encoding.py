@@ -238,8 +238,14 @@ def is_abandoned(data: bytes, *, key: str) -> bool:
     return isinstance(document, dict) and document.get("format") == _FORMATS[AbandonedPlan]
 
 
-def is_foreign(data: bytes, *, key: str) -> bool:
+def is_foreign(data: bytes, *, key: str, beside_own: bool = False) -> bool:
     """Tell whether an artifact's bytes are JSON that writeahead did not write.
+
+    Args:
+        data: The bytes.
+        key: Where they are.
+        beside_own: Whether they are of a session whose models are a caller's own. These may have
+            fields such as ``format`` and ``version``, too.
 
     Raises:
         CorruptArtifact: They are not JSON.
@@ -247,9 +253,10 @@ def is_foreign(data: bytes, *, key: str) -> bool:
     if _OUR_FORMAT in data:
         return False  # without parsing it twice
     document = _parse(data, key)
-    return not isinstance(document, dict) or (
-        document.get("format") not in _FORMATS.values() and sum(name in document for name in _SEAL) < 2  # noqa: PLR2004
-    )
+    if not isinstance(document, dict):
+        return True
+    is_sealed = not beside_own and sum(name in document for name in _SEAL) >= 2  # noqa: PLR2004
+    return document.get("format") not in _FORMATS.values() and not is_sealed
 
 
 def _parse(data: bytes, key: str) -> Any:

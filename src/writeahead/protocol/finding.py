@@ -12,8 +12,9 @@ from enum import StrEnum
 from itertools import groupby
 from typing import NamedTuple
 
-from writeahead.errors import InvalidInput, ResumeError, StoreError
+from writeahead.errors import CorruptArtifact, InvalidInput, ResumeError, StoreError
 from writeahead.model import BlockReason, RunPolicy, RunStatus
+from writeahead.protocol.encoding import is_foreign
 from writeahead.protocol.keys import (
     BLOCKED_PREFIX,
     OPEN_PREFIX,
@@ -145,22 +146,45 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
             marked.update(name for name in names if is_session_id(name))
         elif is_session_id(first):
             is_marked = first in marked
-            is_ours, is_final = _looked_through(first, keys)
-            if is_marked or is_ours:
+            inside = _looked_through(first, keys)
+            is_final = inside.has_final
+            if is_final and inside.has_entry and not is_marked and store.is_local:
+                # Another program's file ends no session. It costs a request elsewhere.
+                is_final = not _has_foreign_final(store, first)
+            if is_marked or inside.is_ours:
                 yield Found(first, is_marked, is_final)
             marked.discard(first)
     for session_id in sorted(marked):
         yield Found(session_id, is_marked=True, is_final=False)
 
 
-def _looked_through(session_id: str, keys: Iterator[str]) -> tuple[bool, bool]:
-    """Whether a folder has a plan, an entry or a final artifact; and whether it has the last."""
+class _Inside(NamedTuple):
+    """What a session's folder has."""
+
+    has_plan: bool
+    has_entry: bool
+    has_final: bool
+
+    @property
+    def is_ours(self) -> bool:
+        return any(self)
+
+
+def _looked_through(session_id: str, keys: Iterator[str]) -> _Inside:
     planned, final = planned_key(session_id), final_key(session_id)
-    is_ours = is_final = False
+    has_plan = has_entry = has_final = False
     for key in keys:
-        is_final = is_final or key == final
-        is_ours = is_ours or key in (planned, final) or bool(entry_numbers(session_id, (key,)))
-    return is_ours, is_final
+        has_plan = has_plan or key == planned
+        has_final = has_final or key == final
+        has_entry = has_entry or bool(entry_numbers(session_id, (key,)))
+    return _Inside(has_plan, has_entry, has_final)
+
+
+def _has_foreign_final(store: ArtifactStore, session_id: str) -> bool:
+    try:
+        return is_foreign(store.get(final_key(session_id)).data, key=final_key(session_id))
+    except (CorruptArtifact, StoreError):
+        return False
 
 
 def find_sessions(
@@ -175,7 +199,8 @@ def find_sessions(
     Asked for everything, ``completed`` or ``abandoned``, it lists the store; else it starts from
     the markers. A session that can't be read is listed with the reason, and never hides the others.
     One without a marker that has a final artifact is ``completed``; that artifact is not read,
-    since it would cost a request each.
+    since it would cost a request each. Only in a folder and in memory is it looked at, if there is
+    a journal, since another program's file ends no session.
 
     Raises:
         InvalidInput: There is no such state.

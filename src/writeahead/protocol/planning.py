@@ -13,7 +13,7 @@ from writeahead.model import KeyedOperation, Operation, PlannedOperation, Replay
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, digest_of, encode_model
 from writeahead.protocol.keys import require_session_id
-from writeahead.protocol.references import planned_with_references, reads_receipts
+from writeahead.protocol.references import planned_with_references, reads_receipts, require_earlier
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
 
@@ -113,6 +113,7 @@ def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> lis
             sleep=sleep,
         )
 
+    require_earlier(keyed)
     _require_receipts(keyed, context.adapter)
     planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:

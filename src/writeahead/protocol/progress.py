@@ -1,10 +1,11 @@
 """What a run tells while it runs: frozen events, one call each."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from writeahead.errors import AdapterError, Applied, ConflictError, PermanentError, TransientError
 from writeahead.model import BlockReason, KeyedOperation, PlannedOperation, Receipt, RunReport, RunStatus
@@ -166,13 +167,18 @@ class Observer:
         if self._call is None:
             return
         try:
-            self._call(event)
+            returned = cast("Callable[[Progress], object]", self._call)(event)
         except Exception as error:  # noqa: BLE001 - whatever a caller's function raises
-            self._call = None
             # The type's name only: the message may hold anything.
-            name = type(event).__name__
-            raised = type(error).__name__
-            self.warnings = (f"on_progress raised {raised} at {name}, and was not called again",)
+            self._leave_off(f"raised {type(error).__name__} at {type(event).__name__}")
+        else:
+            if inspect.iscoroutine(returned):
+                returned.close()
+                self._leave_off("is async, where a plain function belongs")
+
+    def _leave_off(self, why: str) -> None:
+        self._call = None
+        self.warnings = (f"on_progress {why}, and was not called again",)
 
 
 class SessionProgress:

@@ -9,7 +9,14 @@ from typing import Any
 from writeahead.errors import InvalidInput, PermanentError
 from writeahead.model import REFERENCE, KeyedOperation, PlannedOperation, Receipt
 
-__all__ = ["filled_in", "ids_read", "planned_with_references", "reads_receipts", "resolved"]
+__all__ = [
+    "filled_in",
+    "ids_read",
+    "planned_with_references",
+    "reads_receipts",
+    "require_earlier",
+    "resolved",
+]
 
 _FIELDS = ("remote_id", "remote_version", "value")
 # Up to 64 bits, without a sign: what remotes number rows by.
@@ -114,10 +121,8 @@ def planned_with_references(
     Models and planners see a GUID, or a number where a GUID does not fit, and must keep it whole.
 
     Raises:
-        InvalidInput: A reference is malformed, names no earlier operation, or can't stand where it
-            does.
+        InvalidInput: A reference can't stand where it does.
     """
-    _require_earlier(keyed)
     if not any(reads_receipts(item.payload) for item in keyed):
         return plan(keyed)
     first: InvalidInput | None = None
@@ -131,7 +136,12 @@ def planned_with_references(
     raise first
 
 
-def _require_earlier(keyed: Sequence[KeyedOperation]) -> None:
+def require_earlier(keyed: Sequence[KeyedOperation]) -> None:
+    """Refuse a reference that can't be resolved.
+
+    Raises:
+        InvalidInput: It is malformed, or names no earlier operation.
+    """
     earlier: list[str] = []
     for item in keyed:
         for found in _references(item.payload):

@@ -40,6 +40,7 @@ __all__ = [
     "after",
     "build_on",
     "entry_numbers",
+    "is_others",
     "objects_of",
     "read_artifact",
     "read_stored",
@@ -215,7 +216,7 @@ def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
     has_foreign_final = False
     if final:
         data = read_artifact(store, final)
-        has_foreign_final = is_foreign(data, key=final.key)
+        has_foreign_final = is_others(data, key=final.key, found=found)
         if not has_foreign_final:
             return StoredSession(session_id, final=decode(data, Writeback, key=final.key))
     numbers = entry_numbers(session_id, found)
@@ -266,10 +267,30 @@ def _is_own(session_id: str, data: bytes, found: Iterable[str], numbers: Sequenc
     if numbers:
         return False
     try:
-        return is_foreign(data, key=planned_key(session_id))
+        return is_others(data, key=planned_key(session_id), found=found)
     except CorruptArtifact:
         # Ours says so itself when it is decoded.
         return bool(_checksums(session_id, found))
+
+
+def is_others(data: bytes, *, key: str, found: Iterable[str]) -> bool:
+    """Whether a plan or a final artifact is JSON that writeahead did not write.
+
+    Args:
+        data: Its bytes.
+        key: Its key.
+        found: The keys in the session's folder.
+
+    Raises:
+        CorruptArtifact: It is not JSON.
+    """
+    session_id = key.partition("/")[0]
+    checksums = _checksums(session_id, found)
+    if key == planned_key(session_id):
+        # One that fits tells for sure.
+        fits = bool(checksums) and checksum_key(session_id, hashlib.sha256(data).hexdigest()) in checksums
+        return fits or is_foreign(data, key=key)
+    return is_foreign(data, key=key, beside_own=bool(checksums))
 
 
 def require_checksum(session_id: str, data: bytes, found: Iterable[str]) -> None:

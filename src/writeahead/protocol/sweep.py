@@ -1,5 +1,6 @@
 """sweep(): resume many sessions. The cost grows with the unfinished ones only."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
+from writeahead.adapters.limits import call_limits
 from writeahead.errors import AlreadyExists, InvalidInput, WriteaheadError
 from writeahead.model import RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
@@ -73,7 +76,8 @@ def sweep(
         on_own: Resumes a session of an orchestrator of its own: it gets the store and the session's
             id, and ends with `writeahead.write_writeback_artifact`. It is called if neither its
             run nor another sweep has begun it within ``policy.lease``. That is no lock: as for any
-            replay, the remote must recognize what it has.
+            replay, the remote must recognize what it has. It may be ``async def``: then a stop
+            cancels it, after 5 more seconds.
         scan: List the whole store, and put the marker again where it was lost, as in a copy that
             left out files whose name begins with a dot. It reads each unfinished session that has
             none.
@@ -230,7 +234,9 @@ class _Sweep:
         # Other sweeps leave it alone from now on.
         self.store.put(open_key(session_id), b"")
         try:
-            self.on_own(self.store, session_id)
+            given = self.on_own(self.store, session_id)
+            with call_limits(lambda: math.inf, self.stop):
+                awaited(given)
         except Exception as error:  # noqa: BLE001 - as in `results`, and whose bug it is is known
             said = one_line(error) if isinstance(error, WriteaheadError) else type(error).__name__
             return SweepResult(session_id, error=f"its program raised {said}")

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from writeahead.errors import CorruptArtifact, NewerArtifact, NotFound
-from writeahead.protocol.encoding import decode, is_abandoned, is_foreign
+from writeahead.protocol.encoding import decode, is_abandoned
 from writeahead.protocol.keys import (
     blocked_key,
     entry_number,
@@ -15,7 +15,7 @@ from writeahead.protocol.keys import (
     planned_key,
 )
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
-from writeahead.protocol.session import StoredSession, read_artifact
+from writeahead.protocol.session import StoredSession, is_others, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Readable", "read_each", "way_out"]
@@ -74,17 +74,17 @@ def read_each(store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo]
     Raises:
         StoreError: As `ArtifactStore.get`.
     """
-    readable = Readable(session_id)
+    readable, keys = Readable(session_id), {info.key for info in found}
     for info in found:
         try:
-            _keep(readable, info.key, read_artifact(store, info))
+            _keep(readable, info.key, read_artifact(store, info), keys)
         except NotFound:
             continue  # removed since it was listed
         except CorruptArtifact as error:
             readable.problems[info.key] = str(error)
             readable.needs_newer = readable.needs_newer or isinstance(error, NewerArtifact)
     if readable.final is None:
-        readable.problems |= _missing(session_id, {info.key for info in found})
+        readable.problems |= _missing(session_id, keys)
     return readable
 
 
@@ -115,7 +115,7 @@ def way_out(readable: Readable) -> tuple[str, ...]:
     return completed, restore, by_hand, leave
 
 
-def _keep(readable: Readable, key: str, data: bytes) -> None:
+def _keep(readable: Readable, key: str, data: bytes, keys: AbstractSet[str]) -> None:
     """Read an artifact into its place.
 
     Raises:
@@ -128,7 +128,7 @@ def _keep(readable: Readable, key: str, data: bytes) -> None:
         if entry.number != number:
             raise CorruptArtifact(f"{key}: belongs to another place; it was left as it is")
         readable.entries[number] = entry
-    elif key not in (final_key(session_id), planned_key(session_id)) or is_foreign(data, key=key):
+    elif key not in (final_key(session_id), planned_key(session_id)) or is_others(data, key=key, found=keys):
         return  # no artifact of ours
     elif key == final_key(session_id):
         readable.final = decode(data, Writeback, key=key)
