@@ -10,7 +10,7 @@ from rich.console import Console
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
-from writeahead.model import RunStatus
+from writeahead.model import RunStatus, in_words
 from writeahead.protocol.finding import SessionSummary, State, find_sessions
 from writeahead.protocol.retry import Clock
 from writeahead.report.page import next_step
@@ -52,12 +52,9 @@ def list_sessions(
 
 def _document(summary: SessionSummary, now: datetime, context: CommandContext) -> dict[str, Any]:
     age = (now - summary.planned_at).total_seconds() if summary.planned_at else None
-    times = {
-        name: value.isoformat().replace("+00:00", "Z")
-        for name, value in asdict(summary).items()
-        if isinstance(value, datetime)
-    }
-    return {**asdict(summary), **times, "age": age, "next_step": _next_step(summary, context)}
+    document = asdict(summary)
+    times = {name: in_words(value) for name, value in document.items() if isinstance(value, datetime)}
+    return {**document, **times, "age": age, "next_step": _next_step(summary, context)}
 
 
 def _next_step(summary: SessionSummary, context: CommandContext) -> str | None:
