@@ -15,7 +15,7 @@ from writeahead.protocol.keys import (
     planned_key,
 )
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
-from writeahead.protocol.session import StoredSession, read_artifact
+from writeahead.protocol.session import StoredSession, entry_numbers, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Readable", "read_each", "way_out"]
@@ -138,9 +138,9 @@ def _keep(readable: Readable, key: str, data: bytes) -> None:
 
 def _missing(session_id: str, keys: AbstractSet[str]) -> dict[str, str]:
     """What a session with these keys must have had, and has not any more."""
-    numbers = {number for key in keys if (number := entry_number(session_id, key)) is not None}
+    numbers = entry_numbers(session_id, keys)
     if not numbers:
         return {}
-    wanted = [planned_key(session_id), *(journal_key(session_id, n) for n in range(1, max(numbers)))]
+    wanted = [planned_key(session_id), *(journal_key(session_id, n) for n in range(1, numbers[-1]))]
     present = keys | {journal_key(session_id, number) for number in numbers}
     return {key: f"{key}: missing: it was removed" for key in wanted if key not in present}
