@@ -1,12 +1,12 @@
 """What a command says on stderr while it runs: a log, or one line on a terminal."""
 
-import os
 import pty
 import re
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.support.processes import read_terminal
 from writeahead.cli.progress import _described
 from writeahead.protocol.progress import Waiting, WaitReason
 
@@ -100,14 +100,7 @@ def on_a_terminal(start, *arguments, **env):
     """The exit code, stdout as text, and the bytes that a terminal got as stderr."""
     mine, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs, env={"TERM": "xterm", **env})
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(mine, 4096)
-        except OSError:  # the other end is closed
-            break
-    os.close(mine)
+    shown = read_terminal(mine, theirs)
     out = process.stdout.read()
     return process.wait(60), out, shown.decode()
 

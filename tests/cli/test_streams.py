@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, child_environment, finished
+from tests.support.processes import ROOT, child_environment, finished, read_terminal
 from writeahead.cli.streams import write_guarded
 
 
@@ -77,14 +77,7 @@ def test_colours_are_for_terminals_only(start, cli, remote):
 
     mine, theirs = pty.openpty()
     process = start("show", "s1", env=plain, stdout=theirs, stdin=theirs)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(mine, 4096)
-        except OSError:  # the other end is closed
-            break
-    os.close(mine)
+    shown = read_terminal(mine, theirs)
     assert process.wait(60) == 0
     assert b"\x1b[31mblocked" in shown
 
