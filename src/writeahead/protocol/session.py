@@ -42,6 +42,7 @@ __all__ = [
     "read_artifact",
     "read_stored",
     "require_ours",
+    "stored_in",
 ]
 
 
@@ -207,7 +208,11 @@ def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    found = objects_of(store, session_id)
+    return stored_in(store, session_id, objects_of(store, session_id))
+
+
+def stored_in(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]) -> StoredSession:
+    """Read a session as `read_stored` does, from a listing that is there already."""
     final = found.get(final_key(session_id))
     has_foreign_final = False
     if final:

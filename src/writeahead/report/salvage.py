@@ -1,6 +1,6 @@
 """What still reads of a session whose artifacts are damaged, and the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -63,19 +63,19 @@ class Readable:
         return self.plan is None or entry.plan_digest == self.plan.digest
 
 
-def read_each(store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo]) -> Readable:
+def read_each(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]) -> Readable:
     """Read each of a session's artifacts by itself. What can't be read hides nothing.
 
     Args:
         store: Where they are.
         session_id: The session.
-        found: What is listed below it.
+        found: What is listed below it, by key.
 
     Raises:
         StoreError: As `ArtifactStore.get`.
     """
     readable = Readable(session_id)
-    for info in found:
+    for info in found.values():
         try:
             _keep(readable, info.key, read_artifact(store, info))
         except NotFound:
@@ -84,7 +84,7 @@ def read_each(store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo]
             readable.problems[info.key] = str(error)
             readable.needs_newer = readable.needs_newer or isinstance(error, NewerArtifact)
     if readable.final is None:
-        readable.problems |= _missing(session_id, {info.key for info in found})
+        readable.problems |= _missing(session_id, found.keys())
     return readable
 
 
