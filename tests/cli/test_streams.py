@@ -179,14 +179,14 @@ def test_a_traceback_that_stderr_does_not_take_keeps_its_code(start, cli, remote
 
 
 def test_no_file_takes_the_place_of_a_closed_stream(start, cli, remote, folder):
-    (folder / "keeping.py").write_text(
+    cli.adapter(
+        "keeping:Keeping",
         "from tests.support.crm import CrmAdapter\n\nclass Keeping(CrmAdapter):\n"
         "    def __init__(self, url):\n        self.kept = open('kept.txt', 'w')\n"
         "        super().__init__(url)\n"
-        "    def close(self):\n        self.kept.close()\n        super().close()\n"
+        "    def close(self):\n        self.kept.close()\n        super().close()\n",
+        remote.url,
     )
-    with (folder / "writeahead.toml").open("a") as settings:
-        settings.write(f'[adapters."keeping:Keeping"]\nurl = "{remote.url}"\n')
     remote.hold = True
     closed = {"stderr": None, "preexec_fn": lambda: os.close(2)}
     process = start("run", cli.session("row"), "--write", "--adapter", "keeping:Keeping", **closed)
