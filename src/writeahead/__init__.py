@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from writeahead.adapters.base import Adapter, emits
     from writeahead.aio import aresume_session, asweep, awrite_back
     from writeahead.errors import ResumeError, WriteaheadError
-    from writeahead.model import Operation, PlannedOperation, Receipt, RunPolicy, RunReport
+    from writeahead.model import Operation, PlannedOperation, Receipt, RunReport
+    from writeahead.policy import RunPolicy
     from writeahead.protocol.artifacts import (
         ReplayArtifact,
         load_replay_artifact,
@@ -70,7 +71,7 @@ _HOMES = {
     "Receipt": "model",
     "ReplayArtifact": "protocol.artifacts",
     "ResumeError": "errors",
-    "RunPolicy": "model",
+    "RunPolicy": "policy",
     "RunReport": "model",
     "Session": "report.session",
     "WriteaheadError": "errors",

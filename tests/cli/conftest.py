@@ -50,6 +50,12 @@ class Cli:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
+    def adapter(self, name, code, url):
+        """Write the module of an adapter, ``module:factory``, and its table in the settings."""
+        self.file(code, f"{name.partition(':')[0]}.py")
+        with (self.folder / "writeahead.toml").open("a") as settings:
+            settings.write(f'[adapters."{name}"]\nurl = "{url}"\n')
+
     def bytes_in_store(self):
         """Every file below the store's folder, read around the store."""
         return {

@@ -54,12 +54,12 @@ def test_a_whole_session_over_process_boundaries(start, cli, remote):
     assert remote.requests == ["PUT /row"] * 4
 
 
-def test_an_adapter_in_the_working_directory_can_be_named(start, cli, folder, remote):
-    (folder / "here.py").write_text(
-        "from tests.support.crm import CrmAdapter\n\ndef make(url):\n    return CrmAdapter(url)\n"
+def test_an_adapter_in_the_working_directory_can_be_named(cli, remote):
+    cli.adapter(
+        "here:make",
+        "from tests.support.crm import CrmAdapter\n\ndef make(url):\n    return CrmAdapter(url)\n",
+        remote.url,
     )
-    with (folder / "writeahead.toml").open("a") as settings:
-        settings.write(f'[adapters."here:make"]\nurl = "{remote.url}"\n')
     # As a script, which does not look into the working directory by itself.
     done = subprocess.run(
         [SCRIPT, "run", cli.session("row"), "--write", "--quiet", "--adapter", "here:make"],

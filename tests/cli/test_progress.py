@@ -1,12 +1,12 @@
 """What a command says on stderr while it runs: a log, or one line on a terminal."""
 
-import os
 import pty
 import re
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.support.processes import read_terminal
 from writeahead.cli.progress import _described
 from writeahead.protocol.progress import Waiting, WaitReason
 
@@ -61,14 +61,14 @@ def test_a_resume_and_a_sweep_name_their_sessions(cli, remote):
     assert said(cli("sweep", "--write", "--json").err)[0] == "s2: 1/1 1-row: sending"
 
 
-def test_what_remotes_say_can_t_move_the_cursor(cli, remote, folder):
-    (folder / "red.py").write_text(
+def test_what_remotes_say_can_t_move_the_cursor(cli, remote):
+    cli.adapter(
+        "red:Red",
         "from tests.support.crm import CrmAdapter\nfrom writeahead.errors import TransientError\n\n"
         "class Red(CrmAdapter):\n    def plan(self, operations):\n"
-        "        raise TransientError('\\x1b[2J gone')\n"
+        "        raise TransientError('\\x1b[2J gone')\n",
+        remote.url,
     )
-    with (folder / "writeahead.toml").open("a") as settings:
-        settings.write(f'[adapters."red:Red"]\nurl = "{remote.url}"\n')
     done = cli("run", cli.session("row"), "--adapter", "red:Red")
     assert "planning: failed: " in done.err
     assert "\x1b" not in done.err
@@ -100,14 +100,7 @@ def on_a_terminal(start, *arguments, **env):
     """The exit code, stdout as text, and the bytes that a terminal got as stderr."""
     mine, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs, env={"TERM": "xterm", **env})
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(mine, 4096)
-        except OSError:  # the other end is closed
-            break
-    os.close(mine)
+    shown = read_terminal(mine, theirs)
     out = process.stdout.read()
     return process.wait(60), out, shown.decode()
 

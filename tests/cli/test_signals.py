@@ -53,14 +53,14 @@ def test_a_signal_ends_the_wait_for_the_next_attempt(start, cli, remote):
     assert (code, json.loads(out)["status"]) == (75, "resume_needed")
 
 
-def test_a_signal_before_anything_was_sent(start, cli, remote, folder):
-    (folder / "slow.py").write_text(
+def test_a_signal_before_anything_was_sent(start, cli, remote):
+    cli.adapter(
+        "slow:Slow",
         "import sys\nfrom tests.support.crm import CrmAdapter\n\nclass Slow(CrmAdapter):\n"
         "    def plan(self, operations):\n        print('planning', file=sys.stderr, flush=True)\n"
-        "        sys.stdin.readline()\n        return super().plan(operations)\n"
+        "        sys.stdin.readline()\n        return super().plan(operations)\n",
+        remote.url,
     )
-    with (folder / "writeahead.toml").open("a") as settings:
-        settings.write(f'[adapters."slow:Slow"]\nurl = "{remote.url}"\n')
     process = start(
         "run", cli.session("row"), "--write", "--adapter", "slow:Slow", "--json", stdin=subprocess.PIPE
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, child_environment, finished
+from tests.support.processes import ROOT, child_environment, finished, read_terminal
 from writeahead.cli.streams import write_guarded
 
 
@@ -77,14 +77,7 @@ def test_colours_are_for_terminals_only(start, cli, remote):
 
     mine, theirs = pty.openpty()
     process = start("show", "s1", env=plain, stdout=theirs, stdin=theirs)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(mine, 4096)
-        except OSError:  # the other end is closed
-            break
-    os.close(mine)
+    shown = read_terminal(mine, theirs)
     assert process.wait(60) == 0
     assert b"\x1b[31mblocked" in shown
 
@@ -186,14 +179,14 @@ def test_a_traceback_that_stderr_does_not_take_keeps_its_code(start, cli, remote
 
 
 def test_no_file_takes_the_place_of_a_closed_stream(start, cli, remote, folder):
-    (folder / "keeping.py").write_text(
+    cli.adapter(
+        "keeping:Keeping",
         "from tests.support.crm import CrmAdapter\n\nclass Keeping(CrmAdapter):\n"
         "    def __init__(self, url):\n        self.kept = open('kept.txt', 'w')\n"
         "        super().__init__(url)\n"
-        "    def close(self):\n        self.kept.close()\n        super().close()\n"
+        "    def close(self):\n        self.kept.close()\n        super().close()\n",
+        remote.url,
     )
-    with (folder / "writeahead.toml").open("a") as settings:
-        settings.write(f'[adapters."keeping:Keeping"]\nurl = "{remote.url}"\n')
     remote.hold = True
     closed = {"stderr": None, "preexec_fn": lambda: os.close(2)}
     process = start("run", cli.session("row"), "--write", "--adapter", "keeping:Keeping", **closed)

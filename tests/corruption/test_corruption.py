@@ -24,7 +24,7 @@ from writeahead.stores.memory import MemoryStore
 from writeahead.testing import TracingStore, WrapperStore
 
 FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
-PLAN, ENTRY, FINAL = "s1/planned-writeback.json", "s1/journal/000001.json", "s1/writeback.json"
+PLAN, FINAL = "s1/planned-writeback.json", "s1/writeback.json"
 ONCE = RunPolicy(attempts=1, clock_skew=0, journal_interval=0)
 
 

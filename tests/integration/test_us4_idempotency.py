@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.support.worlds import names
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.model import RunStatus
@@ -56,10 +57,6 @@ def store(request, tmp_path):
     bucket = request.getfixturevalue("s3_bucket")
     server = request.getfixturevalue("s3_server")
     return open_store(f"s3://{bucket.name}/artifacts?endpoint_url={server}&region=us-east-1")
-
-
-def names(store):
-    return [info.key for info in store.list()]
 
 
 def mutating(crm, since=0):

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
+from tests.support.worlds import names
 from writeahead import (
     load_replay_artifact,
     resume_session,
@@ -41,10 +42,6 @@ def an_hour_later():
     clock = ManualClock()
     clock.elapsed += 3600
     return clock
-
-
-def keys(store):
-    return [info.key for info in store.list()]
 
 
 def test_the_marker_and_the_checksum_come_before_the_plan():
@@ -100,7 +97,7 @@ def test_a_slow_writer_is_not_shut_out_by_a_sweep(store):
     assert "no plan yet" in swept.note
     planned(store)
     assert load_replay_artifact(store, "s1", Outcome).model.text == "call back"
-    assert ".open/s1" in keys(store)
+    assert ".open/s1" in names(store)
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -108,10 +105,10 @@ def test_a_plan_that_is_refused_leaves_nothing(store, finished):
     planned(store)
     if finished:
         write_writeback_artifact(store, "s1", Outcome(text="done"))
-    before = keys(store)
+    before = names(store)
     with pytest.raises(PlanConflict):
         planned(store, "another")
-    assert keys(store) == before
+    assert names(store) == before
 
 
 def test_a_finished_session_says_so_and_has_no_marker(store):
@@ -120,7 +117,7 @@ def test_a_finished_session_says_so_and_has_no_marker(store):
     write_writeback_artifact(store, "s1", Outcome(text="done"))
     found = load_replay_artifact(store, "s1", Outcome)
     assert (found.name, found.model.text, found.finished) == ("planned-writeback.json", "call back", True)
-    assert ".open/s1" not in keys(store)
+    assert ".open/s1" not in names(store)
 
 
 def test_a_final_whose_marker_stays_is_final_all_the_same(store):
@@ -132,7 +129,7 @@ def test_a_final_whose_marker_stays_is_final_all_the_same(store):
     assert (listed.status, listed.own) == (RunStatus.COMPLETED, True)
     (swept,) = sweep(store, RemoteAdapter(Remote()))
     assert swept.note == "finished: its marker was removed"
-    assert ".open/s1" not in keys(store)
+    assert ".open/s1" not in names(store)
 
 
 def test_an_open_session_is_listed_as_own(store):
@@ -204,7 +201,7 @@ def test_a_program_that_does_not_finish_leaves_it_open(store):
     planned(store)
     (swept,) = sweep(store, on_own=lambda *_: None, clock=an_hour_later())
     assert swept.report.status is RunStatus.RESUME_NEEDED
-    assert ".open/s1" in keys(store)
+    assert ".open/s1" in names(store)
 
 
 def test_a_sweep_with_nothing_to_resume_by_is_refused(store):
@@ -234,10 +231,10 @@ def test_a_sweep_without_an_adapter_leaves_the_sessions_of_adapters(store):
 )
 def test_what_only_its_program_can_do_is_refused_with_words(store, call):
     planned(store)
-    before = keys(store)
+    before = names(store)
     with pytest.raises(ResumeError, match="orchestrator of its own"):
         call(store)
-    assert keys(store) == before
+    assert names(store) == before
 
 
 def test_an_adapters_session_of_the_same_id_is_refused(store):
@@ -315,7 +312,7 @@ def test_a_scan_finds_what_has_lost_its_marker(store, clock):
     assert set(results) == {"parked", "s1"}
     assert all(found.restored for found in results.values())
     assert results["parked"].report.status is RunStatus.COMPLETED
-    assert keys(store)[:1] == [".open/s1"]
+    assert names(store)[:1] == [".open/s1"]
     assert remote.requests == ["1-create"]
 
 
@@ -327,7 +324,7 @@ def test_a_scan_marks_a_blocked_session_as_blocked(store, clock):
     store.delete(".blocked/stuck")
     (found,) = sweep(store, adapter, scan=True, clock=clock)
     assert (found.note, found.restored) == ("blocked: it waits for an operator", True)
-    assert keys(store)[0] == ".blocked/stuck"
+    assert names(store)[0] == ".blocked/stuck"
 
 
 def test_running_again_keeps_the_checksum_of_an_edited_plan(store):
@@ -350,7 +347,7 @@ def test_a_plan_of_version_0_1_in_other_bytes_stays_unchecked(store, plan):
         assert load_replay_artifact(store, "s1", Outcome).model == Outcome(text="call back")
     with pytest.raises(PlanConflict):
         planned(store, "something else")
-    assert [key for key in keys(store) if "sha256" in key] == []
+    assert [key for key in names(store) if "sha256" in key] == []
 
 
 def test_a_finished_session_whose_plan_was_edited_gets_no_marker(store):
@@ -359,7 +356,7 @@ def test_a_finished_session_whose_plan_was_edited_gets_no_marker(store):
     store.put(PLAN, b"{}")
     with pytest.raises(CorruptArtifact):
         planned(store)
-    assert ".open/s1" not in keys(store)
+    assert ".open/s1" not in names(store)
 
 
 class Sealed(BaseModel):

@@ -137,7 +137,7 @@ def test_both_modules_of_calls_have_the_same_names():
         pytest.skip("durable.py is not for Windows")
     from writeahead.stores import durable
 
-    assert set(durable.__all__) - {"is_new", "sync"} == set(portable.__all__) - {"write_all"}
+    assert set(durable.__all__) == set(portable.__all__) - {"write_all"}
 
 
 # A file that is held open.

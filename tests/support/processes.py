@@ -16,3 +16,16 @@ def finished(process):
     """Wait for a process; return its exit code and what it printed on both streams."""
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def read_terminal(mine, theirs):
+    """All that a pseudo-terminal gets from the processes that have its other end; it is closed."""
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(mine, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(mine)
+    return shown

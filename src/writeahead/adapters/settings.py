@@ -13,16 +13,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
+from writeahead._validation import Invalid, validated
 from writeahead.errors import InvalidInput
 
 __all__ = ["AdapterSettings", "Text", "WholeNumber", "settings_model", "takes"]
@@ -82,11 +75,10 @@ class AdapterSettings(BaseModel):
         for name, variable in cls.origins(given, environ).items():
             value = given[name] if variable is None else environ[variable]
             values[name] = SecretStr(value) if variable and cls.is_secret(name) else value
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            place = error.errors(include_input=False, include_context=False)[0]["loc"]
-        # Out of the except block, so that not even __context__ holds the values.
+        found = validated(lambda: cls.model_validate(values))
+        if not isinstance(found, Invalid):
+            return found
+        place = found.problems[0].place
         if not place:  # a validator of the whole model, whose words may hold values
             raise InvalidInput(f"the settings {cls.prefix}... do not go together")
         name = str(place[0])

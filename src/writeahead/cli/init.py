@@ -1,7 +1,6 @@
 """The command that writes a settings file."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
 from writeahead.cli.settings import config_path
 from writeahead.cli.settings_template import settings_template
+from writeahead.report.page import quoted
 from writeahead.stores.registry import open_store
 
 __all__ = ["init"]
@@ -46,7 +46,7 @@ def init(
         store=store, adapter=adapter, factory=factory, installed=", ".join(sorted(installed_adapters()))
     )
     write_new_file(path, text, force=force)
-    step = f"writeahead settings{f' --config {shlex.quote(str(config))}' if config else ''}"
+    step = f"writeahead settings{f' --config {quoted(str(config))}' if config else ''}"
     return Answer(
         lambda: {"file": str(path), "next_step": step},
         lambda console: render.show_file(console, path, next_step=f"edit it, then see what counts: {step}"),

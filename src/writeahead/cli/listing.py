@@ -10,10 +10,10 @@ from rich.console import Console
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
-from writeahead.model import RunStatus
+from writeahead.cli.reports import next_step_of
+from writeahead.model import in_words
 from writeahead.protocol.finding import SessionSummary, State, find_sessions
 from writeahead.protocol.retry import Clock
-from writeahead.report.page import next_step
 
 __all__ = ["list_sessions"]
 
@@ -40,7 +40,7 @@ def list_sessions(
     def show(console: Console) -> None:
         summary = None
         for summary in sessions:
-            render.show_summary(console, summary, now=now, next_step=_next_step(summary, context))
+            render.show_summary(console, summary, now=now, next_step=next_step_of(summary, context))
         if summary is None:
             render.show_none(console, opened.name, state)
 
@@ -52,24 +52,6 @@ def list_sessions(
 
 def _document(summary: SessionSummary, now: datetime, context: CommandContext) -> dict[str, Any]:
     age = (now - summary.planned_at).total_seconds() if summary.planned_at else None
-    times = {
-        name: value.isoformat().replace("+00:00", "Z")
-        for name, value in asdict(summary).items()
-        if isinstance(value, datetime)
-    }
-    return {**asdict(summary), **times, "age": age, "next_step": _next_step(summary, context)}
-
-
-def _next_step(summary: SessionSummary, context: CommandContext) -> str | None:
-    if summary.status is None or summary.status is RunStatus.COMPLETED:
-        return None
-    return next_step(
-        summary.session_id,
-        summary.status,
-        block_reason=summary.block_reason,
-        operation=summary.operation,
-        not_before=summary.not_before,
-        own=summary.own,
-        options=context.options(),
-        resume_options=context.resume_options(summary.adapter),
-    )
+    document = asdict(summary)
+    times = {name: in_words(value) for name, value in document.items() if isinstance(value, datetime)}
+    return {**document, **times, "age": age, "next_step": next_step_of(summary, context)}

@@ -11,6 +11,7 @@ from writeahead.cli.output import Answer
 from writeahead.cli.session_file import SessionFile, read_session_file
 from writeahead.cli.streams import say
 from writeahead.errors import InvalidInput
+from writeahead.model import in_words
 from writeahead.protocol.keys import require_session_id
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.unblocking import existing_session
@@ -58,9 +59,7 @@ def remaining(
     return Answer(
         lambda: {
             "session": session,
-            "attempted": {
-                name: at.isoformat().replace("+00:00", "Z") for name, at in found.attempted.items()
-            },
+            "attempted": {name: in_words(at) for name, at in found.attempted.items()},
             "warnings": list(found.warnings),
         },
         lambda console: console.out(json.dumps(session, indent=2, ensure_ascii=True), highlight=False),

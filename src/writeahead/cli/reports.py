@@ -1,14 +1,16 @@
-"""What a command answers about one session that it ran, resumed or decided about."""
+"""What a command answers about a session, and what it says to do next."""
 
 from writeahead.cli import render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer, report_document
-from writeahead.model import RunReport
+from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.finding import SessionSummary
 from writeahead.report.page import next_step
+from writeahead.report.session import Session
 
-__all__ = ["answer_of"]
+__all__ = ["answer_of", "next_step_of"]
 
 
 def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode | None = None) -> Answer:
@@ -34,4 +36,20 @@ def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode
         lambda: {**report_document(report), "next_step": step},
         lambda console: render.show_report(console, report, next_step=step),
         lambda: code,
+    )
+
+
+def next_step_of(session: Session | SessionSummary, context: CommandContext) -> str | None:
+    """Say what to do next about a session that was read; None if there is nothing to do."""
+    if session.status in (None, RunStatus.COMPLETED):
+        return None
+    return next_step(
+        session.session_id,
+        session.status,
+        block_reason=session.block_reason,
+        operation=session.operation,
+        not_before=session.not_before,
+        own=session.own,
+        options=context.options(),
+        resume_options=context.resume_options(session.adapter),
     )

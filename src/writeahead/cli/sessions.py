@@ -15,7 +15,7 @@ from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
 from writeahead.cli.output import Answer
 from writeahead.cli.progress import progress_shown
-from writeahead.cli.reports import answer_of
+from writeahead.cli.reports import answer_of, next_step_of
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.model import RunReport, RunStatus
@@ -24,7 +24,7 @@ from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.session import StoredSession
 from writeahead.protocol.sweep import sweep_step
-from writeahead.report.page import next_step, read_page
+from writeahead.report.page import read_page
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["resume", "run", "show"]
@@ -115,16 +115,7 @@ def show(session_id: options.SessionArgument, *, context: CommandContext) -> Ans
     page = read_page(
         context.store(), session_id, now=Clock().now(), clock_skew=context.settings.policy.clock_skew
     )
-    step = next_step(
-        session_id,
-        page.status,
-        block_reason=page.block_reason,
-        operation=page.operation,
-        not_before=page.not_before,
-        own=page.own,
-        options=context.options(),
-        resume_options=context.resume_options(page.adapter),
-    )
+    step = next_step_of(page, context)
     return Answer(
         lambda: {**page.model_dump(mode="json"), "next_step": step},
         lambda console: render.show_page(console, page, next_step=step),

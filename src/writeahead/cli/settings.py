@@ -14,7 +14,7 @@ from writeahead._validation import Invalid, Problem, validated
 from writeahead.adapters.registry import installed_adapters
 from writeahead.cli.settings_file import CONFIG_FILE, FACTORY, SettingsFile, did_you_mean, read_settings_file
 from writeahead.errors import InvalidInput
-from writeahead.model import RunPolicy
+from writeahead.policy import RunPolicy
 
 __all__ = ["OUTDATED", "Settings", "config_path", "gather_settings", "load_settings"]
 

@@ -5,7 +5,7 @@ Every key is optional, and an unknown one is an error::
     store = "./artifacts"
     adapter = "crm"
 
-    [policy]                    # the fields of writeahead.model.RunPolicy
+    [policy]                    # the fields of writeahead.RunPolicy
     attempts = 4
 
     [adapters.dataverse]        # an installed adapter: keyword arguments for its factory
@@ -37,7 +37,7 @@ from writeahead._validation import Invalid, Problem, validated
 from writeahead.cli.permissions import checked_code_source
 from writeahead.cli.secret_values import is_secret_name
 from writeahead.errors import InvalidInput
-from writeahead.model import RunPolicy
+from writeahead.policy import RunPolicy
 
 __all__ = ["CONFIG_FILE", "FACTORY", "SettingsFile", "did_you_mean", "read_settings_file"]
 

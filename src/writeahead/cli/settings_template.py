@@ -18,7 +18,7 @@ from writeahead.adapters.settings import settings_model
 from writeahead.cli.secret_values import is_secret_name
 from writeahead.cli.settings import OUTDATED
 from writeahead.cli.settings_file import FACTORY
-from writeahead.model import RunPolicy
+from writeahead.policy import RunPolicy
 
 __all__ = ["settings_template"]
 

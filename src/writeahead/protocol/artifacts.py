@@ -26,7 +26,8 @@ from writeahead.protocol.keys import (
     require_session_id,
 )
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.session import objects_of, read_artifact, require_checksum
+from writeahead.protocol.own_plans import require_checksum
+from writeahead.protocol.session import objects_of, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 
 __all__ = [

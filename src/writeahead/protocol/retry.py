@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from writeahead._retrying import retried
 from writeahead.errors import TransientError
-from writeahead.model import RunPolicy
+from writeahead.policy import RunPolicy
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying

@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSeriali
 from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
 from writeahead.model import (
     ID_PATTERN,
-    LONGEST_LEASE,
     BlockReason,
     Frozen,
     PlannedOperation,
@@ -21,6 +20,7 @@ from writeahead.model import (
     Timestamp,
     in_words,
 )
+from writeahead.policy import LONGEST_LEASE
 
 __all__ = [
     "ATTEMPTS",

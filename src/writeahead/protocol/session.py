@@ -3,7 +3,6 @@
 Only our own keys count: other files in a session's folder are ignored.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,10 +11,8 @@ from typing import Any
 
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
 from writeahead.model import Receipt, RunStatus
-from writeahead.protocol.encoding import decode, is_abandoned, is_foreign, require_size
+from writeahead.protocol.encoding import decode, is_abandoned, require_size
 from writeahead.protocol.keys import (
-    checksum_key,
-    checksum_prefix,
     entry_number,
     final_key,
     journal_key,
@@ -23,6 +20,7 @@ from writeahead.protocol.keys import (
     require_session_id,
 )
 from writeahead.protocol.liveness import is_dead
+from writeahead.protocol.own_plans import checksums, is_others, is_own_plan, require_checksum
 from writeahead.protocol.schema import (
     ATTEMPTS,
     STATE,
@@ -40,12 +38,11 @@ __all__ = [
     "after",
     "build_on",
     "entry_numbers",
-    "is_others",
     "objects_of",
     "read_artifact",
     "read_stored",
-    "require_checksum",
     "require_ours",
+    "stored_in",
 ]
 
 
@@ -211,7 +208,11 @@ def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    found = objects_of(store, session_id)
+    return stored_in(store, session_id, objects_of(store, session_id))
+
+
+def stored_in(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]) -> StoredSession:
+    """Read a session as `read_stored` does, from a listing that is there already."""
     final = found.get(final_key(session_id))
     has_foreign_final = False
     if final:
@@ -223,10 +224,10 @@ def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
     planned = found.get(planned_key(session_id))
     if planned is None:
         _require_no_entry(session_id, numbers)
-        is_own = has_foreign_final or bool(_checksums(session_id, found))
+        is_own = has_foreign_final or bool(checksums(session_id, found))
         return StoredSession(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
     data = read_artifact(store, planned)
-    if _is_own(session_id, data, found, numbers):
+    if not numbers and is_own_plan(session_id, data, found):
         require_checksum(session_id, data, found)
         written_at = _latest(planned.last_modified)
         return StoredSession(
@@ -260,59 +261,6 @@ def objects_of(store: ArtifactStore, session_id: str) -> dict[str, ObjectInfo]:
     """
     require_session_id(session_id)
     return {info.key: info for info in store.list(f"{session_id}/")}
-
-
-def _is_own(session_id: str, data: bytes, found: Iterable[str], numbers: Sequence[int]) -> bool:
-    """Whether a plan is a caller's own: one with a journal of ours beside it is not."""
-    if numbers:
-        return False
-    try:
-        return is_others(data, key=planned_key(session_id), found=found)
-    except CorruptArtifact:
-        # Ours says so itself when it is decoded.
-        return bool(_checksums(session_id, found))
-
-
-def is_others(data: bytes, *, key: str, found: Iterable[str]) -> bool:
-    """Whether a plan or a final artifact is JSON that writeahead did not write.
-
-    Args:
-        data: Its bytes.
-        key: Its key.
-        found: The keys in the session's folder.
-
-    Raises:
-        CorruptArtifact: It is not JSON.
-    """
-    session_id = key.partition("/")[0]
-    checksums = _checksums(session_id, found)
-    if key == planned_key(session_id):
-        # One that fits tells for sure.
-        fits = bool(checksums) and checksum_key(session_id, hashlib.sha256(data).hexdigest()) in checksums
-        return fits or is_foreign(data, key=key)
-    return is_foreign(data, key=key, beside_own=bool(checksums))
-
-
-def require_checksum(session_id: str, data: bytes, found: Iterable[str]) -> None:
-    """Refuse a plan of a caller's own that is not what was written.
-
-    Args:
-        session_id: The session.
-        data: The plan's bytes.
-        found: The keys in the session's folder. Version 0.1 wrote no checksum.
-
-    Raises:
-        CorruptArtifact: There are checksums, and none of them fits.
-    """
-    checksums = _checksums(session_id, found)
-    if checksums and checksum_key(session_id, hashlib.sha256(data).hexdigest()) not in checksums:
-        raise CorruptArtifact(
-            f"{planned_key(session_id)}: altered: no checksum beside it fits; it was left as it is"
-        )
-
-
-def _checksums(session_id: str, found: Iterable[str]) -> list[str]:
-    return [key for key in found if key.startswith(checksum_prefix(session_id))]
 
 
 def require_ours(session: StoredSession) -> None:

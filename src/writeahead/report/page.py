@@ -2,15 +2,15 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from writeahead.errors import CorruptArtifact
 from writeahead.model import BlockReason, RunStatus, Timestamp
-from writeahead.protocol.keys import blocked_key, open_key, require_session_id
+from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.protocol.schema import JournalEntry
-from writeahead.protocol.session import StoredSession, read_stored
+from writeahead.protocol.session import StoredSession, objects_of, stored_in
 from writeahead.report.salvage import Readable, read_each, way_out
 from writeahead.report.session import (
     Line,
@@ -80,10 +80,10 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    found = list(store.list(f"{require_session_id(session_id)}/"))
+    found = objects_of(store, session_id)
     readable = read_each(store, session_id, found)
     try:
-        stored = read_stored(store, session_id)
+        stored = stored_in(store, session_id, found)
     except CorruptArtifact as error:
         # By itself an artifact may read well, and belong elsewhere.
         readable.problems.setdefault(str(error).partition(": ")[0], str(error))
@@ -214,7 +214,7 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
 
 
 def _artifacts(
-    store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo], readable: Readable
+    store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo], readable: Readable
 ) -> tuple[ArtifactLine, ...]:
     problems = dict(readable.problems)
     markers = [store.head(key) for key in (open_key(session_id), blocked_key(session_id))]
@@ -225,7 +225,7 @@ def _artifacts(
             last_modified=info.last_modified,
             problem=problems.pop(info.key, None),
         )
-        for info in (*filter(None, markers), *found)
+        for info in (*filter(None, markers), *found.values())
     ]
     missing = [ArtifactLine(key=key, problem=problem) for key, problem in problems.items()]
     return (*present, *missing)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from writeahead.errors import InvalidInput, ResumeError
-from writeahead.model import KeyedOperation, Operation, Receipt, RunStatus, idempotency_key
+from writeahead.model import KeyedOperation, Operation, PlannedOperation, RunStatus, idempotency_key
 from writeahead.protocol.emission import OVERWRITING
 from writeahead.protocol.in_doubt import in_doubt
 from writeahead.protocol.planning import keyed_operations, request_digest
@@ -84,7 +84,7 @@ def remaining_operations(
     warnings = (
         *_doubts(attempted),
         *_still_open(session, status),
-        *_unlike_the_request(plan, session.receipts, asked),
+        *_unlike_the_request(plan, missing, asked),
         *(f"{problem}: put one there by hand" for problem in sorted(lacking)),
     )
     return Remaining(tuple(operations), attempted, warnings)
@@ -121,10 +121,9 @@ def _still_open(session: StoredSession, status: RunStatus) -> Iterator[str]:
 
 
 def _unlike_the_request(
-    plan: PlannedWriteback, receipts: Mapping[str, Receipt], asked: Asked | None
+    plan: PlannedWriteback, missing: Sequence[PlannedOperation], asked: Asked | None
 ) -> Iterator[str]:
     """What the new request would lack, or have otherwise, than the one before."""
-    missing = [item for item in plan.operations if item.id not in receipts]
     if asked is None and not _is_as_asked(plan):
         kinds = ", ".join(sorted({item.kind for item in missing}))
         yield (

@@ -1,6 +1,6 @@
 """What still reads of a session whose artifacts are damaged, and the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -14,8 +14,9 @@ from writeahead.protocol.keys import (
     open_key,
     planned_key,
 )
+from writeahead.protocol.own_plans import is_others
 from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
-from writeahead.protocol.session import StoredSession, is_others, read_artifact
+from writeahead.protocol.session import StoredSession, entry_numbers, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Readable", "read_each", "way_out"]
@@ -63,28 +64,28 @@ class Readable:
         return self.plan is None or entry.plan_digest == self.plan.digest
 
 
-def read_each(store: ArtifactStore, session_id: str, found: Sequence[ObjectInfo]) -> Readable:
+def read_each(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]) -> Readable:
     """Read each of a session's artifacts by itself. What can't be read hides nothing.
 
     Args:
         store: Where they are.
         session_id: The session.
-        found: What is listed below it.
+        found: What is listed below it, by key.
 
     Raises:
         StoreError: As `ArtifactStore.get`.
     """
-    readable, keys = Readable(session_id), {info.key for info in found}
-    for info in found:
+    readable = Readable(session_id)
+    for info in found.values():
         try:
-            _keep(readable, info.key, read_artifact(store, info), keys)
+            _keep(readable, info.key, read_artifact(store, info), found)
         except NotFound:
             continue  # removed since it was listed
         except CorruptArtifact as error:
             readable.problems[info.key] = str(error)
             readable.needs_newer = readable.needs_newer or isinstance(error, NewerArtifact)
     if readable.final is None:
-        readable.problems |= _missing(session_id, keys)
+        readable.problems |= _missing(session_id, found.keys())
     return readable
 
 
@@ -115,7 +116,7 @@ def way_out(readable: Readable) -> tuple[str, ...]:
     return completed, restore, by_hand, leave
 
 
-def _keep(readable: Readable, key: str, data: bytes, keys: AbstractSet[str]) -> None:
+def _keep(readable: Readable, key: str, data: bytes, found: Iterable[str]) -> None:
     """Read an artifact into its place.
 
     Raises:
@@ -128,7 +129,7 @@ def _keep(readable: Readable, key: str, data: bytes, keys: AbstractSet[str]) -> 
         if entry.number != number:
             raise CorruptArtifact(f"{key}: belongs to another place; it was left as it is")
         readable.entries[number] = entry
-    elif key not in (final_key(session_id), planned_key(session_id)) or is_others(data, key=key, found=keys):
+    elif key not in (final_key(session_id), planned_key(session_id)) or is_others(data, key=key, found=found):
         return  # no artifact of ours
     elif key == final_key(session_id):
         readable.final = decode(data, Writeback, key=key)
@@ -138,9 +139,9 @@ def _keep(readable: Readable, key: str, data: bytes, keys: AbstractSet[str]) -> 
 
 def _missing(session_id: str, keys: AbstractSet[str]) -> dict[str, str]:
     """What a session with these keys must have had, and has not any more."""
-    numbers = {number for key in keys if (number := entry_number(session_id, key)) is not None}
+    numbers = entry_numbers(session_id, keys)
     if not numbers:
         return {}
-    wanted = [planned_key(session_id), *(journal_key(session_id, n) for n in range(1, max(numbers)))]
+    wanted = [planned_key(session_id), *(journal_key(session_id, n) for n in range(1, numbers[-1]))]
     present = keys | {journal_key(session_id, number) for number in numbers}
     return {key: f"{key}: missing: it was removed" for key in wanted if key not in present}

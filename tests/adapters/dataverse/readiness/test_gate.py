@@ -5,6 +5,7 @@ from importlib import resources
 
 import pytest
 
+from tests.support.worlds import names
 from writeahead import resume_session, write_back
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.errors import InvalidInput
@@ -24,10 +25,6 @@ def store():
 def gated(environ):
     with adapter_from_settings(environ=environ, timeout=5, readiness="full") as made:
         yield made
-
-
-def names(store):
-    return [info.key for info in store.list()]
 
 
 @pytest.mark.parametrize(
