@@ -279,6 +279,22 @@ def test_a_completed_session_whose_plan_was_removed(monkeypatch):
     assert world.run("create").status is RunStatus.NO_RESUME_NEEDED
 
 
+@pytest.mark.parametrize("kind", ["upsert", "mail"])
+@pytest.mark.parametrize("identity", [None, "e7"])
+def test_other_operations_are_not_completed_by_a_session_whose_plan_was_removed(kind, identity):
+    world = World()
+    world.run(kind, identity=identity)
+    before = world.names()
+    for _ in range(2):
+        world.store.delete("s1/planned-writeback.json")
+        with pytest.raises(PlanConflict, match="its plan was removed since") as caught:
+            world.run("create", identity="other")
+        assert caught.value.report.status is RunStatus.NO_RESUME_NEEDED
+        assert world.names() == [name for name in before if not name.endswith("/planned-writeback.json")]
+        assert world.run(kind, identity=identity).status is RunStatus.NO_RESUME_NEEDED
+    assert world.remote.requests == [f"1-{kind}"]
+
+
 def test_completed_elsewhere_is_not_completed_here(monkeypatch):
     world = World()
     world.adapter = Targeted(world.remote, "https://a.example.com")

@@ -1,7 +1,7 @@
 """write_back(): plans operations, makes the plan durable, and carries it out."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -44,7 +44,7 @@ from writeahead.protocol.planning import (
 from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import Event, PlannedWriteback
+from writeahead.protocol.schema import Event, PlannedWriteback, Writeback
 from writeahead.protocol.session import (
     StoredSession,
     after,
@@ -178,6 +178,8 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
     session = StoredSession(session_id)
     if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
         session = read_stored(store, session_id)
+        if session.final and session.final.plan_digest != plan.digest:
+            store.delete(planned_key(session_id))  # ours, and not what was carried out
         if not session.has_foreign_final:
             return _repeat(context, session, plan.request_digest, plan)
     journal = Journal(store, context.clock, plan, plan.owner, context.policy.lease, 0, renewed_at)
@@ -278,9 +280,11 @@ def _repeat(
         )
     plan = session.plan
     if session.final:
-        plan = _plan_behind(store, session_id)
+        plan = _plan_behind(store, session.final)
     same = plan is None or plan.request_digest == request_digest
     try:
+        if session.final and asked and plan is None:
+            _require_same_end(context, session, session.final, asked)
         if plan and not same and not (asked and _is_same_plan(context, plan, asked)):
             raise _plan_conflict(context, session, plan, asked)
         if session.final and plan:
@@ -295,10 +299,27 @@ def _repeat(
     return resume_from(session, context)
 
 
-def _plan_behind(store: ArtifactStore, session_id: str) -> PlannedWriteback | None:
+def _plan_behind(store: ArtifactStore, final: Writeback) -> PlannedWriteback | None:
     """The plan of a completed session; None if it was removed since."""
-    info = store.head(planned_key(session_id))
-    return decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
+    info = store.head(planned_key(final.session_id))
+    plan = decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
+    return plan if plan and plan.digest == final.plan_digest else None
+
+
+def _require_same_end(
+    context: RunContext, session: StoredSession, final: Writeback, asked: PlannedWriteback
+) -> None:
+    """Refuse what a completed session, whose plan was removed, has not carried out.
+
+    Raises:
+        PlanConflict: It is for other operations, as far as what was sent tells.
+    """
+    if final.adapter != asked.adapter or not _are_same(context, final.operations, asked.operations):
+        raise PlanConflict(
+            f"session {session.session_id} was completed, its plan was removed since, and what it has sent is"
+            " not what is asked for now: a session id names one unit of work, so give this one its own",
+            report_of_final(session),
+        )
 
 
 def _plan_conflict(
@@ -334,11 +355,17 @@ def _difference(plan: PlannedWriteback, asked: PlannedWriteback | None) -> str:
 
 def _is_same_plan(context: RunContext, plan: PlannedWriteback, asked: PlannedWriteback) -> bool:
     """Whether two plans differ in nothing but the order of sets, which version 1 did not fix."""
-    if plan.atomic != asked.atomic or len(plan.operations) != len(asked.operations):
-        return False
-    pairs = zip(plan.operations, asked.operations, strict=True)
-    return all(
-        _named(one) == _named(other) and _is_same_payload(context.adapter, one, other) for one, other in pairs
+    return plan.atomic == asked.atomic and _are_same(context, plan.operations, asked.operations)
+
+
+def _are_same(
+    context: RunContext, some: Sequence[PlannedOperation], others: Sequence[PlannedOperation]
+) -> bool:
+    """Whether operations are the same, by their identity, or up to the order of sets."""
+    return len(some) == len(others) and all(
+        _named(one) == _named(other)
+        and (one.identity is not None or _is_same_payload(context.adapter, one, other))
+        for one, other in zip(some, others, strict=True)
     )
 
 
