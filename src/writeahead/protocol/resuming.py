@@ -75,9 +75,7 @@ def resume_session(
             for ``request_lifetime``.
         now: Why an operator resumes before the remote's Retry-After is over; it is kept in the
             journal.
-        stop: Once set, nothing more is sent. The run ends as the request under way decides:
-            ``resume_needed``, ``blocked`` if it may not be sent again, or ``completed`` if it was
-            the last.
+        stop: As for `write_back`.
         clock: Where time comes from; for tests.
         on_progress: As for `write_back`.
 

@@ -77,7 +77,7 @@ def sweep(
         scan: List the whole store, and put the marker again where it was lost, as in a copy that
             left out files whose name begins with a dot. It reads each unfinished session that has
             none.
-        stop: Once set, nothing more is begun, and the run under way ends as for `resume_session`.
+        stop: Once set, nothing more is begun, and the run under way ends as for `write_back`.
         clock: Where time comes from; for tests.
         on_progress: As for `write_back`.
 
