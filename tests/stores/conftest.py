@@ -2,8 +2,16 @@
 
 import pytest
 
+from writeahead.stores import remote
+
 
 @pytest.fixture(params=["s3fs", "obstore"])
 def client(request) -> str:
     """The client libraries of a bucket, in turn."""
     return request.param
+
+
+@pytest.fixture
+def short_waits(monkeypatch) -> None:
+    """Failures of a server are outlasted at once."""
+    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)

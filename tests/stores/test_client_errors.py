@@ -15,21 +15,18 @@ from fsspec.asyn import get_loop
 
 from tests.support.s3_proxy import answer
 from writeahead.errors import AccessDenied, InvalidInput, StoreError, Unsupported
-from writeahead.stores import remote, s3
+from writeahead.stores import s3
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
 from writeahead.testing import http_proxy
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 
 def signed(request) -> str:
     """The signature of a request; the clients write the header's name in different ways."""
     return {name.lower(): value for name, value in request.headers.items()}["authorization"]
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def test_the_thread_of_the_clients_loop_is_refused(s3_proxy, s3_bucket):

@@ -8,17 +8,14 @@ import pytest
 
 from tests.support.s3_proxy import answer
 from writeahead.errors import StoreError, Unsupported
-from writeahead.stores import durable, remote
+from writeahead.stores import durable
 from writeahead.stores.client_logs import quietly
 from writeahead.stores.local import LocalStore
 from writeahead.stores.registry import open_store
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 TOKEN = "planted-session-token"
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def test_no_log_holds_the_session_token(client, s3_proxy, s3_bucket, monkeypatch, caplog):

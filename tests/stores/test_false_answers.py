@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.s3_proxy import S3Proxy, answer
 from writeahead.errors import NotFound, OutcomeUnknown, StoreError, Unavailable, Unsupported
-from writeahead.stores import remote
 from writeahead.stores.registry import open_store
 from writeahead.stores.s3_client import run
 from writeahead.testing import http_proxy
+
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 PAGE = b"<!DOCTYPE html><html><body>Log in</body></html>"
 XHTML = b"<html><body><Name/>Log in</body></html>"
@@ -40,11 +41,6 @@ def verb(request) -> str:
 @pytest.fixture
 def store(client, s3_proxy: S3Proxy, s3_bucket):
     return open_store(f"s3://{s3_bucket.name}?client={client}&endpoint_url={s3_proxy.url}")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def always(proxy, fault):

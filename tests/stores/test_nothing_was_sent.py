@@ -19,8 +19,9 @@ from cryptography.x509.oid import NameOID
 from tests.support.http_server import QuietHandler
 from tests.support.s3_proxy import S3Proxy, answer
 from writeahead.errors import AccessDenied, InvalidInput, NotFound, Unavailable
-from writeahead.stores import remote
 from writeahead.stores.registry import open_store
+
+pytestmark = pytest.mark.usefixtures("s3_server", "short_waits")
 
 CALLS = {
     "put": lambda store: store.put("a", b"1"),
@@ -29,11 +30,6 @@ CALLS = {
     "get": lambda store: store.get("a"),
     "list": lambda store: list(store.list()),
 }
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch, s3_server):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def refusals(store, error) -> list[str]:

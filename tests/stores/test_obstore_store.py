@@ -23,11 +23,12 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores import remote
 from writeahead.stores.obstore import ObstoreStore
 from writeahead.stores.obstore_clients import Connection
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
+
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 FORK = {"fork": "obstore's threads do not outlive a fork; a child is told so at once"}
 NO_FILES = {"links": "there is no file system", "durability": "its server keeps the files"}
@@ -103,11 +104,6 @@ class TestObstoreMemory(StoreContract):
 @pytest.fixture
 def store(s3_proxy: S3Proxy, s3_bucket: RawBucket):
     return open_store(f"s3://{s3_bucket.name}?client=obstore&endpoint_url={s3_proxy.url}")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def verbs(proxy: S3Proxy) -> list[str]:

@@ -9,17 +9,14 @@ from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 PASSING = [lost_reply(), reset_mid_body(), answer(500), answer(503, "SlowDown"), answer(429), answer(408)]
 
 
 @pytest.fixture
 def store(client, s3_proxy: S3Proxy, s3_bucket: RawBucket) -> ArtifactStore:
     return open_store(f"s3://{s3_bucket.name}?client={client}&endpoint_url={s3_proxy.url}")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def verbs(proxy: S3Proxy) -> list[str]:

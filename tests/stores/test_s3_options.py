@@ -15,6 +15,8 @@ from writeahead.stores.registry import open_store
 from writeahead.stores.s3 import S3Store
 from writeahead.stores.s3_options import S3Options
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 CLIENTS = ["s3fs", "obstore"]
 
 
@@ -32,11 +34,6 @@ def opened(client, s3_proxy: S3Proxy, s3_bucket):
         return open_store(f"s3://{s3_bucket.name}/p?{query}")
 
     return opened
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def sent(proxy: S3Proxy) -> dict[str, str]:

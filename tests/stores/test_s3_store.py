@@ -20,19 +20,15 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
+
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 @pytest.fixture
 def store(s3_proxy: S3Proxy, s3_bucket: RawBucket) -> ArtifactStore:
     return open_store(f"s3://{s3_bucket.name}?endpoint_url={s3_proxy.url}")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 def verbs(proxy: S3Proxy) -> list[str]:

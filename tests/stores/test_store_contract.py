@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.folders import Folder
 from tests.support.s3_server import RawBucket
-from writeahead.stores import remote
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.registry import open_store
 from writeahead.testing import StoreContract
+
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 class Dict:
@@ -55,11 +56,6 @@ class Bucket(RawBucket):
 
     def open_at(self, server: str) -> ArtifactStore:
         return open_store(f"s3://{self.name}/{self.prefix}?endpoint_url={server}")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT_INITIAL", 0.001)
 
 
 class TestLocalStore(StoreContract):
