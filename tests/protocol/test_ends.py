@@ -8,7 +8,7 @@ import pytest
 from tests.support.remotes import Meets
 from tests.support.worlds import names, refuse
 from writeahead import RunPolicy
-from writeahead.errors import AccessDenied, InvalidInput, PermanentError, Unavailable
+from writeahead.errors import AccessDenied, InvalidInput, PermanentError
 from writeahead.model import BlockReason, RunStatus
 from writeahead.protocol.unblocking import unblock_session
 
@@ -159,7 +159,7 @@ def test_a_stop_ends_the_wait_for_a_search(world):
 
 
 def test_a_store_that_fails_under_way_is_told_with_the_operation(world):
-    refuse(world, "s1/journal/000001.json")
+    refuse(world.store, "s1/journal/000001.json")
     report = world.run("create", "update")
     assert (report.status, report.operation) == (RunStatus.RESUME_NEEDED, "1-create")
     assert "s1/journal/000001.json" in report.error
@@ -171,21 +171,8 @@ def test_a_rejected_operation_is_named(world):
     assert (report.block_reason, report.operation) == (BlockReason.REJECTED, "1-create")
 
 
-def refuse_puts(store, part, error):
-    """Let the store refuse every put of a key with ``part`` in it; return what mends it."""
-    put = store._put
-
-    def refusing(key, data, *, if_absent):
-        if part in key:
-            raise error("memory", "put", key, "refused")
-        return put(key, data, if_absent=if_absent)
-
-    store._put = refusing
-    return lambda: setattr(store, "_put", put)
-
-
 def test_a_receipt_outlives_a_final_that_could_not_be_put(run, resume, store, remote):
-    mend = refuse_puts(store, "/writeback.json", AccessDenied)
+    mend = refuse(store, "/writeback.json", AccessDenied)
     assert run("mail").status is RunStatus.RESUME_NEEDED
     mend()
     assert resume().status is RunStatus.COMPLETED
@@ -193,7 +180,7 @@ def test_a_receipt_outlives_a_final_that_could_not_be_put(run, resume, store, re
 
 
 def test_a_blocked_run_without_its_marker_still_says_blocked(run, store, remote):
-    refuse_puts(store, ".blocked/", Unavailable)
+    refuse(store, ".blocked/")
     remote.script["1-create"] = [Meets.REJECTED]
     report = run("create")
     assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.remotes import Meets
-from tests.support.worlds import World, held_by_another
-from writeahead.errors import Unavailable
+from tests.support.worlds import World, held_by_another, refuse
 from writeahead.model import RunStatus
 from writeahead.report.page import read_page
 from writeahead.report.session import operation_lines
@@ -75,13 +74,6 @@ def test_a_fenced_owner_does_not_claim_to_have_sent():
 
 def test_a_run_that_can_t_journal_its_end_still_says_what_it_sent():
     world = World()
-    put = world.store._put
-
-    def refuse(name, data, *, if_absent):
-        if name.startswith("s1/journal/"):
-            raise Unavailable(world.store.name, "put", name, "planted")
-        return put(name, data, if_absent=if_absent)
-
-    world.store._put = refuse
+    refuse(world.store, "s1/journal/")
     world.remote.script["1-create"] = [Meets.LOST_REPLY] * 4
     assert list(world.run("create").attempted) == ["1-create"]

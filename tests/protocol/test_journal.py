@@ -364,7 +364,7 @@ def decode_entry(world):
 
 
 def test_a_final_that_can_not_be_put_is_told_in_the_journal(world):
-    refuse(world, "s1/writeback.json")
+    refuse(world.store, "s1/writeback.json")
     report = world.run("create")
     assert report.status is RunStatus.RESUME_NEEDED
     error = world.json("s1/journal/000001.json")["error"]
@@ -380,14 +380,7 @@ def test_a_bug_is_journaled_with_its_operation(world):
 
 
 def test_an_interrupt_at_the_final_is_told_in_the_journal(world):
-    put = world.store._put
-
-    def interrupted(name, data, *, if_absent):
-        if name == "s1/writeback.json":
-            raise KeyboardInterrupt
-        return put(name, data, if_absent=if_absent)
-
-    world.store._put = interrupted
+    refuse(world.store, "s1/writeback.json", KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         world.run("create")
     entry = world.json("s1/journal/000001.json")

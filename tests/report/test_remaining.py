@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.support.remotes import Meets, RemoteAdapter, Text, operations
-from tests.support.worlds import World, held_by_another
+from tests.support.worlds import World, held_by_another, refuse
 from writeahead import Operation, PlannedOperation, Receipt, RunPolicy, emits, write_back
 from writeahead.errors import InvalidInput, ResumeError
 from writeahead.model import KeyedOperation, ReplayClass, ref
@@ -208,14 +208,7 @@ def test_a_completed_session_lacks_nothing():
 
 def test_a_session_that_lacks_its_final_only_is_to_be_resumed():
     world = World()
-    put = world.store._put
-
-    def refuse(name, data, *, if_absent):
-        if name == "s1/writeback.json":
-            raise MemoryError
-        return put(name, data, if_absent=if_absent)
-
-    world.store._put = refuse
+    refuse(world.store, "s1/writeback.json", MemoryError)
     with pytest.raises(MemoryError):
         world.run("create")
     with pytest.raises(InvalidInput, match="only its final artifact is missing: resume it"):

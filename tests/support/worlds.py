@@ -62,16 +62,17 @@ class World:
         return self.remote.count(idempotency_key(session_id, operation_id))
 
 
-def refuse(world, key):
-    """Let the store refuse a key."""
-    put = world.store._put
+def refuse(store, part, error=Unavailable):
+    """Let every put of a key with ``part`` in it raise an error; return what mends the store."""
+    put = store._put
 
-    def refusing(name, data, *, if_absent):
-        if name == key:
-            raise Unavailable(world.store.name, "put", name, "planted")
-        return put(name, data, if_absent=if_absent)
+    def refusing(key, data, *, if_absent):
+        if part in key:
+            raise error(store.name, "put", key, "planted")
+        return put(key, data, if_absent=if_absent)
 
-    world.store._put = refusing
+    store._put = refusing
+    return lambda: setattr(store, "_put", put)
 
 
 def entry_of(world, number):
