@@ -23,6 +23,7 @@ def test_the_public_names_are_these():
         "RunReport",
         "Session",
         "WriteaheadError",
+        "abandon_session",
         "aresume_session",
         "asweep",
         "awrite_back",

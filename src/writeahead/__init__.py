@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from writeahead.protocol.retry import Clock
     from writeahead.protocol.runner import write_back
     from writeahead.protocol.sweep import sweep
-    from writeahead.protocol.unblocking import unblock_session
+    from writeahead.protocol.unblocking import abandon_session, unblock_session
     from writeahead.report.session import Session, read_session
     from writeahead.stores.base import ArtifactStore
     from writeahead.stores.registry import open_store
@@ -44,6 +44,7 @@ __all__ = [
     "RunReport",
     "Session",
     "WriteaheadError",
+    "abandon_session",
     "aresume_session",
     "asweep",
     "awrite_back",
@@ -75,6 +76,7 @@ _HOMES = {
     "RunReport": "model",
     "Session": "report.session",
     "WriteaheadError": "errors",
+    "abandon_session": "protocol.unblocking",
     "aresume_session": "aio",
     "asweep": "aio",
     "awrite_back": "aio",

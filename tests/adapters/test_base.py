@@ -96,3 +96,23 @@ def test_a_method_needs_a_model_for_its_payload(method):
 
     with pytest.raises(TypeError, match="must annotate its parameter 'payload'"):
         define(**{**GOOD, method: emits("upsert")(bare)})
+
+
+def test_a_method_that_can_not_be_called_is_refused():
+    with pytest.raises(TypeError, match=r"emit_row must take \(self, payload, operation\)"):
+
+        class NoOperation(Adapter):
+            name = "crm"
+
+            @emits("upsert")
+            def emit_row(self, payload: dict): ...
+
+
+def test_emits_on_what_is_no_kind_is_refused():
+    with pytest.raises(TypeError, match=r"row is decorated with @emits, and names no kind: call it emit_row"):
+
+        class NoPrefix(Adapter):
+            name = "crm"
+
+            @emits("upsert")
+            def row(self, payload: dict, operation): ...

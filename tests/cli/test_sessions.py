@@ -248,12 +248,13 @@ def test_an_own_session_is_listed_and_shown_as_such(cli, own):
 
 
 def test_sweep_resumes_own_sessions_by_a_function(cli, own, remote):
-    assert "call-8  resume it by the program that planned it" in cli("sweep").out
+    assert "call-8  resume it by the function of --own" in cli("sweep").out
     assert "orchestrator" in cli("sweep", "--write").out
     done = cli("sweep", "--write", "--own", f"{own}:fail")
     assert (done.code, "secret" in done.out) == (3, False)
     assert "its program raised RuntimeError" in done.out
-    assert cli("sweep", "--write", "--own", f"{own}:resume").out.startswith("-")  # the failed one's marker
+    young = cli("sweep", "--write", "--own", f"{own}:resume")  # the failed one put its marker
+    assert (young.code, young.out.startswith("in_progress")) == (75, True)
     old = time.time() - 3600
     os.utime(cli.store / ".open/call-8", (old, old))
     done = cli("sweep", "--write", "--own", f"{own}:resume", "--json")
@@ -274,6 +275,8 @@ def test_sweep_scan_restores_lost_markers(cli, remote):
     remote.answers = [503, 503]
     cli("run", cli.session("row"), "--write")
     (cli.store / ".open/s1").unlink()
+    assert cli("list", "--json").json["sessions"][0]["marked"] is False
+    assert "its marker is lost, so no sweep sees it: writeahead sweep --scan --write" in cli("list").out
     assert "no open sessions" in cli("sweep").out
     assert "s1  restore its marker, then resume it" in cli("sweep", "--scan").out
     assert ".open/s1" not in cli.bytes_in_store()

@@ -153,7 +153,9 @@ def test_a_sweep_resumes_what_no_program_is_at_work_on(store):
         write_writeback_artifact(given, session_id, found.model)
 
     (young,) = sweep(store, on_own=resume)
-    assert (called, young.note) == ([], "its program, or another sweep, may be at work on it")
+    assert (called, young.report.status) == ([], RunStatus.IN_PROGRESS)
+    assert young.report.error == "its program, or another sweep, may be at work on it"
+    assert young.report.not_before > ManualClock().now()
     (old,) = sweep(store, on_own=resume, clock=an_hour_later())
     assert called == [(store, "s1")]
     assert old.report.status is RunStatus.COMPLETED
@@ -175,7 +177,7 @@ def test_two_sweeps_do_not_resume_a_session_together(store):
 
     def resume(given, session_id):
         # The other sweep comes meanwhile.
-        called.extend(result.note for result in sweep(given.wrapped, on_own=resume))
+        called.extend(result.report.error for result in sweep(given.wrapped, on_own=resume))
 
     list(sweep(Late(store), on_own=resume))
     assert called == ["its program, or another sweep, may be at work on it"]
@@ -226,7 +228,6 @@ def test_a_sweep_without_an_adapter_leaves_the_sessions_of_adapters(store):
     [
         lambda store: resume_session("s1", store=store, adapter=RemoteAdapter(Remote())),
         lambda store: unblock_session("s1", store=store, reason="?"),
-        lambda store: abandon_session("s1", store=store, reason="?"),
     ],
 )
 def test_what_only_its_program_can_do_is_refused_with_words(store, call):
@@ -400,3 +401,88 @@ def test_a_session_behind_another_program_s_final_is_not_listed_as_completed(sto
     assert list(find_sessions(store, State.COMPLETED)) == []
     (listed,) = find_sessions(store, State.ABANDONED)
     assert listed.session_id == "s1"
+
+
+# An operator ends one.
+
+
+def test_an_own_session_can_be_abandoned(store):
+    planned(store)
+    assert abandon_session("s1", store=store, reason="?", dry_run=True).status is RunStatus.ABANDONED
+    assert "s1/journal/000001.json" not in names(store)
+    for _ in range(2):
+        report = abandon_session("s1", store=store, reason="the customer called again")
+        assert report.status is RunStatus.ABANDONED
+    assert ".open/s1" not in names(store)
+    (listed,) = find_sessions(store)
+    assert (listed.status, listed.own) == (RunStatus.ABANDONED, True)
+    assert list(find_sessions(store, State.OPEN)) == []
+    assert (
+        list(sweep(store, on_own=lambda *_: pytest.fail("resumed"), scan=True, clock=an_hour_later())) == []
+    )
+    with pytest.raises(ResumeError, match="abandoned by an operator"):
+        load_replay_artifact(store, "s1", Outcome)
+    for text in ("call back", "another"):
+        with pytest.raises(PlanConflict, match="abandoned by an operator"):
+            planned(store, text)
+    assert ".open/s1" not in names(store)
+    page = read_page(store, "s1", now=ManualClock().now(), clock_skew=5)
+    assert (page.status, [entry.reason for entry in page.history]) == (
+        RunStatus.ABANDONED,
+        ["the customer called again"],
+    )
+
+
+def test_an_own_session_of_version_0_1_can_be_abandoned(store):
+    store.put(PLAN, b'{"text": "call back"}')
+    abandon_session("s1", store=store, reason="?")
+    (listed,) = find_sessions(store)
+    assert listed.status is RunStatus.ABANDONED
+    with pytest.raises(ResumeError, match="abandoned by an operator"):
+        load_replay_artifact(store, "s1", Outcome)
+
+
+def test_a_final_that_comes_after_all_completes_it(store):
+    planned(store)
+    abandon_session("s1", store=store, reason="?")
+    write_writeback_artifact(store, "s1", Outcome(text="done"))
+    assert load_replay_artifact(store, "s1", Outcome).finished
+    (listed,) = find_sessions(store)
+    assert listed.status is RunStatus.COMPLETED
+    with pytest.raises(InvalidInput, match="completed"):
+        abandon_session("s1", store=store, reason="?")
+
+
+def test_an_edited_plan_of_an_abandoned_session_is_found(store):
+    planned(store)
+    abandon_session("s1", store=store, reason="?")
+    store.put(PLAN, b'{"text": "other"}')
+    (listed,) = find_sessions(store)
+    assert listed.status is None
+    with pytest.raises(CorruptArtifact):
+        load_replay_artifact(store, "s1", Outcome)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: write_planned_writeback_artifact("./artifacts", "s1", Outcome(text="x")),
+        lambda: write_writeback_artifact("./artifacts", "s1", Outcome(text="x")),
+        lambda: load_replay_artifact("./artifacts", "s1", Outcome),
+        lambda: find_sessions("./artifacts"),
+        lambda: sweep("./artifacts", RemoteAdapter(Remote())),
+        lambda: write_back(
+            operations("create"), session_id="s1", store="./artifacts", adapter=RemoteAdapter(Remote())
+        ),
+        lambda: resume_session("s1", store="./artifacts", adapter=RemoteAdapter(Remote())),
+        lambda: unblock_session("s1", store="./artifacts", reason="?"),
+    ],
+)
+def test_a_url_is_no_store(call):
+    with pytest.raises(InvalidInput, match=r"give what writeahead\.open_store returns, not a str"):
+        call()
+
+
+def test_an_adapters_class_is_no_adapter(store):
+    with pytest.raises(InvalidInput, match="give an instance of an Adapter, not the class RemoteAdapter"):
+        write_back(operations("create"), session_id="s1", store=store, adapter=RemoteAdapter)

@@ -28,6 +28,7 @@ from writeahead import (
     RunReport,
     Session,
     WriteaheadError,
+    abandon_session,
     aresume_session,
     asweep,
     awrite_back,
@@ -348,6 +349,7 @@ def look_after(store: ArtifactStore) -> list[str]:
     names = [assert_type(found, SessionSummary).session_id for found in find_sessions(store, "open")]
     for result in sweep(store, Crm("http://crm"), policy=RunPolicy(max_turns=5)):
         assert_type(result.report, RunReport | None)
+    assert_type(abandon_session("s2", store=store, reason="asked"), RunReport)
     report = unblock_session("s1", store=store, reason="asked", assume={"1-row": Assume.APPLIED})
     unblock_session("s1", store=store, reason="asked", assume={"1-row": 7})  # type: ignore[dict-item]
     return [*names, assert_type(report.raise_for_status(), RunReport).session_id]

@@ -24,6 +24,7 @@ EMIT, PLAN, FIND = "emit_", "plan_", "find_"
 # What `emit_<kind>` may return: see `writeahead.adapters.base.Adapter`.
 _Emitted = Receipt | None | Awaitable[Receipt | None]
 _F = TypeVar("_F", bound=Callable[..., _Emitted])
+_MARK = "__writeahead_emits__"
 _PAYLOADS = "a pydantic model, a dataclass, a TypedDict or a dict"
 
 
@@ -101,6 +102,14 @@ def kinds_of(cls: type) -> dict[str, Kind]:
     for verb in ("plan", "emit", "find"):
         if inspect.iscoroutinefunction(getattr(cls, verb)):
             raise TypeError(f"{cls.__name__}.{verb} can't be async: make async what it calls, {verb}_<kind>")
+    for attribute in dir(cls):
+        if not attribute.startswith((EMIT, PLAN, FIND)) and hasattr(
+            inspect.getattr_static(cls, attribute, None), _MARK
+        ):
+            named = f"call it {EMIT}{attribute.removeprefix('_')}, or leave @emits out"
+            raise TypeError(
+                f"{cls.__name__}.{attribute} is decorated with @emits, and names no kind: {named}"
+            )
     kinds = {attribute.removeprefix(EMIT): _kind_of(cls, attribute) for attribute in _methods(cls, EMIT)}
     for prefix in (PLAN, FIND):
         for attribute in _methods(cls, prefix):
@@ -112,13 +121,26 @@ def kinds_of(cls: type) -> dict[str, Kind]:
 
 
 def _methods(cls: type, prefix: str) -> list[str]:
-    return [attribute for attribute in dir(cls) if attribute.startswith(prefix)]
+    found = [attribute for attribute in dir(cls) if attribute.startswith(prefix)]
+    for attribute in found:
+        _require_parameters(cls, attribute)
+    return found
+
+
+def _require_parameters(cls: type, attribute: str) -> None:
+    """Refuse a method that can't be called with payload and operation."""
+    member = inspect.getattr_static(cls, attribute)
+    arguments = [None] * (2 if isinstance(member, staticmethod | classmethod) else 3)
+    try:
+        inspect.signature(getattr(cls, attribute)).bind(*arguments)
+    except TypeError:
+        raise TypeError(f"{cls.__name__}.{attribute} must take (self, payload, operation)") from None
 
 
 def _kind_of(cls: type, attribute: str) -> Kind:
     name = attribute.removeprefix(EMIT)
     method = inspect.getattr_static(cls, attribute)
-    declared = getattr(method, "__writeahead_emits__", None)
+    declared = getattr(method, _MARK, None)
     if declared is None:
         raise TypeError(f"{cls.__name__}.{attribute} has no replay class: decorate it with @emits(...)")
     replay, key_valid_for, settles_after = declared

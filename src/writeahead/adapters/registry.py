@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from writeahead import _plugins
 from writeahead.adapters.base import Adapter
-from writeahead.errors import InvalidInput
+from writeahead.errors import InvalidInput, WriteaheadError
 
 __all__ = ["adapter_factory", "installed_adapters", "open_adapter", "toml_key"]
 
@@ -44,9 +44,18 @@ def open_adapter(
     Raises:
         InvalidInput: The name is unknown, its module can't be imported, the factory does not take
             these settings, or what it returned is no `Adapter`.
-        Exception: What the factory itself raises.
+        Exception: What else the factory itself raises; of a TypeError or ValueError, the settings
+            are at fault.
     """
-    adapter = adapter_factory(name, settings, aliases=aliases, source=source)(**settings)
+    factory = adapter_factory(name, settings, aliases=aliases, source=source)
+    try:
+        adapter = factory(**settings)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, WriteaheadError):
+            raise
+        # Of a value of the wrong type, most likely. The message may hold a secret.
+        subject, what = _subject(name, aliases, source), type(error).__name__
+        raise InvalidInput(f"{subject}: its factory raised {what}: check its settings") from error
     if not isinstance(adapter, Adapter):
         raise InvalidInput(
             f"{_subject(name, aliases, source)}: its factory returned {type(adapter).__name__}, "

@@ -98,6 +98,7 @@ class CommandContext:
         """
         name = self.settings.require_adapter()
         import_from_here(self.settings.aliases.get(name, name))
+        self._require_factory(name)
         adapter = open_adapter(
             name,
             self.settings.adapter_settings(),
@@ -106,6 +107,14 @@ class CommandContext:
         )
         with adapter if isinstance(adapter, contextlib.AbstractContextManager) else contextlib.nullcontext():
             yield adapter
+
+    def _require_factory(self, name: str) -> None:
+        known = {*self.settings.aliases, *installed_adapters()}
+        if ":" not in name and name not in known and name in self.settings.adapters:
+            place = self.settings.sources["adapter"]
+            raise InvalidInput(
+                f'{place}: adapter {name!r}: its table [adapters.{name}] needs factory = "module:factory"'
+            )
 
     def loaded(self, target: str, flag: str) -> object:
         """Import what a flag names as ``module:attribute``; its module may be in this folder.
@@ -126,13 +135,12 @@ class CommandContext:
         Args:
             planned_by: The name of the adapter that made the session's plan.
         """
-        given = self._given("--config", "--store", "--adapter")
-        if self.settings.adapter:
-            return given
         # ``--adapter`` takes an adapter's own name only if something has that name.
         declared = planned_by in self.settings.aliases or planned_by in installed_adapters()
+        if self.settings.adapter and (not declared or planned_by == self.settings.adapter):
+            return self._given("--config", "--store", "--adapter")
         known = planned_by if declared else "module:factory"
-        return f"{given} --adapter {known}".lstrip()
+        return f"{self._given('--config', '--store')} --adapter {known}".lstrip()
 
     def _given(self, *names: str) -> str:
         return " ".join(f"{name} {quoted(value)}" for name in names if (value := self._flags[name]))

@@ -43,6 +43,10 @@ def next_step_of(session: Session | SessionSummary, context: CommandContext) -> 
     """Say what to do next about a session that was read; None if there is nothing to do."""
     if session.status in (None, RunStatus.COMPLETED):
         return None
+    is_open = session.status is not RunStatus.ABANDONED
+    if isinstance(session, SessionSummary) and is_open and not session.marked:
+        scan = f"writeahead sweep {context.options()}".rstrip()
+        return f"its marker is lost, so no sweep sees it: {scan} --scan --write"
     return next_step(
         session.session_id,
         session.status,

@@ -33,7 +33,7 @@ from writeahead.stores.base import ArtifactStore
 __all__ = ["sweep_sessions"]
 
 
-@options.with_context(adapter=True)
+@options.with_context(adapter=True, policy=True)
 def sweep_sessions(
     *,
     write: options.WriteOption = False,

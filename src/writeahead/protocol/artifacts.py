@@ -6,7 +6,7 @@ plan tells whether someone edited it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,9 +26,9 @@ from writeahead.protocol.keys import (
     require_session_id,
 )
 from writeahead.protocol.messages import one_line
-from writeahead.protocol.own_plans import require_checksum
-from writeahead.protocol.session import objects_of, read_artifact
-from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject
+from writeahead.protocol.own_plans import checksum_file, is_own_plan, require_checksum
+from writeahead.protocol.session import entry_numbers, objects_of, read_artifact
+from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject, require_store
 
 __all__ = [
     "FinalInfo",
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+_GIVEN_UP = "was abandoned by an operator: give the work another id if it is to be done all the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +79,19 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
     the session. Writing the same again is no error.
 
     Raises:
-        PlanConflict: The session already has another plan. Nothing was changed.
+        PlanConflict: The session already has another plan, or was abandoned. Nothing was changed.
         CorruptArtifact: It has a plan that was altered since it was written, and stays as it is.
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
+    require_store(store)
     key = planned_key(require_session_id(session_id))
     data = encode_model(model)
     digest = hashlib.sha256(data).hexdigest()
     checksum = checksum_key(session_id, digest)
     # In this order: a marker without a checksum is of a run of `write_back`.
     if not is_ours(type(model)):
-        store.put(checksum, f"{digest}  {PLANNED}\n".encode(), if_absent=True)
+        _put_checksum(store, session_id, digest)
     store.put(open_key(session_id), b"")
     try:
         return store.put(key, data, if_absent=True)
@@ -101,6 +103,9 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
     if checksum in found and not _tells_of_an_edit(checksum, stored, found):
         store.delete(checksum)
         del found[checksum]
+    if _was_given_up(session_id, stored.data, found):
+        remove_markers(store, session_id, was_blocked=False)
+        raise PlanConflict(f"session {session_id} {_GIVEN_UP}")
     if _is_same(stored, model):
         return stored.info
     if _may_be_own(stored):
@@ -146,6 +151,7 @@ def write_writeback_artifact(store: ArtifactStore, session_id: str, model: BaseM
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
     """
+    require_store(store)
     key = final_key(require_session_id(session_id))
     earlier = False
     try:
@@ -177,9 +183,9 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
     Look at ``finished`` before you send: a finished session has its plan still.
 
     Raises:
-        ResumeError: There is neither; or the model's JSON differs from what was written, since the
-            model has changed; or, as `CorruptArtifact`, the one found can't be read, or was altered
-            since it was written, and stays as it is.
+        ResumeError: There is neither; or an operator abandoned the session; or the model's JSON
+            differs from what was written, since the model has changed; or, as `CorruptArtifact`,
+            the one found can't be read, or was altered since it was written, and stays as it is.
         InvalidInput: The session id can't be used.
         StoreError: As `ArtifactStore.list` and `ArtifactStore.get`.
     """
@@ -202,10 +208,28 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
     raise no_session(store, session_id)
 
 
-def _require_plan(session_id: str, data: bytes, found: Iterable[str]) -> None:
+def _require_plan(session_id: str, data: bytes, found: Collection[str]) -> None:
     require_checksum(session_id, data, found)
     if is_abandoned(data, key=planned_key(session_id)):
         raise ResumeError(f"session {session_id} was abandoned before it had a plan: run it again")
+    if final_key(session_id) not in found and _was_given_up(session_id, data, found):
+        raise ResumeError(f"session {session_id} {_GIVEN_UP}")
+
+
+def _put_checksum(store: ArtifactStore, session_id: str, digest: str) -> None:
+    key = checksum_key(session_id, digest)
+    try:
+        store.put(key, checksum_file(digest), if_absent=True)
+    except AlreadyExists:
+        if store.get(key).data == checksum_file(digest, abandoned=True):
+            raise PlanConflict(f"session {session_id} {_GIVEN_UP}") from None
+        raise CorruptArtifact(f"{key}: altered: it holds no checksum; it was left as it is") from None
+
+
+def _was_given_up(session_id: str, data: bytes, found: Collection[str]) -> bool:
+    """Whether an operator abandoned a session of an own orchestrator: that is its only entry."""
+    has_journal = bool(entry_numbers(session_id, found))
+    return has_journal and is_own_plan(session_id, data, found, has_journal=True)
 
 
 def _difference(data: bytes, model: BaseModel) -> str | None:

@@ -8,10 +8,11 @@ from typing import Self
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
+from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, RunPolicy, RunReport, with_cause
 from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock
-from writeahead.stores.base import ArtifactStore
+from writeahead.stores.base import ArtifactStore, require_store
 
 __all__ = ["RunContext"]
 
@@ -50,6 +51,9 @@ class RunContext:
         on_progress: OnProgress | None = None,
     ) -> Self:
         """The context of a run that begins now."""
+        require_store(store)
+        if not isinstance(adapter, Adapter):
+            raise InvalidInput(f"adapter: give an instance of an Adapter, not {_named(adapter)}")
         clock = clock or Clock()
         deadline = clock.monotonic() + policy.run_limit
         return cls(store, adapter, policy, stop, clock, deadline, Observer(on_progress))
@@ -87,3 +91,7 @@ class RunContext:
             self.clock.sleep(seconds)
         else:
             self.stop.wait(seconds)
+
+
+def _named(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"

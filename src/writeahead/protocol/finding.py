@@ -25,7 +25,7 @@ from writeahead.protocol.keys import (
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, entry_numbers, read_stored
-from writeahead.stores.base import ArtifactStore
+from writeahead.stores.base import ArtifactStore, require_store
 
 __all__ = [
     "Found",
@@ -74,6 +74,7 @@ class SessionSummary:
         planned_at: When it was planned.
         operation: The operation at which it stopped.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
+        marked: Whether its marker is there. If not, only a sweep with ``scan`` finds it.
         host: The machine of the run that holds its lease, unless it gave the session up.
         pid: That run's process.
     """
@@ -91,6 +92,7 @@ class SessionSummary:
     not_before: datetime | None = None
     host: str | None = None
     pid: int | None = None
+    marked: bool = True
 
     def matches(self, state: State | None) -> bool:
         """Tell whether the session belongs in a list of this state. An unreadable one is open."""
@@ -206,6 +208,7 @@ def find_sessions(
         InvalidInput: There is no such state.
         StoreError: The store can't be listed.
     """
+    require_store(store)
     if state is not None and state not in tuple(State):
         raise InvalidInput(f"state {str(state)!r}: use one of {', '.join(State)}")
     return _summaries(store, None if state is None else State(state), clock or Clock(), clock_skew)
@@ -221,7 +224,7 @@ def _summaries(
         elif state is State.COMPLETED:
             continue
         else:
-            summary = _summary(store, found.session_id, clock, clock_skew)
+            summary = replace(_summary(store, found.session_id, clock, clock_skew), marked=found.is_marked)
         if summary.matches(state):
             yield summary
 

@@ -5,19 +5,23 @@ from collections.abc import Iterable, Sequence
 
 from writeahead.errors import CorruptArtifact
 from writeahead.protocol.encoding import is_foreign
-from writeahead.protocol.keys import checksum_key, checksum_prefix, planned_key
+from writeahead.protocol.keys import PLANNED, checksum_key, checksum_prefix, planned_key
 
-__all__ = ["checksums", "is_others", "is_own_plan", "require_checksum"]
+__all__ = ["checksum_file", "checksums", "is_others", "is_own_plan", "require_checksum"]
 
 
-def is_own_plan(session_id: str, data: bytes, found: Iterable[str]) -> bool:
-    """Whether the plan of a session without a journal of ours is a caller's own.
+def is_own_plan(session_id: str, data: bytes, found: Iterable[str], *, has_journal: bool) -> bool:
+    """Whether a session's plan is a caller's own.
 
     Args:
         session_id: The session.
         data: The plan's bytes.
         found: The keys in the session's folder.
+        has_journal: Whether it has entries. Beside an own plan that is one at most, of an operator
+            who abandoned it; then a checksum has to fit.
     """
+    if has_journal:
+        return _fits(session_id, data, checksums(session_id, found))
     try:
         return is_others(data, key=planned_key(session_id), found=found)
     except CorruptArtifact:
@@ -59,6 +63,15 @@ def require_checksum(session_id: str, data: bytes, found: Iterable[str]) -> None
         raise CorruptArtifact(
             f"{planned_key(session_id)}: altered: no checksum beside it fits; it was left as it is"
         )
+
+
+def checksum_file(digest: str, *, abandoned: bool = False) -> bytes:
+    """What stands in a checksum's file, as ``sha256sum -c`` reads it.
+
+    A program that runs an abandoned session again creates this file first, and so finds out.
+    """
+    note = "# abandoned by an operator\n" if abandoned else ""
+    return f"{digest}  {PLANNED}\n{note}".encode()
 
 
 def checksums(session_id: str, found: Iterable[str]) -> list[str]:

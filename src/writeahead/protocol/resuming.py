@@ -93,6 +93,8 @@ def resume_session(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
+    if "" in (take_over, now):
+        raise InvalidInput("take_over, now: say why, in a few words; it is kept in the journal")
     session = read_stored(store, session_id)
     override = Override(take_over=take_over, now=now)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)

@@ -151,10 +151,17 @@ def write_back(
             session_id=session_id,
             status=RunStatus.PLANNED,
             operations=plan.operations,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *_stands_already(store, session_id)),
         )
         return context.ended(report)
     return context.ended(_begin(context, plan, data))
+
+
+def _stands_already(store: ArtifactStore, session_id: str) -> tuple[str, ...]:
+    """A warning where a dry run shows what a run would not do."""
+    if store.head(planned_key(session_id)) is None:
+        return ()
+    return (f"session {session_id} is there already: a run goes on with it, or refuses other operations",)
 
 
 def _identified(operation: PlannedOperation, identity: JsonValue) -> PlannedOperation:

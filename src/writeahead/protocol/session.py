@@ -31,7 +31,7 @@ from writeahead.protocol.schema import (
     PlannedWriteback,
     Writeback,
 )
-from writeahead.stores.base import ArtifactStore, ObjectInfo
+from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = [
     "StoredSession",
@@ -227,14 +227,17 @@ def stored_in(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectI
         is_own = has_foreign_final or bool(checksums(session_id, found))
         return StoredSession(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
     data = read_artifact(store, planned)
-    if not numbers and is_own_plan(session_id, data, found):
-        require_checksum(session_id, data, found)
-        written_at = _latest(planned.last_modified)
-        return StoredSession(
-            session_id, written_at=written_at, is_own=True, has_foreign_final=has_foreign_final
-        )
     newest = _newest_entry(store, session_id, found, numbers)
     entries = _entries(store, newest, found) if newest else []
+    if is_own_plan(session_id, data, found, has_journal=bool(entries)):
+        require_checksum(session_id, data, found)
+        return StoredSession(
+            session_id,
+            entries=entries,
+            written_at=_latest(planned.last_modified),
+            is_own=True,
+            has_foreign_final=has_foreign_final,
+        )
     written_at = _latest(newest.last_modified) or entries[-1].at if newest else None
     if is_abandoned(data, key=planned.key):
         tombstone = decode(data, AbandonedPlan, key=planned.key)
@@ -256,9 +259,10 @@ def objects_of(store: ArtifactStore, session_id: str) -> dict[str, ObjectInfo]:
     """List what is in a session's folder, ours or not, by key.
 
     Raises:
-        InvalidInput: The session id can't be used.
+        InvalidInput: The session id can't be used, or the store is none.
         StoreError: As `ArtifactStore.list`.
     """
+    require_store(store)
     require_session_id(session_id)
     return {info.key: info for info in store.list(f"{session_id}/")}
 

@@ -24,7 +24,7 @@ from writeahead.protocol.resuming import resume_from
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import AbandonedPlan, PlannedWriteback
 from writeahead.protocol.session import StoredSession, after, read_stored
-from writeahead.stores.base import ArtifactStore
+from writeahead.stores.base import ArtifactStore, require_store
 
 __all__ = ["OnOwn", "SweepAction", "SweepResult", "candidates", "lost_marker", "sweep", "sweep_step"]
 
@@ -89,6 +89,7 @@ def sweep(
         InvalidInput: There is neither an adapter nor ``on_own``.
         StoreError: The markers, or with ``scan`` the store, can't be listed.
     """
+    require_store(store)
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
     return _Sweep(store, adapter, policy, on_own, stop, clock or Clock(), on_progress).results(scan=scan)
@@ -138,7 +139,10 @@ def sweep_step(
 
 def _own_step(session: StoredSession) -> tuple[SweepAction, str]:
     if session.is_planned:
-        return SweepAction.RESUME_OWN, "resume it by the program that planned it"
+        return (
+            SweepAction.RESUME_OWN,
+            "resume it by the function of --own, once its marker is older than a lease",
+        )
     return SweepAction.SKIP, "no plan yet: its program is at work, or died before it sent anything"
 
 
@@ -149,7 +153,7 @@ def _planned_step(
     if status is RunStatus.BLOCKED:
         return SweepAction.SKIP, "blocked: it waits for an operator"
     if not_before:
-        what = "another run is active" if status is RunStatus.IN_PROGRESS else "the remote asked to wait"
+        what = "another run is active" if status is RunStatus.IN_PROGRESS else "it has to wait"
         return SweepAction.WAIT, f"{what}, until {not_before:%Y-%m-%d %H:%M:%SZ} at the latest"
     missing = len(plan.operations) - len(session.receipts)
     return SweepAction.RESUME, f"resume it: {missing} of {len(plan.operations)} operations are missing"
@@ -229,8 +233,13 @@ class _Sweep:
         if self.on_own is None:
             note = "of an orchestrator of its own: resume it with that, or sweep it with on_own"
             return SweepResult(session_id, note=note)
-        if not self._is_old_marker(session_id):
-            return SweepResult(session_id, note="its program, or another sweep, may be at work on it")
+        busy_until = self._busy_until(session_id)
+        if busy_until:
+            why = "its program, or another sweep, may be at work on it"
+            report = RunReport(
+                session_id=session_id, status=RunStatus.IN_PROGRESS, error=why, not_before=busy_until
+            )
+            return SweepResult(session_id, report=report)
         # Other sweeps leave it alone from now on.
         self.store.put(open_key(session_id), b"")
         try:
@@ -248,7 +257,7 @@ class _Sweep:
         return SweepResult(session_id, report=report)
 
     def _abandoned(self, session_id: str) -> SweepResult:
-        if not self._is_old_marker(session_id):
+        if self._busy_until(session_id):
             return SweepResult(session_id, note="no plan yet: its run may be active")
         tombstone = AbandonedPlan(session_id=session_id, abandoned_at=self.clock.now())
         try:
@@ -262,12 +271,12 @@ class _Sweep:
             return SweepResult(session_id, error=problems[0])
         return SweepResult(session_id, note="abandoned: its run died before it emitted anything")
 
-    def _is_old_marker(self, session_id: str) -> bool:
-        """Whether a session's marker was put longer ago than a lease."""
-        marker = self.store.head(open_key(session_id))
+    def _busy_until(self, session_id: str) -> datetime | None:
+        """Until when a session's run may be at work, by its marker's age; None if it is over."""
+        marker, now = self.store.head(open_key(session_id)), self.clock.now()
         written = marker.last_modified if marker else None
-        age = self.policy.lease + self.policy.clock_skew
-        return written is not None and self.clock.now() > after(written, age)
+        until = after(written or now, self.policy.lease + self.policy.clock_skew)
+        return until if until >= now else None
 
 
 def lost_marker(session: StoredSession) -> str | None:

@@ -1,5 +1,6 @@
 """unblock_session() and abandon_session(): an operator's decisions on a session."""
 
+import hashlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -7,13 +8,15 @@ from datetime import datetime
 from writeahead.errors import InvalidInput
 from writeahead.model import Assume, Receipt, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
+from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.in_doubt import silently_sent
-from writeahead.protocol.journal import Ending, Journal
-from writeahead.protocol.keys import final_key, open_key
+from writeahead.protocol.journal import Ending, Journal, new_owner
+from writeahead.protocol.keys import checksum_key, final_key, journal_key, open_key, planned_key
 from writeahead.protocol.messages import foreign_final
+from writeahead.protocol.own_plans import checksum_file
 from writeahead.protocol.references import ids_read
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import Event
+from writeahead.protocol.schema import Event, JournalEntry
 from writeahead.protocol.session import StoredSession, read_stored, require_ours
 from writeahead.stores.base import ArtifactStore
 
@@ -57,6 +60,7 @@ def unblock_session(
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
     """
+    _require_reason(reason)
     clock = clock or Clock()
     session = existing_session(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
@@ -90,7 +94,7 @@ def abandon_session(
 
     A live owner is fenced: it stops at its next entry. If its final artifact comes all the same,
     every operation was confirmed, and the session is completed. Receipts so far are kept in the
-    journal.
+    journal. Of an orchestrator of its own, `load_replay_artifact` refuses the session from then on.
 
     Args:
         session_id: The session.
@@ -109,10 +113,13 @@ def abandon_session(
         ResumeError: There is no such session, it has no plan yet, or it can't be read.
         StoreError: As the store's verbs.
     """
+    _require_reason(reason)
     clock = clock or Clock()
-    session = existing_session(store, session_id)
-    if session.final:
+    session = existing_session(store, session_id, or_own=True)
+    if session.is_final:
         raise InvalidInput(f"session {session_id} is completed: there is nothing to abandon")
+    if session.is_own and session.is_planned:
+        return _abandon_own(session, store, reason, clock.now(), dry_run=dry_run)
     if session.plan is None:
         raise no_session(store, session_id)
     journal = Journal.of(session, session.plan, store, clock, lease=0)
@@ -129,8 +136,46 @@ def abandon_session(
     return _report(session_id, RunStatus.ABANDONED, journal, warnings)
 
 
-def existing_session(store: ArtifactStore, session_id: str) -> StoredSession:
+def _abandon_own(
+    session: StoredSession, store: ArtifactStore, reason: str, now: datetime, *, dry_run: bool
+) -> RunReport:
+    """End a session of an orchestrator of its own: an entry is the only one of its journal."""
+    session_id = session.session_id
+    report = RunReport(session_id=session_id, status=RunStatus.ABANDONED)
+    if dry_run or session.entry:
+        return report
+    digest = hashlib.sha256(store.get(planned_key(session_id)).data).hexdigest()
+    # Also where version 0.1 wrote none: it tells such a plan from one of ours.
+    store.put(checksum_key(session_id, digest), checksum_file(digest, abandoned=True))
+    entry = JournalEntry(
+        session_id=session_id,
+        number=1,
+        event=Event.ABANDONED,
+        owner=new_owner(),
+        at=now,
+        lease_seconds=0,
+        plan_digest=digest,
+        status=RunStatus.ABANDONED,
+        error="abandoned by an operator",
+        reason=reason,
+    )
+    store.put(journal_key(session_id, 1), encode_model(entry), if_absent=True)
+    warnings = remove_markers(store, session_id, was_blocked=False)
+    return report.model_copy(update={"warnings": warnings})
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidInput("reason: say why, in a few words; it is kept in the journal")
+
+
+def existing_session(store: ArtifactStore, session_id: str, *, or_own: bool = False) -> StoredSession:
     """Read a session that must be there.
+
+    Args:
+        store: Where its artifacts are.
+        session_id: The session.
+        or_own: Take one of an orchestrator of its own, too.
 
     Raises:
         ResumeError: The store holds nothing of it, or what it holds can't be read.
@@ -138,7 +183,8 @@ def existing_session(store: ArtifactStore, session_id: str) -> StoredSession:
         StoreError: As the store's verbs.
     """
     session = read_stored(store, session_id)
-    require_ours(session)
+    if not or_own:
+        require_ours(session)
     if session == StoredSession(session_id):
         raise no_session(store, session_id)
     return session

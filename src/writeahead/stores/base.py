@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
-from writeahead.errors import InvalidKey, NotFound, Unsupported
+from writeahead.errors import InvalidInput, InvalidKey, NotFound, Unsupported
 from writeahead.stores.check import StoreCheck, check_store
 
-__all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject"]
+__all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject", "require_store"]
 
 # The largest object of a store: twice the largest artifact. No store reads more into memory.
 MAX_OBJECT_BYTES = 128 * 1024 * 1024
@@ -208,6 +208,16 @@ class ArtifactStore(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+def require_store(store: object) -> None:
+    """Refuse what is no store, such as its URL.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if not isinstance(store, ArtifactStore):
+        raise InvalidInput(f"store: give what writeahead.open_store returns, not a {type(store).__name__}")
 
 
 def too_large(size: int) -> str:
