@@ -137,6 +137,19 @@ def test_a_bad_adapter(cli, remote, folder, adapter, named):
         assert "planted-secret" not in message
 
 
+def test_settings_that_a_factory_can_not_take(cli, remote, folder):
+    (folder / "typed_adapter.py").write_text("def make(url):\n    return url.rstrip('/') + 7\n")
+    (folder / "writeahead.toml").write_text(
+        'adapter = "mine"\n[adapters.mine]\nfactory = "typed_adapter:make"\nurl = "planted-secret"\n'
+    )
+    message = refused(cli, remote, "run", cli.session("row"), "--store", "./artifacts", "--write")
+    assert "its factory raised TypeError: check its settings" in message
+    assert "planted-secret" not in message
+    (folder / "writeahead.toml").write_text('adapter = "mine"\n[adapters.mine]\nfactry = "a:b"\n')
+    message = refused(cli, remote, "run", cli.session("row"), "--store", "./artifacts", "--write")
+    assert "its table [adapters.mine] needs factory" in message
+
+
 def test_no_adapter_and_no_store_at_all(cli, remote, folder):
     (folder / "writeahead.toml").write_text("")
     message = refused(cli, remote, "run", cli.session("row"), "--store", "./artifacts")

@@ -410,3 +410,11 @@ def test_show_says_what_still_reads_of_a_damaged_session_and_what_to_do(cli, rem
     assert "damaged: altered: its checksum does not match" in line
     steps = lines[lines.index("what to do") + 1 :]
     assert [step[:5] for step in steps] == ["  1. ", "  2. ", "  3. "]
+
+
+def test_a_dry_run_warns_where_its_session_is_there_already(cli):
+    session = cli.session("row")
+    assert cli("run", session, "--json").json["warnings"] == []
+    cli("run", session, "--write")
+    (warning,) = cli("run", session, "--json").json["warnings"]
+    assert warning.startswith("session s1 is there already")
