@@ -314,6 +314,20 @@ def test_taking_over_does_not_double_what_can_not_be_proved():
     report = world.resume(take_over="I killed it")
     assert report.block_reason is BlockReason.OUTCOME_UNKNOWN
     assert world.effects_of("1-mail") == 1
+    last = [name for name in world.names() if "/journal/" in name][-1]
+    assert (world.json(last)["event"], world.json(last)["reason"]) == ("ended", "I killed it")
+
+
+def test_the_reason_of_a_takeover_is_kept_where_another_program_s_final_ends_it():
+    world = World(ONCE)
+    inner = dies_at_mail(world)
+    world.remote.script["1-create"] = [Meets.UNAVAILABLE]
+    world.run("create", "create")
+    world.store = inner
+    world.store.put("s1/writeback.json", b"{}")
+    report = world.resume(take_over="I killed it")
+    assert report.block_reason is BlockReason.CONFLICT_DETECTED
+    assert world.json("s1/journal/000001.json")["reason"] == "I killed it"
 
 
 def test_a_lookup_waits_for_the_lease_though_it_is_taken_over():

@@ -81,14 +81,20 @@ class Execution:
         units = [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
         return [unit for unit in units if any(operation.id not in receipts for operation in unit)]
 
-    def end(self, ending: Ending, operation: str | None) -> RunReport:
-        """Journal why the run ends, and set the markers."""
+    def end(self, ending: Ending, operation: str | None, reason: str | None = None) -> RunReport:
+        """Journal why the run ends, and set the markers.
+
+        Args:
+            ending: How and why it ends.
+            operation: At which operation.
+            reason: Why an operator had it begin, if no entry says so yet.
+        """
         if self.context.stopped:
             # A run that was told to stop is no turn without progress.
             self.journal.idle = max(0, self.journal.idle - 1)
         ending = self._spaced(ending)
         try:
-            self.journal.append(Event.ENDED, operation=operation, ending=ending)
+            self.journal.append(Event.ENDED, operation=operation, ending=ending, reason=reason)
         except Fenced as error:
             return self.fenced(error, operation)
         except StoreError as error:
@@ -234,7 +240,7 @@ class Execution:
             raise CorruptArtifact(f"{key}: it is the end of another plan; it was left as it is")
         return True
 
-    def end_before_foreign_final(self) -> RunReport:
+    def end_before_foreign_final(self, reason: str | None = None) -> RunReport:
         """End the run: another program's file has the final artifact's key."""
         error = foreign_final(final_key(self.journal.plan.session_id))
-        return self.end(Ending(RunStatus.BLOCKED, error, BlockReason.CONFLICT_DETECTED), None)
+        return self.end(Ending(RunStatus.BLOCKED, error, BlockReason.CONFLICT_DETECTED), None, reason)

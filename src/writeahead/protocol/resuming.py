@@ -166,10 +166,10 @@ def _claim(
     execution = Execution(journal, context)
     was_unblocked = session.entry is not None and session.entry.event is Event.UNBLOCKED
     if session.has_foreign_final:
-        return execution.end_before_foreign_final()
+        return execution.end_before_foreign_final(override.reason)
     ending = _hopeless(journal, context, was_unblocked=was_unblocked)
     if ending:
-        return execution.end(*ending)
+        return execution.end(*ending, override.reason)
     try:
         journal.append(Event.CLAIMED, reason=override.reason)
     except Fenced as error:

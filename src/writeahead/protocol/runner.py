@@ -281,6 +281,8 @@ def _repeat(
     """
     store, session_id = context.store, session.session_id
     if session.is_own:
+        if session.is_final and asked:
+            remove_markers(store, session_id, was_blocked=False)  # as below
         raise PlanConflict(
             f"session {session_id} already has a plan of an orchestrator of its own"
             f" ({planned_key(session_id)}): a session id names one unit of work, so give this one its own"
