@@ -590,7 +590,7 @@ def without_announcement(monkeypatch):
 
 
 def without_lease(monkeypatch):
-    monkeypatch.setattr(session.Session, "lease_ends", None)
+    monkeypatch.setattr(session.StoredSession, "lease_ends", None)
     monkeypatch.setattr(journal.Journal, "lease_left", lambda self: 1e9)
 
 

@@ -20,10 +20,10 @@ def with_a_takeover_that_forgets(monkeypatch):
 
 
 def with_an_abandoned_session_resumed(monkeypatch):
-    honest = session.Session.status
+    honest = session.StoredSession.status
 
     def status(self, *args):
         is_abandoned = self.entry is not None and self.entry.status is RunStatus.ABANDONED
         return RunStatus.RESUME_NEEDED if is_abandoned else honest(self, *args)
 
-    monkeypatch.setattr(session.Session, "status", status)
+    monkeypatch.setattr(session.StoredSession, "status", status)
