@@ -245,11 +245,11 @@ def test_an_adapters_session_of_the_same_id_is_refused(store):
         write_back(operations("create"), session_id="s1", store=store, adapter=RemoteAdapter(remote))
     assert remote.requests == []
     assert load_replay_artifact(store, "s1", Outcome).model.text == "call back"
-    assert ".open/s1" in keys(store)
+    assert ".open/s1" in names(store)
     write_writeback_artifact(store, "s1", Outcome(text="done"))
     with pytest.raises(PlanConflict, match="orchestrator of its own"):
         write_back(operations("create"), session_id="s1", store=store, adapter=RemoteAdapter(remote))
-    assert ".open/s1" not in keys(store)
+    assert ".open/s1" not in names(store)
 
 
 # Files of other programs in a session's folder.

@@ -259,7 +259,7 @@ def test_an_unblock_is_on_record(world):
     world.remote.script["2-mail"] = [Meets.LOST_REPLY]
     world.run("create", "mail", "update")
     with pytest.raises(InvalidInput, match="2-mail took effect"):
-        unblock_session("s1", store=world.store, reason="", clock=world.clock)
+        unblock_session("s1", store=world.store, reason="?", clock=world.clock)
     report = unblock_session(
         "s1", store=world.store, reason="asked them", assume={"2-mail": "applied"}, clock=world.clock
     )

@@ -14,7 +14,7 @@ from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["RunContext"]
+__all__ = ["RunContext", "require_means"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,6 @@ class RunContext:
         on_progress: OnProgress | None = None,
     ) -> Self:
         """The context of a run that begins now."""
-        require_store(store)
-        if not isinstance(adapter, Adapter):
-            raise InvalidInput(f"adapter: give an instance of an Adapter, not {_named(adapter)}")
         clock = clock or Clock()
         deadline = clock.monotonic() + policy.run_limit
         return cls(store, adapter, policy, stop, clock, deadline, Observer(on_progress))
@@ -93,5 +90,15 @@ class RunContext:
             self.stop.wait(seconds)
 
 
-def _named(given: object) -> str:
-    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+def require_means(store: object, adapter: object) -> None:
+    """Refuse what a run can't work with, such as a store's URL, or an adapter's class.
+
+    Raises:
+        InvalidInput: One of the two is something else.
+    """
+    require_store(store)
+    if not isinstance(adapter, Adapter):
+        given = (
+            f"the class {adapter.__name__}" if isinstance(adapter, type) else f"a {type(adapter).__name__}"
+        )
+        raise InvalidInput(f"adapter: give an instance of an Adapter, not {given}")

@@ -8,7 +8,7 @@ from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, InvalidInput, ResumeError
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import RunContext, require_means
 from writeahead.protocol.execution import Execution
 from writeahead.protocol.in_doubt import in_doubt, silently_sent
 from writeahead.protocol.journal import Ending, Journal
@@ -93,6 +93,7 @@ def resume_session(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
+    require_means(store, adapter)
     if "" in (take_over, now):
         raise InvalidInput("take_over, now: say why, in a few words; it is kept in the journal")
     session = read_stored(store, session_id)

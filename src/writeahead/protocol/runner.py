@@ -27,7 +27,7 @@ from writeahead.model import (
     with_cause,
 )
 from writeahead.protocol.artifacts import remove_markers
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import RunContext, require_means
 from writeahead.protocol.encoding import decode, digest_of, digest_of_operations
 from writeahead.protocol.execution import Execution
 from writeahead.protocol.journal import Journal, new_owner
@@ -118,6 +118,7 @@ def write_back(
         Exception: What an adapter raises against its contract; the session is left as
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
+    require_means(store, adapter)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.

@@ -14,7 +14,7 @@ from writeahead.adapters.limits import call_limits
 from writeahead.errors import AlreadyExists, InvalidInput, WriteaheadError
 from writeahead.model import RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import RunContext, require_means
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.finding import Found, all_sessions, marked_sessions
 from writeahead.protocol.keys import blocked_key, final_key, open_key, planned_key
@@ -89,7 +89,10 @@ def sweep(
         InvalidInput: There is neither an adapter nor ``on_own``.
         StoreError: The markers, or with ``scan`` the store, can't be listed.
     """
-    require_store(store)
+    if adapter is None:
+        require_store(store)
+    else:
+        require_means(store, adapter)
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
     return _Sweep(store, adapter, policy, on_own, stop, clock or Clock(), on_progress).results(scan=scan)
