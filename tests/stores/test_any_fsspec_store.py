@@ -1,6 +1,7 @@
 """Stores on any fsspec filesystem: the kit where one can be proven; all others are refused."""
 
 import inspect
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ class Bucket(RawBucket):
         return self.open()
 
 
+SLOW = pytest.mark.skipif(
+    os.environ.get("WRITEAHEAD_TESTS") != "full", reason="takes 20 seconds: `nox -s servers` runs it"
+)
+
+
 class TestFsspecS3(StoreContract):
     impossible: ClassVar[Mapping[str, str]] = {
         "streaming": "fsspec has no listing that streams and is ordered",
@@ -80,6 +86,16 @@ class TestFsspecS3(StoreContract):
         backdoor = Bucket(s3_bucket.server, s3_bucket.name, "team/service/")
         backdoor.configured = configured
         return backdoor
+
+    @SLOW
+    def test_processes_race_to_create(self, backdoor):
+        """Each process proves the filesystem first, by some 600 requests."""
+        super().test_processes_race_to_create(backdoor)
+
+    @SLOW
+    def test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(self, backdoor):
+        """The same."""
+        super().test_a_kill_in_the_middle_of_a_put_leaves_old_or_new(backdoor)
 
 
 class OwnMemory(MemoryFileSystem):

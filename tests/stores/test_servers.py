@@ -38,7 +38,7 @@ SLOW = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     "switch",
-    ["bare_etags", pytest.param("empty_errors", marks=SLOW), pytest.param("no_if_match", marks=SLOW)],
+    [pytest.param(switch, marks=SLOW) for switch in ("bare_etags", "empty_errors", "no_if_match")],
 )
 def test_the_kit_holds_on_servers_of_many_kinds(s3_proxy, s3_bucket, switch):
     setattr(s3_proxy, switch, True)
