@@ -69,6 +69,8 @@ def writeahead_far_away(_folder: Path, near: Remote) -> Session:
     from writeahead.testing import WrapperStore
 
     class SlowStore(WrapperStore):
+        is_local = False  # each look is a request
+
         def _around(self, _verb, _key, call):
             time.sleep(STORE_SECONDS)
             return call()
