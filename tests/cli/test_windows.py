@@ -79,7 +79,7 @@ def test_a_signal_parks_the_session(there, cli, remote):
 
 
 def test_a_settings_file_may_name_code(there, cli, remote):
-    """Its mode is 0666 there, whoever may write to it."""
+    """Its mode is 0666 there, also of a file that one user alone may write to."""
     code, out, err = finished(there("run", cli.session("row"), "--json"))
     assert (code, err, json.loads(out)["status"]) == (0, "", "planned")
 
