@@ -666,3 +666,11 @@ def test_a_process_that_is_hidden_is_not_dead(monkeypatch):
     with subprocess.Popen([sys.executable, "-c", ""]) as other:
         pass
     assert is_dead(mine.model_copy(update={"pid": other.pid}))
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+@pytest.mark.parametrize("name", ["take_over", "now"])
+def test_a_wait_is_not_cut_short_without_a_reason(world, name, reason):
+    world.run("create")
+    with pytest.raises(InvalidInput, match=f"^{name}: say why"):
+        world.resume(**{name: reason})

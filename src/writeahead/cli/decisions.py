@@ -9,10 +9,11 @@ import typer
 
 from writeahead.cli import options
 from writeahead.cli.context import CommandContext
-from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
+from writeahead.cli.many import Selection, Verb, answer_of_selection, with_selection
 from writeahead.cli.output import Answer
 from writeahead.errors import InvalidInput
 from writeahead.model import Assume, RunReport, RunStatus
+from writeahead.protocol.journal import require_reason
 from writeahead.protocol.session import StoredSession
 from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.base import ArtifactStore

@@ -36,7 +36,7 @@ from writeahead.protocol.sweep import SweepResult
 from writeahead.protocol.unblocking import existing_session
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Selection", "Verb", "answer_of_selection", "require_reason", "with_selection"]
+__all__ = ["Selection", "Verb", "answer_of_selection", "with_selection"]
 
 # What --where can ask for, and the words that each takes; None for any.
 _CONDITIONS: Mapping[str, type[StrEnum] | None] = {
@@ -247,16 +247,6 @@ def with_selection(command: Callable[..., Answer]) -> Callable[..., Answer]:
         ]
     )
     return with_flags
-
-
-def require_reason(flag: str, reason: str) -> None:
-    """Refuse an empty reason: the journal keeps it for later readers.
-
-    Raises:
-        InvalidInput: It is empty.
-    """
-    if not reason.strip():
-        raise InvalidInput(f"{flag}: say why, in a few words; it is kept in the journal")
 
 
 def _selection(

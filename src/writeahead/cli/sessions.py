@@ -12,13 +12,14 @@ from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
-from writeahead.cli.many import Selection, Verb, answer_of_selection, require_reason, with_selection
+from writeahead.cli.many import Selection, Verb, answer_of_selection, with_selection
 from writeahead.cli.output import Answer
 from writeahead.cli.progress import progress_shown
 from writeahead.cli.reports import answer_of, next_step_of
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
 from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.journal import require_reason
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back

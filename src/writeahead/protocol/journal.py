@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import JsonValue
 
-from writeahead.errors import AlreadyExists, Fenced, WriteaheadError
+from writeahead.errors import AlreadyExists, Fenced, InvalidInput, WriteaheadError
 from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
 from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import encode_model
@@ -31,12 +31,26 @@ from writeahead.protocol.schema import (
 from writeahead.protocol.session import StoredSession, build_on
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Ending", "Journal", "new_owner", "renewed_key"]
+__all__ = ["Ending", "Journal", "new_owner", "renewed_key", "require_reason"]
 
 
 def renewed_key(key: str, generation: int) -> str:
     """The key of an operation to which an operator gave a new one, by how often that was."""
     return str(uuid.uuid5(uuid.UUID(key), f"generation {generation}"))
+
+
+def require_reason(name: str, reason: str) -> None:
+    """Refuse an empty reason: the journal keeps it for later readers.
+
+    Args:
+        name: The argument or flag that it was given by.
+        reason: Why an operator decided something.
+
+    Raises:
+        InvalidInput: It is empty.
+    """
+    if not reason.strip():
+        raise InvalidInput(f"{name}: say why, in a few words; it is kept in the journal")
 
 
 def new_owner() -> str:

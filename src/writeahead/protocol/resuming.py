@@ -11,7 +11,7 @@ from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.context import RunContext, require_means
 from writeahead.protocol.execution import Execution
 from writeahead.protocol.in_doubt import in_doubt, silently_sent
-from writeahead.protocol.journal import Ending, Journal
+from writeahead.protocol.journal import Ending, Journal, require_reason
 from writeahead.protocol.planning import require_atomic
 from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
@@ -94,8 +94,9 @@ def resume_session(
             ``resume_needed``, or as ``blocked`` where an unprovable operation may have been sent.
     """
     require_means(store, adapter)
-    if "" in (take_over, now):
-        raise InvalidInput("take_over, now: say why, in a few words; it is kept in the journal")
+    for name, reason in (("take_over", take_over), ("now", now)):
+        if reason is not None:
+            require_reason(name, reason)
     session = read_stored(store, session_id)
     override = Override(take_over=take_over, now=now)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)

@@ -10,7 +10,7 @@ from writeahead.model import Assume, Receipt, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.in_doubt import silently_sent
-from writeahead.protocol.journal import Ending, Journal, new_owner
+from writeahead.protocol.journal import Ending, Journal, new_owner, require_reason
 from writeahead.protocol.keys import checksum_key, final_key, journal_key, open_key, planned_key
 from writeahead.protocol.messages import foreign_final
 from writeahead.protocol.own_plans import checksum_file
@@ -60,7 +60,7 @@ def unblock_session(
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
     """
-    _require_reason(reason)
+    require_reason("reason", reason)
     clock = clock or Clock()
     session = existing_session(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
@@ -113,7 +113,7 @@ def abandon_session(
         ResumeError: There is no such session, it has no plan yet, or it can't be read.
         StoreError: As the store's verbs.
     """
-    _require_reason(reason)
+    require_reason("reason", reason)
     clock = clock or Clock()
     session = existing_session(store, session_id, or_own=True)
     if session.is_final:
@@ -162,11 +162,6 @@ def _abandon_own(
     store.put(journal_key(session_id, 1), encode_model(entry), if_absent=True)
     warnings = remove_markers(store, session_id, was_blocked=False)
     return report.model_copy(update={"warnings": warnings})
-
-
-def _require_reason(reason: str) -> None:
-    if not reason.strip():
-        raise InvalidInput("reason: say why, in a few words; it is kept in the journal")
 
 
 def existing_session(store: ArtifactStore, session_id: str, *, or_own: bool = False) -> StoredSession:
