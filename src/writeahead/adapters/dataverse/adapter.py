@@ -6,7 +6,7 @@ operations using the Web API", learn.microsoft.com). There are kinds for rows of
 mapping declares, and named ones in an outbound-call service's words, which are mapped onto them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,7 @@ from writeahead.adapters.dataverse.mapping.translate import (
     with_targets,
 )
 from writeahead.adapters.dataverse.readiness.discover import discover
+from writeahead.adapters.dataverse.readiness.doctor import Finding, Level, examine
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
@@ -52,7 +53,8 @@ from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, Dataver
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.names import Scalar, environment_of
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.errors import NotReady
+from writeahead.adapters.dataverse.write_probe import probe
+from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
@@ -65,6 +67,11 @@ _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
 # operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
 _LONGEST_REQUEST = timedelta(minutes=3)
+
+
+def _unchecked(draft: Draft) -> str:
+    row = "" if draft.creates else ", and the row as it is now"
+    return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
 def _utc_now() -> datetime:
@@ -159,6 +166,62 @@ class DataverseAdapter(TransactionalAdapter):
     def discover(self, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
         """Write a mapping from the environment's definitions. Args and raises: as `discover`."""
         return discover(self._ready(), kinds, tables)
+
+    def doctor(self, probed: str | None = None) -> Iterator[Finding]:
+        """Look at everything that a first run would meet, without writing.
+
+        Args:
+            probed: What the mapping calls a table, ``tables.account`` or ``kinds.task``, on which a
+                row is made, changed and removed to prove the conditional requests.
+
+        Yields:
+            Findings, while they are made. Missing settings are findings, too.
+
+        Raises:
+            InvalidInput: The mapping has no such table, or no text column of it.
+        """
+        table = self._mapping.named(probed) if probed is not None else None
+        if probed is not None and table is None:
+            raise InvalidInput(
+                f"mapping {self._mapping.name} has no {probed}: name a table as it does, such as"
+                f" {next(iter(self._mapping.sections()), 'tables.account')}"
+            )
+        if self._client is None or self._missing:
+            for missing in self._missing or ("neither URL nor credentials were given",):
+                yield Finding("settings", Level.PROBLEM, missing)
+            return
+        found = []
+        for finding in examine(
+            self._client,
+            self._mapping,
+            self._client.limits,
+            probed=table.entity_set if table else None,
+        ):
+            found.append(finding.level)
+            yield finding
+        if table is not None and Level.PROBLEM not in found:
+            yield from probe(self._client, table)
+        elif table is not None:
+            yield Finding(
+                f"write probe on {table.entity_set}", Level.UNKNOWN, "left out: solve the problems first"
+            )
+
+    def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        """Plan for a dry run; without settings for requests, as much as can be planned offline.
+
+        What was not checked then is a warning of each operation. Raises: as `plan`.
+        """
+        if self._client is not None and not self._missing:
+            return self.plan(operations)
+        planned = super().plan(with_targets(operations, _CREATES))
+        drafts = [self._draft(item) for item in planned]
+        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
+        if gaps:
+            raise NotReady(*gaps)
+        return [
+            item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
+            for item, draft in zip(planned, drafts, strict=True)
+        ]
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Translate all operations, get a token, and read the baselines of the rows to update.

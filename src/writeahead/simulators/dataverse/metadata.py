@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.privileges import privileges_of
 from writeahead.simulators.dataverse.schema import Column, Kind, Schema, Table
 
 __all__ = ["Metadata"]
@@ -128,6 +129,7 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "ChangeTrackingEnabled": True,
         "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
         "DisplayName": _label(table.logical_name),
+        "Privileges": privileges_of(table),
         "Attributes": [_attribute(table, name, schema) for name in table.columns],
         "Keys": _keys(table, schema),
         "ManyToOneRelationships": _relationships(table, schema),

@@ -59,6 +59,10 @@ class TableMapping:
             raise InvalidInput(f"mapping {self.name} has no table [kinds.{kind}], which {operation_id} needs")
         return table
 
+    def sections(self) -> list[str]:
+        """Every name that `named` knows."""
+        return [*(f"kinds.{kind}" for kind in self.kinds), *(f"tables.{name}" for name in self.tables)]
+
     def named(self, name: str) -> Table | None:
         """Return ``kinds.<kind>`` or ``tables.<name>``; None if there is none."""
         section, _, rest = name.partition(".")

@@ -21,6 +21,7 @@ __all__ = [
     "TableDefinition",
     "entity_sets",
     "logical_names",
+    "privileges_of",
     "read_tables",
 ]
 
@@ -133,13 +134,34 @@ def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, st
     return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies}
 
 
+def privileges_of(
+    client: DataverseClient, entity_sets: Iterable[str]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """The privileges of each table that there is, by entity set and PrivilegeType: name and id.
+
+    Raises: as `read_tables`.
+    """
+    return {
+        _text(body, "EntitySetName"): {
+            _text(item, "PrivilegeType"): (_text(item, "Name"), _text(item, "PrivilegeId").lower())
+            for item in _objects(body, "Privileges")
+        }
+        for body in _definitions(client, entity_sets, select=f"{_SELECTED},Privileges")
+    }
+
+
 def _definitions(
-    client: DataverseClient, names: Iterable[str], *, by: str = "EntitySetName", expand: str | None = None
+    client: DataverseClient,
+    names: Iterable[str],
+    *,
+    by: str = "EntitySetName",
+    expand: str | None = None,
+    select: str = _SELECTED,
 ) -> Sequence[Mapping[str, Any]]:
     conditions = [f"{by} eq '{require_name(name)}'" for name in sorted(names)]
     if not conditions:
         return []
-    params = {"$select": _SELECTED, "$filter": " or ".join(conditions)}
+    params = {"$select": select, "$filter": " or ".join(conditions)}
     if expand:
         params["$expand"] = expand
     return _objects(client.get_json(_DEFINITIONS, params), "value")
