@@ -76,6 +76,27 @@ def test_a_dry_run_without_credentials_plans_what_can_be_planned(cli, simulator,
     assert "phone_number" in refused.json["error"]
 
 
+def test_approve(cli, simulator, credentials, monkeypatch):
+    file = cli.folder / "mapping.toml"
+    text = (files("writeahead.adapters.dataverse") / "default_mapping.toml").read_text()
+    file.write_text(text)
+    monkeypatch.setenv("DATAVERSE_MAPPING", str(file))
+    monkeypatch.setenv("DATAVERSE_REQUIRE_APPROVAL", "true")
+    run = ("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--json")
+    assert cli(*run).json["status"] == "planned"
+    refused = cli(*run, "--write")
+    assert (refused.code, refused.json["block_reason"]) == (1, "not_ready")
+    assert simulator.requests(method="PATCH") == []
+    done = cli("dataverse", "approve", file, "--by", "Ada Okafor", "--json")
+    assert (done.code, done.json["approved_by"]) == (0, "Ada Okafor")
+    assert f'approved_sha256 = "{done.json["approved_sha256"]}"' in file.read_text()
+    approved = file.read_bytes()
+    assert cli("dataverse", "approve", file, "--by", "Ada Okafor").code == 0
+    assert file.read_bytes() == approved
+    assert cli(*run, "--write").json["status"] == "completed"
+    assert cli("dataverse", "approve", cli.folder / "gone.toml", "--by", "Ada").code == 2
+
+
 def test_doctor(cli, simulator, credentials, monkeypatch):
     found = cli("dataverse", "doctor", "--json")
     assert (found.code, found.json["ok"]) == (0, True)

@@ -10,7 +10,7 @@ import typer
 
 from writeahead.cli import options, sessions
 from writeahead.cli.check import check
-from writeahead.cli.dataverse import discover, doctor
+from writeahead.cli.dataverse import approve, discover, doctor
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.init import init
@@ -74,5 +74,6 @@ app.command()(demo)
 app.add_typer(_simulators, name="simulate")
 _simulators.command("dataverse")(simulate_dataverse)
 app.add_typer(_environments, name="dataverse")
+_environments.command("approve")(approve)
 _environments.command("discover")(discover)
 _environments.command("doctor")(doctor)

@@ -15,7 +15,7 @@ from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
 from writeahead.errors import InvalidInput
 
-__all__ = ["discover", "doctor"]
+__all__ = ["approve", "discover", "doctor"]
 
 
 @options.with_context(store=False)
@@ -80,6 +80,32 @@ def doctor(
             console, [(item.level, item.subject, item.text) for item in findings], ok=ok
         ),
         lambda: ExitCode.OK if ok else ExitCode.FAILED,
+    )
+
+
+@options.with_context(store=False)
+def approve(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="The mapping file.")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who has looked at it and approves it.")],
+    context: CommandContext,
+) -> Answer:
+    """Approve a mapping file: write the name and a digest into it."""
+    del context
+    with requires_extra("writeahead dataverse", "dataverse"):
+        from writeahead.adapters.dataverse import load_mapping
+        from writeahead.adapters.dataverse.mapping.approval import approved_text
+
+    before = load_mapping(file).approval
+    if before.problem(str(file)) is not None or before.by != by:
+        # As bytes: line ends stay as they are.
+        text = approved_text(str(file), file.read_bytes().decode(), by)
+        write_new_file(file, text, force=True)
+    found = load_mapping(file).approval
+    document = {"file": str(file), "approved_by": found.by, "approved_sha256": found.approved}
+    return Answer(
+        lambda: document,
+        lambda console: console.print(f"{file} is approved by {found.by}\nsha256 {found.approved}"),
     )
 
 

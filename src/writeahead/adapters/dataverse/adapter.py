@@ -96,6 +96,8 @@ class DataverseAdapter(TransactionalAdapter):
         readiness: ``full``: planning holds every write against the environment's own table
             definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
             it does not.
+        require_approval: Whether the mapping must be approved before anything is written by it,
+            also where its file does not ask for that.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -117,11 +119,14 @@ class DataverseAdapter(TransactionalAdapter):
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
+        require_approval: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
         self._missing = tuple(missing)
+        required = require_approval or self._mapping.approval.required
+        self._unapproved = self._mapping.approval.problem(self._mapping.name) if required else None
         self._now = now
         self._client: DataverseClient | None = None
         self._target: str | None = None
@@ -212,16 +217,24 @@ class DataverseAdapter(TransactionalAdapter):
         What was not checked then is a warning of each operation. Raises: as `plan`.
         """
         if self._client is not None and not self._missing:
-            return self.plan(operations)
+            return self._with_warning(self._planned(operations))
         planned = super().plan(with_targets(operations, _CREATES))
         drafts = [self._draft(item) for item in planned]
         gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
         if gaps:
             raise NotReady(*gaps)
-        return [
-            item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
-            for item, draft in zip(planned, drafts, strict=True)
-        ]
+        return self._with_warning(
+            [
+                item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
+                for item, draft in zip(planned, drafts, strict=True)
+            ]
+        )
+
+    def _with_warning(self, planned: list[PlannedOperation]) -> list[PlannedOperation]:
+        if self._unapproved is None or not planned:
+            return planned
+        first, *rest = planned
+        return [first.model_copy(update={"warnings": (*first.warnings, self._unapproved)}), *rest]
 
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Translate all operations, get a token, and read the baselines of the rows to update.
@@ -229,10 +242,15 @@ class DataverseAdapter(TransactionalAdapter):
         Raises:
             InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not
                 mapped.
-            NotReady: Credentials are missing or refused, the environment can't take a write, or
-                rows to update are missing; all gaps of a kind at once.
+            NotReady: Credentials are missing or refused, the mapping is not approved and must be,
+                the environment can't take a write, or rows to update are missing; all gaps of a
+                kind at once.
             TransientDataverseError: The service could not be read now.
         """
+        self._require_approval()
+        return self._planned(operations)
+
+    def _planned(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         planned = super().plan(with_targets(operations, _CREATES))
         drafts = [self._draft(item) for item in planned]
         client = self._ready()
@@ -348,7 +366,13 @@ class DataverseAdapter(TransactionalAdapter):
         row_id = operation.payload.get("row_id")
         return f"{operation.payload.get('entity_set')}({row_id.lower()})" if isinstance(row_id, str) else None
 
+    def _require_approval(self) -> None:
+        if self._unapproved is not None:
+            raise NotReady(self._unapproved)
+
     def _together(self, operation: PlannedOperation) -> ChangeSetItem:
+        # Here, too: a resume does not plan.
+        self._require_approval()
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from writeahead.adapters.dataverse.mapping.approval import Approval
 from writeahead.adapters.dataverse.mapping.payloads import Reference, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import (
     DeclaredTable,
@@ -31,6 +32,7 @@ class TableMapping:
         kinds: Kind of operation to table.
         tables: What operations on any table may touch.
         default_owner: The owner of new rows that name none.
+        approval: What the file says of its approval.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class TableMapping:
         kinds: Mapping[str, KindTable],
         tables: Mapping[str, DeclaredTable] | None = None,
         default_owner: DefaultOwner | None = None,
+        approval: Approval | None = None,
     ) -> None:
         self.name = name
         self.kinds = kinds
         self.tables = tables or {}
         self.default_owner = default_owner
+        self.approval = approval or Approval()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable
@@ -64,12 +65,12 @@ def load_mapping(path: str | Path | None = None) -> TableMapping:
         raise InvalidInput(f"mapping {name} is not TOML: {error}") from None
     except RecursionError:
         raise InvalidInput(f"mapping {name}: nested too deeply") from None
-    unknown = sorted(set(content) - {"kinds", "tables", "default_owner"})
+    unknown = sorted(set(content) - {"kinds", "tables", "default_owner", *APPROVAL_KEYS})
     if unknown or not content:
         what = f" has {unknown[0]!r}:" if unknown else ""
         raise InvalidInput(
             f"mapping {name}:{what} it must hold tables [kinds.<kind>] and [tables.<name>], perhaps"
-            " [default_owner], and nothing else"
+            " [default_owner] and the keys of an approval, and nothing else"
         )
     owner = content.get("default_owner")
     return TableMapping(
@@ -77,6 +78,7 @@ def load_mapping(path: str | Path | None = None) -> TableMapping:
         _kinds(name, _section(name, content, "kinds")),
         _declared(name, _section(name, content, "tables")),
         None if owner is None else _model(name, "default_owner", DefaultOwner, owner),
+        approval_of(name, content),
     )
 
 
