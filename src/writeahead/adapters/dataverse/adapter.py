@@ -41,6 +41,7 @@ from writeahead.adapters.dataverse.mapping.translate import (
     phone_warnings,
     row_write,
     table_of,
+    unmapped,
     with_owner,
     with_targets,
 )
@@ -67,6 +68,10 @@ _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
 # operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
 _LONGEST_REQUEST = timedelta(minutes=3)
+
+
+def _left_out(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{name} is not in the mapping, and is left out" for name in names)
 
 
 def _unchecked(draft: Draft) -> str:
@@ -396,7 +401,8 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = self._mapping.write(operation, row_id, payload)
         phones = {"phone_number": getattr(payload, "phone_number", None)}
-        return planned_write(operation, write, replay, phone_warnings(phones))
+        left_out = self._mapping.left_out(operation.kind, operation.id, payload)
+        return planned_write(operation, write, replay, (*_left_out(left_out), *phone_warnings(phones)))
 
     def _plan_row(
         self,
@@ -408,9 +414,11 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = row_write(self._mapping, operation, name, columns, row)
         phones = self._mapping.declared(name, operation.id).phones
-        return planned_write(
-            operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
+        warnings = (
+            *_left_out(unmapped(self._mapping, operation, name, columns)),
+            *phone_warnings({key: columns[key] for key in phones if key in columns}),
         )
+        return planned_write(operation, write, replay, warnings)
 
     def _draft(self, item: PlannedOperation) -> Draft:
         write = RowWrite.model_validate(item.payload)

@@ -137,15 +137,17 @@ class _Examination:
             yield Finding("version", Level.OK, ".".join(number))
 
     def _owner(self) -> Iterator[Finding]:
-        owner = self._mapping.default_owner
-        if owner is None:
+        tables = [*self._mapping.kinds.values(), *self._mapping.tables.values()]
+        owners = {self._mapping.default_owner, *(table.default_owner for table in tables)} - {None}
+        known = {row_reference(owner.entity_set, owner.id) for owner in owners if owner is not None}
+        if not known:
             yield Finding("default_owner", Level.OK, "none: new rows belong to the application's user")
             return
-        problems = Owners(self._client).problems([row_reference(owner.entity_set, owner.id)])
-        for problem in problems.values():
-            yield Finding("default_owner", Level.PROBLEM, problem)
+        problems = Owners(self._client).problems(sorted(known))
+        for reference, problem in problems.items():
+            yield Finding("default_owner", Level.PROBLEM, f"{reference}: {problem}")
         if not problems:
-            yield Finding("default_owner", Level.OK, f"the {owner.type} is there and can own rows")
+            yield Finding("default_owner", Level.OK, "can own rows")
 
     def _mapped(self) -> Iterator[tuple[str, Table, bool, bool]]:
         """The tables with their sections, and whether rows of them are created and updated."""

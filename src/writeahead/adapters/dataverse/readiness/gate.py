@@ -57,18 +57,20 @@ class ReadinessGate:
     def _problems(self, drafts: Sequence[Draft]) -> Mapping[str, str]:
         """Why owners that are asked for, and the default one where it is needed, can't own rows."""
         problems = self._owners.problems([value for draft in drafts for _, value in _owner_binds(draft)])
-        return (
-            {**problems, **self._owners.problems([self._default])} if problems and self._default else problems
-        )
+        defaults = {
+            self._default(draft)
+            for draft in drafts
+            if any(value in problems for _, value in _owner_binds(draft))
+        }
+        return {**problems, **self._owners.problems(sorted(filter(None, defaults)))}
 
-    @property
-    def _default(self) -> str | None:
-        owner = self._mapping.default_owner
+    def _default(self, draft: Draft) -> str | None:
+        owner = self._mapping.owner_of(draft.table)
         return row_reference(owner.entity_set, owner.id) if owner else None
 
     def _owned(self, draft: Draft, problems: Mapping[str, str]) -> Draft:
         for name, value in _owner_binds(draft):
-            default = self._default
+            default = self._default(draft)
             if value not in problems or default is None or default in problems:
                 continue
             if draft.table.approves(name, default):
