@@ -176,6 +176,9 @@ class DataverseAdapter(TransactionalAdapter):
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        drafts = with_baselines(client, drafts, self._now())
+        if self._gate is not None:
+            self._gate.check_creates(drafts)
         return [
             item.model_copy(
                 update={
@@ -184,7 +187,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, with_baselines(client, drafts, self._now()), strict=True)
+            for item, draft in zip(planned, drafts, strict=True)
         ]
 
     def plan_phone_call_activity(

@@ -147,7 +147,7 @@ def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem
     """Require that what an earlier transaction under the same ids created is what is planned."""
     for item in items:
         if item.baseline is not None and item.baseline.planned_at is not None:
-            require_own_content(client, item.table, item.write)
+            require_own_content(client, item.table, item.write, item.baseline)
 
 
 def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:
@@ -233,7 +233,7 @@ def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
         return None
     if row is None:
         return f"{where}: the row is gone"
-    changed = changed_columns(row, item.baseline)
+    changed = changed_columns(row.columns, item.baseline)
     return f"{where}: changed by another user: {', '.join(changed)}" if changed else None
 
 

@@ -277,7 +277,8 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
         return {"DefaultFormValue": default, "OptionSet": {"Options": options}, "GlobalOptionSet": None}
     shown = {"Format": column.format, "DateTimeBehavior": {"Value": column.behavior}}
     lengths = {"MaxLength": column.max_length}
-    return {Kind.STRING: lengths, Kind.MEMO: lengths, Kind.DATETIME: shown}.get(column.kind, {})
+    others: dict[Kind, _Json] = {Kind.STRING: lengths, Kind.MEMO: lengths, Kind.DATETIME: shown}
+    return others.get(column.kind, {})
 
 
 def _numeric(column: Column) -> _Json:
