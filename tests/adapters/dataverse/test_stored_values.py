@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import DEFAULT, keyed
+from tests.adapters.dataverse.test_rows import DEFAULT, ROW, keyed
 from tests.support.dataverse_backdoor import environ_of
 from tests.support.dataverse_values import COLUMNS, schema_of
 from writeahead import RunPolicy, resume_session, write_back
@@ -201,6 +201,25 @@ def test_a_plan_holds_no_more_than_it_must(world):
     assert planned.precondition["stored"] == {"wa_rate": [0.123]}
 
 
+def test_what_is_left_is_what_was_written_last(world):
+    _, adapter = world()
+    planned = adapter.plan(
+        [
+            keyed("create_row", {"table": "call", "columns": {"wa_amount": 99.995, "wa_rate": 0.12345}}),
+            keyed(
+                "update_row", {"table": "call", "operation": "1-create_row", "columns": {"wa_amount": 5}}, 2
+            ),
+            keyed("complete_activity", {"operation": "1-create_row"}, 3),
+        ]
+    )
+    assert [one.precondition.get("left", {}).keys() for one in planned] == [
+        set(),
+        {"wa_amount", "wa_rate"},
+        {"wa_rate"},
+    ]
+    assert planned[2].precondition["guarded"]["wa_amount"] == 5
+
+
 @pytest.mark.parametrize("field", ["stored", "left"])
 def test_a_plan_that_was_tampered_with_is_refused(world, field):
     sim, adapter = world()
@@ -229,16 +248,39 @@ def test_what_may_be_ours_and_was_there_before_is_no_proof(world):
     assert call(sim)["wa_price"] == 100
 
 
-def test_an_update_without_a_marker_that_took_effect_is_found(world):
-    sim, adapter = world(more="")
-    row = sim.seed("phonecalls", {"subject": "x", "wa_amount": 1})
+@pytest.mark.parametrize(
+    ("kind", "is_there"), [("update_row", True), ("upsert_row", True), ("upsert_row", False)]
+)
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_write_without_a_marker_that_took_effect_is_found(world, kind, is_there, atomic):
+    sim, adapter = world(more='guarded = ["wa_motto"]')
+    if is_there:
+        sim.seed("phonecalls", {"activityid": ROW, "wa_amount": 1})
     columns = {"wa_amount": 99.995, "wa_topics": [9, 1]}
-    [update] = adapter.plan([keyed("update_row", {"table": "call", "row_id": row, "columns": columns})])
-    sim.faults.add("drop", method="PATCH", apply=True)
+    [planned] = adapter.plan([keyed(kind, {"table": "call", "row_id": ROW, "columns": columns})])
+    sim.faults.add("drop", method="POST" if atomic else "PATCH", apply=True)
+
+    def emit():
+        return adapter.transact([planned])[0] if atomic else adapter.emit(planned)
+
     with pytest.raises(TransientDataverseError):
-        adapter.emit(update)
-    assert adapter.emit(update).outcome == "already_applied"
+        emit()
+    assert emit().outcome == "already_applied"
     assert len(sim.requests(method="PATCH", applied=True)) == 1
+
+
+def test_a_value_that_is_left_out_is_not_warned_of(world):
+    sim, adapter = world(more='preserve = ["wa_amount"]')
+    row = sim.seed("phonecalls", {"wa_amount": 1})
+    columns = {"wa_amount": 99.995, "subject": "y"}
+    [planned] = adapter.plan([keyed("update_row", {"table": "call", "row_id": row, "columns": columns})])
+    assert planned.warnings == ("wa_amount has a value, and is left as it is",)
+    assert "stored" not in planned.precondition
+
+
+def test_a_column_of_several_options_is_discovered(world):
+    _, adapter = world()
+    assert '"wa_topics",  # MultiSelectPicklist, 4 options' in adapter.discover({}, ["phonecall"])
 
 
 @pytest.mark.parametrize("atomic", [False, True])
