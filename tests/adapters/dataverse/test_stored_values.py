@@ -269,6 +269,50 @@ def test_a_write_without_a_marker_that_took_effect_is_found(world, kind, is_ther
     assert len(sim.requests(method="PATCH", applied=True)) == 1
 
 
+def test_a_blind_upsert_in_a_transaction_that_took_effect_is_found(world):
+    """The update beside it can't be sent again, and nothing but values proves either of them."""
+    sim, adapter = world(more="")
+    other = sim.seed("phonecalls", {"subject": "x"})
+    upsert = {"table": "call", "row_id": ROW, "columns": {"wa_amount": 99.995}}
+    planned = adapter.plan(
+        [
+            keyed("update_row", {"table": "call", "row_id": other, "columns": {"wa_amount": 1}}),
+            keyed("upsert_row", upsert, 2),
+        ]
+    )
+    sim.faults.add("drop", method="POST", apply=True)
+    with pytest.raises(TransientDataverseError):
+        adapter.transact(planned)
+    assert [receipt.outcome for receipt in adapter.transact(planned)] == ["already_applied"] * 2
+    # Alone it is sent once more, as ever, whatever is in the row.
+    sim.edit("phonecalls", ROW, {"wa_amount": 7})
+    assert adapter.emit(planned[1]).outcome == "applied"
+    assert sim.row("phonecalls", ROW)["wa_amount"] == 100
+    bad = {**planned[1].precondition, "guarded": {"wa_amount": 7}}
+    with pytest.raises(InvalidInput, match="guards what the mapping does not"):
+        adapter.emit(planned[1].model_copy(update={"precondition": bad}))
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("edit", [{}, {"wa_amount": 99.98}])
+def test_two_updates_of_a_guarded_column(world, atomic, edit):
+    sim, adapter = world(more=f'{MARKER}\nguarded = ["wa_amount"]')
+    row = sim.seed("phonecalls", {"wa_amount": 1})
+    operations = [
+        {"kind": "update_row", "payload": {"table": "call", "row_id": row, "columns": columns}}
+        for columns in ({"wa_amount": 99.995}, {"subject": "y"})
+    ]
+    if edit:
+        sim.faults.add("edit", method="PATCH", edit_after={"row": f"phonecalls({row})", "columns": edit})
+    report = write_back(
+        operations, session_id="s", store=MemoryStore(), adapter=adapter, policy=FAST, atomic=atomic
+    )
+    expected = RunStatus.BLOCKED if edit and not atomic else RunStatus.COMPLETED
+    assert report.status is expected, report.error
+    assert "wa_amount" in (report.error or "wa_amount")
+    assert call(sim)["subject"] == ("y" if expected is RunStatus.COMPLETED else None)
+
+
 def test_a_value_that_is_left_out_is_not_warned_of(world):
     sim, adapter = world(more='preserve = ["wa_amount"]')
     row = sim.seed("phonecalls", {"wa_amount": 1})

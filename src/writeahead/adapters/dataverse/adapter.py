@@ -294,9 +294,10 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
-        return ChangeSetItem(
-            operation.id, table, write, baseline_of(operation, table, write), operation.replay
-        )
+        baseline = baseline_of(operation, table, write)
+        watched = baseline if baseline is not None and baseline.watches else None
+        stored = baseline.stored if baseline is not None else {}
+        return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)

@@ -115,9 +115,10 @@ class _Chain:
             values["statecode"] = 0
         if not draft.watches:
             self._leave(draft)
-            if not draft.creates:
-                return _warned(draft)
-            planned = Baseline(guarded={}, absent=True, planned_at=self.now, stored=_forms(draft))
+            forms = _forms(draft)
+            planned = Baseline(guarded={}, stored=forms) if forms else None
+            if draft.creates:
+                planned = Baseline(guarded={}, absent=True, planned_at=self.now, stored=forms)
             return replace(_warned(draft), baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)

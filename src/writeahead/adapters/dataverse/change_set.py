@@ -5,7 +5,7 @@ one row with our marker proves that all were written, even if others have change
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
+from writeahead.adapters.dataverse.webapi.names import Scalar
 from writeahead.errors import Applied, ConflictError
 from writeahead.model import Receipt, ReplayClass
 
@@ -47,6 +48,7 @@ class ChangeSetItem:
         write: What is written.
         baseline: What the row was like; for an update.
         replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
+        stored: What the service may make of the values, by column.
     """
 
     operation: str
@@ -54,6 +56,7 @@ class ChangeSetItem:
     write: RowWrite
     baseline: Baseline | None
     replay: ReplayClass
+    stored: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     @property
     def creates(self) -> bool:
@@ -72,7 +75,8 @@ class ChangeSetItem:
             return is_created_by_us(row, self.table, self.write)
         if self.table.marker is not None:
             return is_ours(row.columns, self.table, self.write, later)
-        return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))
+        blind = Baseline(guarded={}, stored=dict(self.stored))
+        return is_written(row.columns, self.table, self.write, self.baseline or blind)
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
@@ -233,7 +237,7 @@ def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
         return None
     if row is None:
         return f"{where}: the row is gone"
-    changed = changed_columns(row.columns, item.baseline)
+    changed = changed_columns(row, item.baseline)
     return f"{where}: changed by another user: {', '.join(changed)}" if changed else None
 
 

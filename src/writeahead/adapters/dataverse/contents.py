@@ -85,7 +85,7 @@ def _is_within(value: object, day: object) -> bool:
 def _same(one: object, other: object) -> bool:
     if {type(one), type(other)} <= {int, float}:
         return one == other
-    if one in (None, "") and other in (None, ""):
+    if _is_empty(one) and _is_empty(other):
         return True
     if type(one) is type(other) and one == other:
         return True
@@ -93,6 +93,10 @@ def _same(one: object, other: object) -> bool:
         return True
     first, second = _moment(one), _moment(other)
     return first is not None and first == second
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _plain(text: str) -> str:

@@ -201,7 +201,7 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
     if table.marker is not None:
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
-    changed = set(changed_columns(columns, baseline))
+    changed = set(_changed(columns, baseline))
     if not ours or changed - set(ours):
         return False
     stored = {name: baseline.stored.get(name, ()) for name in ours}
@@ -212,8 +212,12 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
     return not unsure or any(name in changed or name not in baseline.guarded for name in ours)
 
 
-def changed_columns(columns: Mapping[str, object], baseline: Baseline) -> list[str]:
-    """The guarded columns of a row that are not as they were, by name."""
+def changed_columns(row: Row, baseline: Baseline) -> list[str]:
+    """The guarded columns that are not as they were, by name."""
+    return _changed(row.columns, baseline)
+
+
+def _changed(columns: Mapping[str, object], baseline: Baseline) -> list[str]:
     return sorted(
         name
         for name, value in baseline.guarded.items()
@@ -271,7 +275,7 @@ def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: st
 def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> str:
     if row is None:
         raise ConflictError(f"{write.where}: the row is gone")
-    changed = changed_columns(row.columns, baseline)
+    changed = changed_columns(row, baseline)
     if changed:
         raise ConflictError(f"{write.where}: changed by another user: {', '.join(changed)}")
     if row.etag is None:

@@ -250,3 +250,8 @@ class Baseline(Sparse, _Input):
     planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
     stored: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
     left: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to hold the row against; not so for an upsert that is blind."""
+        return self.absent or self.etag is not None or bool(self.guarded)

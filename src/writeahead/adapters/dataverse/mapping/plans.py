@@ -79,25 +79,31 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
         raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
-    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
-        return baseline
+    if operation.replay is ReplayClass.UPSERT and not table.watches():
+        problem = "the precondition guards what the mapping does not" if baseline.watches else None
+    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        problem = None
+    else:
+        problem = _problem_of_guards(baseline, table, write)
+    if problem:
+        raise plan_refusal(operation, problem)
+    return baseline
+
+
+def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str | None:
+    """Say why a baseline does not guard what the mapping has guarded; None if it does."""
+    guarded, least = set(baseline.guarded), set(table.watched_columns())
     if baseline.etag is None:
         # A row that an operation before this one makes: what that leaves behind is watched.
-        if (
-            baseline.absent
-            or not baseline.guarded
-            or not set(table.marker_columns()) <= set(baseline.guarded)
-        ):
-            raise plan_refusal(operation, "the precondition guards too little")
-        return baseline
-    most = set(table.baseline_columns(write.columns))
+        marked = set(table.marker_columns()) <= guarded
+        return "the precondition guards too little" if baseline.absent or not guarded or not marked else None
     if not ETAG.fullmatch(baseline.etag):
-        raise plan_refusal(operation, "the precondition holds no ETag")
-    guarded, least = set(baseline.guarded), set(table.watched_columns())
+        return "the precondition holds no ETag"
+    most = set(table.baseline_columns(write.columns))
     # What an operation before this one writes, too, is not guarded: see `baselines`.
     if not (least if table.marker else most) <= guarded <= most:
-        raise plan_refusal(operation, "the precondition guards other columns than the mapping")
-    return baseline
+        return "the precondition guards other columns than the mapping"
+    return None
 
 
 def planned_write(
