@@ -74,7 +74,8 @@ class CreateRow(_Input):
 
     Attributes:
         table: What the mapping calls it.
-        columns: Logical name to value, as JSON; navigation property to row, for a lookup.
+        columns: Logical name to value, as JSON, a list of numbers for several options; navigation
+            property to row, for a lookup.
     """
 
     table: _Name
