@@ -46,7 +46,7 @@ class Column:
 
     Args:
         kind: What it holds.
-        max_length: Longest text, in characters.
+        max_length: Longest text, in units of UTF-16.
         minimum: Smallest number.
         maximum: Largest number.
         precision: Decimals of an amount, as its definition has them; None for as many as its kind

@@ -20,7 +20,7 @@ from writeahead.simulators.dataverse.schema import Column, Kind, Table
 __all__ = ["guid", "now", "stored_value"]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_CHOSEN = re.compile(r"\s*\d+\s*(,\s*\d+\s*)*", re.ASCII)
+_CHOSEN = re.compile(r"\s*-?\d{1,10}\s*(,\s*-?\d{1,10}\s*)*", re.ASCII)
 _MOST_CHOSEN = 150
 _EARLIEST = 1753
 

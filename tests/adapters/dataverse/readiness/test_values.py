@@ -42,6 +42,7 @@ def columns(tmp_path_factory):
         ("subject", "\ud83d" * 200, None),
         ("wa_topics", "1, 9", None),
         ("wa_topics", "", None),
+        ("wa_topics", "9,-777", "has no such option"),
         ("wa_topics", "9,777", "has no such option"),
         ("wa_topics", "9,planted", "give their values as a list"),
         ("wa_topics", "9;1", "give their values as a list"),

@@ -28,7 +28,7 @@ __all__ = ["problems_of", "stored_value"]
 # takes more.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_CHOSEN = re.compile(r"\s*\d{1,10}\s*(,\s*\d{1,10}\s*)*", re.ASCII)
+_CHOSEN = re.compile(r"\s*-?\d{1,10}\s*(,\s*-?\d{1,10}\s*)*", re.ASCII)
 _MOST_CHOSEN = 150
 _EARLIEST = 1753
 _LAST = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
