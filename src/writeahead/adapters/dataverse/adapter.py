@@ -262,6 +262,9 @@ class DataverseAdapter(TransactionalAdapter):
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        drafts = with_baselines(client, drafts, self._now())
+        if self._gate is not None:
+            self._gate.check_creates(drafts)
         return [
             item.model_copy(
                 update={
@@ -270,7 +273,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, with_baselines(client, drafts, self._now()), strict=True)
+            for item, draft in zip(planned, drafts, strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -383,9 +386,10 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
-        return ChangeSetItem(
-            operation.id, table, write, baseline_of(operation, table, write), operation.replay
-        )
+        baseline = baseline_of(operation, table, write)
+        watched = baseline if baseline is not None and baseline.watches else None
+        stored = baseline.stored if baseline is not None else {}
+        return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)

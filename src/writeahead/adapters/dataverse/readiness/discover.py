@@ -46,6 +46,7 @@ _PLAIN = {
     "Boolean",
     "DateTime",
     "Picklist",
+    "MultiSelectPicklist",
 }
 _MARKS = (re.compile(r".+_(last)?session(id)?"), re.compile(r".+_(last)?operation(id)?"))
 _LEAST_MARK = 128
