@@ -89,6 +89,7 @@ class DataverseAdapter(TransactionalAdapter):
         readiness: ``full``: planning holds every write against the environment's own table
             definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
             it does not.
+        service_text: As for `DataverseClient`.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -110,6 +111,7 @@ class DataverseAdapter(TransactionalAdapter):
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
+        service_text: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -120,7 +122,12 @@ class DataverseAdapter(TransactionalAdapter):
         self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
-                url, token, timeout=timeout, transport=transport, protection=protection
+                url,
+                token,
+                timeout=timeout,
+                transport=transport,
+                protection=protection,
+                service_text=service_text,
             )
             account = token.account if isinstance(token, ClientCredentials) else ()
             self._target = target_of(environment_of(url), *account)
