@@ -10,7 +10,8 @@ Visual Studio Code with the Dataverse Web API" (the header twice); Microsoft's c
 github.com/microsoft/PowerPlatform-DataverseClient-Python, sends ``x-ms-client-request-id`` with
 each request. No page was found that says what Dataverse does with it; "Service request tracing",
 learn.microsoft.com, says it of Dynamics 365 finance and operations, which logs it. "Microsoft
-identity platform and the OAuth 2.0 client credentials flow": ``trace_id``, ``correlation_id``.
+identity platform and the OAuth 2.0 client credentials flow": ``trace_id``, ``correlation_id``, and
+both at the end of ``error_description``.
 """
 
 import re
@@ -26,6 +27,7 @@ __all__ = [
     "one_line",
     "request_id_in",
     "sign_in_ids",
+    "sign_in_ids_in",
 ]
 
 CLIENT_REQUEST_ID = "x-ms-client-request-id"
@@ -33,7 +35,12 @@ LONGEST_TEXT = 300
 
 _OF_THE_REQUEST = "REQ_ID"
 _OF_THE_SERVICE = "x-ms-service-request-id"
-_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_IDS_IN_TEXT = {
+    "trace_id": re.compile(rf"\bTrace ID: ({_GUID.pattern})\b"),
+    "correlation_id": re.compile(rf"\bCorrelation ID: ({_GUID.pattern})\b"),
+}
+_LONGEST_ERROR = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,12 @@ def sign_in_ids(content: Mapping[str, object]) -> list[str]:
     """What Entra's support asks for, of the body of a refusal: named GUIDs, or nothing."""
     found = ((name, _guid(content.get(name))) for name in ("trace_id", "correlation_id"))
     return [f"{name} {value}" for name, value in found if value]
+
+
+def sign_in_ids_in(text: str) -> list[str]:
+    """The same ids out of an error's text, where Entra repeats them; nothing else of it."""
+    found = ((name, _IDS_IN_TEXT[name].search(text[:_LONGEST_ERROR])) for name in _IDS_IN_TEXT)
+    return [f"{name} {match[1].lower()}" for name, match in found if match]
 
 
 def one_line(text: object) -> str:
