@@ -58,6 +58,20 @@ def test_it_stays_parked_for_as_long_as_it_is_closed(sim, adapter, store):
         assert result.report.not_before > clock.now()
 
 
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_full_storage_parks_and_what_was_written_all_the_same_is_found(sim, adapter, store, applied):
+    clock = ManualClock()
+    sim.faults.add("status", method="PATCH", status=400, code="0x80072325", apply=applied)
+    report = write_back(TASKS, session_id="s1", store=store, adapter=adapter, clock=clock)
+    assert report.status is RunStatus.RESUME_NEEDED
+    assert report.not_before > clock.now()
+    assert "make room" in report.error
+    clock.advance(ADMINISTRATION_WAIT + 10)
+    [result] = sweep(store, adapter, clock=clock)
+    assert result.report.status is RunStatus.COMPLETED
+    assert sorted(row["subject"] for row in sim.rows("tasks")) == ["first", "second"]
+
+
 def test_planning_says_when_to_come_again(sim, adapter, store):
     clock = ManualClock()
     row_id = sim.seed("wa_callqueues", {"wa_name": "Ada"})

@@ -101,6 +101,7 @@ TABLE = [
     (500, "0x80048408", PERMANENT),
     (500, "0x80040220", PERMANENT),
     (500, "0x80044331", PERMANENT),
+    (500, "0x80040203", PERMANENT),
     # a plug-in's exception that it did not mean to throw: by the status
     (400, "0x80040224", PERMANENT),
     (500, "0x80040224", UNKNOWN),

@@ -134,6 +134,7 @@ REFUSALS = {
     "0x80048306": _PRIVILEGE,  # unManagedIdsAccessDenied
     "0x8004f502": _PRIVILEGE,  # AttributePrivilegeCreateIsMissing
     "0x8004f507": _PRIVILEGE,  # AttributePermissionUpdateIsMissingDuringUpdate
+    "0x80040203": _VALUE,  # InvalidArgument
     "0x80044331": "a text is too long",  # StringLengthTooLong
     "0x8004431a": _VALUE,  # PicklistValueOutOfRange
     "0x80044330": _VALUE,  # DecimalValueOutOfRange
