@@ -103,6 +103,7 @@ class DataverseAdapter(TransactionalAdapter):
             it does not.
         require_approval: Whether the mapping must be approved before anything is written by it,
             also where its file does not ask for that.
+        service_text: As for `DataverseClient`.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -125,6 +126,7 @@ class DataverseAdapter(TransactionalAdapter):
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
         require_approval: bool = False,
+        service_text: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -137,7 +139,12 @@ class DataverseAdapter(TransactionalAdapter):
         self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
-                url, token, timeout=timeout, transport=transport, protection=protection
+                url,
+                token,
+                timeout=timeout,
+                transport=transport,
+                protection=protection,
+                service_text=service_text,
             )
             account = token.account if isinstance(token, ClientCredentials) else ()
             self._target = target_of(environment_of(url), *account)

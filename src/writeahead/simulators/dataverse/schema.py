@@ -135,6 +135,7 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        unique: The columns of each unique index that is no alternate key.
     """
 
     entity_set: str
@@ -147,6 +148,7 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def properties(self) -> dict[str, Column]:
