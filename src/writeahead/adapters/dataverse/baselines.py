@@ -103,9 +103,11 @@ class _Chain:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
         later = tuple(
-            after.operation
+            mark
             for after in self.drafts[position + 1 :]
-            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address
+            and after.table.marker == draft.table.marker
+            and (mark := after.table.mark_of(after.write.columns)) is not None
         )
         if draft.creates:
             self.made.add(address)

@@ -234,8 +234,8 @@ class Baseline(Sparse, _Input):
         etag: Its version; None if there was no row yet.
         guarded: The columns that no other user may change, with their values. Where an earlier
             operation of the same session writes the row, they are what it leaves behind.
-        later: Ids of later operations of the session on this row: finding one in the row's marker
-            proves that this one was applied.
+        later: What later operations of the session write into this row's marker, their ids or, in
+            one column, both ids: finding one there proves that this one was applied.
         absent: There was no row, and no operation before this one makes it.
         planned_at: When a create was planned. A row under its GUID that is older was created by an
             earlier session under the same ids.

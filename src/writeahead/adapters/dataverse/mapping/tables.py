@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from writeahead.adapters.dataverse.mapping.own_columns import Marker
 from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -57,18 +58,6 @@ class Lookup(_Model):
     navigation: Navigation
     entity_set: Name
     column: Name | None = None
-
-
-class Marker(_Model):
-    """The two columns that say which operation wrote a row last."""
-
-    session: Name
-    operation: Name
-
-    @property
-    def columns(self) -> list[str]:
-        """Both."""
-        return [self.session, self.operation]
 
 
 class Completion(_Model):
@@ -128,7 +117,12 @@ class Table(_Model):
 
     def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
         """What the marker of an operation is to hold."""
-        return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
+        return self.marker.mark(session_id, operation_id) if self.marker else {}
+
+    def mark_of(self, columns: Mapping[str, Scalar]) -> str | None:
+        """What a write puts into the column that tells its operation; None without a marker."""
+        mark = columns.get(self.marker.told_by) if self.marker else None
+        return mark if isinstance(mark, str) else None
 
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
