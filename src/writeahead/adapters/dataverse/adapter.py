@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.payloads import (
@@ -176,6 +177,7 @@ class DataverseAdapter(TransactionalAdapter):
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        drafts = with_existing(client, drafts)
         return [
             item.model_copy(
                 update={
@@ -274,6 +276,11 @@ class DataverseAdapter(TransactionalAdapter):
             for item in items
             if item.baseline is not None and not item.creates and not item.write.columns
         }
+        # A row that was there already counts as created, and is no part of the change set.
+        for item in items:
+            if item.replay is ReplayClass.CREATE_WITH_KEY:
+                existing = receipt_of_existing(client, item.table, item.write, item.baseline)
+                receipts |= {item.operation: existing} if existing else {}
         rest = [item for item in items if item.operation not in receipts]
         if rest:
             written = zip(rest, emit_change_set(client, rest), strict=True)
@@ -296,8 +303,9 @@ class DataverseAdapter(TransactionalAdapter):
         )
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        item = self._together(operation)
-        return create_row(self._ready(), item.table, write, item.baseline)
+        item, client = self._together(operation), self._ready()
+        existing = receipt_of_existing(client, item.table, write, item.baseline)
+        return existing or create_row(client, item.table, write, item.baseline)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)

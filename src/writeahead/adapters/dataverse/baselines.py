@@ -115,8 +115,8 @@ class _Chain:
             values["statecode"] = 0
         if not draft.watches:
             values.update(draft.table.leaves(draft.write.columns))
-            planned = Baseline(guarded={}, absent=True, planned_at=self.now) if draft.creates else None
-            return replace(draft, baseline=planned)
+            planned = Baseline(guarded={}, absent=True, planned_at=self.now, found=draft.found)
+            return replace(draft, baseline=planned if draft.creates else None)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)
         if address not in self.made and row is None:

@@ -239,6 +239,7 @@ class Baseline(Sparse, _Input):
         absent: There was no row, and no operation before this one makes it.
         planned_at: When a create was planned. A row under its GUID that is older was created by an
             earlier session under the same ids.
+        found: The GUID of a row that was there already: the create counts as done.
     """
 
     etag: str | None = Field(default=None, min_length=1, max_length=200)
@@ -246,3 +247,4 @@ class Baseline(Sparse, _Input):
     later: tuple[str, ...] = ()
     absent: Annotated[bool, LeftOut(is_unset)] = False
     planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
+    found: Annotated[Guid | None, LeftOut(is_none)] = None

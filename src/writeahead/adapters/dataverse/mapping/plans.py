@@ -24,6 +24,7 @@ class Draft:
         baseline: What the row is like, where that matters.
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
+        found: The GUID of a row that is there already, so that nothing is created.
     """
 
     operation: str
@@ -33,6 +34,7 @@ class Draft:
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    found: str | None = None
 
     @property
     def creates(self) -> bool:
@@ -59,6 +61,8 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise plan_refusal(operation, "the precondition is no baseline")
+    if baseline.found is not None and not creates:
+        raise plan_refusal(operation, "the precondition has a row in place of one that is not created")
     if creates and (baseline.planned_at is None or not baseline.absent):
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:

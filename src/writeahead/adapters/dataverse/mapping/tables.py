@@ -84,6 +84,8 @@ class Table(_Model):
             guarded, too.
         completion: How its rows are closed, if `complete_activity` may do so.
         created: The column that says when a row was created; False for a table without one.
+        find_by: Columns that together tell a row: where one has the values that a create would
+            write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
     entity_set: Name
@@ -93,6 +95,7 @@ class Table(_Model):
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
+    find_by: tuple[ReadName, ...] = ()
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
@@ -123,6 +126,13 @@ class Table(_Model):
         """What a write puts into the column that tells its operation; None without a marker."""
         mark = columns.get(self.marker.told_by) if self.marker else None
         return mark if isinstance(mark, str) else None
+
+    def searched(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
+        """The values to search for before a create; None if there is nothing to search by."""
+        leaves = self.leaves(columns)
+        found = {name: leaves.get(name) for name in self.find_by}
+        # The service has no empty texts: they are null, as is what is left out.
+        return found if found and not {None, ""} & {*found.values()} else None
 
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
