@@ -27,7 +27,14 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     RowWrite,
     Task,
 )
-from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan_refusal, planned_write
+from writeahead.adapters.dataverse.mapping.plans import (
+    Draft,
+    baseline_of,
+    noted,
+    plan_refusal,
+    planned_write,
+    warnings_problem,
+)
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -177,7 +184,7 @@ class DataverseAdapter(TransactionalAdapter):
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
-        drafts = with_existing(client, drafts)
+        drafts = with_baselines(client, with_existing(client, drafts), self._now())
         return [
             item.model_copy(
                 update={
@@ -186,7 +193,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, with_baselines(client, drafts, self._now()), strict=True)
+            for item, draft in zip(planned, map(noted, drafts), strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -346,7 +353,7 @@ class DataverseAdapter(TransactionalAdapter):
             raise plan_refusal(
                 operation, f"its table is none that mapping {self._mapping.name} has for its kind"
             )
-        problem = table.problem_of(write)
+        problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
         return table

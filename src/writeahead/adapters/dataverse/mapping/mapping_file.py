@@ -109,6 +109,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         where = f"tables.{table_name}"
         _require_unique(name, where, "column", [table.key, *table.written()])
         _require_findable(name, where, table)
+        _require_unwatched(name, where, table)
         known = {*table.columns, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:
@@ -152,6 +153,7 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
     _require_unique(name, f"kinds.{kind}", "field", mapped)
     _require_unique(name, f"kinds.{kind}", "column", [table.key, *table.written()])
     _require_findable(name, f"kinds.{kind}", table)
+    _require_unwatched(name, f"kinds.{kind}", table)
     if table.find_by and kind == _GUARDING:
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] creates no rows: leave find_by out")
     if bool(table.guarded) != (kind == _GUARDING):
@@ -159,12 +161,22 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] {must}")
 
 
+def _require_unwatched(name: str, where: str, table: Table) -> None:
+    """Require that the column for warnings is not watched: the session writes it itself."""
+    watched = {*table.guarded, *table.preserve} & {*table.own_columns()} - {*table.marker_columns()}
+    if watched:
+        raise InvalidInput(
+            f"mapping {name}: [{where}] warnings_to is {watched.pop()!r}, which is guarded or preserved, too:"
+            " take it out there"
+        )
+
+
 def _require_findable(name: str, where: str, table: Table) -> None:
     """Require that rows are found only by what a create writes."""
     lookups = (lookup.column for several in table.lookups_by_bind().values() for lookup in several)
     known = {*table.written(), *(f"_{column}_value" for column in lookups if column)}
     for column in table.find_by:
-        if column not in known - {*table.marker_columns()}:
+        if column not in known - {*table.own_columns()}:
             raise InvalidInput(
                 f"mapping {name}: [{where}] find_by has {column!r}, which no create writes: name mapped"
                 " columns of the table, and the column of a lookup as _<column>_value"

@@ -7,13 +7,13 @@ length counts pairs of bytes, which are UTF-16 units).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from writeahead.adapters.dataverse.webapi.names import Scalar
 
-__all__ = ["Marker", "WarningsColumn"]
+__all__ = ["Marker", "OwnColumns", "WarningsColumn"]
 
 _DEFAULT_LENGTH = 100
 _DIGEST = 16
@@ -98,9 +98,62 @@ class WarningsColumn(_Model):
 
     def text(self, warnings: Sequence[str]) -> str:
         """The warnings as they are written, in no more UTF-16 units than the column holds."""
-        whole = "; ".join(warnings)
+        whole = _joined(warnings)
         units = whole.encode("utf-16-le", "replace")
         if len(units) <= 2 * self.length:
             return units.decode("utf-16-le")
         # Half a pair at the end is left out.
         return units[: 2 * (self.length - len(_CUT))].decode("utf-16-le", "ignore") + _CUT
+
+    def is_text(self, text: object, warnings: Sequence[str]) -> bool:
+        """Whether this is what was written of warnings, under this length or an earlier one."""
+        whole = _joined(warnings)
+        if not isinstance(text, str) or not text:
+            return False
+        return text == whole or (text.endswith(_CUT) and whole.startswith(text.removesuffix(_CUT)))
+
+
+class OwnColumns(_Model):
+    """What a table has of them.
+
+    Attributes:
+        marker: Which operation wrote the row last.
+        warnings_to: The column that the plan's warnings are written into; a string is its name.
+    """
+
+    marker: Marker | None = None
+    warnings_to: WarningsColumn | None = None
+
+    @field_validator("warnings_to", mode="before")
+    @classmethod
+    def _accept_name(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+    def marker_columns(self) -> list[str]:
+        """The columns of the marker, if there is one."""
+        return self.marker.columns if self.marker else []
+
+    def own_columns(self) -> list[str]:
+        """The columns that hold what writeahead says of the row; no payload may name one."""
+        return [*self.marker_columns(), *([self.warnings_to.column] if self.warnings_to else [])]
+
+    def note(self, warnings: Sequence[str]) -> dict[str, Scalar]:
+        """What is written of the warnings of a plan: nothing if there are none, or no column."""
+        return (
+            {self.warnings_to.column: self.warnings_to.text(warnings)}
+            if self.warnings_to and warnings
+            else {}
+        )
+
+    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
+        """What the marker of an operation is to hold."""
+        return self.marker.mark(session_id, operation_id) if self.marker else {}
+
+    def mark_of(self, columns: Mapping[str, Scalar]) -> str | None:
+        """What a write puts into the column that tells its operation; None without a marker."""
+        mark = columns.get(self.marker.told_by) if self.marker else None
+        return mark if isinstance(mark, str) else None
+
+
+def _joined(warnings: Sequence[str]) -> str:
+    return "; ".join(warnings)

@@ -1,6 +1,7 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
@@ -9,7 +10,7 @@ from writeahead.adapters.dataverse.webapi.names import ETAG
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "baseline_of", "plan_refusal", "planned_write"]
+__all__ = ["Draft", "baseline_of", "noted", "plan_refusal", "planned_write", "warnings_problem"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,30 @@ def planned_write(
         payload=write.model_dump(mode="json"),
         replay=replay,
         warnings=warnings,
+    )
+
+
+def noted(draft: Draft) -> Draft:
+    """Put the warnings of a write into the column that the mapping has for them.
+
+    Where nothing else is written, they are not either.
+    """
+    if not draft.write.columns or draft.found is not None:
+        return draft
+    columns = {**draft.write.columns, **draft.table.note(draft.warnings)}
+    return replace(draft, write=draft.write.model_copy(update={"columns": columns}))
+
+
+def warnings_problem(table: Table, write: RowWrite, warnings: Sequence[str]) -> str | None:
+    """Say that a planned write has other warnings than the plan; None if it has these, or none."""
+    column = table.warnings_to
+    if column is None or column.column not in write.columns:
+        return None
+    right = column.is_text(write.columns[column.column], warnings)
+    return (
+        None
+        if right
+        else f"columns has {column.column!r} with a value that is not the warnings of the plan, as approved"
     )
 
 

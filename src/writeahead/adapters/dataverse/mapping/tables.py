@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from writeahead.adapters.dataverse.mapping.own_columns import Marker
+from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
 from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -23,7 +23,6 @@ __all__ = [
     "DefaultOwner",
     "KindTable",
     "Lookup",
-    "Marker",
     "OptionSet",
     "Table",
     "bind_of",
@@ -72,13 +71,12 @@ class Completion(_Model):
     status: dict[str, StrictInt] = Field(default_factory=dict)
 
 
-class Table(_Model):
+class Table(OwnColumns):
     """What may be written to one table, and what is watched in it.
 
     Attributes:
         entity_set: Its name in URLs.
         key: The primary key column.
-        marker: Which operation wrote the row last.
         guarded: Columns in the baseline; another user's edit of one of them is a conflict.
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
@@ -91,7 +89,6 @@ class Table(_Model):
     entity_set: Name
     key: Name
     created: Name | Literal[False] = "createdon"
-    marker: Marker | None = None
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
@@ -99,7 +96,7 @@ class Table(_Model):
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
-        return self.marker_columns()
+        return self.own_columns()
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """What ``<navigation property>@odata.bind`` may point to."""
@@ -110,22 +107,9 @@ class Table(_Model):
         lookups = self.lookups_by_bind().get(name)
         return _points_to(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
 
-    def marker_columns(self) -> list[str]:
-        """The columns of the marker, if there is one."""
-        return self.marker.columns if self.marker else []
-
     def created_columns(self) -> list[str]:
         """The column that says when a row was created, if there is one."""
         return [self.created] if self.created else []
-
-    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
-        """What the marker of an operation is to hold."""
-        return self.marker.mark(session_id, operation_id) if self.marker else {}
-
-    def mark_of(self, columns: Mapping[str, Scalar]) -> str | None:
-        """What a write puts into the column that tells its operation; None without a marker."""
-        mark = columns.get(self.marker.told_by) if self.marker else None
-        return mark if isinstance(mark, str) else None
 
     def searched(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
         """The values to search for before a create; None if there is nothing to search by."""
@@ -139,8 +123,12 @@ class Table(_Model):
         return bool(self.guarded or self.preserve)
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What a row reads like after a write of some columns, as far as that is known."""
-        found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
+        """What a row reads like after a write of some columns, as far as that is known.
+
+        Without the warnings: they are no content, and no evidence. An operator may clear them.
+        """
+        noted = self.warnings_to.column if self.warnings_to else None
+        found = {name: value for name, value in columns.items() if not name.endswith(BIND) and name != noted}
         for name, lookups in self.lookups_by_bind().items():
             if name in columns and lookups[0].column:
                 row = referenced_row(columns[name])
@@ -199,6 +187,7 @@ class Table(_Model):
             marker=self.marker,
             guarded=("statecode", "statuscode"),
             options=options,
+            warnings_to=self.warnings_to,
         )
 
 
@@ -222,7 +211,7 @@ class KindTable(Table):
     def written(self) -> list[str]:
         """As `Table.written`."""
         options = (option.column for option in self.options.values())
-        return [*self.columns.values(), *options, *self.marker_columns()]
+        return [*self.columns.values(), *options, *self.own_columns()]
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """As `Table.lookups_by_bind`."""
@@ -273,7 +262,7 @@ class DeclaredTable(Table):
 
     def written(self) -> list[str]:
         """As `Table.written`."""
-        return [*self.columns, *self.marker_columns()]
+        return [*self.columns, *self.own_columns()]
 
     def is_key(self, columns: Iterable[str]) -> bool:
         """As `Table.is_key`."""

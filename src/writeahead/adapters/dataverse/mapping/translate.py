@@ -57,7 +57,7 @@ def row_write(
     for column, value in given.items():
         if isinstance(value, RowReference):
             column, value = column + BIND, _target(mapping, operation, value)  # noqa: PLW2901
-        if column in table.marker_columns() or not table.approves(column, value):
+        if column in table.own_columns() or not table.approves(column, value):
             raise InvalidInput(
                 f"operation {operation.id}: {column} may not be written so: {where} of mapping {mapping.name}"
                 " must have it in columns or lookups"

@@ -173,6 +173,7 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     keys = [sorted(key.columns) for key in info.keys if key.status == "Active"]
     if keys:
         yield f"alternate_keys = [{', '.join(map(_list, keys))}]"
+        yield f"# find_by = {_list(keys[0])}  a row that is there with these values counts as created"
     lookups = dict(_lookups(info, targets))
     if lookups:
         yield ""
