@@ -86,8 +86,8 @@ def receipt_of_existing(
         operation.
 
     Raises:
-        ConflictError: The row that planning found is gone or has other values, or another one was
-            made after planning.
+        ConflictError: The row that planning found is gone or has other values, or there is another
+            one, which planning did not see.
         InvalidInput: A row was found, and the mapping does not search for any.
         TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
     """
@@ -109,7 +109,9 @@ def receipt_of_existing(
         return None
     if _rows(client, table, write, is_guid(table.key, write.row_id or "")):
         return None  # It may be this operation's own; the create finds out.
-    raise ConflictError(f"{write.where}: another row with the same {_names(table)} was made after planning")
+    raise ConflictError(
+        f"{write.where}: a row with the same {_names(table)} is there, which planning did not see"
+    )
 
 
 def _search(client: DataverseClient, draft: Draft) -> tuple[str | None, str | None]:

@@ -145,6 +145,13 @@ class OwnColumns(_Model):
             else {}
         )
 
+    def longest(self) -> dict[str, Scalar]:
+        """Texts as long as the columns must hold, by what the mapping says of their lengths."""
+        one = self.marker if self.marker and self.marker.operation is None else None
+        lengths = {one.session: one.length} if one else {}
+        lengths |= {self.warnings_to.column: self.warnings_to.length} if self.warnings_to else {}
+        return {name: "x" * length for name, length in lengths.items()}
+
     def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
         """What the marker of an operation is to hold."""
         return self.marker.mark(session_id, operation_id) if self.marker else {}

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.plans import Draft
-from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
@@ -95,8 +94,8 @@ def _requirements(draft: Draft) -> WriteRequirements:
         operation=draft.operation,
         entity_set=write.entity_set,
         key=table.key,
-        # As long as the warnings can become, which are not all known yet.
-        columns={**write.columns, **_longest_note(table)},
+        # What a mark or the warnings can come to: not only what this session's do.
+        columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
         creates=not updates,
         updates=not draft.creates,
@@ -104,8 +103,3 @@ def _requirements(draft: Draft) -> WriteRequirements:
         alternate_key=tuple(write.key or ()),
         created=(table.created or None) if draft.creates else None,
     )
-
-
-def _longest_note(table: Table) -> dict[str, Scalar]:
-    noted = table.warnings_to
-    return {noted.column: "x" * noted.length} if noted else {}
