@@ -468,3 +468,14 @@ def test_a_mistake_in_the_mapping_is_named(tmp_path, old, new, words):
     with pytest.raises(InvalidInput) as caught:
         load_mapping(path)
     assert all(word in str(caught.value) for word in [str(path), *words]), str(caught.value)
+
+
+def test_a_column_of_a_type_that_can_not_be_searched_is_a_gap(sim, adapter_with):
+    """The service says what the filter was; we don't."""
+    adapter = adapter_with(
+        MAPPING.replace('find_by = ["category", "prioritycode"]', 'find_by = ["scheduledend"]')
+    )
+    with pytest.raises(NotReady, match="can't search tasks by scheduledend") as caught:
+        plan(adapter, ("task", {"subject": "x", "due": "2026-03-05T09:00:00Z"}))
+    assert "2026-03" not in str(caught.value)
+    assert sent(sim) == []
