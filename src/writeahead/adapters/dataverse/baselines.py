@@ -105,9 +105,11 @@ class _Chain:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
         later = tuple(
-            after.operation
+            mark
             for after in self.drafts[position + 1 :]
-            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address
+            and after.table.marker == draft.table.marker
+            and (mark := after.table.mark_of(after.write.columns)) is not None
         )
         if draft.creates:
             self.made.add(address)
@@ -118,7 +120,9 @@ class _Chain:
             forms = _forms(draft)
             planned = Baseline(guarded={}, stored=forms) if forms else None
             if draft.creates:
-                planned = Baseline(guarded={}, absent=True, planned_at=self.now, stored=forms)
+                planned = Baseline(
+                    guarded={}, absent=True, planned_at=self.now, stored=forms, found=draft.found
+                )
             return replace(_warned(draft), baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)

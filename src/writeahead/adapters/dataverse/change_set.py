@@ -255,12 +255,14 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
 
 
 def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
-    """The operations that write the same row after this one."""
+    """The marks of the operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
     return [
-        other.operation
+        mark
         for other in items[position + 1 :]
         if other.write.row_address == item.write.row_address
+        and other.table.marker == item.table.marker
+        and (mark := other.table.mark_of(other.write.columns)) is not None
     ]
 
 

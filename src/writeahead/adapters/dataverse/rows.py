@@ -1,6 +1,7 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
-Each write leaves a marker in its row: the ids of session and operation. Where the service refuses
+Each write leaves a marker in its row: the ids of session and operation, in two columns or in one.
+Where the service refuses
 a write, the row is read back, and the marker tells our own earlier write from another one. A table
 may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
 then.
@@ -177,13 +178,7 @@ def read_back(
 
 def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
     """Whether a row's marker is this operation's, or that of a later one of the session."""
-    if table.marker is None:
-        return False
-    session, operation = table.marker.columns
-    return columns.get(session) == write.columns[session] and columns.get(operation) in {
-        write.columns[operation],
-        *later,
-    }
+    return table.marker is not None and table.marker.is_in(columns, write.columns, later)
 
 
 def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
