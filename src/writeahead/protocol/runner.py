@@ -10,6 +10,7 @@ from writeahead.adapters.base import Adapter
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
+    ConflictError,
     Fenced,
     NotReady,
     TransientError,
@@ -240,10 +241,11 @@ def _not_planned(
     if session.final or session.plan:
         return repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
+    is_conflict = isinstance(error, ConflictError)
     report = RunReport(
         session_id=session_id,
         status=RunStatus.BLOCKED,
-        block_reason=BlockReason.NOT_READY,
+        block_reason=BlockReason.CONFLICT_DETECTED if is_conflict else BlockReason.NOT_READY,
         error=one_line(error),
         not_before=after(context.clock.now(), wait) if wait else None,
     )
