@@ -5,8 +5,9 @@ and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVER
 ``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``.
 Three rooms: `webapi` sends one request, `mapping` turns payloads into writes, `readiness` checks
 writes against the live environment. On top of them `baselines` reads what rows are like at
-planning, `contents` compares rows with what is planned, `rows` makes writes that can be repeated,
-`change_set` makes them in one transaction, and `adapter` has the kinds of operation.
+planning, `loaded` holds them against what callers have loaded, `contents` compares rows with what
+is planned, `rows` makes writes that can be repeated, `change_set` makes them in one transaction,
+and `adapter` has the kinds of operation.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
@@ -18,6 +19,7 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     Reference,
     Task,
 )
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -41,6 +43,7 @@ __all__ = [
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
+    "RowBaseline",
     "RowReference",
     "ServiceLimits",
     "TableMapping",
