@@ -5,8 +5,9 @@ only if the host says what it saw. Nothing of this plan was sent yet, so the col
 evidence: a row of another version, with all watched columns as they were loaded, is written for the
 version that planning finds. See docs/decisions/0007-rows-without-a-marker.md.
 
-A row's version changes with every update of it: "Perform conditional operations using the Web API",
-section "Apply optimistic concurrency", learn.microsoft.com.
+An ETag tells whether a row was modified since it was retrieved, and is compared for equality only:
+"Perform conditional operations using the Web API" ("If-Match and If-None-Match headers", "Apply
+optimistic concurrency"), learn.microsoft.com.
 """
 
 from collections.abc import Mapping, Sequence
