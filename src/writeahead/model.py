@@ -155,8 +155,8 @@ class Operation(Sparse, Frozen):
         payload: What to write, as JSON, a pydantic model or a dataclass.
         id: Names the operation within its session; by default its position and kind, ``2-task``.
         baseline: What the row was like when the caller loaded it, in the adapter's form, as JSON, a
-            pydantic model or a dataclass. Whoever edits the row between that and planning is then
-            found, too. None: what planning sees is the baseline. It is no part of the request: a
+            pydantic model or a dataclass. An edit of the row between that and planning is then a
+            conflict, too. None: what planning sees is the baseline. It is no part of the request: a
             repeat may have another one, and the plan that is there goes by its own.
 
     Raises:

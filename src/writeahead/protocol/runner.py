@@ -90,8 +90,9 @@ def write_back(
         atomic: Issue the operations as one transaction: all of them take effect, or none. For
             adapters that have transactions (`TransactionalAdapter`).
         identity: What makes two requests for this session the same, as JSON; by default the
-            operations. With it, a repeat whose operations differ (by a timestamp, say) is no
-            conflict, and the operations that were planned first are the ones that are sent.
+            operations, without their baselines. With it, a repeat whose operations differ (by a
+            timestamp, say) is no conflict, and the operations that were planned first are the ones
+            that are sent.
         namespace: Tells apart sessions of the same id on one remote, for callers whose ids are
             unique only within it. It becomes part of the idempotency keys.
         stop: Once set, nothing more is sent. The run ends as the request under way decides:

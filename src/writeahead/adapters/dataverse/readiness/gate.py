@@ -96,7 +96,7 @@ def _requirements(draft: Draft) -> WriteRequirements:
         key=table.key,
         columns=write.columns,
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
-        creates=not updates and draft.loaded is None,  # who has loaded a row does not make it
+        creates=not updates and draft.loaded is None,  # a row that was loaded is there
         updates=not draft.creates,
         versioned=draft.watches,
         alternate_key=tuple(write.key or ()),
