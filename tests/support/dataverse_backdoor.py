@@ -25,6 +25,11 @@ CONTENT = {
     "tasks": ("subject", "description", "scheduledend", "prioritycode"),
     "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
 }
+# What a host reads of a queue row before it calls.
+LOADED = (
+    *("wa_callqueueid", "statecode", "wa_status", "wa_attempts", "wa_nextattempton", "wa_donotcall"),
+    *("wa_email", "wa_notes", "wa_lastsession", "wa_lastoperation"),
+)
 # What another user edits: guarded columns or created content; and what no operation writes.
 EDITS = {
     True: {
@@ -83,6 +88,7 @@ class Dataverse:
 
     # The default one.
     mapping = None
+    loaded = LOADED
 
     def adapter(self, url, clock):
         return self._adapter(url, clock, SECRET)
@@ -134,6 +140,10 @@ class Dataverse:
         self.sim.edit(table, row_id, edit)
         return lambda: edit.items() <= self.sim.row(table, row_id).items()
 
+    def baseline(self, operation):
+        row = self.sim.row("wa_callqueues", operation.payload["row_id"])
+        return {"etag": row["@odata.etag"], "columns": {name: row[name] for name in self.loaded}}
+
     def remove(self, operation):
         self.sim.delete("wa_callqueues", operation.payload["row_id"])
 
@@ -159,6 +169,8 @@ WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
 
 class AnyTable(Dataverse):
     """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
+
+    loaded = (*LOADED, "wa_name")
 
     def __init__(self, sim: Simulator, mapping: Path, declared: str) -> None:
         super().__init__(sim)

@@ -136,7 +136,7 @@ def _requirements(draft: Draft) -> WriteRequirements:
         # What a mark or the warnings can come to: not only what this session's do.
         columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
-        creates=not updates,
+        creates=not updates and draft.loaded is None,  # a row that was loaded is there
         updates=not draft.creates,
         versioned=draft.watches,
         alternate_key=tuple(write.key or ()),
