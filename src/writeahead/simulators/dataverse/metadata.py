@@ -123,6 +123,8 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "PrimaryIdAttribute": table.primary_key,
         "PrimaryNameAttribute": table.primary_name,
         "IsActivity": table.activity,
+        # "EntityMetadata.TableType" and "TableTypeCode": Standard, Virtual or Elastic.
+        "TableType": "Elastic" if table.elastic else "Standard",
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,

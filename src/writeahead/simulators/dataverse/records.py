@@ -11,7 +11,7 @@ from typing import Any
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.query import Query
-from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
 from writeahead.simulators.dataverse.values import now, stored_value
 
@@ -149,6 +149,8 @@ class Records:
         _apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
+        if table.elastic and columns.get(PARTITION) is None:
+            columns[PARTITION] = row_id
         return self._store(table, row_id, columns, moment)
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:

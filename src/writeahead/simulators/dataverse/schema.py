@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-__all__ = ["AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
+__all__ = ["PARTITION", "AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
 
 
 class Kind(Enum):
@@ -87,6 +87,14 @@ class Navigation:
     targets: tuple[str, ...]
 
 
+PARTITION = "partitionid"
+_ELASTIC_COLUMNS = {
+    PARTITION: Column(kind=Kind.STRING, max_length=100),
+    "ttlinseconds": Column(kind=Kind.INTEGER, minimum=-1),
+}
+_ELASTIC_KEY = "keyfornosqlentitywithpkpartitionid"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
@@ -106,6 +114,8 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid`` and
+            ``ttlinseconds``, and its key of GUID and partition, are added.
     """
 
     entity_set: str
@@ -118,6 +128,13 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    elastic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.elastic:
+            object.__setattr__(self, "columns", {**_ELASTIC_COLUMNS, **self.columns})
+            key = AlternateKey((self.primary_key, PARTITION))
+            object.__setattr__(self, "keys", {_ELASTIC_KEY: key})
 
     @cached_property
     def properties(self) -> dict[str, Column]:
