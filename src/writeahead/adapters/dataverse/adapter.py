@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
-from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
+from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.payloads import (
@@ -52,7 +53,7 @@ from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, Dataver
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.names import Scalar, environment_of
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.errors import NotReady
+from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
@@ -263,16 +264,21 @@ class DataverseAdapter(TransactionalAdapter):
         item = self._together(operation)
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """Refuse what one change set can't hold. Raises: as `require_change_set`."""
+        require_change_set([self._together(operation) for operation in operations])
+
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""
         client = self._ready()
         items = [self._together(operation) for operation in operations]
+        require_change_set(items)
         # Where every column is preserved there is nothing to write, but the row must still be as it
         # was.
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
-            if item.baseline is not None and not item.creates and not item.write.columns
+            if item.baseline is not None and not item.writes
         }
         rest = [item for item in items if item.operation not in receipts]
         if rest:
@@ -320,10 +326,10 @@ class DataverseAdapter(TransactionalAdapter):
         replay: ReplayClass,
     ) -> PlannedOperation:
         write = row_write(self._mapping, operation, name, columns, row)
-        phones = self._mapping.declared(name, operation.id).phones
-        return planned_write(
-            operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
-        )
+        table = self._mapping.declared(name, operation.id)
+        phones = {key: columns[key] for key in table.phones if key in columns}
+        warnings = (*phone_warnings(phones), *replacement_warnings(table))
+        return planned_write(operation, write, replay, warnings)
 
     def _draft(self, item: PlannedOperation) -> Draft:
         write = RowWrite.model_validate(item.payload)
@@ -341,6 +347,9 @@ class DataverseAdapter(TransactionalAdapter):
         problem = table.problem_of(write)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
+        problem = elastic_problem(table, write, operation.replay)
+        if problem:
+            raise InvalidInput(f"operation {operation.id}: {problem}")
         return table
 
     def _ready(self) -> DataverseClient:

@@ -5,9 +5,9 @@ transactions), "Use elastic tables using code" (the forms of a request; an updat
 *``), "Create elastic tables using code" (the columns and the key that each has), "Use Upsert to
 create or update a record" (an upsert overwrites all of a row).
 
-What a version in ``If-Match``, or ``If-None-Match: *``, does to an elastic table is on none of these
-pages, so both are refused with 501. One GUID in two partitions is refused, too: the database here
-has one row for each.
+What a version in ``If-Match``, or ``If-None-Match: *``, does to an elastic table is on none of
+these pages, so both are refused with 501. A PATCH that would put one GUID into two partitions is
+refused, too: the database here has one row for each.
 """
 
 import urllib.parse

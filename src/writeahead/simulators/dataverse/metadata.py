@@ -294,7 +294,8 @@ def _relationships(table: Table, schema: Schema) -> list[_Json]:
                     "SchemaName": f"{referenced}_{table.logical_name}_{name}",
                     "ReferencingEntity": table.logical_name,
                     "ReferencingAttribute": name,
-                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation),
+                    # It can be null ("OneToManyRelationshipMetadata").
+                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation) or None,
                     "ReferencedEntity": referenced,
                     "ReferencedAttribute": _primary_key(schema, target)
                     if referenced != "owner"

@@ -50,7 +50,7 @@ class Column:
         writable: Whether a client may set it. As in Dataverse, values for other columns are
             ignored.
         navigation: For lookups: the navigation property of each table that it can point to, by
-            entity set.
+            entity set; empty where the Web API does not show the relationship.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
     """
 
@@ -114,8 +114,8 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
-        elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid`` and
-            ``ttlinseconds``, and its key of GUID and partition, are added.
+        elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
+            and ``ttlinseconds``, and its key of GUID and partition, are added.
     """
 
     entity_set: str
@@ -155,7 +155,7 @@ class Table:
                 tuple(target for target, other in column.navigation.items() if other == navigation),
             )
             for name, column in self.columns.items()
-            for navigation in column.navigation.values()
+            for navigation in filter(None, column.navigation.values())
             for shown in (navigation, self.own_navigation(navigation))
         }
 

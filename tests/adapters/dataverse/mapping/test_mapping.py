@@ -69,7 +69,7 @@ def test_an_own_mapping_decides_what_is_written(write):
         ('subject = "subject"\n', "", ["kinds.phone_call_activity.columns", "'subject'"]),
         ('entity_set = "tasks"\n', "", ["[kinds.task]", "entity_set"]),
         ('entity_set = "tasks"\n', 'entity_set = "../tasks"\n', ["[kinds.task]", "entity_set"]),
-        ('entity_set = "tasks"\n', 'entity_set = "Tasks"\n', ["[kinds.task]", "entity_set"]),
+        ('entity_set = "tasks"\n', 'entity_set = "tasks-"\n', ["[kinds.task]", "entity_set"]),
         ('operation = "wa_lastoperation"', 'x = "wa_lastoperation"', ["update.marker", "operation"]),
         ('due = "scheduledend"', 'do = "scheduledend"', ["[kinds.task]", "'do'", "due"]),
         ('due = "scheduledend"', 'due = "subject"', ["[kinds.task]", "'subject'", "twice"]),

@@ -1,5 +1,6 @@
 """What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,11 @@ from pydantic import (
     field_validator,
 )
 
-from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
+from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = [
+    "NAVIGATION",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
@@ -31,7 +33,8 @@ __all__ = [
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
 # Navigation properties are case-sensitive, and those of custom tables may have capitals.
-Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+NAVIGATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")
+Navigation = Annotated[str, StringConstraints(pattern=rf"^{NAVIGATION.pattern}$")]
 
 
 class _Model(BaseModel):
@@ -55,7 +58,7 @@ class Lookup(_Model):
     """
 
     navigation: Navigation
-    entity_set: Name
+    entity_set: EntitySet
     column: Name | None = None
 
 
@@ -97,7 +100,7 @@ class Table(_Model):
         created: The column that says when a row was created; False for a table without one.
     """
 
-    entity_set: Name
+    entity_set: EntitySet
     key: Name
     created: Name | Literal[False] = "createdon"
     marker: Marker | None = None
@@ -133,6 +136,10 @@ class Table(_Model):
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
+
+    def replaces_rows(self) -> bool:
+        """Whether an upsert replaces the whole row: see `elastic`."""
+        return False
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What a row reads like after a write of some columns, as far as that is known."""
@@ -237,7 +244,7 @@ class KindTable(Table):
 class Navigable(_Model):
     """What a navigation property may point to, and the lookup column that it sets."""
 
-    entity_sets: tuple[Name, ...] = Field(min_length=1)
+    entity_sets: tuple[EntitySet, ...] = Field(min_length=1)
     column: Name | None = None
 
 
@@ -250,6 +257,7 @@ class DeclaredTable(Table):
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
+        elastic: It is an elastic table, and `upsert_row` may replace its rows.
     """
 
     logical_name: Name | None = None
@@ -257,6 +265,7 @@ class DeclaredTable(Table):
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
+    elastic: StrictBool = False
 
     @field_validator("lookups", mode="before")
     @classmethod
@@ -266,6 +275,10 @@ class DeclaredTable(Table):
         return {
             name: {"entity_sets": item} if isinstance(item, list) else item for name, item in value.items()
         }
+
+    def replaces_rows(self) -> bool:
+        """As `Table.replaces_rows`."""
+        return self.elastic
 
     def written(self) -> list[str]:
         """As `Table.written`."""

@@ -13,9 +13,10 @@ from typing import Any
 
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.table_types import table_type_gaps
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
-__all__ = ["WriteRequirements", "gaps_of", "plain_columns", "set_lookups"]
+__all__ = ["WriteRequirements", "gaps_of", "is_lookup", "plain_columns", "set_lookups"]
 
 # Edm.Date, or Edm.DateTimeOffset with its offset: "OData JSON Format 4.01", section 7.1. Python
 # takes more.
@@ -59,6 +60,7 @@ class WriteRequirements:
         versioned: The row's version guards the write.
         alternate_key: The columns that the row is addressed by, if not by its GUID.
         created: The column that says when a row was created, if that matters and there is one.
+        elastic: The mapping says that the table is elastic.
     """
 
     operation: str
@@ -71,6 +73,7 @@ class WriteRequirements:
     versioned: bool = False
     alternate_key: tuple[str, ...] = ()
     created: str | None = None
+    elastic: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,11 @@ class _WriteCheck:
 
     def _table(self) -> Iterator[str]:
         write, table = self.write, self.table
+        yield from table_type_gaps(table.table_type, elastic=write.elastic)
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if (
-                name not in table.columns
-                and name.removeprefix("_").removesuffix("_value") not in table.columns
-            ):
+            if name not in table.columns and _own_name(name) not in table.columns:
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (
@@ -111,7 +112,8 @@ class _WriteCheck:
             yield "it has no optimistic concurrency: enable it, since updates rely on row versions"
 
     def _key(self) -> Iterator[str]:
-        wanted = frozenset(self.write.alternate_key)
+        # A lookup column is named _<name>_value in a URL, and by its own name in the definition.
+        wanted = frozenset(map(_own_name, self.write.alternate_key))
         found = [key for key in self.table.keys if key.columns == wanted]
         shown = ", ".join(self.write.alternate_key)
         if wanted and not found:
@@ -154,7 +156,7 @@ class _WriteCheck:
         bound = {navigation for navigation, _ in set_lookups(write.columns)}
         looked_up = {item.column for item in self.table.relations if item.navigation in bound}
         plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
-        given = {*plain, *looked_up, *bound, *write.alternate_key}
+        given = {*plain, *looked_up, *bound, *map(_own_name, write.alternate_key)}
         for name, column in self.table.columns.items():
             needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
             if needed and name not in given:
@@ -190,6 +192,11 @@ def gaps_of(
     return [f"operation {write.operation}: table {write.entity_set}: {gap}" for gap in gaps]
 
 
+def is_lookup(column: ColumnDefinition | None) -> bool:
+    """Whether a column points to a row."""
+    return column is not None and column.type in _LOOKUPS
+
+
 def plain_columns(columns: Iterable[str]) -> list[str]:
     """Return the names of columns among what is written, without lookups."""
     return [name for name in columns if not name.endswith(BIND)]
@@ -201,6 +208,11 @@ def set_lookups(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         row = referenced_row(value) if name.endswith(BIND) else None
         if row:
             yield name.removesuffix(BIND), row[0]
+
+
+def _own_name(name: str) -> str:
+    """The logical name of a column that may be named as a lookup is read."""
+    return name.removeprefix("_").removesuffix("_value") if name.startswith("_") else name
 
 
 def _same(value: object, known: object) -> bool:

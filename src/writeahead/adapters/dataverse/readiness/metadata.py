@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from writeahead.adapters.dataverse.readiness.table_types import STANDARD, table_type
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
-from writeahead.adapters.dataverse.webapi.names import require_name
+from writeahead.adapters.dataverse.webapi.names import require_entity_set, require_name
 from writeahead.errors import InvalidInput
 
 __all__ = [
@@ -39,7 +40,7 @@ _DETAILS = {
     "Boolean": "LogicalName,DefaultValue",
 }
 _CHOICES = {"Picklist", "State", "Status", "Boolean"}
-_SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled"
+_SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled,TableType"
 _EXPANDED = (
     "Attributes($select=LogicalName,AttributeType,IsValidForCreate,IsValidForUpdate,RequiredLevel),"
     "Keys($select=KeyAttributes,EntityKeyIndexStatus),"
@@ -91,6 +92,7 @@ class TableDefinition:
     columns: Mapping[str, ColumnDefinition]
     keys: tuple[AlternateKey, ...]
     relations: tuple[Relationship, ...]
+    table_type: str = STANDARD
 
 
 def read_tables(
@@ -110,10 +112,12 @@ def read_tables(
     """
     found = {}
     for body in _definitions(client, wanted, expand=_EXPANDED):
+        if not _has_set(body):
+            continue
         attributes = _objects(body, "Attributes")
         names = wanted.get(_text(body, "EntitySetName"))
         asked = {_text(item, "LogicalName") for item in attributes if _is_asked(item, names)}
-        types = {_text(item, "LogicalName"): _text(item, "AttributeType") for item in attributes}
+        types = {_text(item, "LogicalName"): _type(item) for item in attributes}
         details = _details(
             client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
         )
@@ -124,19 +128,23 @@ def read_tables(
 def logical_names(client: DataverseClient, entity_sets: Iterable[str]) -> dict[str, str]:
     """The logical name of each table that there is, by entity set. Raises: as `read_tables`."""
     bodies = _definitions(client, entity_sets)
-    return {_text(body, "EntitySetName"): _text(body, "LogicalName") for body in bodies}
+    return {_text(body, "EntitySetName"): _text(body, "LogicalName") for body in bodies if _has_set(body)}
 
 
 def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, str]:
-    """The entity set of each table that there is, by logical name. Raises: as `read_tables`."""
+    """The entity set of each table that there is, by logical name; one without it is not named.
+
+    Raises: as `read_tables`.
+    """
     bodies = _definitions(client, logical, by="LogicalName")
-    return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies}
+    return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies if _has_set(body)}
 
 
 def _definitions(
     client: DataverseClient, names: Iterable[str], *, by: str = "EntitySetName", expand: str | None = None
 ) -> Sequence[Mapping[str, Any]]:
-    conditions = [f"{by} eq '{require_name(name)}'" for name in sorted(names)]
+    require = require_entity_set if by == "EntitySetName" else require_name
+    conditions = [f"{by} eq '{require(name)}'" for name in sorted(names)]
     if not conditions:
         return []
     params = {"$select": _SELECTED, "$filter": " or ".join(conditions)}
@@ -166,8 +174,16 @@ def _table(body: Mapping[str, Any], details: Mapping[str, Mapping[str, Any]]) ->
                 _text(item, "ReferencedEntity"),
             )
             for item in _objects(body, "ManyToOneRelationships")
+            # A relationship that the Web API does not show has none: nothing can be written by it.
+            if item.get("ReferencingEntityNavigationPropertyName")
         ),
+        table_type=table_type(body.get("TableType")),
     )
+
+
+def _has_set(body: Mapping[str, Any]) -> bool:
+    """Whether the Web API shows the rows of a table at all."""
+    return bool(body.get("EntitySetName"))
 
 
 def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, Mapping[str, Any]]:
@@ -192,6 +208,12 @@ def _is_asked(item: Mapping[str, Any], names: Iterable[str] | None) -> bool:
     return names is None or item.get("LogicalName") in set(names) or _level(item) == "ApplicationRequired"
 
 
+def _type(item: Mapping[str, Any]) -> str:
+    # The property may be null ("AttributeMetadata"); such a column is known by its name alone.
+    found = item.get("AttributeType")
+    return found if isinstance(found, str) else ""
+
+
 def _level(item: Mapping[str, Any]) -> str:
     level = item.get("RequiredLevel")
     return str(level.get("Value")) if isinstance(level, Mapping) else "None"
@@ -202,7 +224,7 @@ def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnDefinit
     # -1 stands for none ("PicklistAttributeMetadata"); a yes/no column always has one.
     default = detail.get("DefaultFormValue", detail.get("DefaultValue"))
     return ColumnDefinition(
-        type=_text(item, "AttributeType"),
+        type=_type(item),
         creatable=item.get("IsValidForCreate") is True,
         updatable=item.get("IsValidForUpdate") is True,
         required=_level(item),

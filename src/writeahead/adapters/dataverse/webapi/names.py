@@ -11,12 +11,15 @@ from writeahead.errors import InvalidInput
 
 __all__ = [
     "BIND",
+    "ENTITY_SET",
     "ETAG",
     "GUID",
+    "NAME",
     "Scalar",
     "environment_of",
     "guid_or_none",
     "referenced_row",
+    "require_entity_set",
     "require_etag",
     "require_guid",
     "require_name",
@@ -35,8 +38,12 @@ WEB_API = "/api/data/v9.2"
 _ENDPOINT = re.compile(r"/api/data/v9\.[0-9]/?")
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
+# Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
+# by default only ("Web API service documents", learn.microsoft.com), and OData's names are told by
+# case.
+ENTITY_SET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_REFERENCE = re.compile(rf"/([a-z][a-z0-9_]*)\((?i:({GUID.pattern}))\)")
+_REFERENCE = re.compile(rf"/({ENTITY_SET.pattern})\((?i:({GUID.pattern}))\)")
 # RFC 9110, section 8.8.3. "*" is none: it would match any version of the row.
 ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
@@ -61,8 +68,19 @@ def environment_of(url: str) -> str:
     return str(service_root(url).copy_with(path="/"))
 
 
+def require_entity_set(name: str) -> str:
+    """Return the name of an entity set; it can be no path, host or expression.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if not ENTITY_SET.fullmatch(name):
+        raise InvalidInput("an entity set's name must be of letters, 0-9 and _, and begin with a letter")
+    return name
+
+
 def require_name(name: str) -> str:
-    """Return an entity set's or column's logical name; it can be no path, host or expression.
+    """Return a table's or column's logical name; it can be no path, host or expression.
 
     Raises:
         InvalidInput: It is none.

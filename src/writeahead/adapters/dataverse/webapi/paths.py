@@ -15,7 +15,13 @@ from urllib.parse import quote
 
 import httpx
 
-from writeahead.adapters.dataverse.webapi.names import GUID, Scalar, require_guid, require_name
+from writeahead.adapters.dataverse.webapi.names import (
+    GUID,
+    Scalar,
+    require_entity_set,
+    require_guid,
+    require_name,
+)
 from writeahead.errors import InvalidInput
 
 __all__ = ["ResourcePath", "RowKey", "next_page", "resource_path", "row_path", "selected", "table_path"]
@@ -51,7 +57,7 @@ def table_path(entity_set: str) -> ResourcePath:
     Raises:
         InvalidInput: ``entity_set`` is no name.
     """
-    path = f"/{require_name(entity_set)}"
+    path = f"/{require_entity_set(entity_set)}"
     return ResourcePath(path, path)
 
 
@@ -68,7 +74,7 @@ def row_path(entity_set: str, key: RowKey) -> ResourcePath:
         InvalidInput: A name, the GUID or a value can't be part of a URL. The message holds no
             value.
     """
-    table = require_name(entity_set)
+    table = require_entity_set(entity_set)
     if isinstance(key, str):
         path = f"/{table}({require_guid(key)})"
         return ResourcePath(path, path)
