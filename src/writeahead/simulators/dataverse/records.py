@@ -18,6 +18,8 @@ from writeahead.simulators.dataverse.values import now, stored_value
 __all__ = ["Record", "Records"]
 
 _BIND = "@odata.bind"
+# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
+_ACCESS_TEAM = 1
 # A path below the service root or a whole URL: both are allowed in a bind.
 _REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
 
@@ -252,7 +254,9 @@ class Records:
                 f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
                 f"{target.entity_set}.",
             )
-        return self.get_by(target, parse_key(target, match["key"])).id
+        found = self.get_by(target, parse_key(target, match["key"]))
+        _require_owner(navigation, found)
+        return found.id
 
 
 def _other_id() -> ODataError:
@@ -267,6 +271,17 @@ def _unknown_property(table: Table, name: str) -> ODataError:
         f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
         "defined by the type.",
     )
+
+
+def _require_owner(navigation: Navigation, found: Record) -> None:
+    """Refuse an access team as the owner of a row.
+
+    "Use access teams and owner teams to collaborate and share information" says that it owns none;
+    no page was found that says how that is answered.
+    """
+    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
+    if navigation.property_name == "_ownerid_value" and is_access_team:
+        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")
 
 
 def _require_open(record: Record, changes: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from writeahead.adapters.dataverse import DataverseClient, adapter_from_settings, load_mapping
@@ -66,7 +66,9 @@ COLUMNS = st.one_of(
         required=st.sampled_from(["None", "ApplicationRequired", "a\nb"]),
     ),
 )
-TYPES = st.sampled_from([None, "", "Virtual", "EntityName", "MultiSelectPicklist", "CalendarRules", "No\nsuch"])
+TYPES = st.sampled_from(
+    [None, "", "Virtual", "EntityName", "MultiSelectPicklist", "CalendarRules", "No\nsuch"]
+)
 
 
 @st.composite
@@ -101,6 +103,7 @@ def test_a_draft_is_always_read(environment, as_kinds):
     assert set(found.kinds) == (set(KINDS) if as_kinds else set())
 
 
+@example({1: "a 3", 2: "a", 3: "a"})
 @given(OPTIONS)
 def test_no_option_is_lost_to_anothers_label(options):
     assert sorted(labelled(options).values()) == sorted(options)

@@ -30,6 +30,7 @@ from typing import Any, cast
 from writeahead.errors import Applied, PermanentError, TransientError
 
 __all__ = [
+    "NO_SUCH_TABLE",
     "PermanentDataverseError",
     "Precondition",
     "PreconditionFailed",
@@ -37,6 +38,7 @@ __all__ = [
     "TransientDataverseError",
     "error_code",
     "is_throttled",
+    "no_such_table",
     "refusal",
 ]
 
@@ -149,6 +151,12 @@ class PreconditionFailed(PermanentDataverseError):
 
 class RowNotFound(PermanentDataverseError):
     """There is no such row, or no row that a lookup in the request points to."""
+
+
+def no_such_table(error: RowNotFound) -> PermanentDataverseError:
+    """The error for a 404 that turns out to be about the whole table, though it has no code."""
+    detail = _REFUSALS[NO_SUCH_TABLE]
+    return PermanentDataverseError(error.method, error.path, error.status, NO_SUCH_TABLE, detail)
 
 
 def error_code(body: bytes) -> str:

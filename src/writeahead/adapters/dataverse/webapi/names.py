@@ -35,7 +35,8 @@ BIND = "@odata.bind"
 Scalar: TypeAlias = StrictStr | StrictBool | StrictInt | Annotated[FiniteFloat, Strict()] | None
 
 WEB_API = "/api/data/v9.2"
-_ENDPOINT = re.compile(r"/api/data/v9\.[0-9]/?")
+_OTHER_VERSION = re.compile(r"(/[^/]+)?/api/data(/(v[0-9]{1,2}\.[0-9]{1,2}))?/?")
+_RIGHT_FORM = "give the environment alone, as in https://org.crm.dynamics.com"
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 # Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
@@ -51,13 +52,32 @@ ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 def service_root(url: str) -> httpx.URL:
     """The root of the Web API of an environment.
 
+    The Web API endpoint that Power Apps shows under "Developer resources" will do as well ("Compose
+    HTTP requests and handle errors", learn.microsoft.com), if it is of the version that is spoken
+    here: later ones may differ.
+
     Raises:
         InvalidInput: It is not the URL of an environment. The message does not repeat it.
     """
     root = secure_url(url, "DATAVERSE_URL")
-    if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):
-        raise InvalidInput("DATAVERSE_URL must name the environment only: leave the path out")
+    if root.path not in {"", "/", WEB_API, f"{WEB_API}/"}:
+        raise InvalidInput(f"DATAVERSE_URL {_problem_of_path(root.path)}: {_RIGHT_FORM}")
     return root.copy_with(path=WEB_API)
+
+
+def _problem_of_path(path: str) -> str:
+    """Say what a path makes of the URL of an environment; it is not repeated."""
+    endpoint = _OTHER_VERSION.fullmatch(path)
+    if endpoint and not endpoint[1]:
+        version = endpoint[3] or "no version"
+        return f"names {version} of the Web API, and writeahead speaks {WEB_API.rpartition('/')[2]}"
+    if endpoint or re.fullmatch(r"/[A-Za-z0-9_-]+/?", path):
+        # "OrganizationDetail.UrlName", learn.microsoft.com: the organization is part of the path
+        # there, which no environment in the cloud has.
+        return "looks like an organization on-premises (https://host/organization), which is not supported"
+    if path.lower().endswith((".aspx", ".svc", ".asmx")):
+        return "is the address of a page or of another service"
+    return "must have no path"
 
 
 def environment_of(url: str) -> str:
