@@ -2,15 +2,16 @@
 
 Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
 RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table), "Define alternate keys" (EntityKeyIndexStatus must be Active).
+table).
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
 from writeahead.adapters.dataverse.readiness.table_types import table_type_gaps
@@ -58,7 +59,8 @@ class WriteRequirements:
         creates: A row may be created.
         updates: A row may be updated.
         versioned: The row's version guards the write.
-        alternate_key: The columns that the row is addressed by, if not by its GUID.
+        alternate_key: The columns that the row is addressed by and their values, if it is not by
+            its GUID.
         created: The column that says when a row was created, if that matters and there is one.
         elastic: The mapping says that the table is elastic.
     """
@@ -71,7 +73,7 @@ class WriteRequirements:
     creates: bool = False
     updates: bool = False
     versioned: bool = False
-    alternate_key: tuple[str, ...] = ()
+    alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
     elastic: bool = False
 
@@ -86,7 +88,7 @@ class _WriteCheck:
 
     def gaps(self) -> Iterator[str]:
         yield from self._table()
-        yield from self._key()
+        yield from key_gaps(self.write.alternate_key, self.table)
         for name in plain_columns(self.write.columns):
             yield from self._column(name)
         for navigation, target in set_lookups(self.write.columns):
@@ -101,7 +103,7 @@ class _WriteCheck:
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if name not in table.columns and _own_name(name) not in table.columns:
+            if name not in table.columns and own_name(name) not in table.columns:
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (
@@ -110,16 +112,6 @@ class _WriteCheck:
             )
         if write.versioned and not table.optimistic_concurrency:
             yield "it has no optimistic concurrency: enable it, since updates rely on row versions"
-
-    def _key(self) -> Iterator[str]:
-        # A lookup column is named _<name>_value in a URL, and by its own name in the definition.
-        wanted = frozenset(map(_own_name, self.write.alternate_key))
-        found = [key for key in self.table.keys if key.columns == wanted]
-        shown = ", ".join(self.write.alternate_key)
-        if wanted and not found:
-            yield f"there is no alternate key of {shown}"
-        elif found and all(key.status != "Active" for key in found):
-            yield f"the index of the alternate key {shown} is {found[0].status}, not Active"
 
     def _column(self, name: str) -> Iterator[str]:
         column, value = self.table.columns.get(name), self.write.columns[name]
@@ -156,7 +148,7 @@ class _WriteCheck:
         bound = {navigation for navigation, _ in set_lookups(write.columns)}
         looked_up = {item.column for item in self.table.relations if item.navigation in bound}
         plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
-        given = {*plain, *looked_up, *bound, *map(_own_name, write.alternate_key)}
+        given = {*plain, *looked_up, *bound, *map(own_name, write.alternate_key)}
         for name, column in self.table.columns.items():
             needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
             if needed and name not in given:
@@ -208,11 +200,6 @@ def set_lookups(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         row = referenced_row(value) if name.endswith(BIND) else None
         if row:
             yield name.removesuffix(BIND), row[0]
-
-
-def _own_name(name: str) -> str:
-    """The logical name of a column that may be named as a lookup is read."""
-    return name.removeprefix("_").removesuffix("_value") if name.startswith("_") else name
 
 
 def _same(value: object, known: object) -> bool:

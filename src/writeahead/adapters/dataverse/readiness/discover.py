@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.tables import KindTable, OptionSet
-from writeahead.adapters.dataverse.readiness.checks import is_lookup
+from writeahead.adapters.dataverse.readiness.draft_columns import MULTI_SELECT, alternate_keys, column_line
 from writeahead.adapters.dataverse.readiness.draft_names import (
     comment,
     known_names,
@@ -45,7 +45,6 @@ _PLATFORM = {
     "overriddencreatedon",
     "timezoneruleversionnumber",
 }
-_MULTI_SELECT = "MultiSelectPicklist"
 _PLAIN = {
     "String",
     "Memo",
@@ -57,7 +56,7 @@ _PLAIN = {
     "Boolean",
     "DateTime",
     "Picklist",
-    _MULTI_SELECT,
+    MULTI_SELECT,
 }
 _NOT_THERE = "# Not there yet: {}. Add it, or name another one here: without it this can't be read."
 _MARKS = (re.compile(r".+_(last)?session(id)?"), re.compile(r".+_(last)?operation(id)?"))
@@ -205,9 +204,13 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     yield "columns = ["
     for name, column in sorted(info.columns.items()):
         if _is_plain(name, column, info):
-            yield from _column(name, column)
+            yield column_line(name, column)
     yield "]"
-    keys = _keys(info)
+    keys, unusable_keys = alternate_keys(info)
+    yield from (
+        f"# The key of {comment(', '.join(names))} is left out: see docs/dataverse.md."
+        for names in unusable_keys
+    )
     if keys:
         yield f"alternate_keys = [{', '.join(map(_list, keys))}]"
     lookups = dict(_lookups(info, targets))
@@ -224,36 +227,6 @@ def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> boo
     marks = _marker_columns(info) or ()
     is_free = name != info.key and name not in _PLATFORM and name not in marks
     return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
-
-
-def _column(name: str, column: ColumnDefinition) -> Iterator[str]:
-    if known_names([name]):
-        yield f"  {_text(name)},  # {_described(column)}"
-    else:
-        yield f"  # left out, since it is no logical name: {comment(name)}"
-
-
-def _described(column: ColumnDefinition) -> str:
-    said = [column.type]
-    said += [f"at most {column.max_length} characters"] if column.max_length else []
-    if column.type == _MULTI_SELECT:
-        said.append(f"values of {', '.join(f'{value} {label}' for value, label in column.options.items())}")
-    elif column.options:
-        said.append(f"{len(column.options)} options")
-    said += [column.required] if column.required != "None" else []
-    return comment(", ".join(said))
-
-
-def _keys(info: TableDefinition) -> list[list[str]]:
-    """The alternate keys that rows can be addressed by, a lookup by the name of its value."""
-    if info.table_type == ELASTIC:
-        return []
-    keys = [sorted(key.columns) for key in info.keys if key.status == "Active" and key.columns]
-    return [
-        [f"_{name}_value" if is_lookup(info.columns.get(name)) else name for name in key]
-        for key in keys
-        if known_names(key) == key
-    ]
 
 
 def _lookups(

@@ -100,7 +100,7 @@ def _requirements(draft: Draft) -> WriteRequirements:
         # An upsert of an elastic table writes a new row over the one that is there.
         updates=not draft.creates and not table.replaces_rows(),
         versioned=draft.watches,
-        alternate_key=tuple(write.key or ()),
+        alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
         elastic=table.replaces_rows(),
     )

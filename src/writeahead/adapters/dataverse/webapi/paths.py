@@ -2,14 +2,16 @@
 
 Sources on learn.microsoft.com: "Use an alternate key to reference a record" (the forms of a key,
 and lookup columns by ``_<name>_value``), "Define alternate keys for a table" (characters that the
-value of a key can't have in a URL), "Query data using the Web API" (``@odata.nextLink``). OData
-4.0, part 2, section 2, "URL Components": quotes in a string are doubled, and a value is
-percent-encoded after that.
+value of a key can't have in a URL), "Query data using the Web API" (``@odata.nextLink``). No page
+was found with values of a key as parameters (``@p``), which would take all characters. OData 4.0,
+part 2, section 2, "URL Components": quotes in a string are doubled, and a value is percent-encoded
+after that.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -128,7 +130,8 @@ def _literal(table: str, name: str, value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return quote(repr(value), safe="-")
+        # Without an exponent: its plus is one of the characters that no key takes.
+        return f"{Decimal(repr(value)):f}"
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"{table}: key column {name} has no value")
     if _NOT_IN_A_KEY.search(value):
