@@ -5,7 +5,7 @@ one row with our marker proves that all were written, even if others have change
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -28,6 +28,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
+from writeahead.adapters.dataverse.webapi.names import Scalar
 from writeahead.errors import Applied, ConflictError, InvalidInput
 from writeahead.model import Receipt, ReplayClass
 
@@ -48,6 +49,7 @@ class ChangeSetItem:
         write: What is written.
         baseline: What the row was like; for an update.
         replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
+        stored: What the service may make of the values, by column.
     """
 
     operation: str
@@ -55,6 +57,7 @@ class ChangeSetItem:
     write: RowWrite
     baseline: Baseline | None
     replay: ReplayClass
+    stored: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     @property
     def creates(self) -> bool:
@@ -78,7 +81,8 @@ class ChangeSetItem:
             return is_created_by_us(row, self.table, self.write)
         if self.table.marker is not None:
             return is_ours(row.columns, self.table, self.write, later)
-        return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))
+        blind = Baseline(guarded={}, stored=dict(self.stored))
+        return is_written(row.columns, self.table, self.write, self.baseline or blind)
 
 
 def require_change_set(items: Sequence[ChangeSetItem]) -> None:
@@ -178,7 +182,7 @@ def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem
     """Require that what an earlier transaction under the same ids created is what is planned."""
     for item in items:
         if item.baseline is not None and item.baseline.planned_at is not None:
-            require_own_content(client, item.table, item.write)
+            require_own_content(client, item.table, item.write, item.baseline)
 
 
 def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:

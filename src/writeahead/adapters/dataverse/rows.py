@@ -58,7 +58,7 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         return created
     if is_created_by_us(created, table, write):
         if is_older(created, table, baseline):
-            require_own_content(client, table, write)
+            require_own_content(client, table, write, baseline)
         return _already(table, write, created)
     raise ConflictError(f"{write.where}: the row exists and was not written by this operation")
 
@@ -136,7 +136,8 @@ def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> N
     other = [
         name
         for name, value in table.leaves(write.columns).items()
-        if name in baseline.guarded and not same_value(baseline.guarded[name], value)
+        if name in baseline.guarded
+        and not same_value(baseline.guarded[name], value, baseline.stored.get(name, ()))
     ]
     if other:
         raise ConflictError(
@@ -200,16 +201,27 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
     if table.marker is not None:
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
-    rest = {name: value for name, value in baseline.guarded.items() if name not in ours}
-    return bool(ours) and all(
-        same_value(columns.get(name), value) for name, value in {**rest, **ours}.items()
-    )
+    changed = set(_changed(columns, baseline))
+    if not ours or changed - set(ours):
+        return False
+    stored = {name: baseline.stored.get(name, ()) for name in ours}
+    if not all(same_value(columns.get(name), value, stored[name]) for name, value in ours.items()):
+        return False
+    # What the service may have made of ours, among other things, and was there before, is no proof.
+    unsure = [name for name in ours if len(stored[name]) > 1 and not same_value(columns[name], ours[name])]
+    return not unsure or any(name in changed or name not in baseline.guarded for name in ours)
 
 
 def changed_columns(row: Row, baseline: Baseline) -> list[str]:
     """The guarded columns that are not as they were, by name."""
+    return _changed(row.columns, baseline)
+
+
+def _changed(columns: Mapping[str, object], baseline: Baseline) -> list[str]:
     return sorted(
-        name for name, value in baseline.guarded.items() if not same_value(row.columns.get(name), value)
+        name
+        for name, value in baseline.guarded.items()
+        if not same_value(columns.get(name), value, baseline.left.get(name, ()))
     )
 
 

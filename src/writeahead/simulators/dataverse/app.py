@@ -18,6 +18,7 @@ from writeahead.simulators.dataverse.faults import Fault, FaultAction, Faults
 from writeahead.simulators.dataverse.messages import API_ROOT, ApiRequest, ApiResponse, error_response
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
+from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.protection import Protection
 from writeahead.simulators.dataverse.requestlog import RequestLog
 from writeahead.simulators.dataverse.settings import Settings
@@ -60,7 +61,12 @@ class SimulatorApp:
         self._settings = settings
         self._faults = faults
         self._log = RequestLog(self._connection)
-        self._api = WebApi(self._connection, settings.schema, settings.duplicate_rules)
+        self._api = WebApi(
+            self._connection,
+            settings.schema,
+            settings.duplicate_rules,
+            Privileges(settings.withheld_privileges),
+        )
         self._editor = Editor(self._connection, settings.schema)
         self._plugin = Plugin(self._connection, settings.schema, settings.plugin_tables)
         self._batches = Batches(
@@ -71,7 +77,7 @@ class SimulatorApp:
             errors=settings.batch_errors,
             empty_codes=settings.empty_error_codes,
         )
-        self._protection = Protection(settings.limits)
+        self._protection = Protection(settings.limits, settings.degree_of_parallelism)
         self.tokens = TokenIssuer(
             key=setting(self._connection, "token_key"),
             tenant_id=settings.tenant_id,

@@ -31,8 +31,9 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_TEXTS = {Kind.STRING, Kind.MEMO}
-_NUMBERS = {Kind.INTEGER, Kind.BIGINT, Kind.DECIMAL, Kind.PICKLIST, Kind.STATE, Kind.STATUS}
+_TEXTS = {Kind.STRING, Kind.MEMO, Kind.MULTI_SELECT_PICKLIST}
+_AMOUNTS = {Kind.DECIMAL, Kind.DOUBLE, Kind.MONEY}
+_NUMBERS = {Kind.INTEGER, Kind.BIGINT, *_AMOUNTS, Kind.PICKLIST, Kind.STATE, Kind.STATUS}
 _GUIDS = {Kind.UNIQUEIDENTIFIER, Kind.LOOKUP}
 
 
@@ -227,12 +228,12 @@ def _literal(name: str, column: Column, kind: str, text: str) -> Any:
     if kind == "word" and text in ("true", "false") and column.kind is Kind.BOOLEAN:
         return text == "true"
     if kind == "datetime" and column.kind is Kind.DATETIME:
-        return _moment(text)
+        return text if column.behavior == "DateOnly" else _moment(text)
     raise ODataError(
         400,
         ErrorCode.ODATA_QUERY_INVALID,
         f"A binary operator with incompatible types was detected. '{name}' is of type "
-        f"'{column.kind.edm}', the value {text} is not.",
+        f"'{column.edm}', the value {text} is not.",
     )
 
 

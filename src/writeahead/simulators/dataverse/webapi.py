@@ -19,6 +19,7 @@ from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, pa
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
 from writeahead.simulators.dataverse.schema import PARTITION, Schema, Table
@@ -35,6 +36,9 @@ _NOT_IMITATED = {
     "GlobalOptionSetDefinitions",
     "RelationshipDefinitions",
 }
+_USER_PRIVILEGES = "Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
+# As a real environment words it, with a build of 2025.
+_VERSION = "9.2.25061.178"
 _MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
 _EXISTS = "A record with matching key values already exists."
 
@@ -49,6 +53,7 @@ class WebApi:
         connection: A connection to the database; the caller runs the transaction.
         schema: The tables and their columns.
         duplicate_rules: By entity set, the properties that make two rows duplicates.
+        privileges: What the application may do.
     """
 
     def __init__(
@@ -56,11 +61,13 @@ class WebApi:
         connection: sqlite3.Connection,
         schema: Schema,
         duplicate_rules: Mapping[str, Sequence[str]],
+        privileges: Privileges,
     ) -> None:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
         self._duplicate_rules = duplicate_rules
+        self._privileges = privileges
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -93,9 +100,14 @@ class WebApi:
             return self._definitions(request)
         if name == "WhoAmI":
             return self._who_am_i(request)
+        if name == "RetrieveVersion" and request.method == "GET":
+            context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
+            return json_response(200, {"@odata.context": context, "Version": _VERSION})
         table = self._schema.get(name)
         if table is None:
             raise _no_resource(name)
+        if match["rest"] == f"/{_USER_PRIVILEGES}" and name == "systemusers":
+            return self._user_privileges(request)
         if match["rest"]:
             raise not_imitated("paths below a row")
         if key is None:
@@ -123,13 +135,20 @@ class WebApi:
             },
         )
 
+    def _user_privileges(self, request: ApiRequest) -> ApiResponse:
+        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveUserPrivilegesResponse"
+        held = self._privileges.held(self._schema)
+        return json_response(200, {"@odata.context": context, "RolePrivileges": held})
+
     def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
+        self._privileges.require(table, "Read")
         query = parse_query(table, request.query)
         records = self._records.select(table, query)
         rows = [record.body(query.select) for record in records]
         return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
 
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        self._privileges.require(table, "Read")
         query = parse_query(table, request.query)
         record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-none-match") == record.etag:
@@ -137,6 +156,7 @@ class WebApi:
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
 
     def _post(self, request: ApiRequest, table: Table) -> ApiResponse:
+        self._privileges.require(table, "Create")
         query = parse_query(table, request.query)
         record = self._records.create(table, None, _payload(request))
         return self._written(request, record, query, created=True)
@@ -153,6 +173,7 @@ class WebApi:
             found = self._records.get_by(table, key)
             _require_version(request, found)
         payload = _payload(request)
+        self._privileges.require(table, "Create" if found is None else "Write")
         if found is None:
             created = self._records.create(table, key, payload)
             return self._written(request, created, query, created=True, key=key)
@@ -165,6 +186,7 @@ class WebApi:
         query, payload = parse_query(table, request.query), _payload(request)
         key = elastic.partitioned(table, key, payload.get(PARTITION))
         if elastic.is_update(request):
+            self._privileges.require(table, "Write")
             rest = {name: value for name, value in payload.items() if name not in key.values}
             record = self._records.update(self._records.get_by(table, key), rest)
             return self._written(request, record, query, created=False, key=key)
@@ -173,10 +195,14 @@ class WebApi:
             self._records.delete(found)
         elif self._records.find(table, key.values[table.primary_key]):
             raise elastic.two_partitions()
+        # "Use Upsert to create or update a record": neither message is called; both are assumed.
+        self._privileges.require(table, "Create")
+        self._privileges.require(table, "Write")
         record = self._records.create(table, key, payload)
         return self._written(request, record, query, created=found is None, key=key)
 
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        self._privileges.require(table, "Delete")
         record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-match") is not None:
             _require_version(request, record)

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
 from writeahead.adapters.dataverse.mapping.elastic import elastic_setting_problem
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
@@ -65,19 +66,24 @@ def load_mapping(path: str | Path | None = None) -> TableMapping:
         raise InvalidInput(f"mapping {name} is not TOML: {error}") from None
     except RecursionError:
         raise InvalidInput(f"mapping {name}: nested too deeply") from None
-    unknown = sorted(set(content) - {"kinds", "tables", "default_owner"})
+    unknown = sorted(set(content) - {"kinds", "tables", "default_owner", "unknown_columns", *APPROVAL_KEYS})
     if unknown or not content:
         what = f" has {unknown[0]!r}:" if unknown else ""
         raise InvalidInput(
             f"mapping {name}:{what} it must hold tables [kinds.<kind>] and [tables.<name>], perhaps"
-            " [default_owner], and nothing else"
+            " [default_owner], unknown_columns and the keys of an approval, and nothing else"
         )
     owner = content.get("default_owner")
+    unknown_columns = content.get("unknown_columns", "refuse")
+    if unknown_columns not in ("refuse", "drop"):
+        raise InvalidInput(f'mapping {name}: unknown_columns must be "refuse" or "drop"')
     return TableMapping(
         name,
         _kinds(name, _section(name, content, "kinds")),
         _declared(name, _section(name, content, "tables")),
         None if owner is None else _model(name, "default_owner", DefaultOwner, owner),
+        approval=approval_of(name, content),
+        unknown_columns=unknown_columns,
     )
 
 
@@ -112,7 +118,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         problem = elastic_setting_problem(table)
         if problem:
             raise InvalidInput(f"mapping {name}: [{where}] {problem}")
-        known = {*table.columns, *(item.column for item in table.lookups.values())}
+        known = {*table.columns, *table.options, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:
                 if column not in known:

@@ -240,6 +240,8 @@ class Baseline(Sparse, _Input):
         absent: There was no row, and no operation before this one makes it.
         planned_at: When a create was planned. A row under its GUID that is older was created by an
             earlier session under the same ids.
+        stored: By column that is written: what it may read then, other than as what is written.
+        left: The same of guarded columns that an earlier operation of the session writes.
     """
 
     etag: str | None = Field(default=None, min_length=1, max_length=200)
@@ -247,3 +249,10 @@ class Baseline(Sparse, _Input):
     later: tuple[str, ...] = ()
     absent: Annotated[bool, LeftOut(is_unset)] = False
     planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
+    stored: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+    left: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to hold the row against; not so for an upsert that is blind."""
+        return self.absent or self.etag is not None or bool(self.guarded)

@@ -1,15 +1,29 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
-from writeahead.adapters.dataverse.webapi.names import ETAG
+from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "baseline_of", "plan_refusal", "planned_write"]
+__all__ = ["Draft", "StoredValue", "baseline_of", "plan_refusal", "planned_write"]
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """What the service may make of a value that is written.
+
+    Attributes:
+        forms: What the column may read then, other than as what was written.
+        warning: Why that is not what was asked for, without the value; None if it is.
+    """
+
+    forms: tuple[Scalar, ...] = ()
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class Draft:
         baseline: What the row is like, where that matters.
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
+        stored: By column, what the service may make of what is written.
     """
 
     operation: str
@@ -33,6 +48,7 @@ class Draft:
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    stored: Mapping[str, StoredValue] = field(default_factory=dict)
 
     @property
     def creates(self) -> bool:
@@ -61,25 +77,33 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
         raise plan_refusal(operation, "the precondition is no baseline")
     if creates and (baseline.planned_at is None or not baseline.absent):
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
-    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
-        return baseline
+    if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
+        raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
+    if operation.replay is ReplayClass.UPSERT and not table.watches():
+        problem = "the precondition guards what the mapping does not" if baseline.watches else None
+    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        problem = None
+    else:
+        problem = _problem_of_guards(baseline, table, write)
+    if problem:
+        raise plan_refusal(operation, problem)
+    return baseline
+
+
+def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str | None:
+    """Say why a baseline does not guard what the mapping has guarded; None if it does."""
+    guarded, least = set(baseline.guarded), set(table.watched_columns())
     if baseline.etag is None:
         # A row that an operation before this one makes: what that leaves behind is watched.
-        if (
-            baseline.absent
-            or not baseline.guarded
-            or not set(table.marker_columns()) <= set(baseline.guarded)
-        ):
-            raise plan_refusal(operation, "the precondition guards too little")
-        return baseline
-    most = set(table.baseline_columns(write.columns))
+        marked = set(table.marker_columns()) <= guarded
+        return "the precondition guards too little" if baseline.absent or not guarded or not marked else None
     if not ETAG.fullmatch(baseline.etag):
-        raise plan_refusal(operation, "the precondition holds no ETag")
-    guarded, least = set(baseline.guarded), set(table.watched_columns())
+        return "the precondition holds no ETag"
+    most = set(table.baseline_columns(write.columns))
     # What an operation before this one writes, too, is not guarded: see `baselines`.
     if not (least if table.marker else most) <= guarded <= most:
-        raise plan_refusal(operation, "the precondition guards other columns than the mapping")
-    return baseline
+        return "the precondition guards other columns than the mapping"
+    return None
 
 
 def planned_write(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ __all__ = [
     "Marker",
     "OptionSet",
     "Table",
+    "Unknown",
     "bind_of",
 ]
 
@@ -39,6 +40,10 @@ Navigation = Annotated[str, StringConstraints(pattern=rf"^{NAVIGATION.pattern}$"
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# Of a column that the mapping does not name.
+Unknown: TypeAlias = Literal["refuse", "drop"]
 
 
 class OptionSet(_Model):
@@ -86,6 +91,18 @@ class Completion(_Model):
     status: dict[str, StrictInt] = Field(default_factory=dict)
 
 
+class DefaultOwner(_Model):
+    """The owner of new rows that name none."""
+
+    type: Literal["user", "team"]
+    id: Guid
+
+    @property
+    def entity_set(self) -> str:
+        """Of the owner's table."""
+        return "systemusers" if self.type == "user" else "teams"
+
+
 class Table(_Model):
     """What may be written to one table, and what is watched in it.
 
@@ -98,6 +115,10 @@ class Table(_Model):
             guarded, too.
         completion: How its rows are closed, if `complete_activity` may do so.
         created: The column that says when a row was created; False for a table without one.
+        default_owner: The owner of its new rows that name none, before the one of the whole
+            mapping.
+        unknown_columns: What becomes of a field or column that is given and not mapped; None for
+            what the whole mapping says.
     """
 
     entity_set: EntitySet
@@ -107,6 +128,8 @@ class Table(_Model):
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
+    default_owner: DefaultOwner | None = None
+    unknown_columns: Unknown | None = None
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
@@ -235,9 +258,7 @@ class KindTable(Table):
         """As `Table.approves`; a choice takes the values of its labels only."""
         for option in self.options.values():
             if name == option.column:
-                return value is None or any(
-                    value == known and type(value) is type(known) for known in option.values.values()
-                )
+                return value is None or _is_one_of(value, option.values)
         return super().approves(name, value)
 
 
@@ -254,6 +275,7 @@ class DeclaredTable(Table):
     Attributes:
         logical_name: Its own; the name in the mapping if it is left out.
         columns: Logical names; nothing else is ever written.
+        options: Choice columns, and the value of each of their labels; they take no other value.
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
@@ -262,6 +284,7 @@ class DeclaredTable(Table):
 
     logical_name: Name | None = None
     columns: tuple[Name, ...] = ()
+    options: dict[Name, dict[str, StrictInt | StrictBool]] = Field(default_factory=dict)
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
@@ -282,7 +305,17 @@ class DeclaredTable(Table):
 
     def written(self) -> list[str]:
         """As `Table.written`."""
-        return [*self.columns, *self.marker_columns()]
+        return [*self.columns, *self.options, *self.marker_columns()]
+
+    def approves(self, name: str, value: Scalar) -> bool:
+        """As `Table.approves`; a choice takes the values of its labels only."""
+        if name in self.options:
+            return value is None or _is_one_of(value, self.options[name])
+        return super().approves(name, value)
+
+    def names(self, column: str) -> bool:
+        """Whether this may be written to, with one value or another."""
+        return column in self.written() or column in self.lookups
 
     def is_key(self, columns: Iterable[str]) -> bool:
         """As `Table.is_key`."""
@@ -297,18 +330,6 @@ class DeclaredTable(Table):
         )
 
 
-class DefaultOwner(_Model):
-    """The owner of new rows that name none."""
-
-    type: Literal["user", "team"]
-    id: Guid
-
-    @property
-    def entity_set(self) -> str:
-        """Of the owner's table."""
-        return "systemusers" if self.type == "user" else "teams"
-
-
 def bind_of(lookup: Lookup) -> str:
     """The name that a lookup is written by."""
     return lookup.navigation + BIND
@@ -319,6 +340,10 @@ def _by_bind(lookups: Iterable[Lookup]) -> dict[str, list[Lookup]]:
     for lookup in lookups:
         found.setdefault(bind_of(lookup), []).append(lookup)
     return found
+
+
+def _is_one_of(value: Scalar, labelled: Mapping[str, int | bool]) -> bool:
+    return any(value == known and type(value) is type(known) for known in labelled.values())
 
 
 def _points_to(value: Scalar, entity_sets: set[str]) -> bool:

@@ -26,7 +26,8 @@ def key_gaps(key: Mapping[str, Any], table: TableDefinition) -> Iterator[str]:
     """Say what keeps a row from being addressed so; no value is repeated.
 
     Args:
-        key: The columns as they are named in a URL, with their values; none for a GUID.
+        key: The columns as they are named in a URL, with their values, None for one that is not
+            known; no columns for a GUID.
         table: The table's definition.
     """
     wanted = frozenset(map(own_name, key))
@@ -44,7 +45,7 @@ def key_gaps(key: Mapping[str, Any], table: TableDefinition) -> Iterator[str]:
                 f"key column {name} is a date, and how one stands in a URL is not documented: use row_id or"
                 " another key"
             )
-        elif kind in _LITERALS and not _LITERALS[kind](value):
+        elif value is not None and kind in _LITERALS and not _LITERALS[kind](value):
             yield f"key column {name} is of type {kind}, and the value of the key is not"
 
 

@@ -7,6 +7,7 @@ $top, @odata.nextLink), "Create a table row using the Web API", "Execute batch o
 Web API".
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,10 @@ from writeahead.adapters.dataverse.webapi.paths import (
     selected,
     table_path,
 )
-from writeahead.adapters.dataverse.webapi.protection import Protection, requested_wait
+from writeahead.adapters.dataverse.webapi.protection import Protection, ServiceLimits, requested_wait
 from writeahead.errors import Applied
 
-__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
+__all__ = ["DEFAULT_TIMEOUT", "Answer", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
 
 _BATCH = ResourcePath("/$batch", "/$batch")
 # A list that goes on for longer is none of ours, or goes in circles.
@@ -52,6 +53,14 @@ class Row:
 
     columns: Mapping[str, Any]
     etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function answered: the JSON object, and the headers, which ignore case."""
+
+    content: Mapping[str, Any]
+    headers: Mapping[str, str]
 
 
 class DataverseClient:
@@ -88,6 +97,11 @@ class DataverseClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """What this process keeps to."""
+        return self._endpoint.protection.limits
 
     def close(self) -> None:
         """Close the connections. The client must not be used after that."""
@@ -207,6 +221,28 @@ class DataverseClient:
             content["value"] += page["value"]
             link = page.get("@odata.nextLink")
         raise self._unreadable("GET", resource)
+
+    def ask(self, path: str) -> Answer:
+        """Call a function that takes no parameters, such as ``/WhoAmI``.
+
+        Args:
+            path: As for `get_json`.
+
+        Raises: as `get_json`.
+        """
+        resource = resource_path(path)
+        response = self._endpoint.send("GET", resource)
+        return Answer(self._json_object("GET", resource, response), response.headers)
+
+    def delete(self, entity_set: str, key: RowKey) -> None:
+        """Delete a row; one that is not there is deleted.
+
+        Raises:
+            TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+            InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
+        """
+        with contextlib.suppress(RowNotFound):
+            self._endpoint.send("DELETE", row_path(entity_set, key))
 
     def patch(
         self,
