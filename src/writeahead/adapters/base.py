@@ -291,6 +291,17 @@ def _require_whole(
 class TransactionalAdapter(Adapter):
     """An adapter of a remote that can take a session's operations as one transaction."""
 
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """Refuse what the remote can't take as one transaction: too many operations, for one.
+
+        It is asked once an atomic session is planned, before anything is persisted or sent, and
+        asks nothing of the remote. By default nothing is refused.
+
+        Raises:
+            InvalidInput: They can't be one transaction; it says why.
+        """
+        del operations  # this class knows nothing of the remote's limits
+
     @abstractmethod
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt] | Awaitable[list[Receipt]]:
         """Send all operations in one attempt: all of them take effect, or none.

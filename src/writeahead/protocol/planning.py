@@ -147,11 +147,12 @@ def _is_silent(adapter: Adapter, name: str) -> bool:
     return kind is not None and not kind.has_receipt
 
 
-def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> None:
+def require_atomic(adapter: Adapter, operations: Sequence[PlannedOperation]) -> None:
     """Refuse what can't be issued as one transaction.
 
     Raises:
-        InvalidInput: The adapter has no transactions, or an operation is of a class that has none.
+        InvalidInput: The adapter has no transactions or not for these operations, or an operation
+            is of a class that has none.
     """
     if not isinstance(adapter, TransactionalAdapter):
         raise InvalidInput(
@@ -169,6 +170,7 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
                 f"operation {operation.id} refers to a receipt, which one transaction does not have yet: plan"
                 " the session without atomic"
             )
+    adapter.require_transaction(operations)
 
 
 def encode_finishable(plan: PlannedWriteback) -> bytes:

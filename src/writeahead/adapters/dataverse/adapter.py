@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
-from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
 from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.loaded import read_baseline
+from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.payloads import (
@@ -401,16 +402,21 @@ class DataverseAdapter(TransactionalAdapter):
         item = self._together(operation)
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """Refuse what one change set can't hold. Raises: as `require_change_set`."""
+        require_change_set([self._together(operation) for operation in operations])
+
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""
         client = self._ready()
         items = [self._together(operation) for operation in operations]
+        require_change_set(items)
         # Where every column is preserved there is nothing to write, but the row must still be as it
         # was.
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
-            if item.baseline is not None and not item.creates and not item.write.columns
+            if item.baseline is not None and not item.writes
         }
         # A row that was there already counts as created, and is no part of the change set.
         for item in items:
@@ -480,10 +486,11 @@ class DataverseAdapter(TransactionalAdapter):
         loaded: RowBaseline | None = None,
     ) -> PlannedOperation:
         write = row_write(self._mapping, operation, name, columns, row)
-        phones = self._mapping.declared(name, operation.id).phones
+        table = self._mapping.declared(name, operation.id)
         warnings = (
             *_left_out(unmapped(self._mapping, operation, name, columns)),
-            *phone_warnings({key: columns[key] for key in phones if key in columns}),
+            *phone_warnings({key: columns[key] for key in table.phones if key in columns}),
+            *replacement_warnings(table),
         )
         return planned_write(operation, write, replay, warnings, loaded)
 
@@ -511,6 +518,9 @@ class DataverseAdapter(TransactionalAdapter):
         problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
+        problem = elastic_problem(table, write, operation.replay)
+        if problem:
+            raise InvalidInput(f"operation {operation.id}: {problem}")
         return table
 
     def _ready(self) -> DataverseClient:

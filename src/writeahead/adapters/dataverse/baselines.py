@@ -9,6 +9,7 @@ from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
+from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, guid_or_none
 from writeahead.errors import InvalidInput, NotReady
@@ -68,7 +69,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
                 write.entity_set, write.address, list(dict.fromkeys(columns))
             )
         except PermanentDataverseError as error:
-            problems.append(f"{write.where} can't be read: {error}")
+            problems.append(_unreadable(users[0], error))
             continue
         if row is None and any(user.loaded for user in users):
             continue  # it was there: a conflict, and no gap
@@ -79,6 +80,16 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
     if problems:
         raise NotReady(*problems)
     return rows
+
+
+def _unreadable(draft: Draft, error: PermanentDataverseError) -> str:
+    if error.code != NO_SUCH_TABLE:
+        return f"{draft.write.where} can't be read: {error}"
+    where = f"[{draft.write.table}] of the mapping" if draft.write.table else "the mapping of its kind"
+    return (
+        f"operation {draft.operation}: the environment has no table {draft.write.entity_set}: correct"
+        f" entity_set in {where} (names of entity sets are told by case)"
+    )
 
 
 def _by_guid(draft: Draft, row: Row | None) -> Draft:

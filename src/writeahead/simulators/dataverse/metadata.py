@@ -128,6 +128,8 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "PrimaryIdAttribute": table.primary_key,
         "PrimaryNameAttribute": table.primary_name,
         "IsActivity": table.activity,
+        # "EntityMetadata.TableType" and "TableTypeCode": Standard, Virtual or Elastic.
+        "TableType": "Elastic" if table.elastic else "Standard",
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,
@@ -321,7 +323,8 @@ def _relationships(table: Table, schema: Schema) -> list[_Json]:
                     "SchemaName": f"{referenced}_{table.logical_name}_{name}",
                     "ReferencingEntity": table.logical_name,
                     "ReferencingAttribute": name,
-                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation),
+                    # It can be null ("OneToManyRelationshipMetadata").
+                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation) or None,
                     "ReferencedEntity": referenced,
                     "ReferencedAttribute": _primary_key(schema, target)
                     if referenced != "owner"

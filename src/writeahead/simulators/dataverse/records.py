@@ -18,13 +18,15 @@ from writeahead.simulators.dataverse.keys import (
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.query import Query
-from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
 from writeahead.simulators.dataverse.values import now, stored_value
 
 __all__ = ["Record", "Records"]
 
 _BIND = "@odata.bind"
+# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
+_ACCESS_TEAM = 1
 # A path below the service root or a whole URL: both are allowed in a bind.
 _REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
 
@@ -156,6 +158,8 @@ class Records:
         _apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
+        if table.elastic and columns.get(PARTITION) is None:
+            columns[PARTITION] = row_id
         return self._store(table, row_id, columns, moment)
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
@@ -259,7 +263,9 @@ class Records:
                 f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
                 f"{target.entity_set}.",
             )
-        return self.get_by(target, parse_key(target, match["key"])).id
+        found = self.get_by(target, parse_key(target, match["key"]))
+        _require_owner(navigation, found)
+        return found.id
 
 
 def _duplicate() -> ODataError:
@@ -278,6 +284,17 @@ def _unknown_property(table: Table, name: str) -> ODataError:
         f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
         "defined by the type.",
     )
+
+
+def _require_owner(navigation: Navigation, found: Record) -> None:
+    """Refuse an access team as the owner of a row.
+
+    "Use access teams and owner teams to collaborate and share information" says that it owns none;
+    no page was found that says how that is answered.
+    """
+    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
+    if navigation.property_name == "_ownerid_value" and is_access_team:
+        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")
 
 
 def _require_open(record: Record, changes: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-__all__ = ["AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
+__all__ = ["PARTITION", "AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
 
 
 class Kind(Enum):
@@ -64,7 +64,7 @@ class Column:
         writable: Whether a client may set it. As in Dataverse, values for other columns are
             ignored.
         navigation: For lookups: the navigation property of each table that it can point to, by
-            entity set.
+            entity set; empty where the Web API does not show the relationship.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
         keeps: What is stored of a value that fits, in place of what the kind's rules make of it:
             for what no source says, such as blanks at the end of a text.
@@ -116,6 +116,14 @@ class Navigation:
     targets: tuple[str, ...]
 
 
+PARTITION = "partitionid"
+_ELASTIC_COLUMNS = {
+    PARTITION: Column(kind=Kind.STRING, max_length=100),
+    "ttlinseconds": Column(kind=Kind.INTEGER, minimum=-1),
+}
+_ELASTIC_KEY = "keyfornosqlentitywithpkpartitionid"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
@@ -136,6 +144,8 @@ class Table:
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
         unique: The columns of each unique index that is no alternate key.
+        elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
+            and ``ttlinseconds``, and its key of GUID and partition, are added.
     """
 
     entity_set: str
@@ -149,6 +159,13 @@ class Table:
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
     unique: tuple[tuple[str, ...], ...] = ()
+    elastic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.elastic:
+            object.__setattr__(self, "columns", {**_ELASTIC_COLUMNS, **self.columns})
+            key = AlternateKey((self.primary_key, PARTITION))
+            object.__setattr__(self, "keys", {_ELASTIC_KEY: key})
 
     @cached_property
     def properties(self) -> dict[str, Column]:
@@ -169,7 +186,7 @@ class Table:
                 tuple(target for target, other in column.navigation.items() if other == navigation),
             )
             for name, column in self.columns.items()
-            for navigation in column.navigation.values()
+            for navigation in filter(None, column.navigation.values())
             for shown in (navigation, self.own_navigation(navigation))
         }
 

@@ -178,7 +178,7 @@ def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
         columns={"name": "Ada"},
         creates=True,
         updates=True,
-        alternate_key=("accountnumber",),
+        alternate_key={"accountnumber": "A-1"},
     )
     if gap:
         assert gap in gaps(client, upsert)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
-from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+from writeahead.adapters.dataverse.webapi.names import ENTITY_SET, GUID, Scalar
 
 __all__ = [
     "INPUTS",
@@ -36,6 +36,7 @@ __all__ = [
 RowAddress: TypeAlias = tuple[str, str]
 
 Guid = Annotated[str, StringConstraints(pattern=rf"(?i)^{GUID.pattern}$", to_lower=True)]
+EntitySet = Annotated[str, StringConstraints(pattern=rf"^{ENTITY_SET.pattern}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 # Lengths of the standard columns: "Phone Call (PhoneCall)" and "Task" table reference,
 # learn.microsoft.com.
@@ -197,7 +198,7 @@ class RowWrite(Sparse, _Input):
             kind.
     """
 
-    entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
+    entity_set: EntitySet
     row_id: Annotated[Guid | None, LeftOut(is_none)] = None
     key: Annotated[dict[str, Scalar] | None, LeftOut(is_none)] = None
     columns: dict[str, Scalar]

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from writeahead.adapters.dataverse.mapping.payloads import Guid, Label
+from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, Label
 from writeahead.adapters.dataverse.webapi.names import Scalar
 
 __all__ = ["CompleteActivity", "CreateRow", "RowReference", "UpdateRow", "UpsertRow"]
@@ -49,7 +49,7 @@ class RowReference(_Input):
 
     id: Guid
     table: _Name | None = None
-    entity_set: _Name | None = None
+    entity_set: EntitySet | None = None
 
     @model_validator(mode="after")
     def _one_table(self) -> Self:

@@ -1,5 +1,6 @@
 """What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,10 +15,11 @@ from pydantic import (
 )
 
 from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
-from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
+from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = [
+    "NAVIGATION",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
@@ -32,7 +34,8 @@ __all__ = [
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
 # Navigation properties are case-sensitive, and those of custom tables may have capitals.
-Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+NAVIGATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")
+Navigation = Annotated[str, StringConstraints(pattern=rf"^{NAVIGATION.pattern}$")]
 
 
 class _Model(BaseModel):
@@ -60,7 +63,7 @@ class Lookup(_Model):
     """
 
     navigation: Navigation
-    entity_set: Name
+    entity_set: EntitySet
     column: Name | None = None
 
 
@@ -107,7 +110,7 @@ class Table(OwnColumns):
             write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
-    entity_set: Name
+    entity_set: EntitySet
     key: Name
     created: Name | Literal[False] = "createdon"
     guarded: tuple[ReadName, ...] = ()
@@ -144,6 +147,10 @@ class Table(OwnColumns):
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
+
+    def replaces_rows(self) -> bool:
+        """Whether an upsert replaces the whole row: see `elastic`."""
+        return False
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What a row reads like after a write of some columns, as far as that is known.
@@ -251,7 +258,7 @@ class KindTable(Table):
 class Navigable(_Model):
     """What a navigation property may point to, and the lookup column that it sets."""
 
-    entity_sets: tuple[Name, ...] = Field(min_length=1)
+    entity_sets: tuple[EntitySet, ...] = Field(min_length=1)
     column: Name | None = None
 
 
@@ -265,6 +272,7 @@ class DeclaredTable(Table):
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
+        elastic: It is an elastic table, and `upsert_row` may replace its rows.
     """
 
     logical_name: Name | None = None
@@ -273,6 +281,7 @@ class DeclaredTable(Table):
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
+    elastic: StrictBool = False
 
     @field_validator("lookups", mode="before")
     @classmethod
@@ -282,6 +291,10 @@ class DeclaredTable(Table):
         return {
             name: {"entity_sets": item} if isinstance(item, list) else item for name, item in value.items()
         }
+
+    def replaces_rows(self) -> bool:
+        """As `Table.replaces_rows`."""
+        return self.elastic
 
     def written(self) -> list[str]:
         """As `Table.written`."""

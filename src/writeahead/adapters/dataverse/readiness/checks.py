@@ -2,19 +2,28 @@
 
 Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
 RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table), "Define alternate keys" (EntityKeyIndexStatus must be Active).
+table).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
+from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
+from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.table_types import table_type_gaps
 from writeahead.adapters.dataverse.readiness.values import problems_of
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
-__all__ = ["WriteRequirements", "gaps_of", "missing_columns", "plain_columns", "set_lookups"]
+__all__ = [
+    "WriteRequirements",
+    "gaps_of",
+    "is_lookup",
+    "missing_columns",
+    "plain_columns",
+    "set_lookups",
+]
 
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
 
@@ -32,8 +41,10 @@ class WriteRequirements:
         creates: A row may be created.
         updates: A row may be updated.
         versioned: The row's version guards the write.
-        alternate_key: The columns that the row is addressed by, if not by its GUID.
+        alternate_key: The columns that the row is addressed by, if it is not by its GUID, with
+            their values; None for one that is not known.
         created: The column that says when a row was created, if that matters and there is one.
+        elastic: The mapping says that the table is elastic.
     """
 
     operation: str
@@ -44,8 +55,9 @@ class WriteRequirements:
     creates: bool = False
     updates: bool = False
     versioned: bool = False
-    alternate_key: tuple[str, ...] = ()
+    alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
+    elastic: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class _WriteCheck:
 
     def gaps(self) -> Iterator[str]:
         yield from self._table()
-        yield from self._key()
+        yield from key_gaps(self.write.alternate_key, self.table)
         for name in plain_columns(self.write.columns):
             yield from self._column(name)
         for navigation, target in set_lookups(self.write.columns):
@@ -69,13 +81,11 @@ class _WriteCheck:
 
     def _table(self) -> Iterator[str]:
         write, table = self.write, self.table
+        yield from table_type_gaps(table.table_type, elastic=write.elastic)
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if (
-                name not in table.columns
-                and name.removeprefix("_").removesuffix("_value") not in table.columns
-            ):
+            if name not in table.columns and own_name(name) not in table.columns:
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (
@@ -84,15 +94,6 @@ class _WriteCheck:
             )
         if write.versioned and not table.optimistic_concurrency:
             yield "it has no optimistic concurrency: enable it, since updates rely on row versions"
-
-    def _key(self) -> Iterator[str]:
-        wanted = frozenset(self.write.alternate_key)
-        found = [key for key in self.table.keys if key.columns == wanted]
-        shown = ", ".join(self.write.alternate_key)
-        if wanted and not found:
-            yield f"there is no alternate key of {shown}"
-        elif found and all(key.status != "Active" for key in found):
-            yield f"the index of the alternate key {shown} is {found[0].status}, not Active"
 
     def _column(self, name: str) -> Iterator[str]:
         column, value = self.table.columns.get(name), self.write.columns[name]
@@ -134,7 +135,7 @@ def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[st
     bound = {navigation for navigation, _ in set_lookups(write.columns)}
     looked_up = {item.column for item in table.relations if item.navigation in bound}
     plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
-    given = {*plain, *looked_up, *bound, *write.alternate_key}
+    given = {*plain, *looked_up, *bound, *map(own_name, write.alternate_key)}
     return [
         name
         for name, column in table.columns.items()
@@ -158,6 +159,11 @@ def gaps_of(
     else:
         gaps = _WriteCheck(write, table, names).gaps()
     return [f"operation {write.operation}: table {write.entity_set}: {gap}" for gap in gaps]
+
+
+def is_lookup(column: ColumnDefinition | None) -> bool:
+    """Whether a column points to a row."""
+    return column is not None and column.type in _LOOKUPS
 
 
 def plain_columns(columns: Iterable[str]) -> list[str]:

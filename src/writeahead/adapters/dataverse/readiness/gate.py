@@ -137,8 +137,10 @@ def _requirements(draft: Draft) -> WriteRequirements:
         columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
         creates=not updates and draft.loaded is None,  # a row that was loaded is there
-        updates=not draft.creates,
+        # An upsert of an elastic table writes a new row over the one that is there.
+        updates=not draft.creates and not table.replaces_rows(),
         versioned=draft.watches,
-        alternate_key=tuple(write.key or ()),
+        alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
+        elastic=table.replaces_rows(),
     )
