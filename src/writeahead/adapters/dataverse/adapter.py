@@ -30,6 +30,7 @@ from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
+    RowParty,
     RowReference,
     UpdateRow,
     UpsertRow,
@@ -206,7 +207,14 @@ class DataverseAdapter(TransactionalAdapter):
     def plan_create_row(self, payload: CreateRow, operation: KeyedOperation) -> PlannedOperation:
         """Translate a new row; it belongs to the mapping's default owner if none is named."""
         columns = with_owner(self._mapping, operation, payload)
-        return self._plan_row(payload.table, columns, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return self._plan_row(
+            payload.table,
+            columns,
+            operation,
+            operation.key,
+            ReplayClass.CREATE_WITH_KEY,
+            parties=payload.parties,
+        )
 
     def plan_update_row(self, payload: UpdateRow, operation: KeyedOperation) -> PlannedOperation:
         """Translate the update of a row; `plan` adds its baseline."""
@@ -291,6 +299,8 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
+        if operation.replay is not ReplayClass.CREATE_WITH_KEY and write.parties:
+            raise plan_refusal(operation, "only a create has parties")
         return ChangeSetItem(
             operation.id, table, write, baseline_of(operation, table, write), operation.replay
         )
@@ -318,8 +328,10 @@ class DataverseAdapter(TransactionalAdapter):
         operation: KeyedOperation,
         row: str | Mapping[str, Scalar],
         replay: ReplayClass,
+        *,
+        parties: Sequence[RowParty] = (),
     ) -> PlannedOperation:
-        write = row_write(self._mapping, operation, name, columns, row)
+        write = row_write(self._mapping, operation, name, columns, row, parties=parties)
         phones = self._mapping.declared(name, operation.id).phones
         return planned_write(
             operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
@@ -329,7 +341,8 @@ class DataverseAdapter(TransactionalAdapter):
         write = RowWrite.model_validate(item.payload)
         table = self._approved(write, item)
         gaps = missing_numbers(item.kind, table, write)
-        return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps)
+        section = write.table or f"kinds.{item.kind}"
+        return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps, section=section)
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
         """Check what came out of an artifact, which may have been tampered with."""

@@ -218,7 +218,7 @@ def _create(
 ) -> Receipt | Row:
     """Create a row; or return the one that is there already."""
     try:
-        etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
+        etag = client.patch(write.entity_set, write.address, table.body(write), create_only=True)
     except PermanentDataverseError as error:
         refused: _Refusal = error
     except TransientDataverseError as error:

@@ -49,6 +49,7 @@ class Column:
         default: The value in a new row if none is given.
         writable: Whether a client may set it. As in Dataverse, values for other columns are
             ignored.
+        creatable: Whether the definition says that a new row may have it: IsValidForCreate.
         navigation: For lookups: the navigation property of each table that it can point to, by
             entity set.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
@@ -61,6 +62,7 @@ class Column:
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
     writable: bool = True
+    creatable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
     required: str = "None"
 
@@ -106,6 +108,7 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        list_only: Whether it can be listed and nothing else, as activity parties.
     """
 
     entity_set: str
@@ -118,6 +121,7 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    list_only: bool = False
 
     @cached_property
     def properties(self) -> dict[str, Column]:
@@ -151,6 +155,11 @@ class Table:
         return (
             f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
         )
+
+    @property
+    def party_collection(self) -> str | None:
+        """The collection that an activity's parties are inserted with: see `parties`."""
+        return f"{self.logical_name}_activity_parties" if self.activity else None
 
     @property
     def type_name(self) -> str:

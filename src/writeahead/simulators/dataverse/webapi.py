@@ -91,6 +91,12 @@ class WebApi:
             raise _no_resource(name)
         if match["rest"]:
             raise not_imitated("paths below a row")
+        if table.list_only and (key is not None or request.method != "GET"):
+            raise ODataError(
+                400,
+                ErrorCode.METHOD_NOT_SUPPORTED,
+                f"The '{request.method}' method does not support entities of type '{table.logical_name}'.",
+            )
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))

@@ -24,6 +24,7 @@ class Draft:
         baseline: What the row is like, where that matters.
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
+        section: What the mapping calls the table: ``tables.account``, ``kinds.task``.
     """
 
     operation: str
@@ -33,6 +34,7 @@ class Draft:
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    section: str = ""
 
     @property
     def creates(self) -> bool:

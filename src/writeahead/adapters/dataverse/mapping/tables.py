@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from writeahead.adapters.dataverse.mapping.parties import ApprovedParties, DeclaredParties, KindParties
 from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -113,6 +114,15 @@ class Table(_Model):
         """What ``<navigation property>@odata.bind`` may point to."""
         return {}
 
+    def approved_parties(self) -> ApprovedParties | None:
+        """Who may take part in its rows; None if no one, or if they are no activities."""
+        return None
+
+    def body(self, write: RowWrite) -> dict[str, Any]:
+        """What is sent to create a row: its columns, and its parties if it has any."""
+        parties = self.approved_parties()
+        return {**write.columns, **(parties.body(write.parties) if parties and write.parties else {})}
+
     def approves(self, name: str, value: Scalar) -> bool:
         """Whether this may be written."""
         lookups = self.lookups_by_bind().get(name)
@@ -180,6 +190,10 @@ class Table(_Model):
             if not self.approves(name, value):
                 # Cut, for a name out of an artifact may be anything.
                 return f"columns has {name[:80]!r} with a value that is not approved"
+        parties = self.approved_parties()
+        for party in write.parties:
+            if parties is None or not parties.approves(party):
+                return f"parties has one of role {party.role!r} that is not approved"
         return None
 
     def completing(self) -> "KindTable | None":
@@ -205,15 +219,22 @@ class KindTable(Table):
         columns: Field to column.
         options: Field to choice column.
         lookups: Field to type of row to navigation property.
+        parties: Field to role, if the rows are activities.
     """
 
     columns: dict[str, Name] = Field(default_factory=dict)
     options: dict[str, OptionSet] = Field(default_factory=dict)
     lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
+    parties: KindParties | None = None
 
     def fields(self) -> list[str]:
         """Every mapped field, as often as it is mapped."""
-        return [*self.columns, *self.options, *self.lookups]
+        parties = self.parties.by_field() if self.parties else {}
+        return [*self.columns, *self.options, *self.lookups, *parties]
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     def written(self) -> list[str]:
         """As `Table.written`."""
@@ -250,6 +271,7 @@ class DeclaredTable(Table):
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
+        parties: Role to the entity sets of who may take part, if the rows are activities.
     """
 
     logical_name: Name | None = None
@@ -257,6 +279,11 @@ class DeclaredTable(Table):
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
+    parties: DeclaredParties | None = None
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     @field_validator("lookups", mode="before")
     @classmethod

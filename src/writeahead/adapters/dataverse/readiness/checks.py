@@ -13,6 +13,13 @@ from typing import Any
 
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.parties import (
+    NO_PARTIES,
+    PARTY_LIST,
+    PartyRequirements,
+    missing_party,
+    party_gaps,
+)
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
 __all__ = ["WriteRequirements", "gaps_of", "plain_columns", "set_lookups"]
@@ -42,6 +49,8 @@ _TYPES: Mapping[str, Callable[[object], bool]] = {
     "Money": lambda value: type(value) in (int, float),
 }
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
+# What no payload can have as a column: the platform fills it.
+_NEVER_WRITTEN = {"CalendarRules", "EntityName", "ManagedProperty"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class WriteRequirements:
         versioned: The row's version guards the write.
         alternate_key: The columns that the row is addressed by, if not by its GUID.
         created: The column that says when a row was created, if that matters and there is one.
+        parties: Who is to take part, if the row is an activity.
     """
 
     operation: str
@@ -71,6 +81,7 @@ class WriteRequirements:
     versioned: bool = False
     alternate_key: tuple[str, ...] = ()
     created: str | None = None
+    parties: PartyRequirements = NO_PARTIES
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class _WriteCheck:
     write: WriteRequirements
     table: TableDefinition
     names: Mapping[str, str | None]
+    activity_party: TableDefinition | None
 
     def gaps(self) -> Iterator[str]:
         yield from self._table()
@@ -88,6 +100,7 @@ class _WriteCheck:
             yield from self._column(name)
         for navigation, target in set_lookups(self.write.columns):
             yield from self._lookup(navigation, target)
+        yield from party_gaps(self.write.parties, self.table, self.activity_party, self.names)
         # An upsert may meet a row that has them.
         if self.write.creates and not self.write.updates:
             yield from self._required()
@@ -126,7 +139,9 @@ class _WriteCheck:
             return
         if (self.write.creates and not column.creatable) or (self.write.updates and not column.updatable):
             yield f"column {name} can't be written"
-        if column.type in _LOOKUPS:
+        if column.type == PARTY_LIST:
+            yield f"column {name} holds parties: write them as parties"
+        elif column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
             yield from (f"column {name} {problem}" for problem in _problems_of(value, column))
@@ -157,7 +172,11 @@ class _WriteCheck:
         given = {*plain, *looked_up, *bound, *write.alternate_key}
         for name, column in self.table.columns.items():
             needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
-            if needed and name not in given:
+            if not needed or name in given or column.type in _NEVER_WRITTEN:
+                continue
+            if column.type == PARTY_LIST:
+                yield from missing_party(name, write.parties)
+            else:
                 yield f"column {name} requires a value"
 
 
@@ -174,19 +193,23 @@ def _problems_of(value: Any, column: ColumnDefinition) -> Iterator[str]:
 
 
 def gaps_of(
-    write: WriteRequirements, table: TableDefinition | None, names: Mapping[str, str | None]
+    write: WriteRequirements,
+    table: TableDefinition | None,
+    names: Mapping[str, str | None],
+    activity_party: TableDefinition | None = None,
 ) -> list[str]:
     """Say what keeps a write from being carried out.
 
     Args:
         write: The write.
         table: Its table's definition; None if there is no such table.
-        names: The logical names of the tables that lookups point to, by entity set.
+        names: The logical names of the tables that lookups and parties point to, by entity set.
+        activity_party: The definition of the table of activity parties, if there are any.
     """
     if table is None:
         gaps = iter(["it is not there: check entity_set in the mapping"])
     else:
-        gaps = _WriteCheck(write, table, names).gaps()
+        gaps = _WriteCheck(write, table, names, activity_party).gaps()
     return [f"operation {write.operation}: table {write.entity_set}: {gap}" for gap in gaps]
 
 

@@ -8,6 +8,7 @@ from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
+from writeahead.adapters.dataverse.readiness.parties import party_requirements
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.errors import NotReady
@@ -101,4 +102,5 @@ def _requirements(draft: Draft) -> WriteRequirements:
         versioned=draft.watches,
         alternate_key=tuple(write.key or ()),
         created=(table.created or None) if draft.creates else None,
+        parties=party_requirements(table, write, draft.section),
     )
