@@ -13,9 +13,9 @@ version: they are read-only). So are those of Teams chats, which Teams makes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from writeahead.adapters.dataverse.mapping.payloads import EntitySet, PartyRole, PartyWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, row_reference
@@ -123,6 +123,7 @@ def _with_navigation(value: Any) -> Any:
 
 
 _Target = Annotated[PartyTarget, BeforeValidator(_with_navigation)]
+_Targets: TypeAlias = tuple[_Target, ...]
 
 
 class KindParty(_Model):
@@ -167,25 +168,28 @@ class DeclaredParties(_Model):
     Attributes:
         navigation: The collection.
         unresolved: The roles in which an address will do.
-        roles: Everything else in the section.
     """
 
     navigation: _Navigation
     unresolved: tuple[PartyRole, ...] = ()
-    roles: dict[PartyRole, tuple[_Target, ...]] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_roles(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        own = {name: value[name] for name in ("navigation", "unresolved") if name in value}
-        return {**own, "roles": {name: item for name, item in value.items() if name not in own}}
+    from_: _Targets = Field(default=(), alias="from")
+    to: _Targets = ()
+    cc: _Targets = ()
+    bcc: _Targets = ()
+    required: _Targets = ()
+    optional: _Targets = ()
+    organizer: _Targets = ()
+    resource: _Targets = ()
+    customer: _Targets = ()
 
     def approved(self) -> ApprovedParties:
         """Who may take part, by role."""
+        roles: dict[PartyRole, _Targets] = {
+            role: getattr(self, "from_" if role == "from" else role) for role in MASKS
+        }
         rows = {
             role: {target.entity_set: target.navigation for target in targets}
-            for role, targets in self.roles.items()
+            for role, targets in roles.items()
+            if targets
         }
         return ApprovedParties(self.navigation, rows, frozenset(self.unresolved))
