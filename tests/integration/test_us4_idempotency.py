@@ -147,6 +147,8 @@ def test_a_dry_run_changes_nothing_and_plans_what_is_then_sent(crm, adapter, sto
     real = json.loads(store.get("s1/planned-writeback.json").data)
     assert dry["operations"] == real["operations"]
     sent = [json.loads(request.body) for request in crm.requests() if request.method == "PATCH"]
+    planned = dry["operations"][0]["payload"]["parties"]
+    assert len(sent[0].pop("phonecall_activity_parties")) == len(planned) == 2
     assert [operation["payload"]["columns"] for operation in dry["operations"]] == sent
 
 

@@ -192,6 +192,8 @@ def test_a_declared_table_says_where_a_required_party_goes(adapter, store, sim):
         ("partyid_account", "partyid_organization", [TO_ACCOUNT], "accounts by partyid_organization"),
         ("to = [", 'to = ["leads", ', [TO_LEAD], "there is no table leads for a party"),
         ('entity_set = "phonecalls"', 'entity_set = "tasks"', [], "it has no parties"),
+        # One character, and two units of UTF-16.
+        ("", "", [{"role": "to", "address": "\U0001f4de" * 161}], "may have 320 characters, and has 322"),
     ],
 )
 def test_parties_that_the_environment_does_not_take_are_gaps(environ, mapping, case):

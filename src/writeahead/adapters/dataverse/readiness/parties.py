@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 
 __all__ = [
     "ACTIVITY_PARTIES",
+    "ADDRESS",
     "NO_PARTIES",
     "PARTY_LIST",
     "PartyRequirements",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 ACTIVITY_PARTIES = "activityparties"
+ADDRESS = "addressused"
 PARTY_LIST = "PartyList"
 
 
@@ -60,22 +62,28 @@ class PartyTable:
         roles: Those that the table has columns for.
         targets: The logical name of each table whose rows may be parties, and the navigation
             property of a party that points to one.
+        longest_address: In units of UTF-16; None if it was not read.
     """
 
     collection: str
     roles: tuple[PartyRole, ...]
     targets: Mapping[str, str]
+    longest_address: int | None = None
 
     @classmethod
     def of(cls, table: TableDefinition, activity_party: TableDefinition | None) -> "PartyTable | None":
         """The parties of a table; None if its rows have none."""
-        relations = activity_party.relations if activity_party is not None else ()
+        if activity_party is None:
+            return None
+        relations = activity_party.relations
         own = {item.target: item.collection for item in relations if item.column == "activityid"}
         lists = [COLUMNS[name] for name in COLUMNS if _is_party_list(name, table)]
         if table.logical_name not in own or not lists:
             return None
         targets = {item.target: item.navigation for item in relations if item.column == "partyid"}
-        return cls(own[table.logical_name], tuple(dict.fromkeys(lists)), targets)
+        address = activity_party.columns.get(ADDRESS)
+        longest = address.max_length if address is not None else None
+        return cls(own[table.logical_name], tuple(dict.fromkeys(lists)), targets, longest)
 
 
 def party_requirements(table: Table, write: RowWrite, section: str) -> PartyRequirements:
@@ -123,7 +131,9 @@ def party_gaps(
     for party in parties.given:
         if party.role not in found.roles:
             yield f"it has no parties of role {party.role}; there are {', '.join(found.roles)}"
-        elif party.entity_set is not None:
+        elif party.entity_set is None:
+            yield from _address_gaps(party, found.longest_address)
+        else:
             yield from _row_gaps(party.entity_set, approved.rows[party.role][party.entity_set], found, names)
 
 
@@ -135,6 +145,13 @@ def _row_gaps(
         yield f"there is no table {entity_set} for a party: check the mapping"
     elif found.targets.get(target) != navigation:
         yield f"a party can't be one of {entity_set} by {navigation}: check the mapping"
+
+
+def _address_gaps(party: PartyWrite, longest: int | None) -> Iterator[str]:
+    # As the column counts: "nchar and nvarchar (Transact-SQL)", learn.microsoft.com.
+    length = len((party.address or "").encode("utf-16-le", "surrogatepass")) // 2
+    if longest is not None and length > longest:
+        yield f"the address of a party of role {party.role} may have {longest} characters, and has {length}"
 
 
 def _is_party_list(name: str, table: TableDefinition) -> bool:
