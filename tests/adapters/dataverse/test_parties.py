@@ -256,6 +256,15 @@ def test_a_caller_that_is_not_approved_is_refused(sim, adapter, store, party, sa
     assert sim.requests() == []
 
 
+@pytest.mark.parametrize("kind", ["update_row", "upsert_row"])
+def test_only_a_create_takes_parties(sim, adapter, store, kind):
+    payload = {"table": "call", "row_id": UNKNOWN, "columns": {"subject": "x"}, "parties": [TO_ADDRESS]}
+    with pytest.raises(InvalidInput, match="only create_row has parties") as caught:
+        run(adapter, store, (kind, payload))
+    assert "planted" not in str(caught.value)
+    assert sim.requests() == []
+
+
 def planned(adapter, kind="phone_call_activity", payload=CALL):
     operation_id = f"1-{kind}"
     key = idempotency_key("s1", operation_id)

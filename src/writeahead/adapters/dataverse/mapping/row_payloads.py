@@ -10,7 +10,8 @@ a lookup:                {"table": "contact", "row_id": "0000...", "columns":
 complete_activity:       {"operation": "1-phone_call_activity"}
 """
 
-from typing import Annotated, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
 
@@ -98,6 +99,13 @@ class _Addressed(_Input):
     columns: Columns
     row_id: Guid | None = None
     key: Annotated[dict[_ReadName, Scalar], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_parties(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "parties" in value:
+            raise ValueError("only create_row has parties, since a list of parties is replaced as a whole")
+        return value
 
 
 class UpdateRow(_Addressed):
