@@ -10,7 +10,7 @@ from pathlib import Path
 from writeahead import Operation
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.simulators.dataverse import Settings, Simulator
+from writeahead.simulators.dataverse import HUMAN_USER, Settings, Simulator
 from writeahead.testing import RemoteRow
 
 SECRET, TENANT = "planted-client-secret", "0f3a6b52-7d0e-4a57-9a53-1d2c3b4a5f60"
@@ -69,6 +69,8 @@ class Dataverse:
                     "phone_number": "+49 30 1",
                     "outcome": "interested_callback",
                     "duration_minutes": 6,
+                    "caller": {"type": "user", "id": HUMAN_USER},
+                    "callee": {"address": "+49 30 1"},
                 },
             ),
             "queue_status_update": self._update,
@@ -126,13 +128,23 @@ class Dataverse:
         table, key, session, name = TABLES[operation.kind]
         ours = (operation.session_id, operation.id)
         return [
-            RemoteRow(row[key], {column: row[column] for column in CONTENT[table]})
+            RemoteRow(row[key], {column: row[column] for column in CONTENT[table]} | self._parties(row))
             for row in self.sim.rows(table)
             if (row[session], row[name]) == ours or row[key] == operation.key
         ]
 
+    def _parties(self, row):
+        """Who takes part in an activity, as often as they do; nothing for other rows."""
+        found = [
+            (party["participationtypemask"], party.get("_partyid_value"), party.get("addressused"))
+            for party in self.sim.rows("activityparties")
+            if party["_activityid_value"] == row.get("activityid")
+        ]
+        return {"parties": sorted(found, key=str)} if found else {}
+
     def snapshot(self):
-        return {table: self.sim.rows(table) for table, *_ in TABLES.values()}
+        tables = [*(table for table, *_ in TABLES.values()), "activityparties"]
+        return {table: self.sim.rows(table) for table in tables}
 
     def edit(self, operation, *, guarded):
         table, row_id = TABLES[operation.kind][0], operation.payload.get("row_id", operation.key)

@@ -41,6 +41,7 @@ from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline, requ
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
+    RowParty,
     RowReference,
     UpdateRow,
     UpsertRow,
@@ -336,7 +337,14 @@ class DataverseAdapter(TransactionalAdapter):
     def plan_create_row(self, payload: CreateRow, operation: KeyedOperation) -> PlannedOperation:
         """Translate a new row; it belongs to the mapping's default owner if none is named."""
         columns = with_owner(self._mapping, operation, payload)
-        return self._plan_row(payload.table, columns, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return self._plan_row(
+            payload.table,
+            columns,
+            operation,
+            operation.key,
+            ReplayClass.CREATE_WITH_KEY,
+            parties=payload.parties,
+        )
 
     def plan_update_row(
         self, payload: UpdateRow, operation: KeyedOperation, baseline: RowBaseline | None = None
@@ -446,6 +454,8 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
+        if operation.replay is not ReplayClass.CREATE_WITH_KEY and write.parties:
+            raise plan_refusal(operation, "only a create has parties")
         baseline = baseline_of(operation, table, write)
         watched = baseline if baseline is not None and baseline.watches else None
         stored = baseline.stored if baseline is not None else {}
@@ -484,8 +494,9 @@ class DataverseAdapter(TransactionalAdapter):
         replay: ReplayClass,
         *,
         loaded: RowBaseline | None = None,
+        parties: Sequence[RowParty] = (),
     ) -> PlannedOperation:
-        write = row_write(self._mapping, operation, name, columns, row)
+        write = row_write(self._mapping, operation, name, columns, row, parties=parties)
         table = self._mapping.declared(name, operation.id)
         warnings = (
             *_left_out(unmapped(self._mapping, operation, name, columns)),
@@ -499,7 +510,16 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, item)
         gaps = missing_numbers(item.kind, table, write)
         loaded = self._loaded(item, write)
-        return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps, loaded=loaded)
+        return Draft(
+            item.id,
+            table,
+            write,
+            item.replay,
+            warnings=item.warnings,
+            gaps=gaps,
+            loaded=loaded,
+            section=write.table or f"kinds.{item.kind}",
+        )
 
     def _loaded(self, item: PlannedOperation, write: RowWrite) -> RowBaseline | None:
         if item.precondition is None:

@@ -50,6 +50,7 @@ class Draft:
         stored: By column, what the service may make of what is written.
         found: The GUID of a row that is there already, so that nothing is created.
         loaded: What the row was like when the caller loaded it; None if the caller did not say.
+        section: What the mapping calls the table: ``tables.account``, ``kinds.task``.
     """
 
     operation: str
@@ -62,6 +63,7 @@ class Draft:
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
     found: str | None = None
     loaded: RowBaseline | None = None
+    section: str = ""
 
     @property
     def creates(self) -> bool:

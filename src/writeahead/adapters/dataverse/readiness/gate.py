@@ -13,6 +13,7 @@ from writeahead.adapters.dataverse.readiness.checks import (
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
+from writeahead.adapters.dataverse.readiness.parties import party_requirements
 from writeahead.adapters.dataverse.readiness.values import stored_value
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
@@ -143,4 +144,5 @@ def _requirements(draft: Draft) -> WriteRequirements:
         alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
         elastic=table.replaces_rows(),
+        parties=party_requirements(table, write, draft.section),
     )
