@@ -58,7 +58,8 @@ from writeahead.adapters.dataverse.mapping.translate import (
     with_targets,
 )
 from writeahead.adapters.dataverse.readiness.discover import discover
-from writeahead.adapters.dataverse.readiness.doctor import Finding, Level, examine
+from writeahead.adapters.dataverse.readiness.doctor import examine
+from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
