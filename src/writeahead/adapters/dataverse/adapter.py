@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
+from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
@@ -27,7 +28,14 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     RowWrite,
     Task,
 )
-from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan_refusal, planned_write
+from writeahead.adapters.dataverse.mapping.plans import (
+    Draft,
+    baseline_of,
+    noted,
+    plan_refusal,
+    planned_write,
+    warnings_problem,
+)
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -104,6 +112,7 @@ class DataverseAdapter(TransactionalAdapter):
             it does not.
         require_approval: Whether the mapping must be approved before anything is written by it,
             also where its file does not ask for that.
+        service_text: As for `DataverseClient`.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -126,6 +135,7 @@ class DataverseAdapter(TransactionalAdapter):
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
         require_approval: bool = False,
+        service_text: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -138,7 +148,12 @@ class DataverseAdapter(TransactionalAdapter):
         self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
-                url, token, timeout=timeout, transport=transport, protection=protection
+                url,
+                token,
+                timeout=timeout,
+                transport=transport,
+                protection=protection,
+                service_text=service_text,
             )
             account = token.account if isinstance(token, ClientCredentials) else ()
             self._target = target_of(environment_of(url), *account)
@@ -263,7 +278,7 @@ class DataverseAdapter(TransactionalAdapter):
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
-        drafts = with_baselines(client, drafts, self._now())
+        drafts = with_baselines(client, with_existing(client, drafts), self._now())
         if self._gate is not None:
             self._gate.check_creates(drafts)
         return [
@@ -274,7 +289,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, drafts, strict=True)
+            for item, draft in zip(planned, map(noted, drafts), strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -369,6 +384,11 @@ class DataverseAdapter(TransactionalAdapter):
             for item in items
             if item.baseline is not None and not item.writes
         }
+        # A row that was there already counts as created, and is no part of the change set.
+        for item in items:
+            if item.replay is ReplayClass.CREATE_WITH_KEY:
+                existing = receipt_of_existing(client, item.table, item.write, item.baseline)
+                receipts |= {item.operation: existing} if existing else {}
         rest = [item for item in items if item.operation not in receipts]
         if rest:
             written = zip(rest, emit_change_set(client, rest), strict=True)
@@ -398,8 +418,9 @@ class DataverseAdapter(TransactionalAdapter):
         return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        item = self._together(operation)
-        return create_row(self._ready(), item.table, write, item.baseline)
+        item, client = self._together(operation), self._ready()
+        existing = receipt_of_existing(client, item.table, write, item.baseline)
+        return existing or create_row(client, item.table, write, item.baseline)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)
@@ -444,7 +465,7 @@ class DataverseAdapter(TransactionalAdapter):
             raise plan_refusal(
                 operation, f"its table is none that mapping {self._mapping.name} has for its kind"
             )
-        problem = table.problem_of(write)
+        problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
         problem = elastic_problem(table, write, operation.replay)

@@ -8,7 +8,7 @@ from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
-from writeahead.adapters.dataverse.webapi.errors import NO_SUCH_TABLE, PermanentDataverseError
+from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TableNotFound
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, guid_or_none
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import ReplayClass
@@ -75,7 +75,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
 
 
 def _unreadable(draft: Draft, error: PermanentDataverseError) -> str:
-    if error.code != NO_SUCH_TABLE:
+    if not isinstance(error, TableNotFound):
         return f"{draft.write.where} can't be read: {error}"
     where = f"[{draft.write.table}] of the mapping" if draft.write.table else "the mapping of its kind"
     return (
@@ -115,9 +115,11 @@ class _Chain:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
         later = tuple(
-            after.operation
+            mark
             for after in self.drafts[position + 1 :]
-            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address
+            and after.table.marker == draft.table.marker
+            and (mark := after.table.mark_of(after.write.columns)) is not None
         )
         if draft.creates:
             self.made.add(address)
@@ -128,7 +130,9 @@ class _Chain:
             forms = _forms(draft)
             planned = Baseline(guarded={}, stored=forms) if forms else None
             if draft.creates:
-                planned = Baseline(guarded={}, absent=True, planned_at=self.now, stored=forms)
+                planned = Baseline(
+                    guarded={}, absent=True, planned_at=self.now, stored=forms, found=draft.found
+                )
             return replace(_warned(draft), baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)

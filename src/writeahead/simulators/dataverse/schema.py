@@ -143,6 +143,7 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        unique: The columns of each unique index that is no alternate key.
         elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
             and ``ttlinseconds``, and its key of GUID and partition, are added.
     """
@@ -157,6 +158,7 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
     elastic: bool = False
 
     def __post_init__(self) -> None:

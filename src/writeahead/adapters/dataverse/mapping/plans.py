@@ -1,7 +1,7 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
@@ -10,7 +10,15 @@ from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "StoredValue", "baseline_of", "plan_refusal", "planned_write"]
+__all__ = [
+    "Draft",
+    "StoredValue",
+    "baseline_of",
+    "noted",
+    "plan_refusal",
+    "planned_write",
+    "warnings_problem",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Draft:
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
         stored: By column, what the service may make of what is written.
+        found: The GUID of a row that is there already, so that nothing is created.
     """
 
     operation: str
@@ -49,6 +58,7 @@ class Draft:
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
+    found: str | None = None
 
     @property
     def creates(self) -> bool:
@@ -75,6 +85,8 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise plan_refusal(operation, "the precondition is no baseline")
+    if baseline.found is not None and not creates:
+        raise plan_refusal(operation, "the precondition has a row in place of one that is not created")
     if creates and (baseline.planned_at is None or not baseline.absent):
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
@@ -117,6 +129,30 @@ def planned_write(
         payload=write.model_dump(mode="json"),
         replay=replay,
         warnings=warnings,
+    )
+
+
+def noted(draft: Draft) -> Draft:
+    """Put the warnings of a write into the column that the mapping has for them.
+
+    Where nothing else is written, they are not either.
+    """
+    if not draft.write.columns or draft.found is not None:
+        return draft
+    columns = {**draft.write.columns, **draft.table.note(draft.warnings)}
+    return replace(draft, write=draft.write.model_copy(update={"columns": columns}))
+
+
+def warnings_problem(table: Table, write: RowWrite, warnings: Sequence[str]) -> str | None:
+    """Say that a planned write has other warnings than the plan; None if it has these, or none."""
+    column = table.warnings_to
+    if column is None or column.column not in write.columns:
+        return None
+    right = column.is_text(write.columns[column.column], warnings)
+    return (
+        None
+        if right
+        else f"columns has {column.column!r} with a value that is not the warnings of the plan, as approved"
     )
 
 

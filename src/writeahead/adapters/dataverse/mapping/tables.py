@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
 )
 
+from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
 from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -24,7 +25,6 @@ __all__ = [
     "DefaultOwner",
     "KindTable",
     "Lookup",
-    "Marker",
     "OptionSet",
     "Table",
     "Unknown",
@@ -67,18 +67,6 @@ class Lookup(_Model):
     column: Name | None = None
 
 
-class Marker(_Model):
-    """The two columns that say which operation wrote a row last."""
-
-    session: Name
-    operation: Name
-
-    @property
-    def columns(self) -> list[str]:
-        """Both."""
-        return [self.session, self.operation]
-
-
 class Completion(_Model):
     """The values that close a row, by label. Both columns have the same names in every table.
 
@@ -103,13 +91,12 @@ class DefaultOwner(_Model):
         return "systemusers" if self.type == "user" else "teams"
 
 
-class Table(_Model):
+class Table(OwnColumns):
     """What may be written to one table, and what is watched in it.
 
     Attributes:
         entity_set: Its name in URLs.
         key: The primary key column.
-        marker: Which operation wrote the row last.
         guarded: Columns in the baseline; another user's edit of one of them is a conflict.
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
@@ -119,21 +106,23 @@ class Table(_Model):
             mapping.
         unknown_columns: What becomes of a field or column that is given and not mapped; None for
             what the whole mapping says.
+        find_by: Columns that together tell a row: where one has the values that a create would
+            write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
     entity_set: EntitySet
     key: Name
     created: Name | Literal[False] = "createdon"
-    marker: Marker | None = None
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
     default_owner: DefaultOwner | None = None
     unknown_columns: Unknown | None = None
+    find_by: tuple[ReadName, ...] = ()
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
-        return self.marker_columns()
+        return self.own_columns()
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """What ``<navigation property>@odata.bind`` may point to."""
@@ -144,17 +133,16 @@ class Table(_Model):
         lookups = self.lookups_by_bind().get(name)
         return _points_to(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
 
-    def marker_columns(self) -> list[str]:
-        """The columns of the marker, if there is one."""
-        return self.marker.columns if self.marker else []
-
     def created_columns(self) -> list[str]:
         """The column that says when a row was created, if there is one."""
         return [self.created] if self.created else []
 
-    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
-        """What the marker of an operation is to hold."""
-        return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
+    def searched(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
+        """The values to search for before a create; None if there is nothing to search by."""
+        leaves = self.leaves(columns)
+        found = {name: leaves.get(name) for name in self.find_by}
+        # The service has no empty texts: they are null, as is what is left out.
+        return found if found and not {None, ""} & {*found.values()} else None
 
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
@@ -165,8 +153,12 @@ class Table(_Model):
         return False
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What a row reads like after a write of some columns, as far as that is known."""
-        found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
+        """What a row reads like after a write of some columns, as far as that is known.
+
+        Without the warnings: they are no content, and no evidence. An operator may clear them.
+        """
+        noted = self.warnings_to.column if self.warnings_to else None
+        found = {name: value for name, value in columns.items() if not name.endswith(BIND) and name != noted}
         for name, lookups in self.lookups_by_bind().items():
             if name in columns and lookups[0].column:
                 row = referenced_row(columns[name])
@@ -225,6 +217,7 @@ class Table(_Model):
             marker=self.marker,
             guarded=("statecode", "statuscode"),
             options=options,
+            warnings_to=self.warnings_to,
         )
 
 
@@ -248,7 +241,7 @@ class KindTable(Table):
     def written(self) -> list[str]:
         """As `Table.written`."""
         options = (option.column for option in self.options.values())
-        return [*self.columns.values(), *options, *self.marker_columns()]
+        return [*self.columns.values(), *options, *self.own_columns()]
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """As `Table.lookups_by_bind`."""
@@ -305,7 +298,7 @@ class DeclaredTable(Table):
 
     def written(self) -> list[str]:
         """As `Table.written`."""
-        return [*self.columns, *self.options, *self.marker_columns()]
+        return [*self.columns, *self.options, *self.own_columns()]
 
     def approves(self, name: str, value: Scalar) -> bool:
         """As `Table.approves`; a choice takes the values of its labels only."""

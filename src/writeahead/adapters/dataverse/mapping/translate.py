@@ -63,7 +63,7 @@ def row_write(
             column, value = column + BIND, _target(mapping, operation, value)  # noqa: PLW2901
         elif isinstance(value, str) and column in table.options:
             value = _labelled(mapping, operation, name, column, value)  # noqa: PLW2901
-        if column in table.marker_columns() or not table.approves(column, value):
+        if column in table.own_columns() or not table.approves(column, value):
             raise InvalidInput(
                 f"operation {operation.id}: {column} may not be written so: {where} of mapping {mapping.name}"
                 " must have it in columns or lookups"

@@ -133,7 +133,8 @@ def _requirements(draft: Draft) -> WriteRequirements:
         operation=draft.operation,
         entity_set=write.entity_set,
         key=table.key,
-        columns=write.columns,
+        # What a mark or the warnings can come to: not only what this session's do.
+        columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
         creates=not updates,
         # An upsert of an elastic table writes a new row over the one that is there.
