@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from writeahead.adapters.dataverse.loaded import require_as_loaded, require_usable
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
@@ -29,9 +30,12 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
 
     Raises:
         NotReady: Rows are missing or may not be read; it names them all.
-        InvalidInput: A row without a marker is to be updated twice.
+        ConflictError: Rows are not as the caller has loaded them.
+        InvalidInput: A row without a marker is to be updated twice, or a caller's baseline can't be
+            used.
         TransientDataverseError: A row could not be read now.
     """
+    require_usable(drafts)
     rows = _read(client, drafts)
     # By GUID from here on: that is the row whose version guards the write, even if its key changes.
     found = [_by_guid(draft, rows.get(draft.write.row_address)) for draft in drafts]
@@ -40,6 +44,7 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
         for was, now in zip(drafts, found, strict=True)
         if was.write.row_address in rows
     }
+    require_as_loaded(found, by_guid)
     chain = _Chain(by_guid, found, now)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
 
@@ -65,6 +70,8 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
         except PermanentDataverseError as error:
             problems.append(_unreadable(users[0], error))
             continue
+        if row is None and any(user.loaded for user in users):
+            continue  # it was there: a conflict, and no gap
         if row is None and any(user.replay is ReplayClass.CONDITIONAL_UPDATE for user in users):
             problems.append(f"{write.where} does not exist")
         elif row is not None and row.etag is None:

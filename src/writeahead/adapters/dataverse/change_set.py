@@ -205,7 +205,7 @@ def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> l
             Part(
                 item.write.entity_set,
                 item.write.address,
-                item.write.columns,
+                item.table.body(item.write),
                 if_match=etags.get(item.write.row_address) if first else None,
                 create_only=first and item.creates,
                 # The part before it has checked the row, and has given it another version.

@@ -17,6 +17,7 @@ from writeahead.simulators.dataverse.keys import (
     unique_queries,
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
@@ -144,6 +145,7 @@ class Records:
                 id or an alternate key that is taken.
         """
         row_id = key.id if key else None
+        payload, parties = nested_parties(table, payload)
         changes = {**(key.values if key else {}), **self._changes(table, payload)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
@@ -160,7 +162,9 @@ class Records:
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
         if table.elastic and columns.get(PARTITION) is None:
             columns[PARTITION] = row_id
-        return self._store(table, row_id, columns, moment)
+        record = self._store(table, row_id, columns, moment)
+        add_parties(self, self._schema, record, parties)
+        return record
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
         """Change columns of a row. Its version grows even if no value changes, as in Dataverse.
@@ -169,19 +173,24 @@ class Records:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
                 alternate key that is taken.
         """
+        if nested_parties(record.table, payload)[1]:
+            raise not_imitated("parties in an update")
         changes = self._changes(record.table, payload)
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
         _require_open(record, changes)
         _apply_state(record.table, columns, changes, new=False)
-        return self._store(record.table, record.id, columns | changes, now())
+        updated = self._store(record.table, record.id, columns | changes, now())
+        add_parties(self, self._schema, updated, [])
+        return updated
 
     def delete(self, record: Record) -> None:
         """Remove a row."""
         self._connection.execute(
             "DELETE FROM rows WHERE entity_set = ? AND id = ?", (record.table.entity_set, record.id)
         )
+        remove_parties(self, self._schema, record)
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
@@ -232,7 +241,8 @@ class Records:
                 changes[table.navigations[name].property_name] = None
             elif "@" not in name:
                 column = table.properties.get(name)
-                if column is None:
+                # A party list is in the definitions, and no property of the Web API.
+                if column is None or column.kind is Kind.PARTYLIST:
                     raise _unknown_property(table, name)
                 if column.kind is Kind.LOOKUP and column.writable:
                     raise ODataError(

@@ -63,6 +63,7 @@ class Column:
         default: The value in a new row if none is given.
         writable: Whether a client may set it. As in Dataverse, values for other columns are
             ignored.
+        creatable: Whether the definition says that a new row may have it: IsValidForCreate.
         navigation: For lookups: the navigation property of each table that it can point to, by
             entity set; empty where the Web API does not show the relationship.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
@@ -83,6 +84,7 @@ class Column:
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
     writable: bool = True
+    creatable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
     required: str = "None"
     keeps: Callable[[Any], Any] | None = None
@@ -146,6 +148,7 @@ class Table:
         unique: The columns of each unique index that is no alternate key.
         elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
             and ``ttlinseconds``, and its key of GUID and partition, are added.
+        list_only: Whether it can be listed and nothing else, as activity parties.
     """
 
     entity_set: str
@@ -160,6 +163,7 @@ class Table:
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
     unique: tuple[tuple[str, ...], ...] = ()
     elastic: bool = False
+    list_only: bool = False
 
     def __post_init__(self) -> None:
         if self.elastic:
@@ -199,6 +203,11 @@ class Table:
         return (
             f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
         )
+
+    @property
+    def party_collection(self) -> str | None:
+        """The collection that an activity's parties are inserted with: see `parties`."""
+        return f"{self.logical_name}_activity_parties" if self.activity else None
 
     @property
     def type_name(self) -> str:

@@ -68,6 +68,11 @@ class WebApi:
         self._records = Records(connection, schema)
         self._duplicate_rules = duplicate_rules
         self._privileges = privileges
+        self._without_rows: dict[str, Callable[[ApiRequest], ApiResponse]] = {
+            "EntityDefinitions": self._definitions,
+            "WhoAmI": self._who_am_i,
+            "RetrieveVersion": self._version,
+        }
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -96,13 +101,8 @@ class WebApi:
         name, key = match["name"], match["key"]
         if name in _NOT_IMITATED:
             raise not_imitated(name)
-        if name == "EntityDefinitions":
-            return self._definitions(request)
-        if name == "WhoAmI":
-            return self._who_am_i(request)
-        if name == "RetrieveVersion" and request.method == "GET":
-            context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
-            return json_response(200, {"@odata.context": context, "Version": _VERSION})
+        if name in self._without_rows:
+            return self._without_rows[name](request)
         table = self._schema.get(name)
         if table is None:
             raise _no_resource(name)
@@ -110,6 +110,12 @@ class WebApi:
             return self._user_privileges(request)
         if match["rest"]:
             raise not_imitated("paths below a row")
+        if table.list_only and (key is not None or request.method != "GET"):
+            raise ODataError(
+                400,
+                ErrorCode.METHOD_NOT_SUPPORTED,
+                f"The '{request.method}' method does not support entities of type '{table.logical_name}'.",
+            )
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))
@@ -119,6 +125,12 @@ class WebApi:
             raise not_imitated("changes of table definitions")
         metadata = Metadata(self._schema, f"{request.root}$metadata")
         return json_response(200, metadata.read(request.path, request.query))
+
+    def _version(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise _no_resource(request.path)
+        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
+        return json_response(200, {"@odata.context": context, "Version": _VERSION})
 
     def _who_am_i(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":

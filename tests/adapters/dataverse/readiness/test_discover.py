@@ -124,6 +124,34 @@ def test_a_column_of_several_choices_is_written_with_its_options():
     )
 
 
+def test_an_activity_gets_the_parties_that_it_can_have(environment, tmp_path):
+    text = discover(environment(), {}, ["phonecall", "task", "account"])
+    tables = read_back(tmp_path, text).tables
+    approved = tables["phonecall"].approved_parties()
+    assert approved.navigation == "phonecall_activity_parties"
+    assert (
+        approved.rows["to"]
+        == approved.rows["from"]
+        == {
+            "accounts": "partyid_account",
+            "contacts": "partyid_contact",
+            "queues": "partyid_queue",
+            "systemusers": "partyid_systemuser",
+        }
+    )
+    assert approved.addresses == frozenset()
+    # A task has the collection, and no column that stands for a role.
+    assert tables["task"].parties is tables["account"].parties is None
+
+
+def test_a_kind_without_party_columns_gets_no_parties(environment, tmp_path):
+    calls = DEFAULT_SCHEMA.get("phonecalls")
+    columns = {name: column for name, column in calls.columns.items() if name != "from"}
+    text = discover(environment(replace(calls, columns=columns)), {"phone_call_activity": "phonecall"}, [])
+    parties = read_back(tmp_path, text).kinds["phone_call_activity"].parties
+    assert (parties.caller, parties.callee.role) == (None, "to")
+
+
 @pytest.mark.parametrize(
     ("kinds", "tables", "said"),
     [

@@ -115,11 +115,11 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         tables[table_name] = table
         where = f"tables.{table_name}"
         _require_unique(name, where, "column", [table.key, *table.written()])
+        _require_findable(name, where, table)
+        _require_unwatched(name, where, table)
         problem = elastic_setting_problem(table)
         if problem:
             raise InvalidInput(f"mapping {name}: [{where}] {problem}")
-        _require_findable(name, where, table)
-        _require_unwatched(name, where, table)
         known = {*table.columns, *table.options, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:

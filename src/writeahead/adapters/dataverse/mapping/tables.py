@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
+from writeahead.adapters.dataverse.mapping.parties import ApprovedParties, DeclaredParties, KindParties
 from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -128,6 +129,15 @@ class Table(OwnColumns):
         """What ``<navigation property>@odata.bind`` may point to."""
         return {}
 
+    def approved_parties(self) -> ApprovedParties | None:
+        """Who may take part in its rows; None if no one, or if they are no activities."""
+        return None
+
+    def body(self, write: RowWrite) -> dict[str, Any]:
+        """What is sent to create a row: its columns, and its parties if it has any."""
+        parties = self.approved_parties()
+        return {**write.columns, **(parties.body(write.parties) if parties and write.parties else {})}
+
     def approves(self, name: str, value: Scalar) -> bool:
         """Whether this may be written."""
         lookups = self.lookups_by_bind().get(name)
@@ -202,6 +212,10 @@ class Table(OwnColumns):
             if not self.approves(name, value):
                 # Cut, for a name out of an artifact may be anything.
                 return f"columns has {name[:80]!r} with a value that is not approved"
+        parties = self.approved_parties()
+        for party in write.parties:
+            if parties is None or not parties.approves(party):
+                return f"parties has one of role {party.role!r} that is not approved"
         return None
 
     def completing(self) -> "KindTable | None":
@@ -228,15 +242,22 @@ class KindTable(Table):
         columns: Field to column.
         options: Field to choice column.
         lookups: Field to type of row to navigation property.
+        parties: Field to role, if the rows are activities.
     """
 
     columns: dict[str, Name] = Field(default_factory=dict)
     options: dict[str, OptionSet] = Field(default_factory=dict)
     lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
+    parties: KindParties | None = None
 
     def fields(self) -> list[str]:
         """Every mapped field, as often as it is mapped."""
-        return [*self.columns, *self.options, *self.lookups]
+        parties = self.parties.by_field() if self.parties else {}
+        return [*self.columns, *self.options, *self.lookups, *parties]
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     def written(self) -> list[str]:
         """As `Table.written`."""
@@ -273,6 +294,7 @@ class DeclaredTable(Table):
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
         elastic: It is an elastic table, and `upsert_row` may replace its rows.
+        parties: Role to the entity sets of who may take part, if the rows are activities.
     """
 
     logical_name: Name | None = None
@@ -282,6 +304,11 @@ class DeclaredTable(Table):
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
     elastic: StrictBool = False
+    parties: DeclaredParties | None = None
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     @field_validator("lookups", mode="before")
     @classmethod

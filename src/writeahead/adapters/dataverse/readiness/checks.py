@@ -12,6 +12,13 @@ from typing import Any
 from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.parties import (
+    NO_PARTIES,
+    PARTY_LIST,
+    PartyRequirements,
+    missing_party,
+    party_gaps,
+)
 from writeahead.adapters.dataverse.readiness.table_types import table_type_gaps
 from writeahead.adapters.dataverse.readiness.values import problems_of
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
@@ -26,6 +33,8 @@ __all__ = [
 ]
 
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
+# What no payload can have as a column: the platform fills it.
+_NEVER_WRITTEN = {"CalendarRules", "EntityName", "ManagedProperty"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class WriteRequirements:
             their values; None for one that is not known.
         created: The column that says when a row was created, if that matters and there is one.
         elastic: The mapping says that the table is elastic.
+        parties: Who is to take part, if the row is an activity.
     """
 
     operation: str
@@ -58,6 +68,7 @@ class WriteRequirements:
     alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
     elastic: bool = False
+    parties: PartyRequirements = NO_PARTIES
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class _WriteCheck:
     write: WriteRequirements
     table: TableDefinition
     names: Mapping[str, str | None]
+    activity_party: TableDefinition | None
 
     def gaps(self) -> Iterator[str]:
         yield from self._table()
@@ -75,6 +87,7 @@ class _WriteCheck:
             yield from self._column(name)
         for navigation, target in set_lookups(self.write.columns):
             yield from self._lookup(navigation, target)
+        yield from party_gaps(self.write.parties, self.table, self.activity_party, self.names)
         # An upsert may meet a row that has them.
         if self.write.creates and not self.write.updates:
             yield from self._required()
@@ -102,7 +115,9 @@ class _WriteCheck:
             return
         if (self.write.creates and not column.creatable) or (self.write.updates and not column.updatable):
             yield f"column {name} can't be written"
-        if column.type in _LOOKUPS:
+        if column.type == PARTY_LIST:
+            yield f"column {name} holds parties: write them as parties"
+        elif column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
             yield from (f"column {name} {problem}" for problem in problems_of(value, column))
@@ -127,7 +142,10 @@ class _WriteCheck:
 
     def _required(self) -> Iterator[str]:
         for name in missing_columns(self.write, self.table):
-            yield f"column {name} requires a value"
+            if self.table.columns[name].type == PARTY_LIST:
+                yield from missing_party(name, self.write.parties)
+            else:
+                yield f"column {name} requires a value"
 
 
 def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[str]:
@@ -140,24 +158,28 @@ def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[st
         name
         for name, column in table.columns.items()
         if column.required == "ApplicationRequired" and column.creatable and not column.has_default
-        if name not in given
+        if name not in given and column.type not in _NEVER_WRITTEN
     ]
 
 
 def gaps_of(
-    write: WriteRequirements, table: TableDefinition | None, names: Mapping[str, str | None]
+    write: WriteRequirements,
+    table: TableDefinition | None,
+    names: Mapping[str, str | None],
+    activity_party: TableDefinition | None = None,
 ) -> list[str]:
     """Say what keeps a write from being carried out.
 
     Args:
         write: The write.
         table: Its table's definition; None if there is no such table.
-        names: The logical names of the tables that lookups point to, by entity set.
+        names: The logical names of the tables that lookups and parties point to, by entity set.
+        activity_party: The definition of the table of activity parties, if there are any.
     """
     if table is None:
         gaps = iter(["it is not there: check entity_set in the mapping"])
     else:
-        gaps = _WriteCheck(write, table, names).gaps()
+        gaps = _WriteCheck(write, table, names, activity_party).gaps()
     return [f"operation {write.operation}: table {write.entity_set}: {gap}" for gap in gaps]
 
 

@@ -26,6 +26,7 @@ from writeahead.adapters.dataverse.readiness.metadata import (
     read_tables,
 )
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.parties import ACTIVITY_PARTIES, PartyTable
 from writeahead.adapters.dataverse.readiness.table_types import ELASTIC
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import ENTITY_SET
@@ -92,21 +93,26 @@ def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence
     missing = sorted(set(wanted) - set(sets))
     if missing:
         raise InvalidInput(f"the environment has no table {', '.join(missing)}: logical names are singular")
-    infos = _infos(client, sets)
-    pointed_at = {item.target for info in infos.values() for item in info.relations} - {"owner"}
+    infos, party = _infos(client, sets)
+    pointing = [*infos.values(), *([party] if party is not None else [])]
+    pointed_at = {item.target for info in pointing for item in info.relations} - {"owner"}
     known_sets = entity_sets(client, known_names(pointed_at))
     targets = {name: found for name, found in known_sets.items() if ENTITY_SET.fullmatch(found)}
     targets |= OWNER_TABLES
     lines = [*_HEAD]
     for kind, logical in kinds.items():
         lines += ["", *_kind(kind, known[kind], infos[logical], targets)]
+        lines += _kind_parties(kind, known[kind], PartyTable.of(infos[logical], party), targets)
     for logical in dict.fromkeys(tables):
         lines += ["", *_table(infos[logical], targets)]
+        lines += _parties(logical, PartyTable.of(infos[logical], party), targets)
     return "\n".join(lines) + "\n"
 
 
-def _infos(client: DataverseClient, sets: Mapping[str, str]) -> dict[str, TableDefinition]:
-    """Read the tables that were asked for, by logical name."""
+def _infos(
+    client: DataverseClient, sets: Mapping[str, str]
+) -> tuple[dict[str, TableDefinition], TableDefinition | None]:
+    """Read the tables that were asked for, by logical name, and that of parties."""
     problems = [
         f"table {name} can be in no mapping: {problem}"
         for name, entity_set in sorted(sets.items())
@@ -114,7 +120,7 @@ def _infos(client: DataverseClient, sets: Mapping[str, str]) -> dict[str, TableD
     ]
     if problems:
         raise InvalidInput("; ".join(problems))
-    found = read_tables(client, dict.fromkeys(sets.values()))
+    found = read_tables(client, {**dict.fromkeys(sets.values()), ACTIVITY_PARTIES: ()})
     infos = {name: found[entity_set] for name, entity_set in sets.items()}
     problems = [
         f"table {name} can be in no mapping: {problem}"
@@ -123,7 +129,7 @@ def _infos(client: DataverseClient, sets: Mapping[str, str]) -> dict[str, TableD
     ]
     if problems:
         raise InvalidInput("; ".join(problems))
-    return infos
+    return infos, found.get(ACTIVITY_PARTIES)
 
 
 def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
@@ -162,6 +168,42 @@ def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping
             yield ""
             yield f"[kinds.{kind}.lookups.{field}]"
             yield from lookups
+
+
+def _kind_parties(
+    kind: str, default: KindTable, found: PartyTable | None, targets: Mapping[str, str]
+) -> Iterator[str]:
+    """The fields of a kind that are parties, as by default where there are such roles."""
+    parties = default.parties
+    if parties is None or found is None:
+        return
+    yield from ("", f"[kinds.{kind}.parties]", f"navigation = {_text(found.collection)}")
+    there = {(targets.get(target), navigation) for target, navigation in found.targets.items()}
+    for field, party in parties.by_field().items():
+        types = {
+            name: item.entity_set
+            for name, item in party.types.items()
+            if (item.entity_set, item.navigation) in there
+        }
+        if party.role in found.roles:
+            yield from ("", f"[kinds.{kind}.parties.{field}]", f"role = {_text(party.role)}")
+            shown = ", ".join(f"{name} = {_text(entity_set)}" for name, entity_set in types.items())
+            yield f"types = {{ {shown} }}"
+            yield f"unresolved = {json.dumps(party.unresolved)}"
+
+
+def _parties(logical: str, found: PartyTable | None, targets: Mapping[str, str]) -> Iterator[str]:
+    """Who may take part in the rows of a table, if they are activities with roles."""
+    if found is None:
+        return
+    tables = ", ".join(
+        f"{{ entity_set = {_text(targets[target])}, navigation = {_text(navigation)} }}"
+        for target, navigation in sorted(found.targets.items())
+        if target in targets
+    )
+    yield from ("", f"[tables.{logical}.parties]", f"navigation = {_text(found.collection)}")
+    yield from (f"{role} = [{tables}]" for role in found.roles)
+    yield "# unresolved = [...]  the roles in which an address will do"
 
 
 def _options(section: str, field: str, default: OptionSet, column: ColumnDefinition | None) -> Iterator[str]:

@@ -49,7 +49,7 @@ _EXPANDED = (
     "RequiredLevel),"
     "Keys($select=KeyAttributes,EntityKeyIndexStatus),"
     "ManyToOneRelationships($select=ReferencingAttribute,ReferencedEntity,"
-    "ReferencingEntityNavigationPropertyName)"
+    "ReferencingEntityNavigationPropertyName,ReferencedEntityNavigationPropertyName)"
 )
 
 
@@ -99,11 +99,19 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A lookup: its column, its navigation property, and the logical name of its target."""
+    """A lookup: its column, its navigation property, and the logical name of its target.
+
+    Attributes:
+        column: Of the table that points.
+        navigation: Of the table that points.
+        target: The table that is pointed to.
+        collection: The navigation property on the other side; empty if there is none.
+    """
 
     column: str
     navigation: str
     target: str
+    collection: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,7 @@ def _table(body: Mapping[str, Any], details: Mapping[str, Mapping[str, Any]]) ->
                 _text(item, "ReferencingAttribute"),
                 _text(item, "ReferencingEntityNavigationPropertyName"),
                 _text(item, "ReferencedEntity"),
+                str(item.get("ReferencedEntityNavigationPropertyName") or ""),
             )
             for item in _objects(body, "ManyToOneRelationships")
             # A relationship that the Web API does not show has none: nothing can be written by it.

@@ -121,6 +121,7 @@ LATER: dict[str, Later] = {
     "0x80072301": _DEPENDENCY,  # RetrieveOrganizationInfoUnexpectedError
 }
 
+NO_SUCH_TABLE = "0x8006088a"
 _PRIVILEGE = "the application lacks a privilege"
 _VALUE = "a value is not allowed"
 

@@ -133,7 +133,8 @@ class CredentialToken(CachedTokenSource):
 
 def _failure(error: Exception) -> NotReady | TransientDataverseError:
     """Sort what a credential raised, by its kind and status; of its text the ids are repeated."""
-    kind, ids = type(error).__name__, sign_in_ids_in(_text(error))
+    kind, text = type(error).__name__, _text(error)
+    ids = sign_in_ids_in(text)
     status = getattr(error, "status_code", None)
     status = status if type(status) is int else None
     passing = status is not None and (
@@ -141,7 +142,7 @@ def _failure(error: Exception) -> NotReady | TransientDataverseError:
         or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
     )
     # Entra's numbers are all that is looked for in the text.
-    passing = passing or may_pass(None, map(int, _AADSTS.findall(_text(error))))
+    passing = passing or may_pass(None, map(int, _AADSTS.findall(text)))
     refused = any(base.__name__ in _REFUSED for base in type(error).__mro__)
     if not passing and (refused or (status is not None and status >= HTTPStatus.BAD_REQUEST)):
         said = ", ".join([kind, *([f"HTTP {status}"] if status is not None else []), *ids])
