@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from writeahead.simulators.dataverse.batch import BatchErrors
+from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.protection import ServiceLimits
 from writeahead.simulators.dataverse.schema import Schema
 from writeahead.simulators.dataverse.tables import DEFAULT_SCHEMA
@@ -27,6 +28,7 @@ class Settings:
         plugin_tables: Entity sets whose rows a plug-in writes again after each write of a client.
         duplicate_rules: By entity set, the properties that make two rows duplicates. They count if
             a client sends ``MSCRM.SuppressDuplicateDetection: false``.
+        page_size: The rows of a page at most, as long as a client does not prefer fewer.
         schema: The tables and their columns.
     """
 
@@ -40,4 +42,5 @@ class Settings:
     limits: ServiceLimits | None = None
     plugin_tables: Collection[str] = ()
     duplicate_rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    page_size: int = MOST_ROWS
     schema: Schema = DEFAULT_SCHEMA

@@ -14,14 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from writeahead.simulators.dataverse.bulk import NAMESPACE, Bulk
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
+from writeahead.simulators.dataverse.listing import Listing
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
 from writeahead.simulators.dataverse.schema import Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER, setting
+from writeahead.simulators.dataverse.understood import query_options, require_understood
 
 __all__ = ["WebApi"]
 
@@ -29,10 +33,23 @@ _RESOURCE = re.compile(
     r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?"
     rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
 )
+# Of definitions, and functions and actions that clients often use; other names are not found.
 _NOT_IMITATED = {
     "$metadata",
+    "BulkDelete",
+    "CreateEntities",
     "GlobalOptionSetDefinitions",
+    "GrantAccess",
+    "InitializeFrom",
+    "ManagedPropertyDefinitions",
+    "Merge",
+    "ModifyAccess",
+    "PublishXml",
     "RelationshipDefinitions",
+    "RetrieveDuplicates",
+    "RetrieveMetadataChanges",
+    "RetrieveTotalRecordCount",
+    "RevokeAccess",
 }
 _MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
 _EXISTS = "A record with matching key values already exists."
@@ -48,6 +65,7 @@ class WebApi:
         connection: A connection to the database; the caller runs the transaction.
         schema: The tables and their columns.
         duplicate_rules: By entity set, the properties that make two rows duplicates.
+        page_size: The rows of a page at most.
     """
 
     def __init__(
@@ -55,11 +73,14 @@ class WebApi:
         connection: sqlite3.Connection,
         schema: Schema,
         duplicate_rules: Mapping[str, Sequence[str]],
+        page_size: int = MOST_ROWS,
     ) -> None:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
         self._duplicate_rules = duplicate_rules
+        self._listing = Listing(self._records, page_size)
+        self._bulk = Bulk(self._records, self._refuse_duplicate)
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -76,6 +97,9 @@ class WebApi:
         Raises:
             ODataError: The request is refused; the caller rolls back.
         """
+        require_understood(request)
+        if not request.path:
+            return self._service_document(request)
         match = _RESOURCE.fullmatch(request.path)
         if match is None or match["name"] is None:
             raise _no_resource(request.path)
@@ -90,10 +114,27 @@ class WebApi:
         if table is None:
             raise _no_resource(name)
         if match["rest"]:
-            raise not_imitated("paths below a row")
+            return self._below(request, table, key, match["rest"])
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))
+
+    def _below(self, request: ApiRequest, table: Table, key: str | None, rest: str) -> ApiResponse:
+        if key is None and rest == "/$count":
+            return self._listing.count(request, table)
+        name = rest.removeprefix(f"/{NAMESPACE}")
+        if key is None and name != rest and request.method == "POST":
+            return self._bulk.answer(request, table, name, _payload(request))
+        raise not_imitated("this path below a row or a table")
+
+    def _service_document(self, request: ApiRequest) -> ApiResponse:
+        """The names of all tables ("Web API service documents")."""
+        query_options(request.query, ())
+        if request.method != "GET":
+            raise _no_resource("")
+        names = [table.entity_set for table in self._schema]
+        sets = [{"name": name, "kind": "EntitySet", "url": name} for name in names]
+        return json_response(200, {"@odata.context": f"{request.root}$metadata", "value": sets})
 
     def _definitions(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
@@ -106,6 +147,7 @@ class WebApi:
             raise ODataError(
                 404, "", f"No HTTP resource was found that matches the request URI '{request.root}WhoAmI'."
             )
+        query_options(request.query, ())
         return json_response(
             200,
             {
@@ -117,15 +159,14 @@ class WebApi:
         )
 
     def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
-        query = parse_query(table, request.query)
-        records = self._records.select(table, query)
-        rows = [record.body(query.select) for record in records]
-        return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
+        return self._listing.rows(request, table, f"{request.root}$metadata#{table.entity_set}")
 
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         query = parse_query(table, request.query)
         record = self._records.get_by(table, key)
-        if request.header("if-none-match") == record.etag:
+        # With annotations, which may come from other rows, it is never "not modified".
+        annotated = "odata.include-annotations" in request.headers.get("prefer", "")
+        if request.header("if-none-match") == record.etag and not annotated:
             return ApiResponse(status=304, headers=HEADERS)
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
 
@@ -152,6 +193,7 @@ class WebApi:
         return self._written(request, self._records.update(found, payload), query, created=False, key=key)
 
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        query_options(request.query, ())
         record = self._records.get_by(table, key)
         if request.header("if-match") is not None:
             _require_version(request, record)
