@@ -55,6 +55,8 @@ def test_rows_that_come_and_go_meanwhile(sim, http, rows):
 def test_top_is_ignored_beside_the_preference(http, rows):
     assert len(walk(http, "tasks?$top=1", 2)) == 3
     assert len(http.get("tasks?$top=1").json()["value"]) == 1
+    link = http.get("tasks?$top=1", headers=prefer(2)).json()["@odata.nextLink"]
+    assert len(http.get(link).json()["value"]) == 3
 
 
 def test_a_page_has_no_more_rows_than_the_service_allows(tmp_path):
