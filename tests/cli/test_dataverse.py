@@ -60,6 +60,62 @@ def test_no_credentials_with_write(cli, simulator, monkeypatch):
     assert truth(cli, simulator) == before
 
 
+def test_a_dry_run_without_credentials_plans_what_can_be_planned(cli, simulator, monkeypatch):
+    for name in ("URL", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"DATAVERSE_{name}", raising=False)
+    done = cli("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--json")
+    assert (done.code, done.json["status"]) == (0, "planned")
+    kinds = [item["kind"] for item in json.loads((EXAMPLES / "do-not-call.json").read_text())["operations"]]
+    assert [item["kind"] for item in done.json["operations"]] == kinds
+    assert len([line for line in done.json["warnings"] if "not checked, since" in line]) == len(kinds)
+    assert simulator.requests() == []
+    # What needs no environment is still found out.
+    wrong = {"session_id": "s1", "operations": [{"kind": "phone_call_activity", "payload": {"subject": "x"}}]}
+    refused = cli("run", cli.file(json.dumps(wrong)), "--adapter", "dataverse", "--json")
+    assert (refused.code, refused.json["block_reason"]) == (1, "not_ready")
+    assert "phone_number" in refused.json["error"]
+
+
+def test_approve(cli, simulator, credentials, monkeypatch):
+    file = cli.folder / "mapping.toml"
+    text = (files("writeahead.adapters.dataverse") / "default_mapping.toml").read_text()
+    file.write_text(text)
+    monkeypatch.setenv("DATAVERSE_MAPPING", str(file))
+    monkeypatch.setenv("DATAVERSE_REQUIRE_APPROVAL", "true")
+    run = ("run", EXAMPLES / "do-not-call.json", "--adapter", "dataverse", "--json")
+    assert cli(*run).json["status"] == "planned"
+    refused = cli(*run, "--write")
+    assert (refused.code, refused.json["block_reason"]) == (1, "not_ready")
+    assert simulator.requests(method="PATCH") == []
+    done = cli("dataverse", "approve", file, "--by", "Ada Okafor", "--json")
+    assert (done.code, done.json["approved_by"]) == (0, "Ada Okafor")
+    assert f'approved_sha256 = "{done.json["approved_sha256"]}"' in file.read_text()
+    approved = file.read_bytes()
+    assert cli("dataverse", "approve", file, "--by", "Ada Okafor").code == 0
+    assert file.read_bytes() == approved
+    assert cli(*run, "--write").json["status"] == "completed"
+    assert cli("dataverse", "approve", cli.folder / "gone.toml", "--by", "Ada").code == 2
+
+
+def test_doctor(cli, simulator, credentials, monkeypatch):
+    found = cli("dataverse", "doctor", "--json")
+    assert (found.code, found.json["ok"]) == (0, True)
+    assert {item["level"] for item in found.json["findings"]} <= {"ok", "unknown", "warning"}
+    rows = simulator.count("wa_callqueues")
+    probed = cli("dataverse", "doctor", "--write-probe", "kinds.queue_status_update")
+    assert probed.code == 0
+    assert "a second create of the same GUID is refused" in probed.out
+    assert probed.out.splitlines()[-1] == "a run would find what it needs"
+    assert simulator.count("wa_callqueues") == rows
+    assert cli("dataverse", "doctor", "--write-probe", "kinds.other").code == 2
+    monkeypatch.delenv("DATAVERSE_CLIENT_SECRET")
+    missing = cli("dataverse", "doctor")
+    assert missing.code == 3
+    assert "DATAVERSE_CLIENT_SECRET" in missing.out
+    for output in (found, probed, missing):
+        assert simulator.settings.client_secret not in output.out + output.err
+
+
 def test_wrong_credentials_and_no_secret_in_the_output(cli, simulator, credentials, monkeypatch):
     monkeypatch.setenv("DATAVERSE_CLIENT_SECRET", "planted-secret")
     before = truth(cli, simulator)

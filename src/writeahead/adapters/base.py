@@ -98,6 +98,14 @@ class Adapter(ABC):
         """
         return [self._plan_one(operation) for operation in operations]
 
+    def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        """Plan for a dry run, which sends nothing; by default it is `plan`.
+
+        Override it where something can be planned without the remote. What was not checked then
+        becomes a warning of the operation. Raises: as `plan`.
+        """
+        return self.plan(operations)
+
     def emit(self, operation: PlannedOperation) -> Receipt:
         """Send one operation, in one attempt.
 

@@ -10,7 +10,7 @@ import typer
 
 from writeahead.cli import options, sessions
 from writeahead.cli.check import check
-from writeahead.cli.dataverse import discover
+from writeahead.cli.dataverse import approve, discover, doctor
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.init import init
@@ -56,7 +56,7 @@ def _simulate() -> None:
 
 @_environments.callback()
 def _dataverse() -> None:
-    """Read the definitions of a Dataverse environment."""
+    """Look at a Dataverse environment."""
 
 
 app.command()(sessions.run)
@@ -74,4 +74,6 @@ app.command()(demo)
 app.add_typer(_simulators, name="simulate")
 _simulators.command("dataverse")(simulate_dataverse)
 app.add_typer(_environments, name="dataverse")
+_environments.command("approve")(approve)
 _environments.command("discover")(discover)
+_environments.command("doctor")(doctor)

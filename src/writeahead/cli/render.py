@@ -148,6 +148,13 @@ def show_check(console: Console, check: StoreCheck) -> None:
     _line(console, f"{check.store}: {verdict}")
 
 
+def show_findings(console: Console, findings: Iterable[tuple[str, str, str]], *, ok: bool) -> None:
+    """Show what was looked at: how much it matters, what it is about, and what was found."""
+    for level, subject, text in findings:
+        _line(console, (level, _STYLES.get(level, "")), f"  {subject}: {text}")
+    _line(console, "a run would find what it needs" if ok else "a run would fail")
+
+
 def show_none(console: Console, store: str, state: str | None) -> None:
     """Say that a listing is empty, and name its store: it may not be the intended one."""
     _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")

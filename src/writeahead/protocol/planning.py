@@ -77,25 +77,28 @@ def request_digest(
     return digest_of({"atomic": request} if atomic else request)
 
 
-def plan_operations(keyed: Sequence[KeyedOperation], context: RunContext) -> list[PlannedOperation]:
-    """Have the adapter plan, under the retry policy.
+def plan_operations(
+    keyed: Sequence[KeyedOperation], context: RunContext, *, dry_run: bool = False
+) -> list[PlannedOperation]:
+    """Have the adapter plan, under the retry policy; for a dry run, only preview.
 
     Raises:
         InvalidInput: The operations can't be used, or the adapter planned others than it was asked
         to. NotReady, AdapterError: As `Adapter.plan`.
     """
     progress, numbers = context.progress(keyed[0].session_id, keyed), itertools.count(1)
+    ask = context.adapter.preview if dry_run else context.adapter.plan
     progress.planning()
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         number = next(numbers)
         try:
             with context.call_limits():
-                planned = context.adapter.plan(asked)
+                planned = ask(asked)
         except AdapterError as error:
             progress.failed((), number, error, writes=False)
             raise
-        if getattr(context.adapter.plan, "__func__", None) is Adapter.plan:
+        if getattr(ask, "__func__", None) is Adapter.plan:
             return planned
         # An adapter that overrides `plan` may not have done it.
         return [context.adapter.as_issued(item) for item in planned]

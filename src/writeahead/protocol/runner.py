@@ -120,7 +120,7 @@ def write_back(
     # First of all, since it finds out what could not be kept in an artifact.
     digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
     try:
-        planned = plan_operations(keyed, context)
+        planned = plan_operations(keyed, context, dry_run=dry_run)
     except (NotReady, AdapterError) as error:
         return context.ended(_not_planned(context, session_id, digest, error, dry_run=dry_run))
     if atomic:
@@ -138,7 +138,7 @@ def write_back(
         operations=tuple(planned),
         atomic=atomic,
         exact=True,
-        target=adapter.target(),
+        target=_target(adapter, dry_run=dry_run),
         holder=this_process(),
     )
     data = encode_finishable(plan)
@@ -152,6 +152,16 @@ def write_back(
         )
         return context.ended(report)
     return context.ended(_begin(context, plan, data))
+
+
+def _target(adapter: Adapter, *, dry_run: bool) -> str | None:
+    """The remote that a plan is bound to; a preview may be made before it is known."""
+    try:
+        return adapter.target()
+    except NotReady:
+        if dry_run:
+            return None
+        raise
 
 
 def _stands_already(store: ArtifactStore, session_id: str) -> tuple[str, ...]:

@@ -130,6 +130,10 @@ def test_a_row_of_ones_own_is_as_it_was_left(sim, adapter, columns):
         ("2026-01-01T10:00:00Z", "2026-01-01", False),
         ("2026-01-01", "2026-01-02", False),
         ("Ada", "ada", False),
+        (" Ada\t\r\n", "Ada", True),
+        ("two\r\nlines", "two\nlines", True),
+        ("two\nlines", "two lines", False),
+        (" ", None, True),
     ],
 )
 def test_a_value_is_compared_as_the_service_shows_it(written, read, same):

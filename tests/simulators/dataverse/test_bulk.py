@@ -116,3 +116,18 @@ def test_plug_ins_and_duplicate_rules_see_each_row(tmp_path):
         http.headers["MSCRM.SuppressDuplicateDetection"] = "false"
         reply = bulk(http, "CreateMultiple", "accounts", [{"name": "three"}, {"name": "two"}])
         assert (reply.is_success, sim.count("accounts")) == (False, 2)
+
+
+def test_privileges_count_for_each_row(tmp_path):
+    settings = Settings(static_tokens=["t"], withheld_privileges=["prvWriteAccount"])
+    with (
+        Simulator(tmp_path / "crm.sqlite", settings=settings) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": "Bearer t"}) as http,
+    ):
+        sim.seed("accounts", {"accountid": ROW, "name": "before"})
+        change = {"accountid": ROW, "name": "after"}
+        new = {"accountid": ROW[:-1] + "0", "name": "new"}
+        assert bulk(http, "UpdateMultiple", "accounts", [change]).status_code == 403
+        assert bulk(http, "UpsertMultiple", "accounts", [new, change]).status_code == 403
+        assert [row["name"] for row in sim.rows("accounts")] == ["before"]
+        assert bulk(http, "UpsertMultiple", "accounts", [new]).status_code == 204

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.simulators.dataverse.test_batch import change_set, part, read, send
+from writeahead.simulators.dataverse import APPLICATION_USER
 
 ROW = "11111111-2222-4333-8444-555555555555"
 REQUESTS = [
@@ -15,6 +16,8 @@ REQUESTS = [
     ("GET", "EntityDefinitions"),
     ("GET", "EntityDefinitions(LogicalName='task')/Attributes"),
     ("GET", "WhoAmI"),
+    ("GET", "RetrieveVersion"),
+    ("GET", f"systemusers({APPLICATION_USER})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"),
     ("GET", ""),
     ("POST", "$batch"),
     ("POST", "tasks/Microsoft.Dynamics.CRM.CreateMultiple"),

@@ -6,7 +6,7 @@ operations using the Web API", learn.microsoft.com). There are kinds for rows of
 mapping declares, and named ones in an outbound-call service's words, which are mapped onto them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.payloads import (
@@ -26,7 +27,14 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     RowWrite,
     Task,
 )
-from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan_refusal, planned_write
+from writeahead.adapters.dataverse.mapping.plans import (
+    Draft,
+    baseline_of,
+    noted,
+    plan_refusal,
+    planned_write,
+    warnings_problem,
+)
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -41,10 +49,12 @@ from writeahead.adapters.dataverse.mapping.translate import (
     phone_warnings,
     row_write,
     table_of,
+    unmapped,
     with_owner,
     with_targets,
 )
 from writeahead.adapters.dataverse.readiness.discover import discover
+from writeahead.adapters.dataverse.readiness.doctor import Finding, Level, examine
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
@@ -52,7 +62,8 @@ from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, Dataver
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.names import Scalar, environment_of
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.errors import NotReady
+from writeahead.adapters.dataverse.write_probe import probe
+from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
@@ -65,6 +76,15 @@ _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
 # operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
 _LONGEST_REQUEST = timedelta(minutes=3)
+
+
+def _left_out(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{name} is not in the mapping, and is left out" for name in names)
+
+
+def _unchecked(draft: Draft) -> str:
+    row = "" if draft.creates else ", and the row as it is now"
+    return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
 def _utc_now() -> datetime:
@@ -89,6 +109,9 @@ class DataverseAdapter(TransactionalAdapter):
         readiness: ``full``: planning holds every write against the environment's own table
             definitions and looks up owners, at the cost of some reads in each 5 minutes; ``off``:
             it does not.
+        require_approval: Whether the mapping must be approved before anything is written by it,
+            also where its file does not ask for that.
+        service_text: As for `DataverseClient`.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -110,17 +133,26 @@ class DataverseAdapter(TransactionalAdapter):
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
+        require_approval: bool = False,
+        service_text: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
         self._missing = tuple(missing)
+        required = require_approval or self._mapping.approval.required
+        self._unapproved = self._mapping.approval.problem(self._mapping.name) if required else None
         self._now = now
         self._client: DataverseClient | None = None
         self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
-                url, token, timeout=timeout, transport=transport, protection=protection
+                url,
+                token,
+                timeout=timeout,
+                transport=transport,
+                protection=protection,
+                service_text=service_text,
             )
             account = token.account if isinstance(token, ClientCredentials) else ()
             self._target = target_of(environment_of(url), *account)
@@ -160,22 +192,94 @@ class DataverseAdapter(TransactionalAdapter):
         """Write a mapping from the environment's definitions. Args and raises: as `discover`."""
         return discover(self._ready(), kinds, tables)
 
+    def doctor(self, probed: str | None = None) -> Iterator[Finding]:
+        """Look at everything that a first run would meet, without writing.
+
+        Args:
+            probed: What the mapping calls a table, ``tables.account`` or ``kinds.task``, on which a
+                row is made, changed and removed to prove the conditional requests.
+
+        Yields:
+            Findings, while they are made. Missing settings are findings, too.
+
+        Raises:
+            InvalidInput: The mapping has no such table, or no text column of it.
+        """
+        table = self._mapping.named(probed) if probed is not None else None
+        if probed is not None and table is None:
+            raise InvalidInput(
+                f"mapping {self._mapping.name} has no {probed}: name a table as it does, such as"
+                f" {next(iter(self._mapping.sections()), 'tables.account')}"
+            )
+        if self._client is None or self._missing:
+            for missing in self._missing or ("neither URL nor credentials were given",):
+                yield Finding("settings", Level.PROBLEM, missing)
+            return
+        found = []
+        for finding in examine(
+            self._client,
+            self._mapping,
+            self._client.limits,
+            probed=table.entity_set if table else None,
+        ):
+            found.append(finding.level)
+            yield finding
+        if table is not None and Level.PROBLEM not in found:
+            yield from probe(self._client, table)
+        elif table is not None:
+            yield Finding(
+                f"write probe on {table.entity_set}", Level.UNKNOWN, "left out: solve the problems first"
+            )
+
+    def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        """Plan for a dry run; without settings for requests, as much as can be planned offline.
+
+        What was not checked then is a warning of each operation. Raises: as `plan`.
+        """
+        if self._client is not None and not self._missing:
+            return self._with_warning(self._planned(operations))
+        planned = super().plan(with_targets(operations, _CREATES))
+        drafts = [self._draft(item) for item in planned]
+        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
+        if gaps:
+            raise NotReady(*gaps)
+        return self._with_warning(
+            [
+                item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
+                for item, draft in zip(planned, drafts, strict=True)
+            ]
+        )
+
+    def _with_warning(self, planned: list[PlannedOperation]) -> list[PlannedOperation]:
+        if self._unapproved is None or not planned:
+            return planned
+        first, *rest = planned
+        return [first.model_copy(update={"warnings": (*first.warnings, self._unapproved)}), *rest]
+
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Translate all operations, get a token, and read the baselines of the rows to update.
 
         Raises:
             InvalidInput: An unknown kind, a payload of the wrong shape, or a field that is not
                 mapped.
-            NotReady: Credentials are missing or refused, the environment can't take a write, or
-                rows to update are missing; all gaps of a kind at once.
+            NotReady: Credentials are missing or refused, the mapping is not approved and must be,
+                the environment can't take a write, or rows to update are missing; all gaps of a
+                kind at once.
             TransientDataverseError: The service could not be read now.
         """
+        self._require_approval()
+        return self._planned(operations)
+
+    def _planned(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         planned = super().plan(with_targets(operations, _CREATES))
         drafts = [self._draft(item) for item in planned]
         client = self._ready()
         client.sign_in()
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        drafts = with_baselines(client, with_existing(client, drafts), self._now())
+        if self._gate is not None:
+            self._gate.check_creates(drafts)
         return [
             item.model_copy(
                 update={
@@ -184,7 +288,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, with_baselines(client, drafts, self._now()), strict=True)
+            for item, draft in zip(planned, map(noted, drafts), strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -274,6 +378,11 @@ class DataverseAdapter(TransactionalAdapter):
             for item in items
             if item.baseline is not None and not item.creates and not item.write.columns
         }
+        # A row that was there already counts as created, and is no part of the change set.
+        for item in items:
+            if item.replay is ReplayClass.CREATE_WITH_KEY:
+                existing = receipt_of_existing(client, item.table, item.write, item.baseline)
+                receipts |= {item.operation: existing} if existing else {}
         rest = [item for item in items if item.operation not in receipts]
         if rest:
             written = zip(rest, emit_change_set(client, rest), strict=True)
@@ -285,19 +394,27 @@ class DataverseAdapter(TransactionalAdapter):
         row_id = operation.payload.get("row_id")
         return f"{operation.payload.get('entity_set')}({row_id.lower()})" if isinstance(row_id, str) else None
 
+    def _require_approval(self) -> None:
+        if self._unapproved is not None:
+            raise NotReady(self._unapproved)
+
     def _together(self, operation: PlannedOperation) -> ChangeSetItem:
+        # Here, too: a resume does not plan.
+        self._require_approval()
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
-        return ChangeSetItem(
-            operation.id, table, write, baseline_of(operation, table, write), operation.replay
-        )
+        baseline = baseline_of(operation, table, write)
+        watched = baseline if baseline is not None and baseline.watches else None
+        stored = baseline.stored if baseline is not None else {}
+        return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        item = self._together(operation)
-        return create_row(self._ready(), item.table, write, item.baseline)
+        item, client = self._together(operation), self._ready()
+        existing = receipt_of_existing(client, item.table, write, item.baseline)
+        return existing or create_row(client, item.table, write, item.baseline)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)
@@ -309,7 +426,8 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = self._mapping.write(operation, row_id, payload)
         phones = {"phone_number": getattr(payload, "phone_number", None)}
-        return planned_write(operation, write, replay, phone_warnings(phones))
+        left_out = self._mapping.left_out(operation.kind, operation.id, payload)
+        return planned_write(operation, write, replay, (*_left_out(left_out), *phone_warnings(phones)))
 
     def _plan_row(
         self,
@@ -321,9 +439,11 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         write = row_write(self._mapping, operation, name, columns, row)
         phones = self._mapping.declared(name, operation.id).phones
-        return planned_write(
-            operation, write, replay, phone_warnings({key: columns[key] for key in phones if key in columns})
+        warnings = (
+            *_left_out(unmapped(self._mapping, operation, name, columns)),
+            *phone_warnings({key: columns[key] for key in phones if key in columns}),
         )
+        return planned_write(operation, write, replay, warnings)
 
     def _draft(self, item: PlannedOperation) -> Draft:
         write = RowWrite.model_validate(item.payload)
@@ -338,7 +458,7 @@ class DataverseAdapter(TransactionalAdapter):
             raise plan_refusal(
                 operation, f"its table is none that mapping {self._mapping.name} has for its kind"
             )
-        problem = table.problem_of(write)
+        problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
         return table

@@ -95,6 +95,8 @@ class _Chain:
     # What the session itself has written by then. A value that the service changes (a rounded
     # amount) would look like another user's edit, so for these the marker must be proof enough.
     written: dict[RowAddress, set[str]] = field(default_factory=dict)
+    # What the service may make of what the session has written by then.
+    forms: dict[RowAddress, dict[str, tuple[Scalar, ...]]] = field(default_factory=dict)
     touched: set[RowAddress] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
@@ -103,36 +105,55 @@ class _Chain:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
         later = tuple(
-            after.operation
+            mark
             for after in self.drafts[position + 1 :]
-            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address
+            and after.table.marker == draft.table.marker
+            and (mark := after.table.mark_of(after.write.columns)) is not None
         )
         if draft.creates:
             self.made.add(address)
             # In every table that has states, 0 is the one that a new row is in.
             values["statecode"] = 0
         if not draft.watches:
-            values.update(draft.table.leaves(draft.write.columns))
-            planned = Baseline(guarded={}, absent=True, planned_at=self.now) if draft.creates else None
-            return replace(draft, baseline=planned)
+            self._leave(draft)
+            forms = _forms(draft)
+            planned = Baseline(guarded={}, stored=forms) if forms else None
+            if draft.creates:
+                planned = Baseline(
+                    guarded={}, absent=True, planned_at=self.now, stored=forms, found=draft.found
+                )
+            return replace(_warned(draft), baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)
         if address not in self.made and row is None:
             self.made.add(address)
-            values.update(draft.table.leaves(draft.write.columns))
-            return replace(draft, baseline=Baseline(guarded={}, absent=True, later=later))
+            self._leave(draft)
+            planned = Baseline(guarded={}, absent=True, later=later, stored=_forms(draft))
+            return replace(_warned(draft), baseline=planned)
         draft = _preserving(draft, values)
+        guarded = self._guarded(draft, values)
         found = Baseline(
             etag=row.etag if row and address not in self.made else None,
-            guarded=self._guarded(draft, values),
+            guarded=guarded,
             later=later,
+            stored=_forms(draft),
+            left={name: forms for name, forms in self.forms.get(address, {}).items() if name in guarded},
         )
         if not is_ours(values, draft.table, draft.write, later):
             # The session's next update of this row meets what this one leaves behind.
-            left = draft.table.leaves(draft.write.columns)
-            values.update(left)
-            self.written.setdefault(address, set()).update(left)
-        return replace(draft, baseline=found)
+            self.written.setdefault(address, set()).update(self._leave(draft))
+        return replace(_warned(draft), baseline=found)
+
+    def _leave(self, draft: Draft) -> dict[str, Scalar]:
+        """Take down what a row is like after a write, and return what the write itself left."""
+        left = draft.table.leaves(draft.write.columns)
+        self.values[draft.write.row_address].update(left)
+        forms = self.forms.setdefault(draft.write.row_address, {})
+        for name in left:
+            forms.pop(name, None)
+        forms.update(_forms(draft))
+        return left
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         names = draft.table.baseline_columns(draft.write.columns)
@@ -152,6 +173,23 @@ class _Chain:
                 " table has no marker in the mapping: make it one update, or add marker columns"
             )
         self.touched.add(draft.write.row_address)
+
+
+def _forms(draft: Draft) -> dict[str, tuple[Scalar, ...]]:
+    """What the columns that are written may read, other than as what is written."""
+    return {
+        name: value.forms
+        for name, value in draft.stored.items()
+        if name in draft.write.columns and value.forms
+    }
+
+
+def _warned(draft: Draft) -> Draft:
+    """Warn of values that the service makes something else of."""
+    said = [
+        value.warning for name, value in draft.stored.items() if name in draft.write.columns and value.warning
+    ]
+    return replace(draft, warnings=(*draft.warnings, *said))
 
 
 def _require_columns_of_lookups(draft: Draft) -> None:

@@ -5,13 +5,13 @@ one row with our marker proves that all were written, even if others have change
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from writeahead.adapters.dataverse.contents import is_older, require_own_content
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
     is_created_by_us,
@@ -27,14 +27,13 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.errors import Applied, ConflictError
+from writeahead.adapters.dataverse.webapi.names import Scalar
+from writeahead.errors import ConflictError
 from writeahead.model import Receipt, ReplayClass
 
 __all__ = ["ChangeSetItem", "emit_change_set"]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
-# What SAP CAP answers where a key is taken: it would be so each time.
-_AS_OFTEN_AS_SENT = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class ChangeSetItem:
         write: What is written.
         baseline: What the row was like; for an update.
         replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
+        stored: What the service may make of the values, by column.
     """
 
     operation: str
@@ -54,6 +54,7 @@ class ChangeSetItem:
     write: RowWrite
     baseline: Baseline | None
     replay: ReplayClass
+    stored: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     @property
     def creates(self) -> bool:
@@ -72,7 +73,8 @@ class ChangeSetItem:
             return is_created_by_us(row, self.table, self.write)
         if self.table.marker is not None:
             return is_ours(row.columns, self.table, self.write, later)
-        return is_written(row.columns, self.table, self.write, self.baseline or Baseline(guarded={}))
+        blind = Baseline(guarded={}, stored=dict(self.stored))
+        return is_written(row.columns, self.table, self.write, self.baseline or blind)
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
@@ -96,7 +98,8 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
         _require_own_contents(client, items)
         return _already(items, {})
     etags = _planned_versions(items)
-    for _ in ("as planned", "rebased"):
+    resends = Resends("the rows of this transaction")
+    while True:
         try:
             results = client.change_set(_parts(items, etags))
         except (PermanentDataverseError, TransientDataverseError) as error:
@@ -106,13 +109,24 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
                 Receipt(remote_id=item.write.row_id, remote_version=result.etag)
                 for item, result in zip(items, results, strict=True)
             ]
-        if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
+        if isinstance(refused, TransientDataverseError) and not may_hide_a_row(refused):
             raise refused
         rows, was_written = _read_back(client, items, refused)
         if was_written:
             return _already(items, rows)
-        etags = _versions_to_rebase_on(items, etags, rows, refused)
-    raise ConflictError("another user keeps changing the rows of this transaction")
+        sent, etags = etags, _versions_to_rebase_on(items, etags, rows, refused)
+        if etags != sent:
+            resends.for_new_version()
+        else:
+            _count_unexplained(resends, refused, items)
+
+
+def _count_unexplained(resends: Resends, refused: _Refusal, items: Sequence[ChangeSetItem]) -> None:
+    assert isinstance(refused, PermanentDataverseError)
+    try:
+        resends.for_nothing_in_the_way(refused)
+    except (PermanentDataverseError, TransientDataverseError) as error:
+        raise _naming(error, items) from None
 
 
 def _planned_versions(items: Sequence[ChangeSetItem]) -> dict[RowAddress, str]:
@@ -147,7 +161,7 @@ def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem
     """Require that what an earlier transaction under the same ids created is what is planned."""
     for item in items:
         if item.baseline is not None and item.baseline.planned_at is not None:
-            require_own_content(client, item.table, item.write)
+            require_own_content(client, item.table, item.write, item.baseline)
 
 
 def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> list[Part]:
@@ -180,8 +194,7 @@ def _versions_to_rebase_on(
 
     Raises:
         ConflictError: Another user changed the rows.
-        PermanentDataverseError, TransientDataverseError: ``refused``, or one that the row in the
-            way is gone.
+        PermanentDataverseError, TransientDataverseError: ``refused``.
     """
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
     _require_no_conflict(items, rows, of_precondition=of_precondition)
@@ -199,13 +212,7 @@ def _versions_to_rebase_on(
         )
     if isinstance(refused, RowNotFound):
         raise refused  # a lookup points to none
-    raise TransientDataverseError(
-        refused.method,
-        refused.path,
-        refused.status,
-        detail="what was in the way is gone",
-        applied=Applied.NO,
-    )
+    return found
 
 
 def _require_no_conflict(
@@ -248,12 +255,14 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
 
 
 def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
-    """The operations that write the same row after this one."""
+    """The marks of the operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
     return [
-        other.operation
+        mark
         for other in items[position + 1 :]
         if other.write.row_address == item.write.row_address
+        and other.table.marker == item.table.marker
+        and (mark := other.table.mark_of(other.write.columns)) is not None
     ]
 
 

@@ -1,6 +1,6 @@
 """What a row holds, compared with what a plan would write: see decision 10."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
@@ -29,8 +29,16 @@ def is_older(row: Row, table: Table, baseline: Baseline | None) -> bool:
     return created is None or created < baseline.planned_at - _CLOCK_SKEW
 
 
-def require_own_content(client: DataverseClient, table: Table, write: RowWrite) -> None:
+def require_own_content(
+    client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None
+) -> None:
     """Read a row that is older than the plan, and require that it is what the plan would create.
+
+    Args:
+        client: Of the environment.
+        table: Of the mapping.
+        write: The row.
+        baseline: What the service may make of its values; None in a plan of before that was kept.
 
     Raises:
         ConflictError: It has other content. It names columns, not values.
@@ -44,27 +52,55 @@ def require_own_content(client: DataverseClient, table: Table, write: RowWrite) 
         raise
     except PermanentDataverseError:
         raise ConflictError(f"{write.where}: older than the plan, and its content can't be read") from None
-    other = _other_content(row.columns, table, write) if row else []
+    stored = baseline.stored if baseline else {}
+    other = _other_content(row.columns, table, write, stored) if row else []
     if other:
         raise ConflictError(
             f"{write.where}: an earlier session of this id created it with other content: {', '.join(other)}"
         )
 
 
-def same_value(one: object, other: object) -> bool:
-    """Compare what was written to a column with what is read from it.
+def same_value(one: object, other: object, forms: Collection[object] = ()) -> bool:
+    """Compare what is read from a column with what was written to it, or was read before.
 
     Dataverse has no empty texts, shows amounts with their decimals, moments in whole seconds of
-    UTC, and dates without a time.
+    UTC, and dates without a time. Blanks around a text and the sort of its line ends don't count:
+    forms remove the blanks ("Problems with leading and trailing blank spaces in CRM data",
+    gonzaloruizcrm.blogspot.com), and no source says what the platform does.
+
+    Args:
+        one: What is read.
+        other: What was written.
+        forms: What else the service may make of that; a date is any moment of that day in UTC.
     """
+    return _same(one, other) or any(_same(one, form) or _is_within(one, form) for form in forms)
+
+
+def _is_within(value: object, day: object) -> bool:
+    # The service shows UTC.
+    moment = _moment(value)
+    return moment is not None and not moment.utcoffset() and moment.date().isoformat() == day
+
+
+def _same(one: object, other: object) -> bool:
     if {type(one), type(other)} <= {int, float}:
         return one == other
-    if one in (None, "") and other in (None, ""):
+    if _is_empty(one) and _is_empty(other):
         return True
     if type(one) is type(other) and one == other:
         return True
+    if isinstance(one, str) and isinstance(other, str) and _plain(one) == _plain(other):
+        return True
     first, second = _moment(one), _moment(other)
     return first is not None and first == second
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _moment(value: object) -> datetime | None:
@@ -77,14 +113,19 @@ def _moment(value: object) -> datetime | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)
 
 
-def _other_content(columns: Mapping[str, object], table: Table, write: RowWrite) -> list[str]:
+def _other_content(
+    columns: Mapping[str, object],
+    table: Table,
+    write: RowWrite,
+    stored: Mapping[str, Collection[object]],
+) -> list[str]:
     """What of a row differs from what is planned, by name. Later sessions may have marked it."""
     leaves = table.leaves(write.columns)
     skipped = {*table.marker_columns(), *table.created_columns()}
     other = [
         name
         for name, value in leaves.items()
-        if name not in skipped and not same_value(columns.get(name), value)
+        if name not in skipped and not same_value(columns.get(name), value, stored.get(name, ()))
     ]
     # Where the mapping does not name the column of a lookup, any that points to the row will do.
     pointed_to = {guid_or_none(value) for name, value in columns.items() if name.endswith("_value")}

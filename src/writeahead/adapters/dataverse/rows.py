@@ -1,18 +1,19 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
-Each write leaves a marker in its row: the ids of session and operation. Where the service refuses
+Each write leaves a marker in its row: the ids of session and operation, in two columns or in one.
+Where the service refuses
 a write, the row is read back, and the marker tells our own earlier write from another one. A table
 may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
 then.
 """
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import TypeAlias
 
 from writeahead.adapters.dataverse.contents import is_older, require_own_content, same_value
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -58,7 +59,7 @@ def create_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         return created
     if is_created_by_us(created, table, write):
         if is_older(created, table, baseline):
-            require_own_content(client, table, write)
+            require_own_content(client, table, write, baseline)
         return _already(table, write, created)
     raise ConflictError(f"{write.where}: the row exists and was not written by this operation")
 
@@ -111,7 +112,8 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         row_id = _row_id(table, write, row)
         if not write.columns:
             return Receipt(remote_id=row_id, remote_version=etag, outcome="already_applied")
-    for _ in ("as planned", "rebased"):
+    resends = Resends(f"{write.where}: the row")
+    while True:
         try:
             version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
         except PermanentDataverseError as error:
@@ -121,8 +123,11 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         row = read_back(client, table, write, refused, baseline)
         if row is not None and is_written(row.columns, table, write, baseline):
             return _already(table, write, row)
-        etag = _version_to_rebase_on(table, write, baseline, refused, row)
-    raise ConflictError(f"{write.where}: another user keeps changing the row")
+        sent, etag = etag, _version_to_rebase_on(table, write, baseline, refused, row, sent=etag)
+        if etag == sent:
+            resends.for_nothing_in_the_way(refused)
+        else:
+            resends.for_new_version()
 
 
 def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
@@ -136,7 +141,8 @@ def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> N
     other = [
         name
         for name, value in table.leaves(write.columns).items()
-        if name in baseline.guarded and not same_value(baseline.guarded[name], value)
+        if name in baseline.guarded
+        and not same_value(baseline.guarded[name], value, baseline.stored.get(name, ()))
     ]
     if other:
         raise ConflictError(
@@ -172,13 +178,7 @@ def read_back(
 
 def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
     """Whether a row's marker is this operation's, or that of a later one of the session."""
-    if table.marker is None:
-        return False
-    session, operation = table.marker.columns
-    return columns.get(session) == write.columns[session] and columns.get(operation) in {
-        write.columns[operation],
-        *later,
-    }
+    return table.marker is not None and table.marker.is_in(columns, write.columns, later)
 
 
 def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
@@ -200,16 +200,27 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
     if table.marker is not None:
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
-    rest = {name: value for name, value in baseline.guarded.items() if name not in ours}
-    return bool(ours) and all(
-        same_value(columns.get(name), value) for name, value in {**rest, **ours}.items()
-    )
+    changed = set(_changed(columns, baseline))
+    if not ours or changed - set(ours):
+        return False
+    stored = {name: baseline.stored.get(name, ()) for name in ours}
+    if not all(same_value(columns.get(name), value, stored[name]) for name, value in ours.items()):
+        return False
+    # What the service may have made of ours, among other things, and was there before, is no proof.
+    unsure = [name for name in ours if len(stored[name]) > 1 and not same_value(columns[name], ours[name])]
+    return not unsure or any(name in changed or name not in baseline.guarded for name in ours)
 
 
 def changed_columns(row: Row, baseline: Baseline) -> list[str]:
     """The guarded columns that are not as they were, by name."""
+    return _changed(row.columns, baseline)
+
+
+def _changed(columns: Mapping[str, object], baseline: Baseline) -> list[str]:
     return sorted(
-        name for name, value in baseline.guarded.items() if not same_value(row.columns.get(name), value)
+        name
+        for name, value in baseline.guarded.items()
+        if not same_value(columns.get(name), value, baseline.left.get(name, ()))
     )
 
 
@@ -217,33 +228,32 @@ def _create(
     client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None
 ) -> Receipt | Row:
     """Create a row; or return the one that is there already."""
+    resends = Resends(write.where)
+    while True:
+        refused = _try_to_create(client, table, write)
+        if isinstance(refused, Receipt):
+            return refused
+        # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
+        # attempt.
+        row = read_back(client, table, write, refused, baseline)
+        if row is not None:
+            return row
+        if not isinstance(refused, PreconditionFailed):
+            raise refused
+        resends.for_nothing_in_the_way(refused)
+
+
+def _try_to_create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | _Refusal:
+    """Send a create once; return a refusal that the row may be the reason of."""
     try:
         etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
     except PermanentDataverseError as error:
-        refused: _Refusal = error
+        return error
     except TransientDataverseError as error:
-        if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        if not may_hide_a_row(error):
             raise
-        # It may be because the row is there, and then it would be so each time. SAP CAP is such a
-        # server.
-        refused = error
-    else:
-        return _receipt(client, table, write, etag)
-    # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
-    # attempt.
-    row = read_back(client, table, write, refused, baseline)
-    if row is not None:
-        return row
-    # Taken a moment ago, and free now.
-    if isinstance(refused, PreconditionFailed):
-        raise TransientDataverseError(
-            refused.method,
-            refused.path,
-            refused.status,
-            detail="the row was there and is gone",
-            applied=Applied.NO,
-        )
-    raise refused
+        return error
+    return _receipt(client, table, write, etag)
 
 
 def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: str | None) -> Receipt:
@@ -272,14 +282,20 @@ def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> 
 
 
 def _version_to_rebase_on(
-    table: Table, write: RowWrite, baseline: Baseline, refused: PermanentDataverseError, row: Row | None
+    table: Table,
+    write: RowWrite,
+    baseline: Baseline,
+    refused: PermanentDataverseError,
+    row: Row | None,
+    *,
+    sent: str,
 ) -> str:
     if row is None and not isinstance(refused, PreconditionFailed | RowNotFound):
         raise refused
     if row is not None and not isinstance(refused, PreconditionFailed):
         raise refused
     etag = _unchanged_version(write, baseline, row)
-    if table.marker is None and baseline.etag is not None:
+    if table.marker is None and baseline.etag is not None and etag != sent:
         raise ConflictError(
             f"{write.where}: its version changed, and without marker columns no one can tell by whom: look at"
             " the row, and write what is missing in a new session"

@@ -19,7 +19,9 @@ from writeahead.simulators.dataverse.messages import API_ROOT, ApiRequest, ApiRe
 from writeahead.simulators.dataverse.multipart import header_fields
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
+from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.protection import Protection
+from writeahead.simulators.dataverse.requestids import with_request_ids
 from writeahead.simulators.dataverse.requestlog import RequestLog
 from writeahead.simulators.dataverse.settings import Settings
 from writeahead.simulators.dataverse.storage import create_database, setting, transaction
@@ -62,7 +64,11 @@ class SimulatorApp:
         self._faults = faults
         self._log = RequestLog(self._connection)
         self._api = WebApi(
-            self._connection, settings.schema, settings.duplicate_rules, page_size=settings.page_size
+            self._connection,
+            settings.schema,
+            settings.duplicate_rules,
+            Privileges(settings.withheld_privileges),
+            page_size=settings.page_size,
         )
         self._editor = Editor(self._connection, settings.schema)
         self._plugin = Plugin(self._connection, settings.schema, settings.plugin_tables)
@@ -74,7 +80,7 @@ class SimulatorApp:
             errors=settings.batch_errors,
             empty_codes=settings.empty_error_codes,
         )
-        self._protection = Protection(settings.limits)
+        self._protection = Protection(settings.limits, settings.degree_of_parallelism)
         self.tokens = TokenIssuer(
             key=setting(self._connection, "token_key"),
             tenant_id=settings.tenant_id,
@@ -126,6 +132,9 @@ class SimulatorApp:
             reply = refused or await self._carry_out(fault, lambda: answer(request, body, sequence))
         if counted and reply is not None:
             reply = self._protection.with_remaining(reply)
+        if data and reply is not None and not (fault and fault.action is FaultAction.NOT_JSON):
+            # A page of HTML is not Dataverse's, but that of something on the way.
+            reply = with_request_ids(reply, sequence)
         outcome = _Outcome(fault, reply)
         self._log.answered(sequence, status=outcome.status, fault=fault.label if fault else None)
         return outcome
@@ -164,7 +173,7 @@ class SimulatorApp:
     def _data(self, request: Request, body: bytes, sequence: int) -> ApiResponse:
         if not self.tokens.accepts(request.headers.get("authorization")):
             # The answer of the gateway in front of Dataverse: a challenge without a body.
-            return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer", "REQ_ID": f"{sequence}"})
+            return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         try:
             api_request = _api_request(request, body)
             if api_request.path == "$batch":

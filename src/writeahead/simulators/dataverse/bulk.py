@@ -16,6 +16,7 @@ from typing import Any
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, parse_key
 from writeahead.simulators.dataverse.messages import ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.records import Record, Records
 from writeahead.simulators.dataverse.schema import Table
 from writeahead.simulators.dataverse.understood import query_options
@@ -34,14 +35,18 @@ class Bulk:
 
     Args:
         records: The rows.
+        privileges: What the application may do.
         written: Called with the request and each row that was written; may refuse it.
     """
 
-    def __init__(self, records: Records, written: Callable[[ApiRequest, Record], None]) -> None:
+    def __init__(
+        self, records: Records, privileges: Privileges, written: Callable[[ApiRequest, Record], None]
+    ) -> None:
         self._records = records
+        self._privileges = privileges
         self._written = written
         self._one: dict[str, Callable[[Table, _Payload], Record]] = {
-            "CreateMultiple": lambda table, target: records.create(table, None, target),
+            "CreateMultiple": lambda table, target: self._create(table, None, target),
             "UpdateMultiple": self._update,
             "UpsertMultiple": self._upsert,
         }
@@ -56,7 +61,7 @@ class Bulk:
             payload: The body.
 
         Raises:
-            ODataError: 400, 404 or 412 for a row that can't be written, 501 for another action.
+            ODataError: 400, 403, 404 or 412 for a row that can't be written, 501 for other actions.
         """
         query_options(request.query, ())
         if name == "DeleteMultiple":
@@ -77,6 +82,10 @@ class Bulk:
         }
         return json_response(200, content, changed=True, rows=rows)
 
+    def _create(self, table: Table, key: RowKey | None, target: _Payload) -> Record:
+        self._privileges.require(table, "Create")
+        return self._records.create(table, key, target)
+
     def _update(self, table: Table, target: _Payload) -> Record:
         key = _key(table, target)
         record = self._records.find_by(table, key)
@@ -92,10 +101,11 @@ class Bulk:
         key = _key(table, target)
         record = self._records.find_by(table, key)
         if record is None:
-            return self._records.create(table, key, target)
+            return self._create(table, key, target)
         return self._changed(record, key, target)
 
     def _changed(self, record: Record, key: RowKey, target: _Payload) -> Record:
+        self._privileges.require(record.table, "Write")
         # As in a PATCH, the columns that name the row can't be changed through that name.
         changes = {name: value for name, value in target.items() if name not in key.values}
         return self._records.update(record, changes)

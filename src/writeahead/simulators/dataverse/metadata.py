@@ -14,6 +14,7 @@ from typing import Any
 
 from writeahead.simulators.dataverse.definition_filter import matching
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.privileges import privileges_of
 from writeahead.simulators.dataverse.schema import Column, Kind, Schema, Table
 from writeahead.simulators.dataverse.understood import query_options
 
@@ -32,7 +33,11 @@ _CASTS = {
     "MemoAttributeMetadata": Kind.MEMO,
     "IntegerAttributeMetadata": Kind.INTEGER,
     "DecimalAttributeMetadata": Kind.DECIMAL,
+    "DoubleAttributeMetadata": Kind.DOUBLE,
+    "MoneyAttributeMetadata": Kind.MONEY,
+    "DateTimeAttributeMetadata": Kind.DATETIME,
     "PicklistAttributeMetadata": Kind.PICKLIST,
+    "MultiSelectPicklistAttributeMetadata": Kind.MULTI_SELECT_PICKLIST,
     "StateAttributeMetadata": Kind.STATE,
     "StatusAttributeMetadata": Kind.STATUS,
     "BooleanAttributeMetadata": Kind.BOOLEAN,
@@ -127,6 +132,7 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "ChangeTrackingEnabled": True,
         "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
         "DisplayName": _label(table.logical_name),
+        "Privileges": privileges_of(table),
         "Attributes": [_attribute(table, name, schema) for name in table.columns],
         "Keys": _keys(table, schema),
         "ManyToOneRelationships": _relationships(table, schema),
@@ -142,6 +148,10 @@ _DERIVED = frozenset(
         "MaxLength",
         "MinValue",
         "MaxValue",
+        "Precision",
+        "PrecisionSource",
+        "Format",
+        "DateTimeBehavior",
         "DefaultValue",
         "DefaultFormValue",
         "Targets",
@@ -224,7 +234,9 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
         "MetadataId": _id(f"{table.logical_name}.{name}"),
         "LogicalName": name,
         "SchemaName": name.capitalize(),
-        "AttributeType": kind,
+        # AttributeTypeCode has no value for it: "AttributeTypeCode Enum", "Choices columns".
+        "AttributeType": "Virtual" if column.kind is Kind.MULTI_SELECT_PICKLIST else kind,
+        "AttributeTypeName": {"Value": f"{kind}Type"},
         "IsPrimaryId": name == table.primary_key,
         "IsPrimaryName": name == table.primary_name,
         "IsValidForCreate": writable,
@@ -240,26 +252,27 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     }
 
 
-# MinSupportedValue and MaxSupportedValue of DecimalAttributeMetadata, for columns without own
-# limits.
-_DECIMAL_LIMITS = {"MinValue": -1e11, "MaxValue": 1e11}
+# For columns without own limits, MinSupportedValue and MaxSupportedValue and the most decimals:
+# "DecimalAttributeMetadata", "DoubleAttributeMetadata" and "MoneyAttributeMetadata".
+_LIMITS = {
+    Kind.INTEGER: (None, None, None),
+    Kind.DECIMAL: (-1e11, 1e11, 10),
+    Kind.DOUBLE: (-1e11, 1e11, 5),
+    Kind.MONEY: (-922337203685477, 922337203685477, 4),
+}
 
 
 def _typed(table: Table, column: Column, schema: Schema) -> _Json:
     """The properties that only columns of this kind have."""
-    if column.kind in (Kind.STRING, Kind.MEMO):
-        return {"MaxLength": column.max_length}
-    if column.kind in (Kind.INTEGER, Kind.DECIMAL):
-        own = {"MinValue": column.minimum, "MaxValue": column.maximum}
-        least = _DECIMAL_LIMITS if column.kind is Kind.DECIMAL else {}
-        return {name: least.get(name) if value is None else value for name, value in own.items()}
+    if column.kind in _LIMITS:
+        return _numeric(column)
     if column.kind is Kind.BOOLEAN:
         yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
     if column.kind is Kind.LOOKUP:
         return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
-    if column.kind in (Kind.PICKLIST, Kind.STATE, Kind.STATUS):
+    if column.kind in (Kind.PICKLIST, Kind.MULTI_SELECT_PICKLIST, Kind.STATE, Kind.STATUS):
         options = [
             {
                 "Value": value,
@@ -270,7 +283,23 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
         ]
         default = -1 if column.default is None else column.default
         return {"DefaultFormValue": default, "OptionSet": {"Options": options}, "GlobalOptionSet": None}
-    return {}
+    shown = {"Format": column.format, "DateTimeBehavior": {"Value": column.behavior}}
+    lengths = {"MaxLength": column.max_length}
+    others: dict[Kind, _Json] = {Kind.STRING: lengths, Kind.MEMO: lengths, Kind.DATETIME: shown}
+    return others.get(column.kind, {})
+
+
+def _numeric(column: Column) -> _Json:
+    least, most, digits = _LIMITS[column.kind]
+    found: _Json = {
+        "MinValue": least if column.minimum is None else column.minimum,
+        "MaxValue": most if column.maximum is None else column.maximum,
+    }
+    if digits is not None:
+        found["Precision"] = digits if column.precision is None else column.precision
+    if column.kind is Kind.MONEY:
+        found["PrecisionSource"] = column.precision_source
+    return found
 
 
 def _keys(table: Table, _schema: Schema) -> list[_Json]:

@@ -65,10 +65,12 @@ class Protection:
 
     Args:
         limits: None for no limits.
+        parallelism: How many requests at once it recommends; None for no recommendation.
     """
 
-    def __init__(self, limits: ServiceLimits | None) -> None:
+    def __init__(self, limits: ServiceLimits | None, parallelism: int | None = None) -> None:
         self._limits = limits
+        self._parallelism = parallelism
         self._present = 0
         self._admitted: deque[float] = deque()
         # No request is admitted before that time.
@@ -89,6 +91,8 @@ class Protection:
 
     def with_remaining(self, reply: ApiResponse) -> ApiResponse:
         """Return the reply with the header of how many requests are left in this window."""
+        if self._parallelism is not None:
+            reply = replace(reply, headers={**reply.headers, "x-ms-dop-hint": f"{self._parallelism}"})
         if self._limits is None:
             return reply
         left = max(0, self._limits.requests - len(self._admitted))

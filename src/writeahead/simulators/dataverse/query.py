@@ -4,7 +4,8 @@ Which options a request may have at all: `understood`.
 
 What OData has beyond that is refused with 501, so that a client can't come to rely on a filter that
 was not applied. Grammar: OData 4.0 part 2, "URL Conventions", section 5.1.1; string comparison
-ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData").
+ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData"), and accents
+("Language collations").
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.schema import Column, Kind, Table
+from writeahead.simulators.dataverse.storage import COLLATION
 from writeahead.simulators.dataverse.understood import query_options
 from writeahead.simulators.dataverse.values import guid
 
@@ -32,8 +34,9 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_TEXTS = {Kind.STRING, Kind.MEMO}
-_NUMBERS = {Kind.INTEGER, Kind.BIGINT, Kind.DECIMAL, Kind.PICKLIST, Kind.STATE, Kind.STATUS}
+_TEXTS = {Kind.STRING, Kind.MEMO, Kind.MULTI_SELECT_PICKLIST}
+_AMOUNTS = {Kind.DECIMAL, Kind.DOUBLE, Kind.MONEY}
+_NUMBERS = {Kind.INTEGER, Kind.BIGINT, *_AMOUNTS, Kind.PICKLIST, Kind.STATE, Kind.STATUS}
 _GUIDS = {Kind.UNIQUEIDENTIFIER, Kind.LOOKUP}
 
 
@@ -89,7 +92,7 @@ def literal(name: str, column: Column, text: str) -> Any:
 
 def sql_equals(table: Table, name: str) -> str:
     """SQL that compares a property to a parameter."""
-    collation = " COLLATE NOCASE" if table.properties[name].kind in _TEXTS else ""
+    collation = f" COLLATE {COLLATION}" if table.properties[name].kind in _TEXTS else ""
     return f"{_sql_name(table, name)} = ?{collation}"
 
 
@@ -242,12 +245,12 @@ def _literal(name: str, column: Column, kind: str, text: str) -> Any:
     if kind == "word" and text in ("true", "false") and column.kind is Kind.BOOLEAN:
         return text == "true"
     if kind == "datetime" and column.kind is Kind.DATETIME:
-        return _moment(text)
+        return text if column.behavior == "DateOnly" else _moment(text)
     raise ODataError(
         400,
         ErrorCode.ODATA_QUERY_INVALID,
         f"A binary operator with incompatible types was detected. '{name}' is of type "
-        f"'{column.kind.edm}', the value {text} is not.",
+        f"'{column.edm}', the value {text} is not.",
     )
 
 

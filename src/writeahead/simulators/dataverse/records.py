@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
+from writeahead.simulators.dataverse.keys import (
+    KEY_TEXT,
+    RowKey,
+    key_query,
+    parse_key,
+    unique_index_queries,
+    unique_queries,
+)
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
@@ -189,9 +196,7 @@ class Records:
         # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).
         shares = [other for other in self._schema if other.activity] if table.activity else [table]
         if any(self.find(other, row_id) for other in shares):
-            raise ODataError(
-                412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists."
-            )
+            raise _duplicate()
 
     def _require_unique(self, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
         for key, query in unique_queries(table, columns):
@@ -203,6 +208,10 @@ class Records:
                     f"Entity Key violated. A record with the same value for {names} already exists. A "
                     "duplicate record cannot be created. Select one or more unique values and try again.",
                 )
+        for query in unique_index_queries(table, columns):
+            if any(record.id != row_id for record in self.select(table, query)):
+                # The same words and status as for a GUID that is taken.
+                raise _duplicate()
 
     def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Check and return the columns that a payload sets, without the read-only ones."""
@@ -251,6 +260,10 @@ class Records:
                 f"{target.entity_set}.",
             )
         return self.get_by(target, parse_key(target, match["key"])).id
+
+
+def _duplicate() -> ODataError:
+    return ODataError(412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists.")
 
 
 def _other_id() -> ODataError:

@@ -4,8 +4,9 @@ A column's kind carries the name of Dataverse's AttributeType, its Web API type 
 beside it (learn.microsoft.com/power-apps/developer/data-platform/webapi/web-api-properties).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -21,10 +22,13 @@ class Kind(Enum):
     INTEGER = ("Integer", "Edm.Int32")
     BIGINT = ("BigInt", "Edm.Int64")
     DECIMAL = ("Decimal", "Edm.Decimal")
+    DOUBLE = ("Double", "Edm.Double")
+    MONEY = ("Money", "Edm.Decimal")
     BOOLEAN = ("Boolean", "Edm.Boolean")
     DATETIME = ("DateTime", "Edm.DateTimeOffset")
     UNIQUEIDENTIFIER = ("Uniqueidentifier", "Edm.Guid")
     PICKLIST = ("Picklist", "Edm.Int32")
+    MULTI_SELECT_PICKLIST = ("MultiSelectPicklist", "Edm.String")
     STATE = ("State", "Edm.Int32")
     STATUS = ("Status", "Edm.Int32")
     LOOKUP = ("Lookup", "Edm.Guid")
@@ -42,9 +46,19 @@ class Column:
 
     Args:
         kind: What it holds.
-        max_length: Longest text, in characters.
+        max_length: Longest text, in units of UTF-16.
         minimum: Smallest number.
         maximum: Largest number.
+        precision: Decimals of an amount, as its definition has them; None for as many as its kind
+            can have.
+        precision_source: Whose decimals count for money: 0 for the column's own, 1 for the
+            organization's, 2 for those of the row's currency ("MoneyAttributeMetadata",
+            PrecisionSource).
+        other_precision: What the organization or the currency has. There are no tables of either.
+        rounding: How an amount between two is rounded, as in `decimal`. Users report half to even
+            ("Rounding Numbers In Microsoft Dynamics CRM", PowerObjects); Microsoft documents none.
+        behavior: Of a moment: UserLocal, DateOnly or TimeZoneIndependent.
+        format: How a moment is shown: DateAndTime or DateOnly.
         options: For option sets: the values allowed, with their labels.
         default: The value in a new row if none is given.
         writable: Whether a client may set it. As in Dataverse, values for other columns are
@@ -52,17 +66,32 @@ class Column:
         navigation: For lookups: the navigation property of each table that it can point to, by
             entity set.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
+        keeps: What is stored of a value that fits, in place of what the kind's rules make of it:
+            for what no source says, such as blanks at the end of a text.
     """
 
     kind: Kind
     max_length: int | None = None
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    precision: int | None = None
+    precision_source: int = 0
+    other_precision: int = 2
+    rounding: str = ROUND_HALF_EVEN
+    behavior: str = "UserLocal"
+    format: str = "DateAndTime"
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
     writable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
     required: str = "None"
+    keeps: Callable[[Any], Any] | None = None
+
+    @property
+    def edm(self) -> str:
+        """The type's name in messages of the Web API; a date without a time has one of its own."""
+        is_date = self.kind is Kind.DATETIME and self.behavior == "DateOnly"
+        return "Edm.Date" if is_date else self.kind.edm
 
 
 @dataclass(frozen=True)
@@ -106,6 +135,7 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        unique: The columns of each unique index that is no alternate key.
     """
 
     entity_set: str
@@ -118,6 +148,7 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def properties(self) -> dict[str, Column]:

@@ -28,6 +28,8 @@ class Settings:
         plugin_tables: Entity sets whose rows a plug-in writes again after each write of a client.
         duplicate_rules: By entity set, the properties that make two rows duplicates. They count if
             a client sends ``MSCRM.SuppressDuplicateDetection: false``.
+        withheld_privileges: What the application may not do, such as ``prvWriteContact``.
+        degree_of_parallelism: What ``x-ms-dop-hint`` recommends; None for no such header.
         page_size: The rows of a page at most, as long as a client does not prefer fewer.
         schema: The tables and their columns.
     """
@@ -42,5 +44,7 @@ class Settings:
     limits: ServiceLimits | None = None
     plugin_tables: Collection[str] = ()
     duplicate_rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    withheld_privileges: Collection[str] = ()
+    degree_of_parallelism: int | None = None
     page_size: int = MOST_ROWS
     schema: Schema = DEFAULT_SCHEMA

@@ -7,9 +7,11 @@ AADSTS codes. Tokens are signed rather than stored, so they stay valid after a r
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 import urllib.parse
+import uuid
 from collections.abc import Collection
 
 from writeahead.simulators.dataverse.messages import ApiResponse, json_response
@@ -109,4 +111,12 @@ _TOKEN_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Cache-Cont
 
 
 def _refused(status: int, error: str, description: str) -> ApiResponse:
-    return json_response(status, {"error": error, "error_description": description}, _TOKEN_HEADERS)
+    # The fields of an error of the page above; support asks for the last two.
+    content = {
+        "error": error,
+        "error_description": description,
+        "error_codes": [int(number) for number in re.findall(r"^AADSTS([0-9]+)", description)],
+        "trace_id": str(uuid.uuid4()),
+        "correlation_id": str(uuid.uuid4()),
+    }
+    return json_response(status, content, _TOKEN_HEADERS)

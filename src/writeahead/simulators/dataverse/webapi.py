@@ -15,16 +15,17 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from writeahead.simulators.dataverse.bulk import NAMESPACE, Bulk
+from writeahead.simulators.dataverse.functions import USER_PRIVILEGES, Functions
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
 from writeahead.simulators.dataverse.listing import Listing
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.paging import MOST_ROWS
+from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
 from writeahead.simulators.dataverse.schema import Schema, Table
-from writeahead.simulators.dataverse.storage import APPLICATION_USER, setting
 from writeahead.simulators.dataverse.understood import query_options, require_understood
 
 __all__ = ["WebApi"]
@@ -65,6 +66,7 @@ class WebApi:
         connection: A connection to the database; the caller runs the transaction.
         schema: The tables and their columns.
         duplicate_rules: By entity set, the properties that make two rows duplicates.
+        privileges: What the application may do.
         page_size: The rows of a page at most.
     """
 
@@ -73,14 +75,23 @@ class WebApi:
         connection: sqlite3.Connection,
         schema: Schema,
         duplicate_rules: Mapping[str, Sequence[str]],
+        privileges: Privileges,
         page_size: int = MOST_ROWS,
     ) -> None:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
         self._duplicate_rules = duplicate_rules
+        self._privileges = privileges
+        self._functions = Functions(connection, schema, privileges)
         self._listing = Listing(self._records, page_size)
-        self._bulk = Bulk(self._records, self._refuse_duplicate)
+        self._bulk = Bulk(self._records, privileges, self._refuse_duplicate)
+        self._without_table: dict[str, Callable[[ApiRequest], ApiResponse]] = {
+            "": self._functions.service_document,
+            "EntityDefinitions": self._definitions,
+            "RetrieveVersion": self._functions.version,
+            "WhoAmI": self._functions.who_am_i,
+        }
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -98,19 +109,15 @@ class WebApi:
             ODataError: The request is refused; the caller rolls back.
         """
         require_understood(request)
-        if not request.path:
-            return self._service_document(request)
         match = _RESOURCE.fullmatch(request.path)
-        if match is None or match["name"] is None:
+        name = (match["name"] or "") if match else ""
+        if match is None or (not name and request.path):
             raise _no_resource(request.path)
-        name, key = match["name"], match["key"]
         if name in _NOT_IMITATED:
             raise not_imitated(name)
-        if name == "EntityDefinitions":
-            return self._definitions(request)
-        if name == "WhoAmI":
-            return self._who_am_i(request)
-        table = self._schema.get(name)
+        if name in self._without_table:
+            return self._without_table[name](request)
+        table, key = self._schema.get(name), match["key"]
         if table is None:
             raise _no_resource(name)
         if match["rest"]:
@@ -121,20 +128,14 @@ class WebApi:
 
     def _below(self, request: ApiRequest, table: Table, key: str | None, rest: str) -> ApiResponse:
         if key is None and rest == "/$count":
+            self._privileges.require(table, "Read")
             return self._listing.count(request, table)
+        if rest == USER_PRIVILEGES and table.entity_set == "systemusers":
+            return self._functions.user_privileges(request)
         name = rest.removeprefix(f"/{NAMESPACE}")
         if key is None and name != rest and request.method == "POST":
             return self._bulk.answer(request, table, name, _payload(request))
         raise not_imitated("this path below a row or a table")
-
-    def _service_document(self, request: ApiRequest) -> ApiResponse:
-        """The names of all tables ("Web API service documents")."""
-        query_options(request.query, ())
-        if request.method != "GET":
-            raise _no_resource("")
-        names = [table.entity_set for table in self._schema]
-        sets = [{"name": name, "kind": "EntitySet", "url": name} for name in names]
-        return json_response(200, {"@odata.context": f"{request.root}$metadata", "value": sets})
 
     def _definitions(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
@@ -142,26 +143,12 @@ class WebApi:
         metadata = Metadata(self._schema, f"{request.root}$metadata")
         return json_response(200, metadata.read(request.path, request.query))
 
-    def _who_am_i(self, request: ApiRequest) -> ApiResponse:
-        if request.method != "GET":
-            raise ODataError(
-                404, "", f"No HTTP resource was found that matches the request URI '{request.root}WhoAmI'."
-            )
-        query_options(request.query, ())
-        return json_response(
-            200,
-            {
-                "@odata.context": f"{request.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
-                "BusinessUnitId": setting(self._connection, "business_unit_id"),
-                "UserId": APPLICATION_USER,
-                "OrganizationId": setting(self._connection, "organization_id"),
-            },
-        )
-
     def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
+        self._privileges.require(table, "Read")
         return self._listing.rows(request, table, f"{request.root}$metadata#{table.entity_set}")
 
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        self._privileges.require(table, "Read")
         query = parse_query(table, request.query)
         record = self._records.get_by(table, key)
         # With annotations, which may come from other rows, it is never "not modified".
@@ -171,6 +158,7 @@ class WebApi:
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
 
     def _post(self, request: ApiRequest, table: Table) -> ApiResponse:
+        self._privileges.require(table, "Create")
         query = parse_query(table, request.query)
         record = self._records.create(table, None, _payload(request))
         return self._written(request, record, query, created=True)
@@ -185,6 +173,7 @@ class WebApi:
             found = self._records.get_by(table, key)
             _require_version(request, found)
         payload = _payload(request)
+        self._privileges.require(table, "Create" if found is None else "Write")
         if found is None:
             created = self._records.create(table, key, payload)
             return self._written(request, created, query, created=True, key=key)
@@ -194,6 +183,7 @@ class WebApi:
 
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         query_options(request.query, ())
+        self._privileges.require(table, "Delete")
         record = self._records.get_by(table, key)
         if request.header("if-match") is not None:
             _require_version(request, record)

@@ -70,7 +70,7 @@ def test_an_own_mapping_decides_what_is_written(write):
         ('entity_set = "tasks"\n', "", ["[kinds.task]", "entity_set"]),
         ('entity_set = "tasks"\n', 'entity_set = "../tasks"\n', ["[kinds.task]", "entity_set"]),
         ('entity_set = "tasks"\n', 'entity_set = "Tasks"\n', ["[kinds.task]", "entity_set"]),
-        ('operation = "wa_lastoperation"', 'x = "wa_lastoperation"', ["update.marker", "operation"]),
+        ('operation = "wa_lastoperation"', 'x = "wa_lastoperation"', ["update.marker", "x: "]),
         ('due = "scheduledend"', 'do = "scheduledend"', ["[kinds.task]", "'do'", "due"]),
         ('due = "scheduledend"', 'due = "subject"', ["[kinds.task]", "'subject'", "twice"]),
         ('due = "scheduledend"', "due = 3", ["[kinds.task.columns]", "due"]),

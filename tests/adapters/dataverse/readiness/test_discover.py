@@ -16,6 +16,7 @@ from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey
 
 TOKEN = "token-of-discover"
+MARKER = {"wa_sessionid", "wa_operationid"}
 KINDS = {"phone_call_activity": "phonecall", "task": "task", "queue_status_update": "wa_callqueue"}
 
 
@@ -155,3 +156,25 @@ def test_the_command_needs_credentials(environ):
     done = run({**environ, "DATAVERSE_CLIENT_SECRET": ""}, "--table", "account")
     assert done.returncode in (1, 2, 3)
     assert "DATAVERSE_CLIENT_SECRET" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "marker"),
+    [
+        ({"wa_sessionid": 128, "wa_operationid": 200}, ["wa_sessionid", "wa_operationid"]),
+        ({"wa_sessionid": 128}, ["wa_sessionid"]),
+        ({"wa_sessionid": 850, "wa_operationid": 100}, ["wa_sessionid"]),
+        # A column of another type, or one that is too short, is none.
+        ({"wa_sessionid": 39}, None),
+    ],
+)
+def test_one_text_column_is_marker_enough(environment, tmp_path, there, marker):
+    tasks = DEFAULT_SCHEMA.get("tasks")
+    columns = {name: column for name, column in tasks.columns.items() if name not in MARKER}
+    columns |= {name: replace(tasks.columns[name], max_length=length) for name, length in there.items()}
+    text = discover(environment(replace(tasks, columns=columns)), {}, ["task"])
+    declared = read_back(tmp_path, text).tables["task"]
+    assert (declared.marker and declared.marker.columns) == marker
+    assert not set(declared.columns) & set(marker or ())
+    if marker == ["wa_sessionid"]:
+        assert declared.marker.length == min(there["wa_sessionid"], 257)

@@ -5,12 +5,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from writeahead.adapters.dataverse.mapping.approval import Approval
 from writeahead.adapters.dataverse.mapping.payloads import Reference, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import (
     DeclaredTable,
     DefaultOwner,
     KindTable,
     Table,
+    Unknown,
     bind_of,
 )
 from writeahead.adapters.dataverse.webapi.names import Scalar, row_reference
@@ -31,6 +33,8 @@ class TableMapping:
         kinds: Kind of operation to table.
         tables: What operations on any table may touch.
         default_owner: The owner of new rows that name none.
+        approval: What the file says of its approval.
+        unknown_columns: What becomes of a field or column that is given and not mapped.
     """
 
     def __init__(
@@ -39,11 +43,16 @@ class TableMapping:
         kinds: Mapping[str, KindTable],
         tables: Mapping[str, DeclaredTable] | None = None,
         default_owner: DefaultOwner | None = None,
+        *,
+        approval: Approval | None = None,
+        unknown_columns: Unknown = "refuse",
     ) -> None:
         self.name = name
         self.kinds = kinds
         self.tables = tables or {}
         self.default_owner = default_owner
+        self.approval = approval or Approval()
+        self.unknown_columns = unknown_columns
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -58,6 +67,10 @@ class TableMapping:
         if table is None:
             raise InvalidInput(f"mapping {self.name} has no table [kinds.{kind}], which {operation_id} needs")
         return table
+
+    def sections(self) -> list[str]:
+        """Every name that `named` knows."""
+        return [*(f"kinds.{kind}" for kind in self.kinds), *(f"tables.{name}" for name in self.tables)]
 
     def named(self, name: str) -> Table | None:
         """Return ``kinds.<kind>`` or ``tables.<name>``; None if there is none."""
@@ -79,6 +92,23 @@ class TableMapping:
             )
         return table
 
+    def owner_of(self, table: Table) -> DefaultOwner | None:
+        """The owner of a table's new rows that name none."""
+        return table.default_owner or self.default_owner
+
+    def drops_unknown(self, table: Table) -> bool:
+        """Whether what is given and not mapped is left out, rather than refused."""
+        return (table.unknown_columns or self.unknown_columns) == "drop"
+
+    def left_out(self, kind: str, operation_id: str, fields: BaseModel) -> list[str]:
+        """The fields of a payload that have a value and are left out, since they are not mapped."""
+        table = self.table(kind, operation_id)
+        if not self.drops_unknown(table):
+            return []
+        given = [field for field in type(fields).model_fields if getattr(fields, field) is not None]
+        mapped = {*table.fields(), *NOT_COLUMNS}
+        return [field for field in (*given, *getattr(fields, "clear", ())) if field not in mapped]
+
     def write(self, operation: KeyedOperation, row_id: str, fields: BaseModel) -> RowWrite:
         """Translate a caller's payload.
 
@@ -93,16 +123,20 @@ class TableMapping:
         kind, operation_id = operation.kind, operation.id
         table = self.table(kind, operation_id)
         columns: dict[str, Scalar] = {}
+        left_out = self.left_out(kind, operation_id, fields)
         for field in type(fields).model_fields:
             value = getattr(fields, field)
-            if field in NOT_COLUMNS or value is None:
+            if field in NOT_COLUMNS or field in left_out or value is None:
                 continue
             name, scalar = self._column(kind, operation_id, field, value, fields)
             columns[name] = scalar
         for field in getattr(fields, "clear", ()):
+            if field in left_out:
+                continue
             columns[self._plain_column(kind, operation_id, field)] = None
-        if getattr(fields, "owner", False) is None and self.default_owner and "owner" in table.lookups:
-            owner = Reference(type=self.default_owner.type, id=self.default_owner.id)
+        default = self.owner_of(table)
+        if getattr(fields, "owner", False) is None and default and "owner" in table.lookups:
+            owner = Reference(type=default.type, id=default.id)
             name, scalar = self._column(kind, operation_id, "owner", owner, fields)
             columns[name] = scalar
         columns.update(table.mark(operation.session_id, operation_id))

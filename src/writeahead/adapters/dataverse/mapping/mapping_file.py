@@ -29,9 +29,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
-from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable
+from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable, Table
 from writeahead.adapters.dataverse.webapi.names import NAME
 from writeahead.errors import InvalidInput
 
@@ -64,19 +65,24 @@ def load_mapping(path: str | Path | None = None) -> TableMapping:
         raise InvalidInput(f"mapping {name} is not TOML: {error}") from None
     except RecursionError:
         raise InvalidInput(f"mapping {name}: nested too deeply") from None
-    unknown = sorted(set(content) - {"kinds", "tables", "default_owner"})
+    unknown = sorted(set(content) - {"kinds", "tables", "default_owner", "unknown_columns", *APPROVAL_KEYS})
     if unknown or not content:
         what = f" has {unknown[0]!r}:" if unknown else ""
         raise InvalidInput(
             f"mapping {name}:{what} it must hold tables [kinds.<kind>] and [tables.<name>], perhaps"
-            " [default_owner], and nothing else"
+            " [default_owner], unknown_columns and the keys of an approval, and nothing else"
         )
     owner = content.get("default_owner")
+    unknown_columns = content.get("unknown_columns", "refuse")
+    if unknown_columns not in ("refuse", "drop"):
+        raise InvalidInput(f'mapping {name}: unknown_columns must be "refuse" or "drop"')
     return TableMapping(
         name,
         _kinds(name, _section(name, content, "kinds")),
         _declared(name, _section(name, content, "tables")),
         None if owner is None else _model(name, "default_owner", DefaultOwner, owner),
+        approval=approval_of(name, content),
+        unknown_columns=unknown_columns,
     )
 
 
@@ -108,7 +114,9 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         tables[table_name] = table
         where = f"tables.{table_name}"
         _require_unique(name, where, "column", [table.key, *table.written()])
-        known = {*table.columns, *(item.column for item in table.lookups.values())}
+        _require_findable(name, where, table)
+        _require_unwatched(name, where, table)
+        known = {*table.columns, *table.options, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:
                 if column not in known:
@@ -150,9 +158,36 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
             )
     _require_unique(name, f"kinds.{kind}", "field", mapped)
     _require_unique(name, f"kinds.{kind}", "column", [table.key, *table.written()])
+    _require_findable(name, f"kinds.{kind}", table)
+    _require_unwatched(name, f"kinds.{kind}", table)
+    if table.find_by and kind == _GUARDING:
+        raise InvalidInput(f"mapping {name}: [kinds.{kind}] creates no rows: leave find_by out")
     if bool(table.guarded) != (kind == _GUARDING):
         must = "needs guarded, a list of columns" if kind == _GUARDING else "creates rows: leave guarded out"
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] {must}")
+
+
+def _require_unwatched(name: str, where: str, table: Table) -> None:
+    """Require that the column for warnings is not watched: the session writes it itself."""
+    watched = {*table.guarded, *table.preserve} & {*table.own_columns()} - {*table.marker_columns()}
+    if watched:
+        raise InvalidInput(
+            f"mapping {name}: [{where}] warnings_to is {watched.pop()!r}, which is guarded or preserved, too:"
+            " take it out there"
+        )
+
+
+def _require_findable(name: str, where: str, table: Table) -> None:
+    """Require that rows are found only by what a create writes."""
+    lookups = (lookup.column for several in table.lookups_by_bind().values() for lookup in several)
+    known = {*table.written(), *(f"_{column}_value" for column in lookups if column)}
+    for column in table.find_by:
+        if column not in known - {*table.own_columns()}:
+            raise InvalidInput(
+                f"mapping {name}: [{where}] find_by has {column!r}, which no create writes: name mapped"
+                " columns of the table, and the column of a lookup as _<column>_value"
+            )
+    _require_unique(name, where, "find_by", list(table.find_by))
 
 
 def _require_unique(name: str, where: str, what: str, names: list[str]) -> None:

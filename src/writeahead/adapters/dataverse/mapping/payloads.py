@@ -234,11 +234,14 @@ class Baseline(Sparse, _Input):
         etag: Its version; None if there was no row yet.
         guarded: The columns that no other user may change, with their values. Where an earlier
             operation of the same session writes the row, they are what it leaves behind.
-        later: Ids of later operations of the session on this row: finding one in the row's marker
-            proves that this one was applied.
+        later: What later operations of the session write into this row's marker, their ids or, in
+            one column, both ids: finding one there proves that this one was applied.
         absent: There was no row, and no operation before this one makes it.
         planned_at: When a create was planned. A row under its GUID that is older was created by an
             earlier session under the same ids.
+        stored: By column that is written: what it may read then, other than as what is written.
+        left: The same of guarded columns that an earlier operation of the session writes.
+        found: The GUID of a row that was there already: the create counts as done.
     """
 
     etag: str | None = Field(default=None, min_length=1, max_length=200)
@@ -246,3 +249,11 @@ class Baseline(Sparse, _Input):
     later: tuple[str, ...] = ()
     absent: Annotated[bool, LeftOut(is_unset)] = False
     planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
+    stored: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+    left: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+    found: Annotated[Guid | None, LeftOut(is_none)] = None
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to hold the row against; not so for an upsert that is blind."""
+        return self.absent or self.etag is not None or bool(self.guarded)

@@ -1,15 +1,37 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
-from writeahead.adapters.dataverse.webapi.names import ETAG
+from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "baseline_of", "plan_refusal", "planned_write"]
+__all__ = [
+    "Draft",
+    "StoredValue",
+    "baseline_of",
+    "noted",
+    "plan_refusal",
+    "planned_write",
+    "warnings_problem",
+]
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """What the service may make of a value that is written.
+
+    Attributes:
+        forms: What the column may read then, other than as what was written.
+        warning: Why that is not what was asked for, without the value; None if it is.
+    """
+
+    forms: tuple[Scalar, ...] = ()
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +46,8 @@ class Draft:
         baseline: What the row is like, where that matters.
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
+        stored: By column, what the service may make of what is written.
+        found: The GUID of a row that is there already, so that nothing is created.
     """
 
     operation: str
@@ -33,6 +57,8 @@ class Draft:
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    stored: Mapping[str, StoredValue] = field(default_factory=dict)
+    found: str | None = None
 
     @property
     def creates(self) -> bool:
@@ -59,27 +85,37 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise plan_refusal(operation, "the precondition is no baseline")
+    if baseline.found is not None and not creates:
+        raise plan_refusal(operation, "the precondition has a row in place of one that is not created")
     if creates and (baseline.planned_at is None or not baseline.absent):
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
-    if baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
-        return baseline
+    if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
+        raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
+    if operation.replay is ReplayClass.UPSERT and not table.watches():
+        problem = "the precondition guards what the mapping does not" if baseline.watches else None
+    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+        problem = None
+    else:
+        problem = _problem_of_guards(baseline, table, write)
+    if problem:
+        raise plan_refusal(operation, problem)
+    return baseline
+
+
+def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str | None:
+    """Say why a baseline does not guard what the mapping has guarded; None if it does."""
+    guarded, least = set(baseline.guarded), set(table.watched_columns())
     if baseline.etag is None:
         # A row that an operation before this one makes: what that leaves behind is watched.
-        if (
-            baseline.absent
-            or not baseline.guarded
-            or not set(table.marker_columns()) <= set(baseline.guarded)
-        ):
-            raise plan_refusal(operation, "the precondition guards too little")
-        return baseline
-    most = set(table.baseline_columns(write.columns))
+        marked = set(table.marker_columns()) <= guarded
+        return "the precondition guards too little" if baseline.absent or not guarded or not marked else None
     if not ETAG.fullmatch(baseline.etag):
-        raise plan_refusal(operation, "the precondition holds no ETag")
-    guarded, least = set(baseline.guarded), set(table.watched_columns())
+        return "the precondition holds no ETag"
+    most = set(table.baseline_columns(write.columns))
     # What an operation before this one writes, too, is not guarded: see `baselines`.
     if not (least if table.marker else most) <= guarded <= most:
-        raise plan_refusal(operation, "the precondition guards other columns than the mapping")
-    return baseline
+        return "the precondition guards other columns than the mapping"
+    return None
 
 
 def planned_write(
@@ -93,6 +129,30 @@ def planned_write(
         payload=write.model_dump(mode="json"),
         replay=replay,
         warnings=warnings,
+    )
+
+
+def noted(draft: Draft) -> Draft:
+    """Put the warnings of a write into the column that the mapping has for them.
+
+    Where nothing else is written, they are not either.
+    """
+    if not draft.write.columns or draft.found is not None:
+        return draft
+    columns = {**draft.write.columns, **draft.table.note(draft.warnings)}
+    return replace(draft, write=draft.write.model_copy(update={"columns": columns}))
+
+
+def warnings_problem(table: Table, write: RowWrite, warnings: Sequence[str]) -> str | None:
+    """Say that a planned write has other warnings than the plan; None if it has these, or none."""
+    column = table.warnings_to
+    if column is None or column.column not in write.columns:
+        return None
+    right = column.is_text(write.columns[column.column], warnings)
+    return (
+        None
+        if right
+        else f"columns has {column.column!r} with a value that is not the warnings of the plan, as approved"
     )
 
 

@@ -3,14 +3,23 @@
 create_row:              {"table": "account", "columns": {"name": "Ada Ltd"}}
 update_row, upsert_row:  {"table": "account", "row_id": "0000...", "columns": {...}}
 by an alternate key:     {"table": "account", "key": {"accountnumber": "A-1"}, "columns": {...}}
+several options:         {"table": "account", "columns": {"wa_topics": [1, 9]}}
 a lookup:                {"table": "contact", "row_id": "0000...", "columns":
                           {"parentcustomerid_account": {"table": "account", "id": "0000..."}}}
 complete_activity:       {"operation": "1-phone_call_activity"}
 """
 
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 from writeahead.adapters.dataverse.mapping.payloads import Guid, Label
 from writeahead.adapters.dataverse.webapi.names import Scalar
@@ -49,7 +58,15 @@ class RowReference(_Input):
         return self
 
 
-Columns: TypeAlias = Annotated[dict[_Written, RowReference | Scalar], Field(min_length=1)]
+def _joined(value: Any) -> Any:
+    """Several options as the Web API has them: "Choices columns", learn.microsoft.com."""
+    if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        return ",".join(map(str, dict.fromkeys(value))) or None
+    return value
+
+
+_Value: TypeAlias = Annotated[RowReference | Scalar, BeforeValidator(_joined)]
+Columns: TypeAlias = Annotated[dict[_Written, _Value], Field(min_length=1)]
 
 
 class CreateRow(_Input):
@@ -57,7 +74,8 @@ class CreateRow(_Input):
 
     Attributes:
         table: What the mapping calls it.
-        columns: Logical name to value, as JSON; navigation property to row, for a lookup.
+        columns: Logical name to value, as JSON, a list of numbers for several options; navigation
+            property to row, for a lookup.
     """
 
     table: _Name

@@ -1,7 +1,7 @@
 """What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
 from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
@@ -22,9 +23,9 @@ __all__ = [
     "DefaultOwner",
     "KindTable",
     "Lookup",
-    "Marker",
     "OptionSet",
     "Table",
+    "Unknown",
     "bind_of",
 ]
 
@@ -36,6 +37,10 @@ Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# Of a column that the mapping does not name.
+Unknown: TypeAlias = Literal["refuse", "drop"]
 
 
 class OptionSet(_Model):
@@ -59,18 +64,6 @@ class Lookup(_Model):
     column: Name | None = None
 
 
-class Marker(_Model):
-    """The two columns that say which operation wrote a row last."""
-
-    session: Name
-    operation: Name
-
-    @property
-    def columns(self) -> list[str]:
-        """Both."""
-        return [self.session, self.operation]
-
-
 class Completion(_Model):
     """The values that close a row, by label. Both columns have the same names in every table.
 
@@ -83,31 +76,50 @@ class Completion(_Model):
     status: dict[str, StrictInt] = Field(default_factory=dict)
 
 
-class Table(_Model):
+class DefaultOwner(_Model):
+    """The owner of new rows that name none."""
+
+    type: Literal["user", "team"]
+    id: Guid
+
+    @property
+    def entity_set(self) -> str:
+        """Of the owner's table."""
+        return "systemusers" if self.type == "user" else "teams"
+
+
+class Table(OwnColumns):
     """What may be written to one table, and what is watched in it.
 
     Attributes:
         entity_set: Its name in URLs.
         key: The primary key column.
-        marker: Which operation wrote the row last.
         guarded: Columns in the baseline; another user's edit of one of them is a conflict.
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
         completion: How its rows are closed, if `complete_activity` may do so.
         created: The column that says when a row was created; False for a table without one.
+        default_owner: The owner of its new rows that name none, before the one of the whole
+            mapping.
+        unknown_columns: What becomes of a field or column that is given and not mapped; None for
+            what the whole mapping says.
+        find_by: Columns that together tell a row: where one has the values that a create would
+            write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
     entity_set: Name
     key: Name
     created: Name | Literal[False] = "createdon"
-    marker: Marker | None = None
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
+    default_owner: DefaultOwner | None = None
+    unknown_columns: Unknown | None = None
+    find_by: tuple[ReadName, ...] = ()
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
-        return self.marker_columns()
+        return self.own_columns()
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """What ``<navigation property>@odata.bind`` may point to."""
@@ -118,25 +130,28 @@ class Table(_Model):
         lookups = self.lookups_by_bind().get(name)
         return _points_to(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
 
-    def marker_columns(self) -> list[str]:
-        """The columns of the marker, if there is one."""
-        return self.marker.columns if self.marker else []
-
     def created_columns(self) -> list[str]:
         """The column that says when a row was created, if there is one."""
         return [self.created] if self.created else []
 
-    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
-        """What the marker of an operation is to hold."""
-        return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
+    def searched(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
+        """The values to search for before a create; None if there is nothing to search by."""
+        leaves = self.leaves(columns)
+        found = {name: leaves.get(name) for name in self.find_by}
+        # The service has no empty texts: they are null, as is what is left out.
+        return found if found and not {None, ""} & {*found.values()} else None
 
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What a row reads like after a write of some columns, as far as that is known."""
-        found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
+        """What a row reads like after a write of some columns, as far as that is known.
+
+        Without the warnings: they are no content, and no evidence. An operator may clear them.
+        """
+        noted = self.warnings_to.column if self.warnings_to else None
+        found = {name: value for name, value in columns.items() if not name.endswith(BIND) and name != noted}
         for name, lookups in self.lookups_by_bind().items():
             if name in columns and lookups[0].column:
                 row = referenced_row(columns[name])
@@ -195,6 +210,7 @@ class Table(_Model):
             marker=self.marker,
             guarded=("statecode", "statuscode"),
             options=options,
+            warnings_to=self.warnings_to,
         )
 
 
@@ -218,7 +234,7 @@ class KindTable(Table):
     def written(self) -> list[str]:
         """As `Table.written`."""
         options = (option.column for option in self.options.values())
-        return [*self.columns.values(), *options, *self.marker_columns()]
+        return [*self.columns.values(), *options, *self.own_columns()]
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """As `Table.lookups_by_bind`."""
@@ -228,9 +244,7 @@ class KindTable(Table):
         """As `Table.approves`; a choice takes the values of its labels only."""
         for option in self.options.values():
             if name == option.column:
-                return value is None or any(
-                    value == known and type(value) is type(known) for known in option.values.values()
-                )
+                return value is None or _is_one_of(value, option.values)
         return super().approves(name, value)
 
 
@@ -247,6 +261,7 @@ class DeclaredTable(Table):
     Attributes:
         logical_name: Its own; the name in the mapping if it is left out.
         columns: Logical names; nothing else is ever written.
+        options: Choice columns, and the value of each of their labels; they take no other value.
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
@@ -254,6 +269,7 @@ class DeclaredTable(Table):
 
     logical_name: Name | None = None
     columns: tuple[Name, ...] = ()
+    options: dict[Name, dict[str, StrictInt | StrictBool]] = Field(default_factory=dict)
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
@@ -269,7 +285,17 @@ class DeclaredTable(Table):
 
     def written(self) -> list[str]:
         """As `Table.written`."""
-        return [*self.columns, *self.marker_columns()]
+        return [*self.columns, *self.options, *self.own_columns()]
+
+    def approves(self, name: str, value: Scalar) -> bool:
+        """As `Table.approves`; a choice takes the values of its labels only."""
+        if name in self.options:
+            return value is None or _is_one_of(value, self.options[name])
+        return super().approves(name, value)
+
+    def names(self, column: str) -> bool:
+        """Whether this may be written to, with one value or another."""
+        return column in self.written() or column in self.lookups
 
     def is_key(self, columns: Iterable[str]) -> bool:
         """As `Table.is_key`."""
@@ -284,18 +310,6 @@ class DeclaredTable(Table):
         )
 
 
-class DefaultOwner(_Model):
-    """The owner of new rows that name none."""
-
-    type: Literal["user", "team"]
-    id: Guid
-
-    @property
-    def entity_set(self) -> str:
-        """Of the owner's table."""
-        return "systemusers" if self.type == "user" else "teams"
-
-
 def bind_of(lookup: Lookup) -> str:
     """The name that a lookup is written by."""
     return lookup.navigation + BIND
@@ -306,6 +320,10 @@ def _by_bind(lookups: Iterable[Lookup]) -> dict[str, list[Lookup]]:
     for lookup in lookups:
         found.setdefault(bind_of(lookup), []).append(lookup)
     return found
+
+
+def _is_one_of(value: Scalar, labelled: Mapping[str, int | bool]) -> bool:
+    return any(value == known and type(value) is type(known) for known in labelled.values())
 
 
 def _points_to(value: Scalar, entity_sets: set[str]) -> bool:

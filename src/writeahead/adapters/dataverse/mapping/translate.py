@@ -1,7 +1,7 @@
 """From operations on declared tables, and from completions, to writes of rows."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import RowWrite
@@ -19,6 +19,7 @@ __all__ = [
     "phone_warnings",
     "row_write",
     "table_of",
+    "unmapped",
     "with_owner",
     "with_targets",
 ]
@@ -48,21 +49,32 @@ def row_write(
         row: The row's GUID, or the columns of an alternate key with their values.
 
     Raises:
-        InvalidInput: The table is not declared; a column, the target of a lookup or the key is not
-            approved.
+        InvalidInput: The table is not declared; a column, a label, the target of a lookup or the
+            key is not approved; or no column is left.
     """
     table = mapping.declared(name, operation.id)
     where = f"[tables.{name}]"
     columns: dict[str, Scalar] = {}
+    left_out = unmapped(mapping, operation, name, given)
     for column, value in given.items():
+        if column in left_out:
+            continue
         if isinstance(value, RowReference):
             column, value = column + BIND, _target(mapping, operation, value)  # noqa: PLW2901
-        if column in table.marker_columns() or not table.approves(column, value):
+        elif isinstance(value, str) and column in table.options:
+            value = _labelled(mapping, operation, name, column, value)  # noqa: PLW2901
+        if column in table.own_columns() or not table.approves(column, value):
             raise InvalidInput(
                 f"operation {operation.id}: {column} may not be written so: {where} of mapping {mapping.name}"
                 " must have it in columns or lookups"
             )
         columns[column] = value
+    # The owner may be the default one, which no one has asked for.
+    if left_out and not set(columns) - {_OWNER + BIND}:
+        raise InvalidInput(
+            f"operation {operation.id}: nothing is left to write, for {where} of mapping {mapping.name} names"
+            f" none of its columns"
+        )
     columns |= table.mark(operation.session_id, operation.id)
     if isinstance(row, str):
         return RowWrite(entity_set=table.entity_set, row_id=row, columns=columns, table=f"tables.{name}")
@@ -80,12 +92,34 @@ def row_write(
     return RowWrite(entity_set=table.entity_set, key=dict(row), columns=columns, table=f"tables.{name}")
 
 
+def unmapped(mapping: TableMapping, operation: KeyedOperation, name: str, given: Iterable[str]) -> list[str]:
+    """The columns that are given and left out, since the mapping does not name them and says so.
+
+    Raises:
+        InvalidInput: The table is not declared.
+    """
+    table = mapping.declared(name, operation.id)
+    return [column for column in given if not table.names(column)] if mapping.drops_unknown(table) else []
+
+
+def _labelled(
+    mapping: TableMapping, operation: KeyedOperation, name: str, column: str, label: str
+) -> int | bool:
+    values = mapping.declared(name, operation.id).options[column]
+    if label not in values:
+        raise InvalidInput(
+            f"operation {operation.id}: {column} has a label that mapping {mapping.name} does not know;"
+            f" [tables.{name}.options] has {', '.join(sorted(values))}"
+        )
+    return values[label]
+
+
 def with_owner(
     mapping: TableMapping, operation: KeyedOperation, payload: CreateRow
 ) -> Mapping[str, RowReference | Scalar]:
     """The columns of a new row, with the default owner if none is named and one is possible."""
-    owner = mapping.default_owner
     table = mapping.declared(payload.table, operation.id)
+    owner = mapping.owner_of(table)
     if owner is None or _OWNER in payload.columns:
         return payload.columns
     reference = RowReference(entity_set=owner.entity_set, id=owner.id)

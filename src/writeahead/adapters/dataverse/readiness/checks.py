@@ -5,42 +5,17 @@ RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (
 table), "Define alternate keys" (EntityKeyIndexStatus must be Active).
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
+from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.values import problems_of
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
-__all__ = ["WriteRequirements", "gaps_of", "plain_columns", "set_lookups"]
+__all__ = ["WriteRequirements", "gaps_of", "missing_columns", "plain_columns", "set_lookups"]
 
-# Edm.Date, or Edm.DateTimeOffset with its offset: "OData JSON Format 4.01", section 7.1. Python
-# takes more.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:\d\d))?", re.ASCII)
-
-
-def _is_moment(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(_MOMENT.fullmatch(value) and datetime.fromisoformat(value))
-    except ValueError:
-        return False
-
-
-# What the Web API takes for a column of each AttributeType ("Web API types and operations").
-_TYPES: Mapping[str, Callable[[object], bool]] = {
-    "String": lambda value: isinstance(value, str),
-    "Memo": lambda value: isinstance(value, str),
-    "Integer": lambda value: type(value) is int,
-    "BigInt": lambda value: type(value) is int,
-    "Boolean": lambda value: type(value) is bool,
-    "DateTime": _is_moment,
-    "Decimal": lambda value: type(value) in (int, float),
-    "Double": lambda value: type(value) in (int, float),
-    "Money": lambda value: type(value) in (int, float),
-}
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
 
 
@@ -129,7 +104,7 @@ class _WriteCheck:
         if column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
-            yield from (f"column {name} {problem}" for problem in _problems_of(value, column))
+            yield from (f"column {name} {problem}" for problem in problems_of(value, column))
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:
         relations = [item for item in self.table.relations if item.navigation == navigation]
@@ -150,27 +125,22 @@ class _WriteCheck:
             yield f"{navigation} does not point to {target}: check the mapping"
 
     def _required(self) -> Iterator[str]:
-        write = self.write
-        bound = {navigation for navigation, _ in set_lookups(write.columns)}
-        looked_up = {item.column for item in self.table.relations if item.navigation in bound}
-        plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
-        given = {*plain, *looked_up, *bound, *write.alternate_key}
-        for name, column in self.table.columns.items():
-            needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
-            if needed and name not in given:
-                yield f"column {name} requires a value"
+        for name in missing_columns(self.write, self.table):
+            yield f"column {name} requires a value"
 
 
-def _problems_of(value: Any, column: ColumnDefinition) -> Iterator[str]:
-    """Say why a value does not fit into a column; the value is not repeated."""
-    if column.type in _TYPES and not _TYPES[column.type](value):
-        yield f"is of type {column.type}, and the planned value is not"
-    elif type(value) in (int, float) and not column.minimum <= value <= column.maximum:
-        yield f"holds {column.minimum:g} to {column.maximum:g}, and not what is planned"
-    if column.max_length is not None and isinstance(value, str) and len(value) > column.max_length:
-        yield f"holds {column.max_length} characters, and {len(value)} are planned"
-    if column.options and not any(_same(value, known) for known in column.options):
-        yield "has no such option as is planned: check the values in the mapping"
+def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[str]:
+    """Name what an administrator requires of a new row, and a write leaves empty."""
+    bound = {navigation for navigation, _ in set_lookups(write.columns)}
+    looked_up = {item.column for item in table.relations if item.navigation in bound}
+    plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
+    given = {*plain, *looked_up, *bound, *write.alternate_key}
+    return [
+        name
+        for name, column in table.columns.items()
+        if column.required == "ApplicationRequired" and column.creatable and not column.has_default
+        if name not in given
+    ]
 
 
 def gaps_of(
@@ -201,7 +171,3 @@ def set_lookups(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         row = referenced_row(value) if name.endswith(BIND) else None
         if row:
             yield name.removesuffix(BIND), row[0]
-
-
-def _same(value: object, known: object) -> bool:
-    return type(value) is type(known) and value == known

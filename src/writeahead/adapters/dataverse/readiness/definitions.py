@@ -51,24 +51,30 @@ class Definitions:
         self._tables = TimedCache[_Known](max_age, monotonic)
         self._names = TimedCache[str | None](max_age, monotonic)
 
-    def require(self, writes: Sequence[WriteRequirements]) -> None:
+    def require(self, writes: Sequence[WriteRequirements]) -> dict[str, TableDefinition]:
         """Check planned writes.
+
+        Returns:
+            The definitions of their tables, by entity set.
 
         Raises:
             NotReady: Some can't be carried out; it names every gap.
             TransientDataverseError: The definitions could not be read now.
         """
-        gaps, is_fresh = self._gaps(writes)
+        gaps, is_fresh, tables = self._gaps(writes)
         if gaps and not is_fresh:
             # An administrator may have fixed it since it was read.
             self._tables.clear()
             self._names.clear()
-            gaps, _ = self._gaps(writes)
+            gaps, _, tables = self._gaps(writes)
         if gaps:
             raise NotReady(*dict.fromkeys(gaps))
+        return tables
 
-    def _gaps(self, writes: Sequence[WriteRequirements]) -> tuple[list[str], bool]:
-        """All gaps, and whether all that they rest on was read just now."""
+    def _gaps(
+        self, writes: Sequence[WriteRequirements]
+    ) -> tuple[list[str], bool, dict[str, TableDefinition]]:
+        """All gaps, whether all that they rest on was read just now, and the tables there are."""
         columns: dict[str, set[str]] = {}
         for write in writes:
             columns.setdefault(write.entity_set, set()).update(plain_columns(write.columns))
@@ -94,7 +100,8 @@ class Definitions:
                 ' readiness = "off"'
             ) from None
         gaps = [gap for write in writes for gap in gaps_of(write, tables[write.entity_set].table, names)]
-        return gaps, is_fresh and are_fresh
+        there = {name: known.table for name, known in tables.items() if known.table is not None}
+        return gaps, is_fresh and are_fresh, there
 
     def _known_columns(self, name: str) -> frozenset[str]:
         known = self._tables.peek(name)

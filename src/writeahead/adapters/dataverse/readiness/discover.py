@@ -46,9 +46,12 @@ _PLAIN = {
     "Boolean",
     "DateTime",
     "Picklist",
+    "MultiSelectPicklist",
 }
 _MARKS = (re.compile(r".+_(last)?session(id)?"), re.compile(r".+_(last)?operation(id)?"))
 _LEAST_MARK = 128
+# One column for both ids: what `Marker.length` takes, and two ids of 128 characters.
+_LEAST_FOR_BOTH, _LONGEST_MARK = 40, 257
 
 
 def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
@@ -171,6 +174,7 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     keys = [sorted(key.columns) for key in info.keys if key.status == "Active"]
     if keys:
         yield f"alternate_keys = [{', '.join(map(_list, keys))}]"
+        yield f"# find_by = {_list(keys[0])}  a row that is there with these values counts as created"
     lookups = dict(_lookups(info, targets))
     if lookups:
         yield ""
@@ -182,7 +186,7 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
 
 
 def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
-    marks = _marker_columns(info) or ()
+    marks = _marker_columns(info)
     is_free = name != info.key and name not in _PLATFORM and name not in marks
     return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
 
@@ -223,29 +227,35 @@ def _points(info: TableDefinition, navigation: str, entity_set: str, targets: Ma
 
 
 def _marker(info: TableDefinition, default: KindTable | None) -> Iterator[str]:
-    """The two columns that mark our rows: the default mapping's, or two that look like them."""
+    """The columns that mark our rows: the default mapping's, or one or two that look like them."""
     names = default.marker.columns if default is not None and default.marker is not None else []
     if not names or not all(name in info.columns for name in names):
-        names = list(_marker_columns(info) or names)
-    if names:
-        absent = [name for name in names if name not in info.columns]
-        if absent:
-            yield f"# Not there yet: {', '.join(absent)}. Add them: texts of 128 and 200 characters."
-        yield f"marker = {{ session = {_text(names[0])}, operation = {_text(names[1])} }}"
+        names = _marker_columns(info) or names
+    if not names:
+        yield "# marker = { session = ..., operation = ... }  one or two text columns that tell our rows"
+        return
+    absent = [name for name in names if name not in info.columns]
+    if absent:
+        yield f"# Not there yet: {', '.join(absent)}. Add them: texts of 128 and 200 characters."
+    if len(names) == 1:
+        length = min(info.columns[names[0]].max_length or 0, _LONGEST_MARK)
+        yield f"marker = {{ session = {_text(names[0])}, length = {length} }}"
     else:
-        yield "# marker = { session = ..., operation = ... }  two text columns that tell our rows"
+        yield f"marker = {{ session = {_text(names[0])}, operation = {_text(names[1])} }}"
 
 
-def _marker_columns(info: TableDefinition) -> tuple[str, str] | None:
-    found = []
-    for pattern in _MARKS:
-        names = [
-            name
-            for name, column in sorted(info.columns.items())
-            if pattern.fullmatch(name) and column.type == "String" and (column.max_length or 0) >= _LEAST_MARK
-        ]
-        found += names[:1]
-    return (found[0], found[1]) if len(found) == len(_MARKS) else None
+def _marker_columns(info: TableDefinition) -> list[str]:
+    """A column for each id; else one for both; none if there is no such column."""
+    two = [name for pattern in _MARKS for name in _texts(info, pattern, _LEAST_MARK)[:1]]
+    return two if len(two) == len(_MARKS) else _texts(info, _MARKS[0], _LEAST_FOR_BOTH)[:1]
+
+
+def _texts(info: TableDefinition, pattern: re.Pattern[str], length: int) -> list[str]:
+    return [
+        name
+        for name, column in sorted(info.columns.items())
+        if pattern.fullmatch(name) and column.type == "String" and (column.max_length or 0) >= length
+    ]
 
 
 def _inline(values: Mapping[str, int | bool]) -> str:

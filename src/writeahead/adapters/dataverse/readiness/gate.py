@@ -5,9 +5,15 @@ from dataclasses import replace
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.plans import Draft
-from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
+from writeahead.adapters.dataverse.readiness.checks import (
+    WriteRequirements,
+    missing_columns,
+    plain_columns,
+)
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
+from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
+from writeahead.adapters.dataverse.readiness.values import stored_value
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.errors import NotReady
@@ -32,6 +38,9 @@ class ReadinessGate:
     def check(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Check drafts, and give those a default owner whose own can't own rows.
 
+        Returns:
+            The drafts, in order, with what the service may make of their values.
+
         Raises:
             NotReady: Some can't be carried out; it names every gap.
             TransientDataverseError: The environment could not be read now.
@@ -46,29 +55,41 @@ class ReadinessGate:
             for _, value in _owner_binds(draft)
             if value in problems
         ]
+        tables: Mapping[str, TableDefinition] = {}
         try:
-            self._definitions.require([_requirements(draft) for draft in owned])
+            tables = self._definitions.require([_requirements(draft) for draft in owned])
         except NotReady as error:
             gaps += error.problems
         if gaps:
             raise NotReady(*dict.fromkeys(gaps))
-        return owned
+        return [_described(draft, tables[draft.write.entity_set]) for draft in owned]
+
+    def check_creates(self, drafts: Sequence[Draft]) -> None:
+        """Check the upserts whose rows were found to be missing: each of them is a create.
+
+        Raises: as `check`.
+        """
+        creates = [draft for draft in drafts if draft.replay is ReplayClass.UPSERT and _is_absent(draft)]
+        if creates:
+            self._definitions.require([replace(_requirements(draft), updates=False) for draft in creates])
 
     def _problems(self, drafts: Sequence[Draft]) -> Mapping[str, str]:
         """Why owners that are asked for, and the default one where it is needed, can't own rows."""
         problems = self._owners.problems([value for draft in drafts for _, value in _owner_binds(draft)])
-        return (
-            {**problems, **self._owners.problems([self._default])} if problems and self._default else problems
-        )
+        defaults = {
+            self._default(draft)
+            for draft in drafts
+            if any(value in problems for _, value in _owner_binds(draft))
+        }
+        return {**problems, **self._owners.problems(sorted(filter(None, defaults)))}
 
-    @property
-    def _default(self) -> str | None:
-        owner = self._mapping.default_owner
+    def _default(self, draft: Draft) -> str | None:
+        owner = self._mapping.owner_of(draft.table)
         return row_reference(owner.entity_set, owner.id) if owner else None
 
     def _owned(self, draft: Draft, problems: Mapping[str, str]) -> Draft:
         for name, value in _owner_binds(draft):
-            default = self._default
+            default = self._default(draft)
             if value not in problems or default is None or default in problems:
                 continue
             if draft.table.approves(name, default):
@@ -87,6 +108,24 @@ def _owner_binds(draft: Draft) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
+def _is_absent(draft: Draft) -> bool:
+    return draft.baseline is not None and draft.baseline.absent
+
+
+def _described(draft: Draft, table: TableDefinition) -> Draft:
+    """Add what the service may make of the values, and what a new row would lack."""
+    columns = draft.write.columns
+    found = {name: stored_value(name, columns[name], table.columns[name]) for name in plain_columns(columns)}
+    stored = {name: value for name, value in found.items() if value is not None}
+    warnings = draft.warnings
+    if draft.replay is ReplayClass.UPSERT and not draft.watches:
+        # Whether the row is there is known to the service alone.
+        missing = missing_columns(_requirements(draft), table)
+        if missing:
+            warnings += (f"a new row would have no value in {', '.join(missing)}, which is required",)
+    return replace(draft, stored=stored, warnings=warnings)
+
+
 def _requirements(draft: Draft) -> WriteRequirements:
     write, table = draft.write, draft.table
     updates = draft.replay is ReplayClass.CONDITIONAL_UPDATE
@@ -94,7 +133,8 @@ def _requirements(draft: Draft) -> WriteRequirements:
         operation=draft.operation,
         entity_set=write.entity_set,
         key=table.key,
-        columns=write.columns,
+        # What a mark or the warnings can come to: not only what this session's do.
+        columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
         creates=not updates,
         updates=not draft.creates,

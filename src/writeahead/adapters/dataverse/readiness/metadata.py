@@ -21,6 +21,7 @@ __all__ = [
     "TableDefinition",
     "entity_sets",
     "logical_names",
+    "privileges_of",
     "read_tables",
 ]
 
@@ -30,18 +31,21 @@ _DETAILS = {
     "String": "LogicalName,MaxLength",
     "Memo": "LogicalName,MaxLength",
     "Integer": "LogicalName,MinValue,MaxValue",
-    "Decimal": "LogicalName,MinValue,MaxValue",
-    "Double": "LogicalName,MinValue,MaxValue",
-    "Money": "LogicalName,MinValue,MaxValue",
+    "Decimal": "LogicalName,MinValue,MaxValue,Precision",
+    "Double": "LogicalName,MinValue,MaxValue,Precision",
+    "Money": "LogicalName,MinValue,MaxValue,Precision,PrecisionSource",
+    "DateTime": "LogicalName,Format,DateTimeBehavior",
+    "MultiSelectPicklist": "LogicalName",
     "Picklist": "LogicalName,DefaultFormValue",
     "State": "LogicalName",
     "Status": "LogicalName",
     "Boolean": "LogicalName,DefaultValue",
 }
-_CHOICES = {"Picklist", "State", "Status", "Boolean"}
+_CHOICES = {"Picklist", "MultiSelectPicklist", "State", "Status", "Boolean"}
 _SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled"
 _EXPANDED = (
-    "Attributes($select=LogicalName,AttributeType,IsValidForCreate,IsValidForUpdate,RequiredLevel),"
+    "Attributes($select=LogicalName,AttributeType,AttributeTypeName,IsValidForCreate,IsValidForUpdate,"
+    "RequiredLevel),"
     "Keys($select=KeyAttributes,EntityKeyIndexStatus),"
     "ManyToOneRelationships($select=ReferencingAttribute,ReferencedEntity,"
     "ReferencingEntityNavigationPropertyName)"
@@ -50,7 +54,24 @@ _EXPANDED = (
 
 @dataclass(frozen=True)
 class ColumnDefinition:
-    """A column: its AttributeType, when it can be written, what fits, and if it has a default."""
+    """A column: its type, when it can be written, what fits, and if it has a default.
+
+    Attributes:
+        type: Its AttributeType; ``MultiSelectPicklist`` for a column of several options.
+        creatable: Whether a new row can have a value in it.
+        updatable: Whether it can be changed.
+        required: Its RequiredLevel.
+        max_length: Longest text, in units of UTF-16.
+        minimum: Smallest number.
+        maximum: Largest number.
+        has_default: Whether a new row has a value in it by itself.
+        options: Value to label.
+        precision: Decimals of an amount.
+        precision_source: Whose decimals count for money: 0 for the column's, 1 for the
+            organization's, 2 for the currency's.
+        behavior: Of a moment: ``UserLocal``, ``DateOnly`` or ``TimeZoneIndependent``.
+        format: Of a moment: ``DateAndTime`` or ``DateOnly``.
+    """
 
     type: str
     creatable: bool
@@ -61,6 +82,10 @@ class ColumnDefinition:
     maximum: float = math.inf
     has_default: bool = False
     options: Mapping[int | bool, str] = field(default_factory=dict)
+    precision: int | None = None
+    precision_source: int = 0
+    behavior: str | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +121,7 @@ class TableDefinition:
 def read_tables(
     client: DataverseClient, wanted: Mapping[str, Iterable[str] | None]
 ) -> dict[str, TableDefinition]:
-    """Read the definitions of tables: one request for all, and at most seven more for each.
+    """Read the definitions of tables: one request for all, and one for each type of column.
 
     Args:
         client: Of the environment.
@@ -113,7 +138,7 @@ def read_tables(
         attributes = _objects(body, "Attributes")
         names = wanted.get(_text(body, "EntitySetName"))
         asked = {_text(item, "LogicalName") for item in attributes if _is_asked(item, names)}
-        types = {_text(item, "LogicalName"): _text(item, "AttributeType") for item in attributes}
+        types = {_text(item, "LogicalName"): _type(item) for item in attributes}
         details = _details(
             client, _text(body, "LogicalName"), {types[name] for name in asked if name in types}
         )
@@ -133,13 +158,34 @@ def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, st
     return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies}
 
 
+def privileges_of(
+    client: DataverseClient, entity_sets: Iterable[str]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """The privileges of each table that there is, by entity set and PrivilegeType: name and id.
+
+    Raises: as `read_tables`.
+    """
+    return {
+        _text(body, "EntitySetName"): {
+            _text(item, "PrivilegeType"): (_text(item, "Name"), _text(item, "PrivilegeId").lower())
+            for item in _objects(body, "Privileges")
+        }
+        for body in _definitions(client, entity_sets, select=f"{_SELECTED},Privileges")
+    }
+
+
 def _definitions(
-    client: DataverseClient, names: Iterable[str], *, by: str = "EntitySetName", expand: str | None = None
+    client: DataverseClient,
+    names: Iterable[str],
+    *,
+    by: str = "EntitySetName",
+    expand: str | None = None,
+    select: str = _SELECTED,
 ) -> Sequence[Mapping[str, Any]]:
     conditions = [f"{by} eq '{require_name(name)}'" for name in sorted(names)]
     if not conditions:
         return []
-    params = {"$select": _SELECTED, "$filter": " or ".join(conditions)}
+    params = {"$select": select, "$filter": " or ".join(conditions)}
     if expand:
         params["$expand"] = expand
     return _objects(client.get_json(_DEFINITIONS, params), "value")
@@ -199,10 +245,12 @@ def _level(item: Mapping[str, Any]) -> str:
 
 def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnDefinition:
     length, least, most = (detail.get(name) for name in ("MaxLength", "MinValue", "MaxValue"))
+    precision, source, shown = (detail.get(name) for name in ("Precision", "PrecisionSource", "Format"))
+    behavior = detail.get("DateTimeBehavior")
     # -1 stands for none ("PicklistAttributeMetadata"); a yes/no column always has one.
     default = detail.get("DefaultFormValue", detail.get("DefaultValue"))
     return ColumnDefinition(
-        type=_text(item, "AttributeType"),
+        type=_type(item),
         creatable=item.get("IsValidForCreate") is True,
         updatable=item.get("IsValidForUpdate") is True,
         required=_level(item),
@@ -211,7 +259,19 @@ def _column(item: Mapping[str, Any], detail: Mapping[str, Any]) -> ColumnDefinit
         maximum=most if isinstance(most, int | float) else math.inf,
         has_default=isinstance(default, int) and (isinstance(default, bool) or default >= 0),
         options=_options(detail.get("OptionSet") or detail.get("GlobalOptionSet") or {}),
+        precision=precision if isinstance(precision, int) else None,
+        precision_source=source if isinstance(source, int) else 0,
+        behavior=str(behavior.get("Value")) if isinstance(behavior, Mapping) else None,
+        format=shown if isinstance(shown, str) else None,
     )
+
+
+def _type(item: Mapping[str, Any]) -> str:
+    # AttributeTypeCode has no value for a column of several options, so it is Virtual, as others
+    # are.
+    name = item.get("AttributeTypeName")
+    is_multiple = isinstance(name, Mapping) and name.get("Value") == "MultiSelectPicklistType"
+    return "MultiSelectPicklist" if is_multiple else _text(item, "AttributeType")
 
 
 def _options(option_set: Mapping[str, Any]) -> dict[int | bool, str]:

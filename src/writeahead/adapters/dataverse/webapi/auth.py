@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
+from writeahead.adapters.dataverse.webapi.traces import sign_in_ids
 from writeahead.adapters.http import Connections, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 
@@ -137,8 +138,9 @@ def _failure(
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
     }:
+        detail = ", ".join(["no token", *sign_in_ids(content)])
         return TransientDataverseError(
-            "POST", _TOKEN_PATH, status, detail="no token", applied=Applied.NO, retry_after=wait
+            "POST", _TOKEN_PATH, status, detail=detail, applied=Applied.NO, retry_after=wait
         )
     said = [f"HTTP {status}"]
     said += [error for error in _KNOWN_ERRORS if error == content.get("error")]
@@ -146,6 +148,7 @@ def _failure(
     # codes").
     codes = content.get("error_codes")
     said += [f"AADSTS{code}" for code in codes if type(code) is int] if isinstance(codes, list) else []
+    said += sign_in_ids(content)
     return NotReady(
         f"no token for Dataverse ({', '.join(said)}): check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID and"
         " DATAVERSE_CLIENT_SECRET"

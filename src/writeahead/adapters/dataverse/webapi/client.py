@@ -7,6 +7,7 @@ $top, @odata.nextLink), "Create a table row using the Web API", "Execute batch o
 Web API".
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT, Endpoint
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
+    Precondition,
     RowNotFound,
     TransientDataverseError,
-    refusal,
 )
 from writeahead.adapters.dataverse.webapi.names import ETAG, require_etag
 from writeahead.adapters.dataverse.webapi.paths import (
@@ -33,10 +34,11 @@ from writeahead.adapters.dataverse.webapi.paths import (
     selected,
     table_path,
 )
-from writeahead.adapters.dataverse.webapi.protection import Protection, requested_wait
+from writeahead.adapters.dataverse.webapi.protection import Protection, ServiceLimits
+from writeahead.adapters.dataverse.webapi.traces import NO_TRACE, Trace
 from writeahead.errors import Applied
 
-__all__ = ["DEFAULT_TIMEOUT", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
+__all__ = ["DEFAULT_TIMEOUT", "Answer", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
 
 _BATCH = ResourcePath("/$batch", "/$batch")
 # Microsoft's page on batches and its own clients ask for application/json and get parts; a batch
@@ -56,6 +58,14 @@ class Row:
     etag: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function answered: the JSON object, and the headers, which ignore case."""
+
+    content: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+
 class DataverseClient:
     """Requests to one environment. Safe to share between threads, and to use after a fork.
 
@@ -71,6 +81,8 @@ class DataverseClient:
         transport: Replaces the network; for tests.
         protection: Keeps requests below the service's limits; None for the one that all clients of
             the environment share in this process, as of `protection_of`.
+        service_text: Whether errors repeat the service's own words, which may hold what is in a
+            record: one line of at most 300 characters.
 
     Raises:
         InvalidInput: The URL can't be used.
@@ -84,11 +96,24 @@ class DataverseClient:
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
+        service_text: bool = False,
     ) -> None:
-        self._endpoint = Endpoint(url, token, timeout=timeout, transport=transport, protection=protection)
+        self._endpoint = Endpoint(
+            url,
+            token,
+            timeout=timeout,
+            transport=transport,
+            protection=protection,
+            service_text=service_text,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """What this process keeps to."""
+        return self._endpoint.protection.limits
 
     def close(self) -> None:
         """Close the connections. The client must not be used after that."""
@@ -187,6 +212,28 @@ class DataverseClient:
             link = page.get("@odata.nextLink")
         raise self._unreadable("GET", resource)
 
+    def ask(self, path: str) -> Answer:
+        """Call a function that takes no parameters, such as ``/WhoAmI``.
+
+        Args:
+            path: As for `get_json`.
+
+        Raises: as `get_json`.
+        """
+        resource = resource_path(path)
+        response = self._endpoint.send("GET", resource)
+        return Answer(self._json_object("GET", resource, response), response.headers)
+
+    def delete(self, entity_set: str, key: RowKey) -> None:
+        """Delete a row; one that is not there is deleted.
+
+        Raises:
+            TransientDataverseError, PermanentDataverseError, NotReady: as their names say.
+            InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
+        """
+        with contextlib.suppress(RowNotFound):
+            self._endpoint.send("DELETE", row_path(entity_set, key))
+
     def patch(
         self,
         entity_set: str,
@@ -252,26 +299,28 @@ class DataverseClient:
             # No parts, or none with an error: the status of the whole is what counts.
             refused = PartAnswer(response.status_code, None, response.headers, response.content)
         if refused is not None:
-            raise self._refused_part(parts, refused)
+            raise self._refused_part(parts, refused, self._endpoint.trace(response))
         results = in_order(found or [], len(parts))
         if results is None:
-            raise self._unreadable("POST", _BATCH, response.status_code)
+            raise self._unreadable("POST", _BATCH, response)
         return results
 
     def _refused_part(
-        self, parts: Sequence[Part], answer: PartAnswer
+        self, parts: Sequence[Part], answer: PartAnswer, batch: Trace
     ) -> TransientDataverseError | PermanentDataverseError:
         self._endpoint.protection.observe(answer.status, answer.headers, answer.body)
         number = answer.content_id
         index = number - 1 if number is not None and 1 <= number <= len(parts) else None
         sent = parts if index is None else parts[index : index + 1]
-        error = refusal(
+        conditions = {part.precondition() for part in sent}
+        error = self._endpoint.refusal(
             "POST" if index is None else "PATCH",
-            self._endpoint.shown(_BATCH if index is None else parts[index].resource()),
-            answer.status,
-            answer.body,
-            retry_after=requested_wait(answer.status, answer.headers, answer.body),
-            precondition=next(filter(None, (part.precondition() for part in sent)), None),
+            _BATCH if index is None else parts[index].resource(),
+            (answer.status, answer.headers, answer.body),
+            # If the answer does not tell the part, a key that is taken is about the row of a
+            # create.
+            next((condition for condition in Precondition if condition in conditions), None),
+            batch,
         )
         error.part = index
         return error
@@ -287,7 +336,7 @@ class DataverseClient:
             # answered.
             row = _row(self._json_object(method, resource, response), None)
             if row.etag is None:
-                raise self._unreadable(method, resource, response.status_code)
+                raise self._unreadable(method, resource, response)
             return row.etag
         etag: str | None = response.headers.get("etag")
         return etag
@@ -300,18 +349,19 @@ class DataverseClient:
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, Mapping):
-            raise self._unreadable(method, resource, response.status_code)
+            raise self._unreadable(method, resource, response)
         return content
 
     def _unreadable(
-        self, method: str, resource: ResourcePath, status: int | None = None
+        self, method: str, resource: ResourcePath, response: httpx.Response | None = None
     ) -> TransientDataverseError:
         return TransientDataverseError(
             method,
             self._endpoint.shown(resource),
-            status,
+            response.status_code if response else None,
             detail="the body is cut, no JSON or none of Dataverse's",
             applied=Applied.NO if method == "GET" else Applied.UNKNOWN,
+            trace=self._endpoint.trace(response) if response else NO_TRACE,
         )
 
 

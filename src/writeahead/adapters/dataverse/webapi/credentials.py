@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
+from writeahead.adapters.dataverse.webapi.traces import sign_in_ids_in
 from writeahead.adapters.http import quiet_logs, retry_after_seconds
 from writeahead.errors import Applied, NotReady
 
@@ -129,8 +130,8 @@ class CredentialToken(CachedTokenSource):
 
 
 def _failure(error: Exception) -> NotReady | TransientDataverseError:
-    """Sort what a credential raised, by its kind and status; its text is not repeated."""
-    kind = type(error).__name__
+    """Sort what a credential raised, by its kind and status; of its text the ids are repeated."""
+    kind, ids = type(error).__name__, sign_in_ids_in(_text(error))
     status = getattr(error, "status_code", None)
     status = status if type(status) is int else None
     passing = status is not None and (
@@ -139,11 +140,19 @@ def _failure(error: Exception) -> NotReady | TransientDataverseError:
     )
     refused = any(base.__name__ in _REFUSED for base in type(error).__mro__)
     if not passing and (refused or (status is not None and status >= HTTPStatus.BAD_REQUEST)):
-        said = f"{kind}, HTTP {status}" if status is not None else kind
+        said = ", ".join([kind, *([f"HTTP {status}"] if status is not None else []), *ids])
         return NotReady(f"the credential gives no token for Dataverse ({said}): check its configuration")
+    detail = ", ".join([f"no token: {kind}", *ids])
     return TransientDataverseError(
-        "GET", _PATH, status, detail=f"no token: {kind}", applied=Applied.NO, retry_after=_wait(error)
+        "GET", _PATH, status, detail=detail, applied=Applied.NO, retry_after=_wait(error)
     )
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        return ""
 
 
 def _wait(error: Exception) -> float | None:

@@ -1,0 +1,323 @@
+"""What a first run would meet in an environment, told without writing anything.
+
+Sources, learn.microsoft.com: "WhoAmI Function", "RetrieveVersion Function", "RetrieveUserPrivileges
+Function" and "RolePrivilege ComplexType", "EntityMetadata" (Privileges, TableType),
+"SecurityPrivilegeMetadata ComplexType" (Name, PrivilegeId, PrivilegeType), "Service protection API
+limits" (the headers with what is left), "Send parallel requests" (x-ms-dop-hint).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, Table
+from writeahead.adapters.dataverse.readiness.checks import WriteRequirements, gaps_of
+from writeahead.adapters.dataverse.readiness.metadata import (
+    TableDefinition,
+    logical_names,
+    privileges_of,
+    read_tables,
+)
+from writeahead.adapters.dataverse.readiness.owners import Owners
+from writeahead.adapters.dataverse.webapi.client import DataverseClient
+from writeahead.adapters.dataverse.webapi.names import guid_or_none, row_reference
+from writeahead.adapters.dataverse.webapi.protection import ServiceLimits
+from writeahead.errors import AdapterError, InvalidInput, NotReady
+
+__all__ = ["Finding", "Level", "examine"]
+
+# How far clocks may differ: as in `contents`, which compares the service's times with ours.
+_CLOCK_SKEW = timedelta(seconds=5)
+# Of a session or an operation: `writeahead.model.ID_PATTERN`.
+_LONGEST_ID = 128
+_NO_ROW = "00000000-0000-4000-8000-000000000000"
+# What an operation of each kind needs, by the PrivilegeType of a table's privileges.
+_CREATING, _UPDATING = {"Create", "Read"}, {"Read", "Write"}
+_PROBING = {"Create", "Read", "Write", "Delete"}
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: What it is about: ``token``, ``table contacts``.
+        level: ``problem``: a run would fail; ``warning``: it may, or proves less; ``unknown``: it
+            could not be found out.
+        text: What was found, and what to do. It holds no host, id, secret or value of a record.
+    """
+
+    subject: str
+    level: Level
+    text: str
+
+
+def examine(
+    client: DataverseClient, mapping: TableMapping, limits: ServiceLimits, *, probed: str | None = None
+) -> Iterator[Finding]:
+    """Look at everything that the mapping needs of an environment; it only reads.
+
+    Args:
+        client: Of the environment.
+        mapping: What may be written.
+        limits: What this process keeps to.
+        probed: The entity set of a table that a row will also be deleted from.
+
+    Yields:
+        Findings, while they are made. An error of one check is a finding, and the next one goes on,
+        unless there is no token.
+    """
+    try:
+        client.sign_in()
+    except (NotReady, AdapterError) as error:
+        yield Finding("token", Level.PROBLEM, str(error))
+        return
+    yield Finding("token", Level.OK, "one was issued")
+    examination = _Examination(client, mapping, limits, probed)
+    for subject, check in examination.checks():
+        try:
+            yield from check()
+        except NotReady as error:
+            yield Finding(subject, Level.PROBLEM, str(error))
+            return
+        except (AdapterError, InvalidInput) as error:
+            yield Finding(subject, Level.UNKNOWN, f"it can't be read: {error}")
+
+
+class _Examination:
+    def __init__(
+        self, client: DataverseClient, mapping: TableMapping, limits: ServiceLimits, probed: str | None
+    ) -> None:
+        self._client, self._mapping, self._limits, self._probed = client, mapping, limits, probed
+        self._user: str | None = None
+
+    def checks(self) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+        yield "user", self._who
+        yield "version", self._version
+        yield "default_owner", self._owner
+        yield "tables", self._tables
+        yield "privileges", self._privileges
+
+    def _who(self) -> Iterator[Finding]:
+        since = datetime.now(UTC)
+        answer = self._client.ask("/WhoAmI")
+        until = datetime.now(UTC)
+        self._user = guid_or_none(answer.content.get("UserId"))
+        if self._user is None:
+            yield Finding("user", Level.PROBLEM, "WhoAmI names no user: is this a Dataverse environment?")
+            return
+        yield Finding("user", Level.OK, "the application is a user of this environment")
+        yield from _clock(answer.headers.get("date", ""), since, until)
+        yield from _limits(answer.headers, self._limits)
+
+    def _version(self) -> Iterator[Finding]:
+        version = str(self._client.ask("/RetrieveVersion").content.get("Version", ""))
+        number = version.split(".")
+        if not all(part.isdecimal() for part in number) or len(number) < 2:  # noqa: PLR2004
+            yield Finding("version", Level.UNKNOWN, "the environment does not tell its version")
+        elif tuple(map(int, number[:2])) < (9, 2):
+            yield Finding(
+                "version",
+                Level.PROBLEM,
+                f"{'.'.join(number[:2])}: the Web API v9.2 is needed, which is online",
+            )
+        else:
+            yield Finding("version", Level.OK, ".".join(number))
+
+    def _owner(self) -> Iterator[Finding]:
+        tables = [*self._mapping.kinds.values(), *self._mapping.tables.values()]
+        owners = {self._mapping.default_owner, *(table.default_owner for table in tables)} - {None}
+        known = {row_reference(owner.entity_set, owner.id) for owner in owners if owner is not None}
+        if not known:
+            yield Finding("default_owner", Level.OK, "none: new rows belong to the application's user")
+            return
+        problems = Owners(self._client).problems(sorted(known))
+        for reference, problem in problems.items():
+            yield Finding("default_owner", Level.PROBLEM, f"{reference}: {problem}")
+        if not problems:
+            yield Finding("default_owner", Level.OK, "can own rows")
+
+    def _mapped(self) -> Iterator[tuple[str, Table, bool, bool]]:
+        """The tables with their sections, and whether rows of them are created and updated."""
+        for kind, table in self._mapping.kinds.items():
+            updates = kind == "queue_status_update"
+            yield f"kinds.{kind}", table, not updates, updates or table.completion is not None
+        for name, declared in self._mapping.tables.items():
+            yield f"tables.{name}", declared, True, True
+
+    def _tables(self) -> Iterator[Finding]:
+        wanted = {table.entity_set: None for _, table, _, _ in self._mapped()}
+        found = read_tables(self._client, wanted)
+        targets = {
+            lookup.entity_set
+            for _, table, _, _ in self._mapped()
+            for lookups in table.lookups_by_bind().values()
+            for lookup in lookups
+        }
+        names: dict[str, str | None] = dict.fromkeys(targets)
+        names |= logical_names(self._client, targets)
+        for section, table, creates, updates in self._mapped():
+            subject = f"table {table.entity_set} [{section}]"
+            definition = found.get(table.entity_set)
+            problems = list(dict.fromkeys(_problems(subject, table, definition, names)))
+            yield from problems
+            if definition is not None:
+                yield from _markers(subject, table, definition)
+                if creates:
+                    yield from _required(subject, table, definition)
+                if updates and not definition.optimistic_concurrency:
+                    yield Finding(
+                        subject,
+                        Level.PROBLEM,
+                        "it has no optimistic concurrency, which updates rely on: enable it",
+                    )
+            if not problems:
+                yield Finding(subject, Level.OK, "what the mapping names is there")
+
+    def _privileges(self) -> Iterator[Finding]:
+        if self._user is None:
+            return
+        path = f"/systemusers({self._user})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
+        held = {
+            str(item.get("PrivilegeId")).lower()
+            for item in self._client.ask(path).content.get("RolePrivileges", [])
+            if isinstance(item, Mapping)
+        }
+        tables = privileges_of(self._client, {table.entity_set for _, table, _, _ in self._mapped()})
+        for section, table, creates, updates in self._mapped():
+            subject = f"privileges on {table.entity_set} [{section}]"
+            needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
+            needed |= _PROBING if table.entity_set == self._probed else set()
+            known = tables.get(table.entity_set, {})
+            missing = sorted(
+                name for kind, (name, key) in known.items() if kind in needed and key not in held
+            )
+            if missing:
+                yield Finding(
+                    subject, Level.PROBLEM, f"{', '.join(missing)}: give the application a role with it"
+                )
+            elif known:
+                yield Finding(subject, Level.OK, f"{', '.join(sorted(needed))}, on some rows at least")
+
+
+def _clock(date: str, since: datetime, until: datetime) -> Iterator[Finding]:
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return
+    # A Date header has whole seconds, and was made between the request and the answer.
+    early, late = since - theirs - timedelta(seconds=1), theirs - until
+    off = max(early, late)
+    if off > _CLOCK_SKEW:
+        yield Finding(
+            "clock",
+            Level.WARNING,
+            f"this machine's clock and the service's differ by {off.total_seconds():.0f} s: set it, since"
+            " leases and the age of rows go by it",
+        )
+    else:
+        yield Finding("clock", Level.OK, "as the service's")
+
+
+def _limits(headers: Mapping[str, str], limits: ServiceLimits) -> Iterator[Finding]:
+    left = headers.get("x-ms-ratelimit-burst-remaining-xrm-requests", "")
+    hint = headers.get("x-ms-dop-hint", "")
+    said = [f"{left} requests are left in this window"] if left.isdecimal() else []
+    said += [f"the service recommends {hint} requests at once"] if hint.isdecimal() else []
+    if not said:
+        yield Finding("limits", Level.UNKNOWN, "the service does not tell them")
+        return
+    too_many = hint.isdecimal() and limits.concurrent > int(hint)
+    said += [f"max_concurrent is {limits.concurrent}"] if too_many else []
+    yield Finding("limits", Level.WARNING if too_many else Level.OK, ", ".join(said))
+
+
+def _problems(
+    subject: str, table: Table, definition: TableDefinition | None, names: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    """What the gate would say of any write to the table, whatever its values."""
+    binds = {
+        (name, lookup.entity_set): lookup
+        for name, lookups in table.lookups_by_bind().items()
+        for lookup in lookups
+    }
+    keys = table.alternate_keys if isinstance(table, DeclaredTable) else ()
+    writes = [
+        WriteRequirements(
+            "", table.entity_set, table.key, dict.fromkeys(table.written()), tuple(table.watched_columns()),
+            created=table.created or None,
+        ),
+        *(
+            WriteRequirements("", table.entity_set, table.key, {name: row_reference(target, _NO_ROW)})
+            for name, target in binds
+        ),
+        *(WriteRequirements("", table.entity_set, table.key, {}, alternate_key=key) for key in keys),
+    ]  # fmt: skip
+    for write in writes:
+        for gap in gaps_of(write, definition, names):
+            yield Finding(subject, Level.PROBLEM, gap.split(": ", 2)[-1])
+    if definition is not None:
+        yield from _columns(subject, table, definition)
+
+
+def _columns(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
+    for name in table.written():
+        column = definition.columns.get(name)
+        if column is not None and not column.creatable and not column.updatable:
+            yield Finding(
+                subject, Level.PROBLEM, f"column {name} can't be written: take it out of the mapping"
+            )
+    options = table.options if isinstance(table, KindTable) else {}
+    for field, option in options.items():
+        column = definition.columns.get(option.column)
+        if column is None or not column.options:
+            continue
+        unknown = sorted(label for label, value in option.values.items() if value not in column.options)
+        if unknown:
+            yield Finding(
+                subject,
+                Level.PROBLEM,
+                f"column {option.column} has no such option as {', '.join(unknown)} of {field} have: correct"
+                " the values in the mapping",
+            )
+
+
+def _markers(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
+    if table.marker is None:
+        yield Finding(subject, Level.WARNING, "it has no marker: a lost reply proves less, see decision 7")
+    for name in table.marker_columns():
+        column = definition.columns.get(name)
+        if column is not None and column.type not in {"String", "Memo"}:
+            yield Finding(subject, Level.PROBLEM, f"marker column {name} is no text: name another")
+        elif column is not None and column.max_length is not None and column.max_length < _LONGEST_ID:
+            yield Finding(
+                subject,
+                Level.WARNING,
+                f"marker column {name} holds {column.max_length} characters: ids have up to {_LONGEST_ID}",
+            )
+
+
+def _required(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
+    """What every new row needs, and the mapping can't give it."""
+    lookups = {
+        item.column
+        for item in definition.relations
+        if f"{item.navigation}@odata.bind" in table.lookups_by_bind()
+    }
+    known = {*table.written(), *lookups}
+    for name, column in definition.columns.items():
+        needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
+        if needed and name not in known:
+            yield Finding(subject, Level.WARNING, f"column {name} requires a value, and the mapping has none")
