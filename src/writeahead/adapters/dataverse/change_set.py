@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.rows import (
     read_back,
     require_same_content,
 )
+from writeahead.adapters.dataverse.webapi.batch import MOST_PARTS
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -28,10 +29,10 @@ from writeahead.adapters.dataverse.webapi.errors import (
     TransientDataverseError,
 )
 from writeahead.adapters.dataverse.webapi.names import Scalar
-from writeahead.errors import ConflictError
+from writeahead.errors import ConflictError, InvalidInput
 from writeahead.model import Receipt, ReplayClass
 
-__all__ = ["ChangeSetItem", "emit_change_set"]
+__all__ = ["ChangeSetItem", "emit_change_set", "require_change_set"]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
 
@@ -67,6 +68,11 @@ class ChangeSetItem:
         """Whether its row alone proves that it was written: by a marker, or a GUID of ours."""
         return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to send; an update whose columns are all preserved has none."""
+        return self.creates or self.baseline is None or bool(self.write.columns)
+
     def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
         """Whether a row shows that this was written."""
         if self.replay is ReplayClass.CREATE_WITH_KEY:
@@ -75,6 +81,31 @@ class ChangeSetItem:
             return is_ours(row.columns, self.table, self.write, later)
         blind = Baseline(guarded={}, stored=dict(self.stored))
         return is_written(row.columns, self.table, self.write, self.baseline or blind)
+
+
+def require_change_set(items: Sequence[ChangeSetItem]) -> None:
+    """Refuse what can't be sent as one change set, before anything is persisted or sent.
+
+    Sources, learn.microsoft.com: "Execute batch operations using the Web API" (1,000 requests),
+    "Elastic tables for developers" (change sets of them are no transactions). A body that is too
+    large is answered by 413 ("Compose HTTP requests and handle errors"); no page was found that
+    says how large it may be.
+
+    Raises:
+        InvalidInput: There are too many, or a table is elastic.
+    """
+    count = sum(item.writes for item in items)
+    if count > MOST_PARTS:
+        raise InvalidInput(
+            f"one transaction of Dataverse holds {MOST_PARTS:,} operations at most, and {count:,} are"
+            " planned: split the session, or plan it without atomic"
+        )
+    for item in items:
+        if item.table.replaces_rows():
+            raise InvalidInput(
+                f"operation {item.operation}: its table is elastic, and Dataverse has no transactions there:"
+                " plan the session without atomic, or make this one a session of its own"
+            )
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
@@ -174,7 +205,7 @@ def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> l
             Part(
                 item.write.entity_set,
                 item.write.address,
-                item.write.columns,
+                item.table.body(item.write),
                 if_match=etags.get(item.write.row_address) if first else None,
                 create_only=first and item.creates,
                 # The part before it has checked the row, and has given it another version.

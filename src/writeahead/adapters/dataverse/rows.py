@@ -246,7 +246,7 @@ def _create(
 def _try_to_create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | _Refusal:
     """Send a create once; return a refusal that the row may be the reason of."""
     try:
-        etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
+        etag = client.patch(write.entity_set, write.address, table.body(write), create_only=True)
     except PermanentDataverseError as error:
         return error
     except TransientDataverseError as error:

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from writeahead.simulators.dataverse.duplicates import Duplicates
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, parse_key
 from writeahead.simulators.dataverse.messages import ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
@@ -36,15 +37,13 @@ class Bulk:
     Args:
         records: The rows.
         privileges: What the application may do.
-        written: Called with the request and each row that was written; may refuse it.
+        duplicates: May refuse a row that was written.
     """
 
-    def __init__(
-        self, records: Records, privileges: Privileges, written: Callable[[ApiRequest, Record], None]
-    ) -> None:
+    def __init__(self, records: Records, privileges: Privileges, duplicates: Duplicates) -> None:
         self._records = records
         self._privileges = privileges
-        self._written = written
+        self._duplicates = duplicates
         self._one: dict[str, Callable[[Table, _Payload], Record]] = {
             "CreateMultiple": lambda table, target: self._create(table, None, target),
             "UpdateMultiple": self._update,
@@ -64,6 +63,9 @@ class Bulk:
             ODataError: 400, 403, 404 or 412 for a row that can't be written, 501 for other actions.
         """
         query_options(request.query, ())
+        if table.elastic or table.list_only:
+            # Elastic tables may write some rows and not others.
+            raise not_imitated(f"the action {name} on this table")
         if name == "DeleteMultiple":
             raise ODataError(501, ErrorCode.NONE, "DeleteMultiple has not yet been implemented.")
         if name not in self._one:
@@ -71,7 +73,7 @@ class Bulk:
         found = []
         for target in _targets(table, payload):
             record = self._one[name](table, target)
-            self._written(request, record)
+            self._duplicates.refuse(request, record)
             found.append(record)
         rows = tuple(record.path for record in found)
         if name != "CreateMultiple":

@@ -17,14 +17,17 @@ from writeahead.simulators.dataverse.keys import (
     unique_queries,
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
 from writeahead.simulators.dataverse.query import Query
-from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
 from writeahead.simulators.dataverse.values import now, stored_value
 
 __all__ = ["Record", "Records"]
 
 _BIND = "@odata.bind"
+# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
+_ACCESS_TEAM = 1
 # A path below the service root or a whole URL: both are allowed in a bind.
 _REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
 
@@ -142,6 +145,7 @@ class Records:
                 id or an alternate key that is taken.
         """
         row_id = key.id if key else None
+        payload, parties = nested_parties(table, payload)
         changes = {**(key.values if key else {}), **self._changes(table, payload)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
@@ -156,7 +160,11 @@ class Records:
         _apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
-        return self._store(table, row_id, columns, moment)
+        if table.elastic and columns.get(PARTITION) is None:
+            columns[PARTITION] = row_id
+        record = self._store(table, row_id, columns, moment)
+        add_parties(self, self._schema, record, parties)
+        return record
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
         """Change columns of a row. Its version grows even if no value changes, as in Dataverse.
@@ -165,19 +173,24 @@ class Records:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
                 alternate key that is taken.
         """
+        if nested_parties(record.table, payload)[1]:
+            raise not_imitated("parties in an update")
         changes = self._changes(record.table, payload)
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
         _require_open(record, changes)
         _apply_state(record.table, columns, changes, new=False)
-        return self._store(record.table, record.id, columns | changes, now())
+        updated = self._store(record.table, record.id, columns | changes, now())
+        add_parties(self, self._schema, updated, [])
+        return updated
 
     def delete(self, record: Record) -> None:
         """Remove a row."""
         self._connection.execute(
             "DELETE FROM rows WHERE entity_set = ? AND id = ?", (record.table.entity_set, record.id)
         )
+        remove_parties(self, self._schema, record)
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
@@ -228,7 +241,8 @@ class Records:
                 changes[table.navigations[name].property_name] = None
             elif "@" not in name:
                 column = table.properties.get(name)
-                if column is None:
+                # A party list is in the definitions, and no property of the Web API.
+                if column is None or column.kind is Kind.PARTYLIST:
                     raise _unknown_property(table, name)
                 if column.kind is Kind.LOOKUP and column.writable:
                     raise ODataError(
@@ -259,7 +273,9 @@ class Records:
                 f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
                 f"{target.entity_set}.",
             )
-        return self.get_by(target, parse_key(target, match["key"])).id
+        found = self.get_by(target, parse_key(target, match["key"]))
+        _require_owner(navigation, found)
+        return found.id
 
 
 def _duplicate() -> ODataError:
@@ -278,6 +294,17 @@ def _unknown_property(table: Table, name: str) -> ODataError:
         f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
         "defined by the type.",
     )
+
+
+def _require_owner(navigation: Navigation, found: Record) -> None:
+    """Refuse an access team as the owner of a row.
+
+    "Use access teams and owner teams to collaborate and share information" says that it owns none;
+    no page was found that says how that is answered.
+    """
+    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
+    if navigation.property_name == "_ownerid_value" and is_access_team:
+        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")
 
 
 def _require_open(record: Record, changes: Mapping[str, Any]) -> None:

@@ -16,7 +16,11 @@ from collections.abc import Collection
 
 from writeahead.simulators.dataverse.messages import ApiResponse, json_response
 
-__all__ = ["TokenIssuer"]
+__all__ = ["TokenIssuer", "login_error"]
+
+# What passes by itself: ``temporarily_unavailable`` in the page of AADSTS codes, which tells a
+# client to retry.
+_PASSING = {"AADSTS90006", "AADSTS90012", "AADSTS90024", "AADSTS90033", "AADSTS90090", "AADSTS90091"}
 
 
 class TokenIssuer:
@@ -105,6 +109,15 @@ class TokenIssuer:
 
     def _signature(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def login_error(status: int, code: str) -> ApiResponse:
+    """The endpoint's answer with one of Entra ID's codes, such as ``AADSTS90033``."""
+    if code in _PASSING:
+        return _refused(
+            status, "temporarily_unavailable", f"{code}: A transient error has occurred. Please try again."
+        )
+    return _refused(status, "invalid_request", f"{code}: The request is refused.")
 
 
 _TOKEN_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}

@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from writeahead.simulators.dataverse import elastic
 from writeahead.simulators.dataverse.bulk import NAMESPACE, Bulk
+from writeahead.simulators.dataverse.duplicates import Duplicates
 from writeahead.simulators.dataverse.functions import USER_PRIVILEGES, Functions
-from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
+from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, parse_key
 from writeahead.simulators.dataverse.listing import Listing
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
@@ -25,7 +27,7 @@ from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
-from writeahead.simulators.dataverse.schema import Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Schema, Table
 from writeahead.simulators.dataverse.understood import query_options, require_understood
 
 __all__ = ["WebApi"]
@@ -81,11 +83,11 @@ class WebApi:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
-        self._duplicate_rules = duplicate_rules
+        self._duplicates = Duplicates(self._records, duplicate_rules)
         self._privileges = privileges
         self._functions = Functions(connection, schema, privileges)
         self._listing = Listing(self._records, page_size)
-        self._bulk = Bulk(self._records, privileges, self._refuse_duplicate)
+        self._bulk = Bulk(self._records, privileges, self._duplicates)
         self._without_table: dict[str, Callable[[ApiRequest], ApiResponse]] = {
             "": self._functions.service_document,
             "EntityDefinitions": self._definitions,
@@ -101,6 +103,12 @@ class WebApi:
             "PATCH": self._patch,
             "DELETE": self._delete,
         }
+
+    def is_elastic(self, path: str) -> bool:
+        """Whether a path is below an elastic table."""
+        match = _RESOURCE.fullmatch(path)
+        table = self._schema.get(match["name"] or "") if match else None
+        return table is not None and table.elastic
 
     def handle(self, request: ApiRequest) -> ApiResponse:
         """Answer one request.
@@ -122,6 +130,12 @@ class WebApi:
             raise _no_resource(name)
         if match["rest"]:
             return self._below(request, table, key, match["rest"])
+        if table.list_only and (key is not None or request.method != "GET"):
+            raise ODataError(
+                400,
+                ErrorCode.METHOD_NOT_SUPPORTED,
+                f"The '{request.method}' method does not support entities of type '{table.logical_name}'.",
+            )
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))
@@ -149,8 +163,8 @@ class WebApi:
 
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         self._privileges.require(table, "Read")
-        query = parse_query(table, request.query)
-        record = self._records.get_by(table, key)
+        query = parse_query(table, request.query, ("$select", *elastic.options(table)))
+        record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         # With annotations, which may come from other rows, it is never "not modified".
         annotated = "odata.include-annotations" in request.headers.get("prefer", "")
         if request.header("if-none-match") == record.etag and not annotated:
@@ -164,6 +178,8 @@ class WebApi:
         return self._written(request, record, query, created=True)
 
     def _patch(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        if table.elastic:
+            return self._patch_elastic(request, table, key)
         query = parse_query(table, request.query)
         found = self._records.find_by(table, key)
         if found is not None and request.header("if-none-match") == "*":
@@ -181,10 +197,30 @@ class WebApi:
         payload = {name: value for name, value in payload.items() if name not in key.values}
         return self._written(request, self._records.update(found, payload), query, created=False, key=key)
 
+    def _patch_elastic(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        """An update, or an upsert that replaces the whole row."""
+        query, payload = parse_query(table, request.query), _payload(request)
+        key = elastic.partitioned(table, key, payload.get(PARTITION))
+        if elastic.is_update(request):
+            self._privileges.require(table, "Write")
+            rest = {name: value for name, value in payload.items() if name not in key.values}
+            record = self._records.update(self._records.get_by(table, key), rest)
+            return self._written(request, record, query, created=False, key=key)
+        found = self._records.find_by(table, key)
+        if found is not None:
+            self._records.delete(found)
+        elif self._records.find(table, key.values[table.primary_key]):
+            raise elastic.two_partitions()
+        # "Use Upsert to create or update a record": neither message is called; both are assumed.
+        self._privileges.require(table, "Create")
+        self._privileges.require(table, "Write")
+        record = self._records.create(table, key, payload)
+        return self._written(request, record, query, created=found is None, key=key)
+
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
-        query_options(request.query, ())
+        query_options(request.query, elastic.options(table))
         self._privileges.require(table, "Delete")
-        record = self._records.get_by(table, key)
+        record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-match") is not None:
             _require_version(request, record)
         self._records.delete(record)
@@ -199,7 +235,7 @@ class WebApi:
         created: bool,
         key: RowKey | None = None,
     ) -> ApiResponse:
-        self._refuse_duplicate(request, record)
+        self._duplicates.refuse(request, record)
         if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
             # As documented, OData-EntityId is not sent beside a representation.
             headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
@@ -212,23 +248,8 @@ class WebApi:
             "OData-Version": "4.0",
             "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
         }
-        return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
-
-    def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
-        """Refuse a duplicate, if the client asks ("Detect duplicate data using the Web API")."""
-        names = self._duplicate_rules.get(record.table.entity_set, ())
-        values = {name: record.columns.get(name) for name in names}
-        asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
-        if not asked or not values or None in values.values():
-            return
-        alike = self._records.select(record.table, key_query(values, record.table))
-        if any(other.id != record.id for other in alike):
-            raise ODataError(
-                500,
-                ErrorCode.DUPLICATE_RECORDS_FOUND,
-                "A record was not created or updated because a duplicate of the current record already "
-                "exists.",
-            )
+        written = ApiResponse(status=204, headers=headers, changed=True, row=record.path)
+        return elastic.with_session_token(written, record.version) if record.table.elastic else written
 
     def _representation(
         self,

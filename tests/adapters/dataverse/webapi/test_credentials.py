@@ -192,11 +192,15 @@ REFUSED = [
     ClientAuthenticationError(PLANTED),
     CredentialUnavailableError(PLANTED),
     HttpResponseError(PLANTED, 403),
+    ClientAuthenticationError(f"AADSTS7000215: {PLANTED}", 401),
+    ClientAuthenticationError(f"AADSTS900330: {PLANTED}", 401),
 ]
 PASSING = [
     (ClientAuthenticationError(PLANTED, 503), None),
     (ClientAuthenticationError(PLANTED, 429, {"Retry-After": "9"}), 9.0),
     (HttpResponseError(PLANTED, 500, {"retry-after": "4"}), 4.0),
+    (ClientAuthenticationError(f"Authentication failed: AADSTS90033: A transient error. {PLANTED}"), None),
+    (ClientAuthenticationError(f"AADSTS90006: {PLANTED}", 400), None),
     (HttpResponseError(PLANTED, 408, {"Retry-After": "planted"}), None),
     (HttpResponseError(PLANTED), None),
     (ServiceRequestError(PLANTED), None),

@@ -193,7 +193,7 @@ def test_a_404_of_another_server_is_no_missing_row(server, client, body, request
 
 
 def test_a_row_is_missing_only_when_dataverse_says_so(server, client):
-    server.script = [refused(404), reply(404, b"<html>planted</html>")]
+    server.script = [refused(404, "0x80040217"), reply(404, b"<html>planted</html>")]
     assert client.get_row("tasks", ROW, ["subject"]) is None
     with pytest.raises(TransientDataverseError):
         client.get_row("tasks", ROW, ["subject"])

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
+from writeahead.adapters.dataverse.mapping.elastic import elastic_setting_problem
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable, Table
@@ -116,6 +117,9 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         _require_unique(name, where, "column", [table.key, *table.written()])
         _require_findable(name, where, table)
         _require_unwatched(name, where, table)
+        problem = elastic_setting_problem(table)
+        if problem:
+            raise InvalidInput(f"mapping {name}: [{where}] {problem}")
         known = {*table.columns, *table.options, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:

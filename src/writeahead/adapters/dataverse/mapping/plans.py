@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput
@@ -48,6 +49,8 @@ class Draft:
         gaps: What the payload lacks.
         stored: By column, what the service may make of what is written.
         found: The GUID of a row that is there already, so that nothing is created.
+        loaded: What the row was like when the caller loaded it; None if the caller did not say.
+        section: What the mapping calls the table: ``tables.account``, ``kinds.task``.
     """
 
     operation: str
@@ -59,6 +62,8 @@ class Draft:
     gaps: tuple[str, ...] = ()
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
     found: str | None = None
+    loaded: RowBaseline | None = None
+    section: str = ""
 
     @property
     def creates(self) -> bool:
@@ -67,8 +72,13 @@ class Draft:
 
     @property
     def watches(self) -> bool:
-        """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
-        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+        """Whether it needs a baseline.
+
+        An upsert of a table that watches nothing needs none, unless the caller has loaded the row.
+        """
+        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (
+            not self.creates and (self.table.watches() or self.loaded is not None)
+        )
 
 
 def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
@@ -91,9 +101,10 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
         raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
-    if operation.replay is ReplayClass.UPSERT and not table.watches():
-        problem = "the precondition guards what the mapping does not" if baseline.watches else None
-    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+    # An upsert of a table that watches nothing has a baseline where its caller had loaded the row.
+    if (operation.replay is ReplayClass.UPSERT and not table.watches() and not baseline.watches) or (
+        baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE
+    ):
         problem = None
     else:
         problem = _problem_of_guards(baseline, table, write)
@@ -119,14 +130,22 @@ def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str
 
 
 def planned_write(
-    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
+    operation: KeyedOperation,
+    write: RowWrite,
+    replay: ReplayClass,
+    warnings: tuple[str, ...] = (),
+    loaded: RowBaseline | None = None,
 ) -> PlannedOperation:
-    """Return the planned operation of a write."""
+    """Return the planned operation of a write.
+
+    What the caller loaded stands in for the baseline, until the row is held against it.
+    """
     return PlannedOperation(
         id=operation.id,
         kind=operation.kind,
         key=operation.key,
         payload=write.model_dump(mode="json"),
+        precondition=loaded.model_dump(mode="json") if loaded else None,
         replay=replay,
         warnings=warnings,
     )

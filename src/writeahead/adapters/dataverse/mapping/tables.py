@@ -1,5 +1,6 @@
 """What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,10 +15,12 @@ from pydantic import (
 )
 
 from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
-from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
+from writeahead.adapters.dataverse.mapping.parties import ApprovedParties, DeclaredParties, KindParties
+from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = [
+    "NAVIGATION",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
@@ -32,7 +35,8 @@ __all__ = [
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
 # Navigation properties are case-sensitive, and those of custom tables may have capitals.
-Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+NAVIGATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")
+Navigation = Annotated[str, StringConstraints(pattern=rf"^{NAVIGATION.pattern}$")]
 
 
 class _Model(BaseModel):
@@ -60,7 +64,7 @@ class Lookup(_Model):
     """
 
     navigation: Navigation
-    entity_set: Name
+    entity_set: EntitySet
     column: Name | None = None
 
 
@@ -107,7 +111,7 @@ class Table(OwnColumns):
             write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
-    entity_set: Name
+    entity_set: EntitySet
     key: Name
     created: Name | Literal[False] = "createdon"
     guarded: tuple[ReadName, ...] = ()
@@ -124,6 +128,15 @@ class Table(OwnColumns):
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """What ``<navigation property>@odata.bind`` may point to."""
         return {}
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """Who may take part in its rows; None if no one, or if they are no activities."""
+        return None
+
+    def body(self, write: RowWrite) -> dict[str, Any]:
+        """What is sent to create a row: its columns, and its parties if it has any."""
+        parties = self.approved_parties()
+        return {**write.columns, **(parties.body(write.parties) if parties and write.parties else {})}
 
     def approves(self, name: str, value: Scalar) -> bool:
         """Whether this may be written."""
@@ -144,6 +157,10 @@ class Table(OwnColumns):
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
+
+    def replaces_rows(self) -> bool:
+        """Whether an upsert replaces the whole row: see `elastic`."""
+        return False
 
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What a row reads like after a write of some columns, as far as that is known.
@@ -195,6 +212,10 @@ class Table(OwnColumns):
             if not self.approves(name, value):
                 # Cut, for a name out of an artifact may be anything.
                 return f"columns has {name[:80]!r} with a value that is not approved"
+        parties = self.approved_parties()
+        for party in write.parties:
+            if parties is None or not parties.approves(party):
+                return f"parties has one of role {party.role!r} that is not approved"
         return None
 
     def completing(self) -> "KindTable | None":
@@ -221,15 +242,22 @@ class KindTable(Table):
         columns: Field to column.
         options: Field to choice column.
         lookups: Field to type of row to navigation property.
+        parties: Field to role, if the rows are activities.
     """
 
     columns: dict[str, Name] = Field(default_factory=dict)
     options: dict[str, OptionSet] = Field(default_factory=dict)
     lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
+    parties: KindParties | None = None
 
     def fields(self) -> list[str]:
         """Every mapped field, as often as it is mapped."""
-        return [*self.columns, *self.options, *self.lookups]
+        parties = self.parties.by_field() if self.parties else {}
+        return [*self.columns, *self.options, *self.lookups, *parties]
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     def written(self) -> list[str]:
         """As `Table.written`."""
@@ -251,7 +279,7 @@ class KindTable(Table):
 class Navigable(_Model):
     """What a navigation property may point to, and the lookup column that it sets."""
 
-    entity_sets: tuple[Name, ...] = Field(min_length=1)
+    entity_sets: tuple[EntitySet, ...] = Field(min_length=1)
     column: Name | None = None
 
 
@@ -265,6 +293,8 @@ class DeclaredTable(Table):
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
+        elastic: It is an elastic table, and `upsert_row` may replace its rows.
+        parties: Role to the entity sets of who may take part, if the rows are activities.
     """
 
     logical_name: Name | None = None
@@ -273,6 +303,12 @@ class DeclaredTable(Table):
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
+    elastic: StrictBool = False
+    parties: DeclaredParties | None = None
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     @field_validator("lookups", mode="before")
     @classmethod
@@ -282,6 +318,10 @@ class DeclaredTable(Table):
         return {
             name: {"entity_sets": item} if isinstance(item, list) else item for name, item in value.items()
         }
+
+    def replaces_rows(self) -> bool:
+        """As `Table.replaces_rows`."""
+        return self.elastic
 
     def written(self) -> list[str]:
         """As `Table.written`."""

@@ -13,6 +13,7 @@ from writeahead.adapters.dataverse.readiness.checks import (
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
+from writeahead.adapters.dataverse.readiness.parties import party_requirements
 from writeahead.adapters.dataverse.readiness.values import stored_value
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
@@ -136,9 +137,12 @@ def _requirements(draft: Draft) -> WriteRequirements:
         # What a mark or the warnings can come to: not only what this session's do.
         columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
-        creates=not updates,
-        updates=not draft.creates,
+        creates=not updates and draft.loaded is None,  # a row that was loaded is there
+        # An upsert of an elastic table writes a new row over the one that is there.
+        updates=not draft.creates and not table.replaces_rows(),
         versioned=draft.watches,
-        alternate_key=tuple(write.key or ()),
+        alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
+        elastic=table.replaces_rows(),
+        parties=party_requirements(table, write, draft.section),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from writeahead.adapters.dataverse.webapi.batch import Part, PartAnswer, PartResult, answers, encode, in_order
+from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT, Endpoint
 from writeahead.adapters.dataverse.webapi.errors import (
@@ -23,6 +24,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     Precondition,
     RowNotFound,
     TransientDataverseError,
+    no_such_table,
 )
 from writeahead.adapters.dataverse.webapi.names import ETAG, require_etag
 from writeahead.adapters.dataverse.webapi.paths import (
@@ -106,6 +108,7 @@ class DataverseClient:
             protection=protection,
             service_text=service_text,
         )
+        self._tables: set[str] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -141,7 +144,7 @@ class DataverseClient:
 
         Raises:
             TransientDataverseError: It could not be read now.
-            PermanentDataverseError: It may not be read.
+            PermanentDataverseError: It may not be read, or there is no such table.
             NotReady: The token is refused.
             InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
         """
@@ -149,12 +152,34 @@ class DataverseClient:
         try:
             params = {"$select": selected(select)} if select is not None else None
             response = self._endpoint.send("GET", resource, params=params)
-        except RowNotFound:
+        except RowNotFound as error:
+            if not error.code:
+                self._require_table(entity_set)
             return None
         content = self._json_object("GET", resource, response)
         if not _holds(content, select or ()):
             raise self._unreadable("GET", resource)
         return _row(content, response.headers.get("etag"))
+
+    def _require_table(self, entity_set: str) -> None:
+        """Tell a row that is not there from a table that is not there: both are 404 without a code.
+
+        Raises:
+            PermanentDataverseError: There is no such table.
+            TransientDataverseError: It is not known now.
+        """
+        if entity_set in self._tables:
+            return
+        resource = table_path(entity_set)
+        try:
+            self._endpoint.send("GET", resource, params={"$select": "createdon", "$top": "1"})
+        except RowNotFound as error:
+            raise no_such_table(error) from None
+        except PermanentDataverseError as error:
+            if error.code == NO_SUCH_TABLE:
+                raise
+            # It is there, and may not be read as a whole, or has no such column.
+        self._tables.add(entity_set)
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
         """Read the first rows that fulfil an OData ``$filter`` expression.

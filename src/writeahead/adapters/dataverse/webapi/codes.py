@@ -24,6 +24,7 @@ __all__ = [
     "DUPLICATE_KEY",
     "LATER",
     "NOT_FOUND",
+    "NO_SUCH_TABLE",
     "REFUSALS",
     "THROTTLED",
     "VERSION_MISMATCH",
@@ -119,6 +120,7 @@ LATER: dict[str, Later] = {
     "0x80072301": _DEPENDENCY,  # RetrieveOrganizationInfoUnexpectedError
 }
 
+NO_SUCH_TABLE = "0x8006088a"
 _PRIVILEGE = "the application lacks a privilege"
 _VALUE = "a value is not allowed"
 
@@ -127,7 +129,7 @@ REFUSALS = {
     "0x80040333": "a duplicate detection rule refused it",  # DuplicateRecordsFound
     "0x80060892": "another row has the same alternate key",  # DuplicateRecordEntityKey
     "0x8006088d": "optimistic concurrency is not enabled for the table",  # OptimisticConcurrencyNotEnabled
-    "0x8006088a": "there is no such table; check the mapping",  # CrmHttpError
+    NO_SUCH_TABLE: "there is no such table; check the mapping",  # CrmHttpError
     "0x80040265": "the environment's own logic, such as a plug-in, refused it",  # IsvAborted
     "0x80048408": "this state and status do not go together",  # InvalidStateCodeStatusCode
     "0x80040220": _PRIVILEGE,  # PrivilegeDenied

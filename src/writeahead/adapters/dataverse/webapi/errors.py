@@ -24,6 +24,7 @@ from typing import Any, cast
 from writeahead.adapters.dataverse.webapi.codes import (
     DUPLICATE_KEY,
     LATER,
+    NO_SUCH_TABLE,
     NOT_FOUND,
     REFUSALS,
     THROTTLED,
@@ -41,6 +42,7 @@ __all__ = [
     "error_code",
     "is_later",
     "is_throttled",
+    "no_such_table",
     "refusal",
     "value_taken",
 ]
@@ -149,6 +151,13 @@ class PreconditionFailed(PermanentDataverseError):
 
 class RowNotFound(PermanentDataverseError):
     """There is no such row, or no row that a lookup in the request points to."""
+
+
+def no_such_table(error: RowNotFound) -> PermanentDataverseError:
+    """The error for a 404 that turns out to be about the whole table, though it has no code."""
+    return PermanentDataverseError(
+        error.method, error.path, error.status, NO_SUCH_TABLE, REFUSALS[NO_SUCH_TABLE], trace=error.trace
+    )
 
 
 def error_code(body: bytes) -> str:
