@@ -36,6 +36,10 @@ _CASTS = {
     "BooleanAttributeMetadata": Kind.BOOLEAN,
     "LookupAttributeMetadata": Kind.LOOKUP,
 }
+# Types of columns that are listed only: they have no rows' values, or not yet.
+_OTHER_CASTS = {
+    f"{name}AttributeMetadata" for name in ("Double", "EntityName", "Image", "Money", "MultiSelectPicklist")
+}
 _Json = dict[str, Any]
 
 
@@ -98,13 +102,12 @@ class Metadata:
             items = _COLLECTIONS[rest](table, self._schema)
             return {"@odata.context": context, "value": [_shaped(item, options) for item in items]}
         match = _ATTRIBUTES.fullmatch(rest)
-        if match is None or (match["cast"] and match["cast"] not in _CASTS):
+        if match is None or match["cast"] not in (None, *_CASTS, *_OTHER_CASTS):
             raise not_imitated("this path below a table definition")
-        kind = _CASTS[match["cast"]] if match["cast"] else None
         found = [
             _attribute(table, name, self._schema)
             for name, column in table.columns.items()
-            if kind in (None, column.kind) and match["column"] in (None, name)
+            if match["cast"] in (None, _cast_of(column)) and match["column"] in (None, name)
         ]
         hidden = frozenset() if match["cast"] else _DERIVED
         if match["column"] is None:
@@ -126,7 +129,7 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,
-        "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
+        "OwnershipType": table.ownership if "ownerid" in table.columns else "OrganizationOwned",
         "DisplayName": _label(table.logical_name),
         "Attributes": [_attribute(table, name, schema) for name in table.columns],
         "Keys": _keys(table, schema),
@@ -210,19 +213,16 @@ def _names(text: str) -> set[str]:
 
 def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     column = table.columns[name]
-    writable = column.writable and not name.startswith("@")
-    kind = "Owner" if name == "ownerid" else column.kind.value[0]
-    cast = next((cast for cast, other in _CASTS.items() if other is column.kind), "AttributeMetadata")
     return {
-        "@odata.type": f"#Microsoft.Dynamics.CRM.{cast}",
+        "@odata.type": f"#Microsoft.Dynamics.CRM.{_cast_of(column)}",
         "MetadataId": _id(f"{table.logical_name}.{name}"),
         "LogicalName": name,
         "SchemaName": name.capitalize(),
-        "AttributeType": kind,
+        "AttributeType": "Owner" if name == "ownerid" else column.type_name,
         "IsPrimaryId": name == table.primary_key,
         "IsPrimaryName": name == table.primary_name,
-        "IsValidForCreate": writable,
-        "IsValidForUpdate": writable and name != table.primary_key,
+        "IsValidForCreate": column.creatable,
+        "IsValidForUpdate": column.updatable and name != table.primary_key,
         "IsValidForRead": True,
         "RequiredLevel": {
             "Value": "SystemRequired" if name == table.primary_key else column.required,
@@ -234,6 +234,13 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     }
 
 
+def _cast_of(column: Column) -> str:
+    """The derived type of a column's definition, which requests cast to."""
+    own = f"{column.type_name}AttributeMetadata"
+    by_kind = {kind: cast for cast, kind in _CASTS.items()}
+    return own if own in _OTHER_CASTS else by_kind.get(column.kind, "AttributeMetadata")
+
+
 # MinSupportedValue and MaxSupportedValue of DecimalAttributeMetadata, for columns without own
 # limits.
 _DECIMAL_LIMITS = {"MinValue": -1e11, "MaxValue": 1e11}
@@ -243,16 +250,21 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
     """The properties that only columns of this kind have."""
     if column.kind in (Kind.STRING, Kind.MEMO):
         return {"MaxLength": column.max_length}
-    if column.kind in (Kind.INTEGER, Kind.DECIMAL):
+    if column.kind in (Kind.INTEGER, Kind.DECIMAL) or column.type_name in ("Double", "Money"):
         own = {"MinValue": column.minimum, "MaxValue": column.maximum}
         least = _DECIMAL_LIMITS if column.kind is Kind.DECIMAL else {}
         return {name: least.get(name) if value is None else value for name, value in own.items()}
     if column.kind is Kind.BOOLEAN:
-        yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
+        labels = {1: "Yes", 0: "No", **column.options}
+        yes, no = ({"Value": value, "Label": _label(labels[value])} for value in (1, 0))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
     if column.kind is Kind.LOOKUP:
-        return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
+        return {
+            "Targets": sorted(
+                {_logical(schema, target) for target in column.navigation} | set(column.targets)
+            )
+        }
     if column.kind in (Kind.PICKLIST, Kind.STATE, Kind.STATUS):
         options = [
             {

@@ -135,7 +135,7 @@ class Records:
                 id or an alternate key that is taken.
         """
         row_id = key.id if key else None
-        changes = {**(key.values if key else {}), **self._changes(table, payload)}
+        changes = {**(key.values if key else {}), **self._changes(table, payload, new=True)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
             raise _other_id()
@@ -158,7 +158,7 @@ class Records:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
                 alternate key that is taken.
         """
-        changes = self._changes(record.table, payload)
+        changes = self._changes(record.table, payload, new=False)
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
@@ -173,7 +173,7 @@ class Records:
         )
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
-        columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **_joined(table, columns)}
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
@@ -204,8 +204,16 @@ class Records:
                     "duplicate record cannot be created. Select one or more unique values and try again.",
                 )
 
-    def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Check and return the columns that a payload sets, without the read-only ones."""
+    def _changes(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        """Check and return the columns that a payload sets.
+
+        What the table does not let a client set is left out without a word: OData 4.0 part 1,
+        sections 11.4.2 and 11.4.3 (a service ignores values of read-only properties).
+        """
+        changes = self._payload_values(table, payload, new=new)
+        return {name: value for name, value in changes.items() if _valid(table, name, new=new)}
+
+    def _payload_values(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         changes = {}
         for name, value in payload.items():
             if name.endswith(_BIND):
@@ -221,14 +229,15 @@ class Records:
                 column = table.properties.get(name)
                 if column is None:
                     raise _unknown_property(table, name)
-                if column.kind is Kind.LOOKUP and column.writable:
+                valid = _valid(table, name, new=new)
+                if column.kind is Kind.LOOKUP and valid:
                     raise ODataError(
                         400,
                         ErrorCode.ODATA_QUERY_INVALID,
                         "CRM do not support direct update of Entity Reference properties, Use Navigation "
                         "properties instead.",
                     )
-                if column.writable:
+                if valid:
                     changes[name] = stored_value(table, name, column, value)
         return changes
 
@@ -253,8 +262,23 @@ class Records:
         return self.get_by(target, parse_key(target, match["key"])).id
 
 
+def _valid(table: Table, name: str, *, new: bool) -> bool:
+    """Whether a client may set a property; the primary key may always be there, as in the URL."""
+    column = table.properties[name]
+    return name == table.primary_key or (column.creatable if new else column.updatable)
+
+
 def _other_id() -> ODataError:
     return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
+
+
+def _joined(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that the service makes of others, such as a contact's full name."""
+    return {
+        name: " ".join(columns[part] for part in column.joined if columns.get(part)) or None
+        for name, column in table.columns.items()
+        if column.joined
+    }
 
 
 def _unknown_property(table: Table, name: str) -> ODataError:

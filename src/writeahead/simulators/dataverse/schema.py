@@ -29,6 +29,8 @@ class Kind(Enum):
     STATUS = ("Status", "Edm.Int32")
     LOOKUP = ("Lookup", "Edm.Guid")
     PARTYLIST = ("PartyList", "Collection(mscrm.activityparty)")
+    # Images, virtual columns and what else is only listed: null in every row.
+    OTHER = ("Virtual", "Edm.Binary")
 
     @property
     def edm(self) -> str:
@@ -47,22 +49,39 @@ class Column:
         maximum: Largest number.
         options: For option sets: the values allowed, with their labels.
         default: The value in a new row if none is given.
-        writable: Whether a client may set it. As in Dataverse, values for other columns are
-            ignored.
+        creatable: Whether a client may set it in a new row: IsValidForCreate. A value for another
+            column is ignored.
+        updatable: Whether a client may change it: IsValidForUpdate.
         navigation: For lookups: the navigation property of each table that it can point to, by
             entity set.
+        targets: For lookups: the logical names in their definition, beside the tables of
+            ``navigation``.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
+        attribute_type: The AttributeType in its definition, if it is not that of the kind.
+        exposed: Whether it is a property in the Web API. Definitions have columns that are not: the
+            table of a lookup's row (EntityName), and lists of activity parties.
+        joined: Columns whose texts the service joins with a blank to make this one.
     """
 
     kind: Kind
     max_length: int | None = None
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
-    writable: bool = True
+    creatable: bool = True
+    updatable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
     required: str = "None"
+    attribute_type: str | None = None
+    exposed: bool = True
+    joined: tuple[str, ...] = ()
+
+    @property
+    def type_name(self) -> str:
+        """The AttributeType in its definition."""
+        return self.attribute_type or self.kind.value[0]
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,8 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        ownership: OwnershipType in its definition.
+        definition_only: Whether there are no rows of it, only its definition.
     """
 
     entity_set: str
@@ -118,6 +139,8 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    ownership: str = "UserOwned"
+    definition_only: bool = False
 
     @cached_property
     def properties(self) -> dict[str, Column]:
@@ -125,6 +148,7 @@ class Table:
         return {
             f"_{name}_value" if column.kind is Kind.LOOKUP else name: column
             for name, column in self.columns.items()
+            if column.exposed
         }
 
     @cached_property

@@ -89,6 +89,8 @@ class WebApi:
         table = self._schema.get(name)
         if table is None:
             raise _no_resource(name)
+        if table.definition_only:
+            raise not_imitated(f"rows of {name}")
         if match["rest"]:
             raise not_imitated("paths below a row")
         if key is None:

@@ -157,7 +157,7 @@ def test_a_lookup_must_be_there_and_point_to_its_table(environment, bind, value,
 def test_an_activitys_owner_goes_by_two_names(environment, navigation):
     _, client = environment()
     owner = {f"{navigation}@odata.bind": "/teams(00000000-0000-4000-8000-000000000001)"}
-    Definitions(client).require([replace(CALL, columns=owner)])
+    Definitions(client).require([replace(CALL, columns={"subject": "Call", **owner})])
 
 
 @pytest.mark.parametrize(
@@ -224,11 +224,13 @@ def test_the_metadata_of_a_table_is_read_as_it_is(environment):
     found = read_tables(client, {"accounts": None, "tasks": ["prioritycode"], "nothings": None})
     assert set(found) == {"accounts", "tasks"}
     assert found["accounts"].keys == (KeyDefinition(frozenset({"accountnumber", "name"}), "Failed"),)
-    assert found["accounts"].columns["donotphone"].options == {True: "Yes", False: "No"}
+    assert found["accounts"].columns["donotphone"].options == {True: "Do Not Allow", False: "Allow"}
+    assert found["accounts"].columns["creditonhold"].options == {True: "Yes", False: "No"}
     assert found["accounts"].columns["name"].max_length == 160
     assert found["tasks"].columns["prioritycode"].options == {0: "Low", 1: "Normal", 2: "High"}
-    # Not asked for, so not read.
-    assert found["tasks"].columns["subject"].max_length is None
+    # Not asked for, so not read, unless a row must have it.
+    assert found["tasks"].columns["description"].max_length is None
+    assert found["tasks"].columns["subject"].max_length == 200
     assert entity_sets(client, ["task", "nothing"]) == {"task": "tasks"}
 
 
@@ -258,7 +260,7 @@ def test_a_gap_that_is_mended_blocks_no_longer(environment):
 def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
     sim, client = environment()
     definitions = Definitions(client, monotonic=lambda: 0.0)
-    both = [replace(CALL, columns={"subject": "Call"}), replace(CALL, columns={"description": "x"})]
+    both = [replace(CALL, columns={"subject": "Call", name: "x"}) for name in ("category", "description")]
     for demand in both:
         definitions.require([demand])
     warm = len(sim.requests())
@@ -290,7 +292,7 @@ def test_a_value_must_be_one_that_its_column_takes(environment, column, value):
 @pytest.mark.parametrize("moment", ["2026-01-01", "2026-01-01T10:00Z", "2026-01-01T10:00:00.5+01:00"])
 def test_a_moment_as_odata_writes_it(environment, moment):
     _, client = environment()
-    Definitions(client).require([replace(CALL, columns={"actualstart": moment})])
+    Definitions(client).require([replace(CALL, columns={"subject": "Call", "actualstart": moment})])
 
 
 def test_one_thread_may_forget_what_another_one_is_looking_at(environment, monkeypatch):
@@ -314,7 +316,37 @@ def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
     guid = "00000000-0000-4000-8000-000000000001"
     said = gaps(client, replace(CALL, columns={"wa_Reviewer@odata.bind": f"/teams({guid})"}))
     assert "wa_Reviewer does not point to teams" in said
-    Definitions(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
+    reviewed = {"subject": "Call", "wa_Reviewer@odata.bind": f"/systemusers({guid})"}
+    Definitions(client).require([replace(CALL, columns=reviewed)])
+
+
+QUEUED = {
+    "queueid@odata.bind": "/queues(00000000-0000-4000-8000-000000000001)",
+    "objectid_task@odata.bind": "/tasks(00000000-0000-4000-8000-000000000002)",
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "gap"),
+    [
+        (QUEUED, None),
+        ({"objectid_task@odata.bind": QUEUED["objectid_task@odata.bind"]}, "column queueid requires a value"),
+        ({"queueid@odata.bind": QUEUED["queueid@odata.bind"]}, "column objectid requires a value"),
+        ({**QUEUED, "title": "Call back"}, "column title can't be written"),
+    ],
+)
+def test_a_queue_item_needs_its_queue_and_its_object_alone(environment, columns, gap):
+    """Workeridtype is required in the definition, and no payload can hold it."""
+    _, client = environment()
+    item = WriteRequirements(
+        operation="1-item", entity_set="queueitems", key="queueitemid", columns=columns, creates=True
+    )
+    if gap:
+        said = gaps(client, item)
+        assert gap in said
+        assert "workeridtype" not in said
+    else:
+        Definitions(client).require([item])
 
 
 def test_a_required_column_with_a_default_needs_no_value(environment):
