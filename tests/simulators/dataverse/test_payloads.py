@@ -23,8 +23,8 @@ PENDING, DONE = 100_000_000, 100_000_002
 @pytest.mark.parametrize(
     ("entity_set", "payload", "expected"),
     [
-        ("tasks", {"nosuch": 1}, ("0x80048d19", "'nosuch' does not exist on type")),
-        ("tasks", {"Subject": "x"}, ("0x80048d19", "'Subject'")),
+        ("tasks", {"nosuch": 1}, ("0x0", "Invalid property 'nosuch' was found in entity")),
+        ("tasks", {"Subject": "x"}, ("0x0", "'Subject'")),
         ("tasks", {"subject": 5}, ("0x80048d19", "'Edm.String'")),
         ("tasks", {"subject": "x" * 201}, ("0x80044331", "maximum allowed length of '200'")),
         ("tasks", {"percentcomplete": "5"}, ("0x80048d19", "'Edm.Int32'")),
@@ -38,7 +38,8 @@ PENDING, DONE = 100_000_000, 100_000_002
         ("wa_callqueues", {"wa_donotcall": "yes"}, ("0x80048d19", "'Edm.Boolean'")),
         ("wa_callqueues", {"wa_status": 1}, ("0x8004431a", "'wa_status'")),
         ("tasks", {"_ownerid_value": HUMAN_USER}, ("0x80060888", "Navigation properties")),
-        ("tasks", {"nosuch@odata.bind": "/contacts(1)"}, ("0x80048d19", "'nosuch'")),
+        ("tasks", {"nosuch@odata.bind": "/contacts(1)"}, ("0x80048d19", "undeclared property 'nosuch'")),
+        ("contacts", {"parentcustomerid@odata.bind": "/accounts(1)"}, ("0x80048d19", "'parentcustomerid'")),
         ("tasks", {"ownerid@odata.bind": HUMAN_USER}, ("0x80048d19", "no reference")),
         ("tasks", {"ownerid@odata.bind": f"/nosuch({HUMAN_USER})"}, ("0x80048d19", "no reference")),
         ("tasks", {"ownerid@odata.bind": f"/contacts({HUMAN_USER})"}, ("0x80048d19", "not to contacts")),
@@ -72,7 +73,7 @@ def test_body_that_is_no_json_object(sim, http, body):
         ("GET", "", 404, "0x8006088a"),
         ("GET", f"tasks({HUMAN_USER})", 404, "0x80040217"),
         ("GET", "tasks(7)", 400, "0x0"),
-        ("GET", "tasks?$select=nosuch", 400, "0x80060888"),
+        ("GET", "tasks?$select=nosuch", 400, "0x0"),
         ("GET", "tasks?$top=many", 400, "0x80060888"),
         ("GET", "tasks?$orderby=subject+sideways", 400, "0x80060888"),
         ("GET", "tasks?$expand=ownerid", 501, "0x0"),
@@ -154,7 +155,7 @@ def test_a_contacts_full_name_is_made_of_its_names(sim, http):
 def test_what_is_in_definitions_alone_is_no_property(http, name):
     entity_set = "queueitems" if name == "workeridtype" else "phonecalls"
     reply = http.post(entity_set, json={name: "x"})
-    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "0x80048d19")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "0x0")
     assert http.get(f"{entity_set}?$select={name}").status_code == 400
 
 
@@ -297,6 +298,29 @@ def test_codes_can_be_empty_as_in_reality(tmp_path):
         reply = httpx.get(f"{sim.api_url}nosuch", headers={"Authorization": "Bearer t"})
     assert reply.status_code == 404
     assert reply.json()["error"]["code"] == ""
+
+
+HELP = "@Microsoft.PowerApps.CDS.HelpLink"
+INNER = "@Microsoft.PowerApps.CDS.InnerError.Message"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "annotations"),
+    [
+        ("", set()),
+        ("return=representation", set()),
+        ('odata.include-annotations="*"', {HELP, INNER}),
+        ("odata.include-annotations=*, return=representation", {HELP, INNER}),
+        ('odata.include-annotations="Microsoft.PowerApps.CDS.HelpLink"', {HELP}),
+        ('odata.include-annotations="OData.Community.Display.V1.*,Microsoft.PowerApps.CDS.Inner*"', {INNER}),
+        ('odata.include-annotations="Microsoft.PowerApps.CDS.ErrorDetails*"', set()),
+    ],
+)
+def test_an_error_has_the_annotations_that_are_asked_for(http, prefer, annotations):
+    error = http.get(f"tasks({HUMAN_USER})", headers={"Prefer": prefer}).json()["error"]
+    assert set(error) == {"code", "message", *annotations}
+    assert error.get(INNER, error["message"]) == error["message"]
+    assert "%3a80040217&" in error.get(HELP, "%3a80040217&")
 
 
 def test_a_table_can_be_added(tmp_path):

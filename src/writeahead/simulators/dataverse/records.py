@@ -10,6 +10,7 @@ from typing import Any
 
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.properties import is_valid, joined, unknown_navigation, unknown_property
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
@@ -173,7 +174,7 @@ class Records:
         )
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
-        columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **_joined(table, columns)}
+        columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **joined(table, columns)}
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
@@ -211,7 +212,7 @@ class Records:
         sections 11.4.2 and 11.4.3 (a service ignores values of read-only properties).
         """
         changes = self._payload_values(table, payload, new=new)
-        return {name: value for name, value in changes.items() if _valid(table, name, new=new)}
+        return {name: value for name, value in changes.items() if is_valid(table, name, new=new)}
 
     def _payload_values(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         changes = {}
@@ -219,7 +220,7 @@ class Records:
             if name.endswith(_BIND):
                 navigation = table.navigations.get(name.removesuffix(_BIND))
                 if navigation is None:
-                    raise _unknown_property(table, name.removesuffix(_BIND))
+                    raise unknown_navigation(table, name.removesuffix(_BIND))
                 changes[navigation.property_name] = self._referenced(navigation, value)
             elif name in table.navigations and name not in table.properties:
                 if value is not None:
@@ -228,8 +229,8 @@ class Records:
             elif "@" not in name:
                 column = table.properties.get(name)
                 if column is None:
-                    raise _unknown_property(table, name)
-                valid = _valid(table, name, new=new)
+                    raise unknown_property(table, name)
+                valid = is_valid(table, name, new=new)
                 if column.kind is Kind.LOOKUP and valid:
                     raise ODataError(
                         400,
@@ -262,33 +263,8 @@ class Records:
         return self.get_by(target, parse_key(target, match["key"])).id
 
 
-def _valid(table: Table, name: str, *, new: bool) -> bool:
-    """Whether a client may set a property; the primary key may always be there, as in the URL."""
-    column = table.properties[name]
-    return name == table.primary_key or (column.creatable if new else column.updatable)
-
-
 def _other_id() -> ODataError:
     return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
-
-
-def _joined(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that the service makes of others, such as a contact's full name."""
-    return {
-        name: " ".join(columns[part] for part in column.joined if columns.get(part)) or None
-        for name, column in table.columns.items()
-        if column.joined
-    }
-
-
-def _unknown_property(table: Table, name: str) -> ODataError:
-    return ODataError(
-        400,
-        ErrorCode.PAYLOAD_INVALID,
-        f"Error identified in Payload provided by the user for Entity :'{table.entity_set}'. The property "
-        f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
-        "defined by the type.",
-    )
 
 
 def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
