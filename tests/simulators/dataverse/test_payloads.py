@@ -187,6 +187,21 @@ def test_activity_parties_are_kept(sim, http):
     assert "phonecall_activity_parties" not in http.get("phonecalls").json()["value"][0]
 
 
+def test_an_empty_text_is_stored_as_null(sim, http):
+    row = sim.seed("tasks", {"subject": "x", "description": "x"})
+    assert http.patch(f"tasks({row})", json={"subject": "", "description": ""}).status_code == 204
+    assert (sim.row("tasks", row)["subject"], sim.row("tasks", row)["description"]) == (None, None)
+
+
+def test_who_am_i_is_always_the_same(sim, http):
+    told = http.get("WhoAmI").json()
+    assert told["UserId"] == APPLICATION_USER
+    assert told["@odata.context"].endswith("$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse")
+    sim.stop()
+    sim.start()
+    assert http.get("WhoAmI").json() == told
+
+
 def test_completing_a_call_is_an_update(sim, http):
     call = sim.seed("phonecalls", {"subject": "x"})
     assert http.patch(f"phonecalls({call})", json={"statuscode": 2}).status_code == 400
