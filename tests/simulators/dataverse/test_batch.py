@@ -125,6 +125,7 @@ def test_one_failure_takes_the_whole_change_set_back(sim, http, name):
         assert reply.status_code == status
         [(inner, content_id, headers, body)] = read(reply)
         assert (inner, content_id, json.loads(body)["error"]["code"]) == (status, None, code)
+        assert ("malformed" in body) is (name in ("a GET", "a batch"))
         assert "REQ_ID" in headers
         assert stored(sim) == before
 

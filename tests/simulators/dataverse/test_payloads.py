@@ -302,6 +302,9 @@ def test_filter_that_cannot_be_read(http, queue, condition, status):
 
 
 def test_order_and_top(http, queue):
+    for way, attempts in (("asc", [1, 2, 3]), ("desc", [3, 2, 1])):
+        reply = http.get(f"wa_callqueues?$orderby=wa_attempts {way}&$select=wa_attempts")
+        assert [row["wa_attempts"] for row in reply.json()["value"]] == attempts
     reply = http.get("wa_callqueues?$orderby=wa_donotcall desc, wa_attempts  desc&$top=2&$select=wa_attempts")
     assert [row["wa_attempts"] for row in reply.json()["value"]] == [3, 2]
     assert http.get("wa_callqueues?$top=0").json()["value"] == []
