@@ -67,6 +67,9 @@ def _column(name: str, facts: Mapping[str, Any]) -> Column:
     type_ = facts["type"]
     kind = _KINDS.get(type_, Kind.OTHER)
     known = {_FIELDS[fact]: value for fact, value in facts.items() if _FIELDS.get(fact) in _KNOWN}
+    if kind is not Kind.DATETIME:
+        # Of a text or a number it says how apps show it.
+        known.pop("format", None)
     if kind is Kind.OTHER:
         known |= {"creatable": False, "updatable": False}
     if kind is Kind.STATE:
