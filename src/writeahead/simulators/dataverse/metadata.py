@@ -238,6 +238,8 @@ def _cast_of(column: Column) -> str:
     """The derived type of a column's definition, which requests cast to."""
     own = f"{column.type_name}AttributeMetadata"
     by_kind = {kind: cast for cast, kind in _CASTS.items()}
+    # A list of parties is a lookup with an AttributeType of its own.
+    by_kind[Kind.PARTYLIST] = by_kind[Kind.LOOKUP]
     return own if own in _OTHER_CASTS else by_kind.get(column.kind, "AttributeMetadata")
 
 
@@ -259,7 +261,7 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
         yes, no = ({"Value": value, "Label": _label(labels[value])} for value in (1, 0))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
-    if column.kind is Kind.LOOKUP:
+    if column.kind in (Kind.LOOKUP, Kind.PARTYLIST):
         return {
             "Targets": sorted(
                 {_logical(schema, target) for target in column.navigation} | set(column.targets)

@@ -1,6 +1,9 @@
-"""Which properties a payload may set, and those that it can't.
+"""Which properties a payload may set, those that it can't, and those that a new row must have.
 
-Source of the two refusals: "Troubleshoot Dataverse Web API client errors",
+Source of what is dropped and what is required: "Column definitions", learn.microsoft.com: a value
+for a column that is not valid for the operation is ignored; Dataverse requires a value for
+SystemRequired columns of its own, and returns no error for ApplicationRequired ones. Source of the
+two refusals of a name: "Troubleshoot Dataverse Web API client errors",
 learn.microsoft.com/troubleshoot/power-platform/dataverse.
 """
 
@@ -10,7 +13,7 @@ from typing import Any
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.schema import Table
 
-__all__ = ["is_valid", "joined", "unknown_navigation", "unknown_property"]
+__all__ = ["is_valid", "joined", "require_values", "unknown_navigation", "unknown_property"]
 
 
 def is_valid(table: Table, name: str, *, new: bool) -> bool:
@@ -32,6 +35,18 @@ def joined(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
         for name, column in table.columns.items()
         if column.joined
     }
+
+
+def require_values(table: Table, columns: Mapping[str, Any]) -> None:
+    """Refuse a new row without what Dataverse itself requires, such as the customer of a case.
+
+    Raises:
+        ODataError: 400. Its code and its message are choices: no source was found.
+    """
+    for name, column in table.properties.items():
+        needed = column.required == "SystemRequired" and column.creatable and name != table.primary_key
+        if needed and columns.get(name) is None:
+            raise ODataError(400, ErrorCode.NONE, f"{table.logical_name}: {name} requires a value.")
 
 
 def unknown_property(table: Table, name: str) -> ODataError:

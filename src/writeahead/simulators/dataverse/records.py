@@ -10,7 +10,13 @@ from typing import Any
 
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
-from writeahead.simulators.dataverse.properties import is_valid, joined, unknown_navigation, unknown_property
+from writeahead.simulators.dataverse.properties import (
+    is_valid,
+    joined,
+    require_values,
+    unknown_navigation,
+    unknown_property,
+)
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
@@ -150,6 +156,7 @@ class Records:
         _apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
+        require_values(table, columns)
         return self._store(table, row_id, columns, moment)
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
@@ -208,8 +215,8 @@ class Records:
     def _changes(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         """Check and return the columns that a payload sets.
 
-        What the table does not let a client set is left out without a word: OData 4.0 part 1,
-        sections 11.4.2 and 11.4.3 (a service ignores values of read-only properties).
+        What the table does not let a client set is left out without a word ("Column definitions";
+        OData 4.0 part 1, sections 11.4.2 and 11.4.3).
         """
         changes = self._payload_values(table, payload, new=new)
         return {name: value for name, value in changes.items() if is_valid(table, name, new=new)}

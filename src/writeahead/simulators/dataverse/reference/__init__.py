@@ -16,7 +16,8 @@ from writeahead.simulators.dataverse.schema import Column, Kind, Table
 
 __all__ = ["published_table"]
 
-# An attribute type that is not here and is not the name of a kind is listed in definitions only.
+# An attribute type that is not here and is not the name of a kind is listed in definitions only. An
+# image is of the type Virtual there ("Column definitions", learn.microsoft.com).
 _KINDS = {kind.value[0]: kind for kind in Kind} | {
     "Customer": Kind.LOOKUP,
     "Owner": Kind.LOOKUP,
@@ -80,7 +81,7 @@ def _column(name: str, facts: Mapping[str, Any]) -> Column:
     return Column(
         kind=kind,
         **known,
-        attribute_type=None if type_ == kind.value[0] else type_,
+        attribute_type=None if type_ in (kind.value[0], "Image") else type_,
         options={int(value): label for value, label in facts.get("options", {}).items()},
         targets=tuple(facts.get("targets", ())),
         exposed=kind is not Kind.PARTYLIST and (type_ != "EntityName" or name == _ACTIVITY_TYPE),
