@@ -349,6 +349,31 @@ def test_a_queue_item_needs_its_queue_and_its_object_alone(environment, columns,
         Definitions(client).require([item])
 
 
+CASE = {"title": "No dial tone"}
+CUSTOMER = {"customerid_account@odata.bind": "/accounts(00000000-0000-4000-8000-000000000001)"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "gap"),
+    [
+        ({**CASE, **CUSTOMER}, None),
+        (CASE, "column customerid requires a value"),
+        (CUSTOMER, "column title requires a value"),
+    ],
+)
+def test_a_case_needs_its_customer(environment, columns, gap):
+    """It is required by the system, as are its owner and its key, which a new row has by itself."""
+    _, client = environment()
+    case = WriteRequirements(
+        operation="1-case", entity_set="incidents", key="incidentid", columns=columns, creates=True
+    )
+    if gap:
+        assert gaps(client, case).count("requires a value") == 1
+        assert gap in gaps(client, case)
+    else:
+        Definitions(client).require([case])
+
+
 def test_a_required_column_with_a_default_needs_no_value(environment):
     flag = Column(kind=Kind.BOOLEAN, default=False, required="ApplicationRequired")
     text = Column(kind=Kind.STRING, max_length=9, required="ApplicationRequired")

@@ -160,9 +160,19 @@ class _WriteCheck:
         plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
         given = {*plain, *looked_up, *bound, *write.alternate_key}
         for name, column in self.table.columns.items():
-            needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
-            if needed and name not in given and column.type not in _SET_BY_LOOKUPS:
+            if _is_needed(column) and name not in given:
                 yield f"column {name} requires a value"
+
+
+def _is_needed(column: ColumnDefinition) -> bool:
+    """Whether a new row must be given a value: for apps, or for the service ("Column definitions").
+
+    Of what the system requires, the service gives a new row its key, its owner and its states by
+    itself; a lookup of another kind it does not, such as the customer of a case.
+    """
+    asked = column.required == "ApplicationRequired" and column.type not in _SET_BY_LOOKUPS
+    by_system = column.required == "SystemRequired" and column.type in _LOOKUPS - {"Owner"}
+    return (asked or by_system) and column.creatable and not column.has_default
 
 
 def _problems_of(value: Any, column: ColumnDefinition) -> Iterator[str]:
