@@ -1,8 +1,9 @@
 """What keeps an environment from taking one planned write, by the definition of its table.
 
-Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
-RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table), "Define alternate keys" (EntityKeyIndexStatus must be Active).
+Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate), "Column
+definitions" (RequiredLevel: ApplicationRequired is enforced by apps, not by the Web API;
+SystemRequired by Dataverse), "Optimistic concurrency" (is enabled per table), "Define alternate
+keys" (EntityKeyIndexStatus must be Active).
 """
 
 import re
