@@ -180,7 +180,8 @@ class SimulatorApp:
                 return self._batches.answer(api_request, sequence)
             return self._in_transaction(api_request, sequence)
         except ODataError as error:
-            return error_response(error, empty_code=self._settings.empty_error_codes)
+            prefer = request.headers.get("prefer", "")
+            return error_response(error, empty_code=self._settings.empty_error_codes, prefer=prefer)
 
     def _in_transaction(self, request: ApiRequest, sequence: int) -> ApiResponse:
         with transaction(self._connection):

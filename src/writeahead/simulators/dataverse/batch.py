@@ -157,7 +157,8 @@ class Batches:
         except ODataError as error:
             # The part that failed is the first without a reply; those before it are rolled back.
             part = step.parts[len(replies)]
-            failure = error_response(error, empty_code=self._empty_codes)
+            prefer = part.request.headers.get("prefer", "")
+            failure = error_response(error, empty_code=self._empty_codes, prefer=prefer)
             self._log.answered(part.sequence, status=failure.status, fault=None)
             self._keep_elastic(step, [done for done, _ in replies], batch)
             nested = step.change_set and self._errors is BatchErrors.NESTED
@@ -261,6 +262,8 @@ def _shown(reply: ApiResponse, content_id: str | None) -> bytes:
         headers["Location"] = headers["OData-EntityId"]
     if reply.status >= HTTPStatus.BAD_REQUEST:
         headers["REQ_ID"] = str(uuid.uuid4())
+    elif reply.body:
+        headers["Content-Type"] += "; odata.streaming=true"
     return http_part(reply.status, headers, reply.body, content_id)
 
 

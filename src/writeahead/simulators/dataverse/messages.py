@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from writeahead.simulators.dataverse.annotations import error_annotations
 from writeahead.simulators.dataverse.odata import ODataError, error_body
 
 __all__ = ["API_ROOT", "HEADERS", "ApiRequest", "ApiResponse", "error_response", "json_response"]
@@ -70,6 +71,14 @@ def json_response(
     )
 
 
-def error_response(error: ODataError, *, empty_code: bool = False) -> ApiResponse:
-    """The response to a refused request; real codes are often empty."""
-    return json_response(error.status, error_body("" if empty_code else error.code, error.message))
+def error_response(error: ODataError, *, empty_code: bool = False, prefer: str = "") -> ApiResponse:
+    """The response to a refused request; real codes are often empty.
+
+    Args:
+        error: Why it is refused.
+        empty_code: Whether ``error.code`` is empty.
+        prefer: The request's Prefer header, which may ask for annotations.
+    """
+    body = error_body("" if empty_code else error.code, error.message)
+    body["error"] |= error_annotations(error.code, error.message, prefer)
+    return json_response(error.status, body)

@@ -44,6 +44,8 @@ _CASTS = {
     "LookupAttributeMetadata": Kind.LOOKUP,
 }
 _OPTIONS = ("$select", "$expand", "$filter")
+# Types of columns that are listed only: they have no rows' values, or not yet.
+_OTHER_CASTS = {f"{name}AttributeMetadata" for name in ("EntityName", "Image")}
 _Json = dict[str, Any]
 
 
@@ -101,14 +103,12 @@ class Metadata:
             items = _COLLECTIONS[rest](table, self._schema)
             return {"@odata.context": context, "value": _listed(items, options)}
         match = _ATTRIBUTES.fullmatch(rest)
-        if match is None or (match["cast"] and match["cast"] not in _CASTS):
+        if match is None or match["cast"] not in (None, *_CASTS, *_OTHER_CASTS):
             raise not_imitated("this path below a table definition")
-        kind = _CASTS[match["cast"]] if match["cast"] else None
-        kinds = {kind, Kind.PARTYLIST} if kind is Kind.LOOKUP else {kind}
         found = [
             _attribute(table, name, self._schema)
             for name, column in table.columns.items()
-            if (kind is None or column.kind in kinds) and match["column"] in (None, name)
+            if match["cast"] in (None, _cast_of(column)) and match["column"] in (None, name)
         ]
         hidden = frozenset() if match["cast"] else _DERIVED
         if match["column"] is None:
@@ -133,7 +133,7 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,
-        "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
+        "OwnershipType": table.ownership if "ownerid" in table.columns else "OrganizationOwned",
         "DisplayName": _label(table.logical_name),
         "Privileges": privileges_of(table),
         "Attributes": [_attribute(table, name, schema) for name in table.columns],
@@ -229,13 +229,9 @@ def _names(text: str) -> set[str]:
 
 def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     column = table.columns[name]
-    writable = column.writable and not name.startswith("@")
-    kind = "Owner" if name == "ownerid" else column.kind.value[0]
-    # A party list is a lookup with an AttributeType of its own.
-    known = Kind.LOOKUP if column.kind is Kind.PARTYLIST else column.kind
-    cast = next((cast for cast, other in _CASTS.items() if other is known), "AttributeMetadata")
+    kind = "Owner" if name == "ownerid" else column.type_name
     return {
-        "@odata.type": f"#Microsoft.Dynamics.CRM.{cast}",
+        "@odata.type": f"#Microsoft.Dynamics.CRM.{_cast_of(column)}",
         "MetadataId": _id(f"{table.logical_name}.{name}"),
         "LogicalName": name,
         "SchemaName": name.capitalize(),
@@ -244,8 +240,8 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
         "AttributeTypeName": {"Value": f"{kind}Type"},
         "IsPrimaryId": name == table.primary_key,
         "IsPrimaryName": name == table.primary_name,
-        "IsValidForCreate": writable and column.creatable,
-        "IsValidForUpdate": writable and name != table.primary_key,
+        "IsValidForCreate": column.creatable,
+        "IsValidForUpdate": column.updatable and name != table.primary_key,
         "IsValidForRead": True,
         "RequiredLevel": {
             "Value": "SystemRequired" if name == table.primary_key else column.required,
@@ -267,16 +263,27 @@ _LIMITS = {
 }
 
 
+def _cast_of(column: Column) -> str:
+    """The derived type of a column's definition, which requests cast to."""
+    own = f"{column.type_name}AttributeMetadata"
+    by_kind = {kind: cast for cast, kind in _CASTS.items()}
+    # A list of parties is a lookup with an AttributeType of its own.
+    by_kind[Kind.PARTYLIST] = by_kind[Kind.LOOKUP]
+    return own if own in _OTHER_CASTS else by_kind.get(column.kind, "AttributeMetadata")
+
+
 def _typed(table: Table, column: Column, schema: Schema) -> _Json:
     """The properties that only columns of this kind have."""
     if column.kind in _LIMITS:
         return _numeric(column)
     if column.kind is Kind.BOOLEAN:
-        yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
+        labels = {1: "Yes", 0: "No", **column.options}
+        yes, no = ({"Value": value, "Label": _label(labels[value])} for value in (1, 0))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
     if column.kind in (Kind.LOOKUP, Kind.PARTYLIST):
-        return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
+        targets = {_logical(schema, target) for target in column.navigation} | set(column.targets)
+        return {"Targets": sorted(targets)}
     if column.kind in (Kind.PICKLIST, Kind.MULTI_SELECT_PICKLIST, Kind.STATE, Kind.STATUS):
         options = [
             {

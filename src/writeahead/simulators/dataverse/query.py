@@ -141,9 +141,7 @@ def _column(table: Table, name: str) -> Column:
     column = table.properties.get(name)
     if column is None or column.kind is Kind.PARTYLIST:
         raise ODataError(
-            400,
-            ErrorCode.ODATA_QUERY_INVALID,
-            f"Could not find a property named '{name}' on type '{table.type_name}'.",
+            400, ErrorCode.NONE, f"Could not find a property named '{name}' on type '{table.type_name}'."
         )
     return column
 

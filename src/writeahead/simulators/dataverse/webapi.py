@@ -128,6 +128,8 @@ class WebApi:
         table, key = self._schema.get(name), match["key"]
         if table is None:
             raise _no_resource(name)
+        if table.definition_only:
+            raise not_imitated(f"rows of {name}")
         if match["rest"]:
             return self._below(request, table, key, match["rest"])
         if table.list_only and (key is not None or request.method != "GET"):

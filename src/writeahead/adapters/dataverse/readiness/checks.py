@@ -1,8 +1,8 @@
 """What keeps an environment from taking one planned write, by the definition of its table.
 
-Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
-RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table).
+Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate), "Column
+definitions" (RequiredLevel: ApplicationRequired is enforced by apps, not by the Web API;
+SystemRequired by Dataverse), "Optimistic concurrency" (is enabled per table).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
-# What no payload can have as a column: the platform fills it.
+# The table of a lookup's row, e.g. workeridtype beside workerid. Definitions call some required
+# and valid for create ("QueueItem table/entity reference"); the lookup alone sets them: the types
+# of the Web API have no such properties. The platform fills the other two as well.
 _NEVER_WRITTEN = {"CalendarRules", "EntityName", "ManagedProperty"}
 
 
@@ -154,12 +156,18 @@ def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[st
     looked_up = {item.column for item in table.relations if item.navigation in bound}
     plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
     given = {*plain, *looked_up, *bound, *map(own_name, write.alternate_key)}
-    return [
-        name
-        for name, column in table.columns.items()
-        if column.required == "ApplicationRequired" and column.creatable and not column.has_default
-        if name not in given and column.type not in _NEVER_WRITTEN
-    ]
+    return [name for name, column in table.columns.items() if _is_needed(column) and name not in given]
+
+
+def _is_needed(column: ColumnDefinition) -> bool:
+    """Whether a new row must be given a value: for apps, or for the service ("Column definitions").
+
+    Of what the system requires, the service gives a new row its key, its owner and its states by
+    itself; a lookup of another kind it does not, such as the customer of a case.
+    """
+    asked = column.required == "ApplicationRequired" and column.type not in _NEVER_WRITTEN
+    by_system = column.required == "SystemRequired" and column.type in _LOOKUPS - {"Owner"}
+    return (asked or by_system) and column.creatable and not column.has_default
 
 
 def gaps_of(
