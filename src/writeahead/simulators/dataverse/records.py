@@ -10,6 +10,7 @@ from typing import Any
 
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.ownership import owning_columns
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
@@ -174,6 +175,7 @@ class Records:
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        columns |= owning_columns(table, columns, self._has)
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
@@ -184,6 +186,10 @@ class Records:
             (table.entity_set, row_id, version, json.dumps(columns)),
         )
         return Record(table, row_id, version, columns)
+
+    def _has(self, entity_set: str, row_id: str) -> bool:
+        table = self._schema.get(entity_set)
+        return table is not None and self.find(table, row_id) is not None
 
     def _require_free(self, table: Table, row_id: str) -> None:
         # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).

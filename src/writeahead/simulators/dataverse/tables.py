@@ -93,7 +93,11 @@ def _labels(options: Iterable[int], labels: Iterable[str]) -> dict[int, str]:
     return dict(zip(options, labels, strict=True))
 
 
-_OWNER = {"ownerid": _lookup(systemusers="ownerid", teams="ownerid")}
+_OWNER = {
+    "ownerid": _lookup(systemusers="ownerid", teams="ownerid"),
+    "owninguser": _read_only(Kind.LOOKUP),
+    "owningteam": _read_only(Kind.LOOKUP),
+}
 _SYSTEM = {
     "createdon": _read_only(Kind.DATETIME),
     "modifiedon": _read_only(Kind.DATETIME),
