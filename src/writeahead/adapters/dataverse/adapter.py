@@ -7,6 +7,7 @@ mapping declares, and named ones in an outbound-call service's words, which are 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +21,20 @@ from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_row
 from writeahead.adapters.dataverse.mapping.payloads import (
     PhoneCallActivity,
     QueueStatusUpdate,
     RowWrite,
     Task,
 )
-from writeahead.adapters.dataverse.mapping.plans import Draft, baseline_of, plan_refusal, planned_write
+from writeahead.adapters.dataverse.mapping.plans import (
+    Draft,
+    baseline_of,
+    plan_refusal,
+    planned_write,
+    require_complete,
+)
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -34,6 +42,7 @@ from writeahead.adapters.dataverse.mapping.row_payloads import (
     UpdateRow,
     UpsertRow,
 )
+from writeahead.adapters.dataverse.mapping.shorten import shortened, text_limits
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.mapping.translate import (
     completion,
@@ -48,6 +57,7 @@ from writeahead.adapters.dataverse.mapping.translate import (
 from writeahead.adapters.dataverse.readiness.discover import discover
 from writeahead.adapters.dataverse.readiness.doctor import Finding, Level, examine
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
+from writeahead.adapters.dataverse.row_owners import with_row_owners
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
 from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, DataverseClient
@@ -76,6 +86,8 @@ def _left_out(names: Sequence[str]) -> tuple[str, ...]:
 
 def _unchecked(draft: Draft) -> str:
     row = "" if draft.creates else ", and the row as it is now"
+    if draft.creates and owner_row(draft.table, draft.write) is not None:
+        row = f", and who owns the row that {draft.table.owner_from} points to"
     return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
@@ -224,13 +236,16 @@ class DataverseAdapter(TransactionalAdapter):
         if self._client is not None and not self._missing:
             return self._with_warning(self._planned(operations))
         planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
-        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
-        if gaps:
-            raise NotReady(*gaps)
+        drafts = [self._undefined(item) for item in planned]
+        require_complete(drafts)
         return self._with_warning(
             [
-                item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
+                item.model_copy(
+                    update={
+                        "payload": draft.write.model_dump(mode="json"),
+                        "warnings": (*draft.warnings, *draft.stored_warnings(), _unchecked(draft)),
+                    }
+                )
                 for item, draft in zip(planned, drafts, strict=True)
             ]
         )
@@ -257,11 +272,18 @@ class DataverseAdapter(TransactionalAdapter):
 
     def _planned(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
+        if self._gate is not None:
+            drafts = [self._draft(item) for item in planned]
+        else:
+            # What a payload lacks is for the gate to tell. An owner that can't be read is not.
+            drafts = [replace(self._undefined(item), gaps=()) for item in planned]
         client = self._ready()
         client.sign_in()
+        drafts = with_row_owners(client, self._mapping, drafts)
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        else:
+            require_complete(drafts)
         drafts = with_baselines(client, drafts, self._now())
         if self._gate is not None:
             self._gate.check_creates(drafts)
@@ -429,6 +451,11 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, item)
         gaps = missing_numbers(item.kind, table, write)
         return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps)
+
+    def _undefined(self, item: PlannedOperation) -> Draft:
+        """A draft that is held against no definitions: texts have the lengths of their fields."""
+        draft = self._draft(item)
+        return shortened(draft, text_limits(item.kind, draft.table))
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
         """Check what came out of an artifact, which may have been tampered with."""

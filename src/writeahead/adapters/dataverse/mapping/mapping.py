@@ -6,7 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from writeahead.adapters.dataverse.mapping.approval import Approval
+from writeahead.adapters.dataverse.mapping.owner_from import owner_row
 from writeahead.adapters.dataverse.mapping.payloads import Reference, RowWrite
+from writeahead.adapters.dataverse.mapping.shorten import require_lengths
 from writeahead.adapters.dataverse.mapping.tables import (
     DeclaredTable,
     DefaultOwner,
@@ -118,10 +120,11 @@ class TableMapping:
             fields: The payload; what is None in it is left alone.
 
         Raises:
-            InvalidInput: A field or label that is used is not mapped.
+            InvalidInput: A field or label that is used is not mapped, or a text is too long.
         """
         kind, operation_id = operation.kind, operation.id
         table = self.table(kind, operation_id)
+        require_lengths(kind, table, operation_id, fields)
         columns: dict[str, Scalar] = {}
         left_out = self.left_out(kind, operation_id, fields)
         for field in type(fields).model_fields:
@@ -134,13 +137,15 @@ class TableMapping:
             if field in left_out:
                 continue
             columns[self._plain_column(kind, operation_id, field)] = None
+        write = RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
         default = self.owner_of(table)
-        if getattr(fields, "owner", False) is None and default and "owner" in table.lookups:
+        names_none = getattr(fields, "owner", False) is None and owner_row(table, write) is None
+        if names_none and default and "owner" in table.lookups:
             owner = Reference(type=default.type, id=default.id)
             name, scalar = self._column(kind, operation_id, "owner", owner, fields)
             columns[name] = scalar
         columns.update(table.mark(operation.session_id, operation_id))
-        return RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
+        return write.model_copy(update={"columns": columns})
 
     def _column(
         self, kind: str, operation_id: str, field: str, value: Any, fields: BaseModel

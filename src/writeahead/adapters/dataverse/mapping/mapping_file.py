@@ -31,8 +31,10 @@ from pydantic import BaseModel, ValidationError
 
 from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_from_problem
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
-from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable
+from writeahead.adapters.dataverse.mapping.shorten import shorten_problem
+from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable, Table
 from writeahead.adapters.dataverse.webapi.names import NAME
 from writeahead.errors import InvalidInput
 
@@ -122,6 +124,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
                         f"mapping {name}: [{where}] {what} has {column!r}, which is neither in columns nor"
                         " the column of a lookup"
                     )
+        _require_usable(name, where, table, kind=None)
     return tables
 
 
@@ -159,6 +162,14 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
     if bool(table.guarded) != (kind == _GUARDING):
         must = "needs guarded, a list of columns" if kind == _GUARDING else "creates rows: leave guarded out"
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] {must}")
+    _require_usable(name, f"kinds.{kind}", table, kind=kind)
+
+
+def _require_usable(name: str, where: str, table: Table, kind: str | None) -> None:
+    """Require that what names a field or a column names one that there is."""
+    problem = owner_from_problem(table) or shorten_problem(kind, table)
+    if problem:
+        raise InvalidInput(f"mapping {name}: [{where}] {problem}")
 
 
 def _require_unique(name: str, where: str, what: str, names: list[str]) -> None:

@@ -1,16 +1,16 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
-from writeahead.errors import InvalidInput
+from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "StoredValue", "baseline_of", "plan_refusal", "planned_write"]
+__all__ = ["Draft", "StoredValue", "baseline_of", "plan_refusal", "planned_write", "require_complete"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,22 @@ class Draft:
     def watches(self) -> bool:
         """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
         return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+
+    def stored_warnings(self) -> tuple[str, ...]:
+        """Why columns that are written will not hold what was asked for."""
+        written = (value for name, value in self.stored.items() if name in self.write.columns)
+        return tuple(value.warning for value in written if value.warning)
+
+
+def require_complete(drafts: Sequence[Draft]) -> None:
+    """Require that no draft has a gap.
+
+    Raises:
+        NotReady: Some have; it names every gap.
+    """
+    gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
+    if gaps:
+        raise NotReady(*gaps)
 
 
 def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:

@@ -116,6 +116,10 @@ class Table(_Model):
             mapping.
         unknown_columns: What becomes of a field or column that is given and not mapped; None for
             what the whole mapping says.
+        owner_from: The field of a kind, or the navigation property of a declared table, whose row's
+            owner also owns a new row that names none: see `owner_from`.
+        shorten: Fields of a kind, or columns of a declared table, whose texts are cut to what the
+            column holds: see `shorten`.
     """
 
     entity_set: Name
@@ -127,6 +131,8 @@ class Table(_Model):
     completion: Completion | None = None
     default_owner: DefaultOwner | None = None
     unknown_columns: Unknown | None = None
+    owner_from: Navigation | None = None
+    shorten: tuple[Name, ...] = ()
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""

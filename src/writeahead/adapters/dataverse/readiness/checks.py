@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from writeahead.adapters.dataverse.mapping.shorten import cut
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
 from writeahead.adapters.dataverse.readiness.values import problems_of
@@ -34,6 +35,7 @@ class WriteRequirements:
         versioned: The row's version guards the write.
         alternate_key: The columns that the row is addressed by, if not by its GUID.
         created: The column that says when a row was created, if that matters and there is one.
+        shortened: Columns whose texts are cut to what the column holds.
     """
 
     operation: str
@@ -46,6 +48,7 @@ class WriteRequirements:
     versioned: bool = False
     alternate_key: tuple[str, ...] = ()
     created: str | None = None
+    shortened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class _WriteCheck:
         if column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
+            if name in self.write.shortened and isinstance(value, str) and column.max_length is not None:
+                value = cut(value, column.max_length)
             yield from (f"column {name} {problem}" for problem in problems_of(value, column))
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:

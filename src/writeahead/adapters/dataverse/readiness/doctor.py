@@ -13,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_targets
+from writeahead.adapters.dataverse.mapping.shorten import shortened_columns
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, Table
 from writeahead.adapters.dataverse.readiness.checks import WriteRequirements, gaps_of
 from writeahead.adapters.dataverse.readiness.metadata import (
@@ -158,7 +160,10 @@ class _Examination:
             yield f"tables.{name}", declared, True, True
 
     def _tables(self) -> Iterator[Finding]:
-        wanted = {table.entity_set: None for _, table, _, _ in self._mapped()}
+        wanted: dict[str, tuple[str, ...] | None] = {
+            target: () for _, table, _, _ in self._mapped() for target in owner_targets(table)
+        }
+        wanted |= {table.entity_set: None for _, table, _, _ in self._mapped()}
         found = read_tables(self._client, wanted)
         targets = {
             lookup.entity_set
@@ -175,6 +180,7 @@ class _Examination:
             yield from problems
             if definition is not None:
                 yield from _markers(subject, table, definition)
+                yield from _row_owners(subject, table, found)
                 if creates:
                     yield from _required(subject, table, definition)
                 if updates and not definition.optimistic_concurrency:
@@ -279,6 +285,14 @@ def _columns(subject: str, table: Table, definition: TableDefinition) -> Iterato
             yield Finding(
                 subject, Level.PROBLEM, f"column {name} can't be written: take it out of the mapping"
             )
+    for name, shown in shortened_columns(table).items():
+        column = definition.columns.get(name)
+        if column is not None and column.max_length is None:
+            yield Finding(
+                subject,
+                Level.PROBLEM,
+                f"column {name} is no text, and can't be cut: take {shown} out of shorten",
+            )
     options = table.options if isinstance(table, KindTable) else {}
     for field, option in options.items():
         column = definition.columns.get(option.column)
@@ -306,6 +320,18 @@ def _markers(subject: str, table: Table, definition: TableDefinition) -> Iterato
                 subject,
                 Level.WARNING,
                 f"marker column {name} holds {column.max_length} characters: ids have up to {_LONGEST_ID}",
+            )
+
+
+def _row_owners(subject: str, table: Table, found: Mapping[str, TableDefinition]) -> Iterator[Finding]:
+    """Where ``owner_from`` points to rows that no one owns. Tables that are missing are told of."""
+    for target in dict.fromkeys(owner_targets(table)):
+        if target in found and not {"ownerid", "owninguser"} <= set(found[target].columns):
+            yield Finding(
+                subject,
+                Level.WARNING,
+                f"rows of {target}, which {table.owner_from} may point to, have no owner: without a"
+                " default_owner, rows that point to one are refused",
             )
 
 
