@@ -9,7 +9,7 @@ from writeahead.adapters.dataverse import DataverseAdapter, load_mapping
 from writeahead.errors import InvalidInput
 from writeahead.model import RunStatus
 from writeahead.protocol.planning import keyed_operations
-from writeahead.simulators.dataverse import APPLICATION_USER, HUMAN_USER, Simulator
+from writeahead.simulators.dataverse import APPLICATION_USER, HUMAN_USER, Settings, Simulator
 
 TEAM = "7ea00000-0000-4000-8000-000000000001"
 DEFAULT = "7ea00000-0000-4000-8000-000000000002"
@@ -276,6 +276,14 @@ def test_a_row_that_the_session_itself_makes_or_assigns(run, sim):
     assert not report.warnings
 
 
+def test_an_assignment_that_preserve_leaves_out_changes_no_owner(run, sim):
+    team = {"ownerid": {"entity_set": "teams", "id": TEAM}}
+    assign = {"kind": "update_row", "payload": {"table": "account", "row_id": ACCOUNT, "columns": team}}
+    text = WITH_DEFAULT.replace('columns = ["name"]', 'columns = ["name"]\npreserve = ["ownerid"]')
+    assert run(assign, contact(), text=text).status is RunStatus.COMPLETED
+    assert (owners(sim, "accounts"), owners(sim, "contacts")) == ([HUMAN_USER], [HUMAN_USER])
+
+
 def test_a_dry_run_without_credentials_says_that_it_was_not_read(tmp_path):
     path = tmp_path / "mapping.toml"
     path.write_text(WITH_DEFAULT)
@@ -332,3 +340,18 @@ def test_the_doctor_finds_rows_that_no_one_owns(adapters):
     told = [text for text in found if "which parentcustomerid_account may point to" in text]
     assert [text.split(",")[0] for text in told] == ["rows of teams"]
     assert "have no owner" in told[0]
+
+
+def test_the_doctor_finds_owners_that_may_not_be_read(tmp_path):
+    path = tmp_path / "mapping.toml"
+    path.write_text(WITH_DEFAULT)
+    settings = Settings(withheld_privileges=["prvReadAccount", "prvReadWa_callqueue"])
+    with (
+        Simulator(tmp_path / "other.sqlite", settings=settings) as sim,
+        DataverseAdapter(sim.url, sim.issue_token, mapping=path) as adapter,
+    ):
+        found = {item.subject for item in adapter.doctor() if item.level == "problem"}
+    assert {
+        "privileges on accounts [tables.contact, owner_from]",
+        "privileges on wa_callqueues [kinds.task, owner_from]",
+    } <= found

@@ -5,6 +5,8 @@ entity_set = "tasks"                # in the URL
 key = "activityid"                  # the primary key column
 # two text columns of 128 characters, that say which operation wrote the row last
 marker = { session = "wa_sessionid", operation = "wa_operationid" }
+owner_from = "regarding"            # who owns that row owns a new one that names no owner
+shorten = ["subject"]               # cut where it is longer than its column
 
 [kinds.task.columns]                # field = column
 subject = "subject"

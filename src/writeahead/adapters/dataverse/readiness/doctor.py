@@ -201,12 +201,11 @@ class _Examination:
             for item in self._client.ask(path).content.get("RolePrivileges", [])
             if isinstance(item, Mapping)
         }
-        tables = privileges_of(self._client, {table.entity_set for _, table, _, _ in self._mapped()})
-        for section, table, creates, updates in self._mapped():
-            subject = f"privileges on {table.entity_set} [{section}]"
-            needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
-            needed |= _PROBING if table.entity_set == self._probed else set()
-            known = tables.get(table.entity_set, {})
+        needs = list(self._needs())
+        tables = privileges_of(self._client, {entity_set for _, entity_set, _ in needs})
+        for section, entity_set, needed in needs:
+            subject = f"privileges on {entity_set} [{section}]"
+            known = tables.get(entity_set, {})
             missing = sorted(
                 name for kind, (name, key) in known.items() if kind in needed and key not in held
             )
@@ -216,6 +215,15 @@ class _Examination:
                 )
             elif known:
                 yield Finding(subject, Level.OK, f"{', '.join(sorted(needed))}, on some rows at least")
+
+    def _needs(self) -> Iterator[tuple[str, str, set[str]]]:
+        """The sections, tables, and the types of privileges that are needed on each."""
+        for section, table, creates, updates in self._mapped():
+            needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
+            needed |= _PROBING if table.entity_set == self._probed else set()
+            yield section, table.entity_set, needed
+            for target in dict.fromkeys(owner_targets(table)):
+                yield f"{section}, owner_from", target, {"Read"}
 
 
 def _clock(date: str, since: datetime, until: datetime) -> Iterator[Finding]:
