@@ -86,7 +86,7 @@ def _left_out(names: Sequence[str]) -> tuple[str, ...]:
 
 def _unchecked(draft: Draft) -> str:
     row = "" if draft.creates else ", and the row as it is now"
-    if draft.creates and owner_row(draft.table, draft.write) is not None:
+    if draft.creates and owner_row(draft.table, draft.write.columns) is not None:
         row = f", and who owns the row that {draft.table.owner_from} points to"
     return f"not checked, since no request can be made: the table's definition, owners{row}"
 

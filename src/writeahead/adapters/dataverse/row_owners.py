@@ -55,7 +55,7 @@ def with_row_owners(client: DataverseClient, mapping: TableMapping, drafts: Sequ
     owners: dict[RowAddress, _Owner] = {}
     found = []
     for draft in drafts:
-        row = owner_row(draft.table, draft.write) if draft.creates else None
+        row = owner_row(draft.table, draft.write.columns) if draft.creates else None
         if row is not None:
             if row not in owners:
                 owners[row] = _read(client, row)

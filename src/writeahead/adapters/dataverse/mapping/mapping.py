@@ -137,15 +137,14 @@ class TableMapping:
             if field in left_out:
                 continue
             columns[self._plain_column(kind, operation_id, field)] = None
-        write = RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
         default = self.owner_of(table)
-        names_none = getattr(fields, "owner", False) is None and owner_row(table, write) is None
+        names_none = getattr(fields, "owner", False) is None and owner_row(table, columns) is None
         if names_none and default and "owner" in table.lookups:
             owner = Reference(type=default.type, id=default.id)
             name, scalar = self._column(kind, operation_id, "owner", owner, fields)
             columns[name] = scalar
         columns.update(table.mark(operation.session_id, operation_id))
-        return write.model_copy(update={"columns": columns})
+        return RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
 
     def _column(
         self, kind: str, operation_id: str, field: str, value: Any, fields: BaseModel

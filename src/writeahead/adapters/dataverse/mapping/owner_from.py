@@ -4,9 +4,11 @@
 [tables.contact] owner_from = "wa_Campaign"       a navigation property of lookups
 """
 
-from writeahead.adapters.dataverse.mapping.payloads import RowAddress, RowWrite
+from collections.abc import Mapping
+
+from writeahead.adapters.dataverse.mapping.payloads import RowAddress
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, Lookup, Table, bind_of
-from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
+from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = ["owner_bind", "owner_from_problem", "owner_row", "owner_targets"]
 
@@ -27,16 +29,16 @@ def owner_bind(table: Table, entity_set: str) -> str | None:
     return _OWNER + BIND if entity_set in known else None
 
 
-def owner_row(table: Table, write: RowWrite) -> RowAddress | None:
-    """The row whose owner a new row gets.
+def owner_row(table: Table, columns: Mapping[str, Scalar]) -> RowAddress | None:
+    """The row whose owner a new row with these columns gets.
 
     None if the new row names an owner of its own, points to no row, or the mapping has no
     ``owner_from``.
     """
     names = {owner_bind(table, entity_set) for entity_set in _OWNERS}
-    if any(name in write.columns for name in names if name):
+    if any(name in columns for name in names if name):
         return None
-    found = (referenced_row(write.columns.get(bind_of(lookup))) for lookup in _lookups(table))
+    found = (referenced_row(columns.get(bind_of(lookup))) for lookup in _lookups(table))
     return next(filter(None, found), None)
 
 
