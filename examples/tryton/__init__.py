@@ -4,7 +4,15 @@
 requests, sessions and errors, and nothing of operations. `settings` knows the variables to set.
 """
 
-from tryton.adapter import AddressUpdate, Email, Note, Party, TrytonAdapter
+from tryton.adapter import AddressBaseline, AddressUpdate, Email, Note, Party, TrytonAdapter
 from tryton.settings import adapter_from_settings
 
-__all__ = ["AddressUpdate", "Email", "Note", "Party", "TrytonAdapter", "adapter_from_settings"]
+__all__ = [
+    "AddressBaseline",
+    "AddressUpdate",
+    "Email",
+    "Note",
+    "Party",
+    "TrytonAdapter",
+    "adapter_from_settings",
+]

@@ -13,7 +13,7 @@ Sources: trytond 8.2, model/modelsql.py (``_timestamp``), ir/email_.py, sendmail
 modules/party/party.py (``code_uniq``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import httpx
@@ -24,7 +24,7 @@ from writeahead.adapters.base import Adapter, emits, target_of
 from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass
 
-__all__ = ["AddressUpdate", "Email", "Note", "Party", "TrytonAdapter"]
+__all__ = ["AddressBaseline", "AddressUpdate", "Email", "Note", "Party", "TrytonAdapter"]
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n]*$")]
@@ -72,11 +72,16 @@ class Email(_Input):
     body: Text
 
 
-class _Baseline(_Input):
-    """What an address was like when the plan was made."""
+class AddressBaseline(_Input):
+    """What an address was like when it was loaded, or when the plan was made.
+
+    Attributes:
+        timestamp: Its version, the ``_timestamp``.
+        columns: Lines with their values.
+    """
 
     timestamp: str = Field(min_length=1, max_length=64)
-    columns: dict[str, JsonValue]
+    columns: dict[Annotated[str, StringConstraints(pattern="^(attn|city|postal_code)$")], JsonValue]
 
 
 class TrytonAdapter(Adapter):
@@ -156,21 +161,38 @@ class TrytonAdapter(Adapter):
 
     # conditional_update: guarded by the version that planning saw.
 
-    def plan_address_update(self, payload: AddressUpdate, operation: KeyedOperation) -> PlannedOperation:
-        """Read what the address is like now."""
+    def read_baseline(self, address_id: int) -> AddressBaseline | None:
+        """Read what an address is like when it is loaded; None if it is not there.
+
+        Raises: as `Adapter.plan`.
+        """
+        return self._address(address_id, ["attn", "city", "postal_code"])
+
+    def plan_address_update(
+        self, payload: AddressUpdate, operation: KeyedOperation, baseline: AddressBaseline | None = None
+    ) -> PlannedOperation:
+        """Read what the address is like now, and hold it against what the caller has loaded."""
         if not payload.values():
             raise InvalidInput(
                 f"operation {operation.id}: there is nothing to set: give attn, city or postal_code"
             )
-        baseline = self._address(payload)
-        if baseline is None:
-            raise NotReady(f"operation {operation.id}: party.address,{payload.address_id} does not exist")
-        return _planned(payload, operation, ReplayClass.CONDITIONAL_UPDATE, baseline)
+        now = self._address(payload.address_id, payload.values())
+        record = f"operation {operation.id}: party.address,{payload.address_id}"
+        if now is None and baseline is not None:
+            raise ConflictError(f"{record} is gone since it was loaded")
+        if now is None:
+            raise NotReady(f"{record} does not exist")
+        # Values as ours may be of an earlier run, whose plan was lost.
+        if baseline is not None and now.columns != payload.values():
+            changed = _changed(baseline, now)
+            if changed:
+                raise ConflictError(f"{record}: changed since it was loaded: {', '.join(changed)}")
+        return _planned(payload, operation, ReplayClass.CONDITIONAL_UPDATE, now)
 
     @emits(ReplayClass.CONDITIONAL_UPDATE)
     def emit_address_update(self, payload: AddressUpdate, operation: PlannedOperation) -> Receipt:
         """Update the address if it is as the plan saw it. Raises: as `Adapter.emit`."""
-        baseline = _Baseline.model_validate(operation.precondition)
+        baseline = AddressBaseline.model_validate(operation.precondition)
         record = f"party.address,{payload.address_id}"
         timestamp = baseline.timestamp
         for _ in ("as planned", "rebased"):
@@ -183,12 +205,12 @@ class TrytonAdapter(Adapter):
                     context={"_timestamp": {record: timestamp}},
                 )
             except (Changed, Refused) as refused:
-                now = self._address(payload)
+                now = self._address(payload.address_id, payload.values())
                 if now is None:
                     raise ConflictError(f"{record} is gone") from None
                 if now.columns == payload.values():
                     return Receipt(remote_id=record, remote_version=now.timestamp, outcome="already_applied")
-                changed = [name for name, value in baseline.columns.items() if now.columns[name] != value]
+                changed = _changed(baseline, now)
                 if changed:
                     # Some of it may be ours, by a request of unknown outcome: an operator decides.
                     raise ConflictError(f"{record}: changed since the plan: {', '.join(changed)}") from None
@@ -239,17 +261,22 @@ class TrytonAdapter(Adapter):
         )
         return Receipt(remote_id=f"ir.email,{sent}")
 
-    def _address(self, payload: AddressUpdate) -> _Baseline | None:
-        columns = list(payload.values())
-        domain = [["id", "=", payload.address_id]]
+    def _address(self, address_id: int, lines: Iterable[str]) -> AddressBaseline | None:
+        columns = list(lines)
+        domain = [["id", "=", address_id]]
         found = self._server.search("party.address", domain, ["_timestamp", *columns])
         if not found:
             return None
-        return _Baseline(timestamp=found[0]["_timestamp"], columns={name: found[0][name] for name in columns})
+        return AddressBaseline(
+            timestamp=found[0]["_timestamp"], columns={name: found[0][name] for name in columns}
+        )
 
 
 def _planned(
-    payload: BaseModel, operation: KeyedOperation, replay: ReplayClass, baseline: _Baseline | None = None
+    payload: BaseModel,
+    operation: KeyedOperation,
+    replay: ReplayClass,
+    baseline: AddressBaseline | None = None,
 ) -> PlannedOperation:
     return PlannedOperation(
         id=operation.id,
@@ -259,6 +286,13 @@ def _planned(
         precondition=baseline.model_dump(mode="json") if baseline else None,
         replay=replay,
     )
+
+
+def _changed(baseline: AddressBaseline, now: AddressBaseline) -> list[str]:
+    """The lines that another version has otherwise, or that the baseline does not have at all."""
+    if baseline.timestamp == now.timestamp:
+        return []
+    return [name for name, value in now.columns.items() if baseline.columns.get(name, ...) != value]
 
 
 def _message(payload: Note, operation: PlannedOperation) -> str:

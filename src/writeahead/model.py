@@ -147,23 +147,28 @@ def ref(operation_id: str, field: str = "remote_id") -> dict[str, JsonValue]:
     return {REFERENCE: operation_id, "field": field}
 
 
-class Operation(Frozen):
+class Operation(Sparse, Frozen):
     """One write that a caller wants done.
 
     Attributes:
         kind: Which of the adapter's verbs: ``task`` is emitted by the adapter's ``emit_task``.
         payload: What to write, as JSON, a pydantic model or a dataclass.
         id: Names the operation within its session; by default its position and kind, ``2-task``.
+        baseline: What the row was like when the caller loaded it, in the adapter's form, as JSON, a
+            pydantic model or a dataclass. An edit of the row between that and planning is then a
+            conflict, too. None: what planning sees is the baseline. It is no part of the request: a
+            repeat may have another one, and the plan that is there goes by its own.
 
     Raises:
         pydantic.ValidationError: A field can't be used.
-        InvalidInput: The payload is a model or a dataclass that would read back different from its
-            JSON.
+        InvalidInput: The payload or the baseline is a model or a dataclass that would read back
+            different from its JSON.
     """
 
     kind: str = Field(pattern=KIND_PATTERN)
     payload: dict[str, JsonValue] = Field(default_factory=dict)
     id: str | None = Field(default=None, pattern=ID_PATTERN)
+    baseline: Annotated[dict[str, JsonValue] | None, LeftOut(is_none)] = None
 
     if TYPE_CHECKING:
 
@@ -173,24 +178,36 @@ class Operation(Frozen):
             kind: str,
             payload: Mapping[str, Any] | BaseModel | "DataclassInstance" = ...,
             id: str | None = None,  # noqa: A002 - the field's name
+            baseline: Mapping[str, Any] | BaseModel | "DataclassInstance" | None = None,
         ) -> None: ...
     else:
 
         def __init__(self, **fields: Any) -> None:
-            payload = fields.get("payload")
-            if is_record(payload):
-                fields["payload"] = json_of(payload)
+            for name in ("payload", "baseline"):
+                if is_record(fields.get(name)):
+                    fields[name] = json_of(fields[name])
             super().__init__(**fields)
 
 
 class KeyedOperation(Frozen):
-    """An operation as an adapter's ``plan`` gets it: with session, id and idempotency key."""
+    """An operation as an adapter's ``plan`` gets it: with session, id and idempotency key.
+
+    Attributes:
+        session_id: The session.
+        id: The operation's id within its session.
+        kind: Which of the adapter's verbs plans it.
+        key: The idempotency key.
+        payload: As the caller gave it.
+        baseline: As the caller gave it; None if none was given. ``plan_<kind>`` gets it in its type
+            as its parameter ``baseline``.
+    """
 
     session_id: str
     id: str
     kind: str
     key: str
     payload: dict[str, JsonValue]
+    baseline: dict[str, JsonValue] | None = None
 
 
 class PlannedOperation(Sparse, Frozen):

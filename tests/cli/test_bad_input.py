@@ -65,6 +65,14 @@ SESSIONS = {
         b'{"session_id": "s1", "operations": [{"kind": "row", "payload": "x"}]}',
         ["session.json: operation 1: payload"],
     ),
+    "baseline no object": (
+        b'{"session_id": "s1", "operations": [{"kind": "row", "baseline": "x"}]}',
+        ["session.json: operation 1: baseline"],
+    ),
+    "a baseline for a kind that takes none": (
+        b'{"session_id": "s1", "operations": [{"kind": "row", "payload": {"text": "x"}, "baseline": {}}]}',
+        ["1-row", "takes no baseline"],
+    ),
     "unknown kind": (
         b'{"session_id": "s1", "operations": [{"kind": "fax", "payload": {}}]}',
         ["1-fax", "'fax'", "mail, row"],

@@ -207,3 +207,36 @@ def test_what_remains_needs_the_file_since_planning_translates(cli, simulator, c
     assert (done.code, done.err) == (0, "")
     assert cli("run", cli.file(done.out, "fixed.json"), "--adapter", "dataverse", "--write", "-q").code == 0
     assert (simulator.count("tasks"), simulator.count("phonecalls")) == (1, 1)
+
+
+def test_a_row_that_was_edited_since_it_was_loaded(cli, simulator, credentials):
+    """The baseline stands beside the payload; what blocks the run is no session to unblock."""
+    row_id = simulator.seed("wa_callqueues", {"wa_name": "Ada", "wa_donotcall": False})
+    before = simulator.row("wa_callqueues", row_id)
+    watched = ("statecode", "wa_status", "wa_attempts", "wa_nextattempton", "wa_donotcall", "wa_email")
+    marker = ("wa_lastsession", "wa_lastoperation")
+    baseline = {
+        "etag": before["@odata.etag"],
+        "columns": {name: before[name] for name in (*watched, *marker)},
+    }
+    payload = {"row_id": row_id, "status": "callback_requested"}
+    operation = {"kind": "queue_status_update", "payload": payload, "baseline": baseline}
+    session = cli.file(json.dumps({"session_id": "s1", "operations": [operation]}))
+    simulator.edit("wa_callqueues", row_id, {"wa_donotcall": True})
+    edited = truth(cli, simulator)
+    for write in ([], ["--write"]):
+        done = cli("run", session, "--adapter", "dataverse", "--json", *write)
+        assert (done.code, done.json["status"], done.json["block_reason"]) == (
+            1,
+            "blocked",
+            "conflict_detected",
+        )
+        assert "1-queue_status_update" in done.json["error"]
+        assert done.json["error"].endswith("wa_donotcall")
+        assert done.json["next_step"] == "settle the conflict, then run it again; nothing was sent"
+    assert truth(cli, simulator) == edited
+    simulator.edit("wa_callqueues", row_id, {"wa_donotcall": False})
+    assert cli("run", session, "--adapter", "dataverse", "--write", "--quiet").code == 0
+    shown = cli("show", "s1", "--json")
+    assert shown.code == 0
+    assert simulator.row("wa_callqueues", row_id)["wa_status"] == 100000003

@@ -254,6 +254,72 @@ def test_an_update_that_is_refused_is_read_back(server, adapter, now, outcome):
     assert server.count(WRITE) == 1
 
 
+LOADED = [{"id": 3, "_timestamp": "1.5", "attn": None, "city": "Berlin", "postal_code": "10115"}]
+
+
+def with_baseline(adapter, baseline):
+    asked = keyed("address_update", ADDRESS).model_copy(update={"baseline": baseline})
+    [operation] = adapter.plan([asked])
+    return operation
+
+
+def loaded(server, adapter):
+    """What a host has read, as it kept it."""
+    server.tell(READ, (200, LOADED))
+    return json.loads(adapter.read_baseline(3).model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [
+        (address("Ulm", "10115", "2.5"), "1-address_update: .*changed since it was loaded: city$"),
+        ([], "1-address_update: .*gone since it was loaded"),
+    ],
+)
+def test_an_edit_since_the_load_is_a_conflict(server, adapter, now, outcome):
+    baseline = loaded(server, adapter)
+    server.tell(READ, (200, now))
+    with pytest.raises(ConflictError, match=outcome):
+        with_baseline(adapter, baseline)
+    assert server.count(WRITE) == 0
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        address(),
+        address(timestamp="2.5"),  # an edit elsewhere in the record
+        address("Bonn", "53111", "2.5"),  # as ours
+    ],
+)
+def test_a_plan_has_the_version_that_it_found(server, adapter, now):
+    baseline = loaded(server, adapter)
+    server.tell(READ, (200, now))
+    assert with_baseline(adapter, baseline).precondition["timestamp"] == now[0]["_timestamp"]
+
+
+@pytest.mark.parametrize("timestamp", ["1.5", "2.5"])
+def test_a_baseline_of_another_version_must_have_all_that_is_written(server, adapter, timestamp):
+    server.tell(READ, (200, address()))
+    baseline = {"timestamp": timestamp, "columns": {"city": "Berlin"}}
+    if timestamp == "1.5":
+        assert with_baseline(adapter, baseline).precondition["timestamp"] == "1.5"
+    else:
+        with pytest.raises(ConflictError, match=r"postal_code$"):
+            with_baseline(adapter, baseline)
+
+
+def test_a_baseline_has_lines_that_can_be_written_only(server, adapter):
+    server.tell(READ, (200, address()))
+    with pytest.raises(InvalidInput, match="baseline of the wrong shape"):
+        with_baseline(adapter, {"timestamp": "1.5", "columns": {"street": "x"}})
+
+
+def test_an_address_that_is_not_there_has_no_baseline(server, adapter):
+    server.tell(READ, (200, []))
+    assert adapter.read_baseline(3) is None
+
+
 def test_an_address_is_updated_once_in_a_session(server, adapter):
     twice = [keyed("address_update", {**ADDRESS, "city": city}) for city in ("Bonn", "Ulm")]
     with pytest.raises(InvalidInput, match=r"party\.address,3 is updated twice"):

@@ -11,7 +11,7 @@ from tests.support.worlds import names
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.model import RunStatus
-from writeahead.simulators.dataverse import Simulator
+from writeahead.simulators.dataverse import HUMAN_USER, Simulator
 
 ROW = "5f3c7f0e-6f3b-4e0e-9d38-0a8f3b6f1c11"
 QUICK = RunPolicy(wait_initial=0.01, wait_max=0.02)
@@ -22,6 +22,8 @@ OPERATIONS = [
             "subject": "Interested",
             "outcome": "interested_callback",
             "phone_number": "+49 30 901820",
+            "caller": {"type": "user", "id": HUMAN_USER},
+            "callee": {"address": "+49 30 901820"},
         },
     },
     {
@@ -145,6 +147,8 @@ def test_a_dry_run_changes_nothing_and_plans_what_is_then_sent(crm, adapter, sto
     real = json.loads(store.get("s1/planned-writeback.json").data)
     assert dry["operations"] == real["operations"]
     sent = [json.loads(request.body) for request in crm.requests() if request.method == "PATCH"]
+    planned = dry["operations"][0]["payload"]["parties"]
+    assert len(sent[0].pop("phonecall_activity_parties")) == len(planned) == 2
     assert [operation["payload"]["columns"] for operation in dry["operations"]] == sent
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from tests.peers.cap_server import Cap, running_cap
+from tests.support.dataverse_backdoor import LOADED
 from writeahead import Operation
 from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
@@ -114,6 +115,13 @@ class Tables:
         self.cap.send("PATCH", f"{table}({row_id})", {column: value})
         look = f"SELECT {column} FROM Dataverse_{table} WHERE {key} = ?"
         return lambda: self._select(look, row_id) == [(value,)]
+
+    def baseline(self, operation):
+        """Without its version: the columns must tell."""
+        look = f"SELECT {', '.join(LOADED)} FROM Dataverse_wa_callqueues WHERE wa_callqueueid = ?"
+        ((*values,),) = self._select(look, operation.payload["row_id"])
+        columns = dict(zip(LOADED, values, strict=True))
+        return {"columns": {**columns, "wa_donotcall": columns["wa_donotcall"] and True}}
 
     def remove(self, operation):
         self.cap.send("DELETE", f"wa_callqueues({operation.payload['row_id']})")

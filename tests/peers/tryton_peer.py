@@ -117,6 +117,13 @@ class Crm:
         look = f"SELECT {column} FROM {model.replace('.', '_')} WHERE id = ?"
         return lambda: self._select(look, row_id) == [("A person's",)]
 
+    def baseline(self, operation):
+        lines = ["attn", "city", "postal_code"]
+        (found,) = self.tryton.call(
+            "party.address.read", [operation.payload["address_id"]], ["_timestamp", *lines]
+        )
+        return {"timestamp": found["_timestamp"], "columns": {name: found[name] for name in lines}}
+
     def remove(self, operation):
         self.tryton.call("party.address.delete", [operation.payload["address_id"]])
 

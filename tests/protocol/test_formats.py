@@ -66,7 +66,7 @@ def test_the_events_and_the_version_are_these():
 
 
 def test_the_operations_of_an_adapter_are_no_artifact():
-    assert set(KeyedOperation.model_fields) == {"session_id", "id", "kind", "key", "payload"}
+    assert set(KeyedOperation.model_fields) == {"session_id", "id", "kind", "key", "payload", "baseline"}
 
 
 def run(store):

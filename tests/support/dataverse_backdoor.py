@@ -10,7 +10,7 @@ from pathlib import Path
 from writeahead import Operation
 from writeahead.adapters.dataverse import ClientCredentials, DataverseAdapter
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.simulators.dataverse import Settings, Simulator
+from writeahead.simulators.dataverse import HUMAN_USER, Settings, Simulator
 from writeahead.testing import RemoteRow
 
 SECRET, TENANT = "planted-client-secret", "0f3a6b52-7d0e-4a57-9a53-1d2c3b4a5f60"
@@ -25,6 +25,11 @@ CONTENT = {
     "tasks": ("subject", "description", "scheduledend", "prioritycode"),
     "wa_callqueues": ("wa_status", "wa_attempts", "wa_nextattempton", "wa_notes"),
 }
+# What a host reads of a queue row before it calls.
+LOADED = (
+    *("wa_callqueueid", "statecode", "wa_status", "wa_attempts", "wa_nextattempton", "wa_donotcall"),
+    *("wa_email", "wa_notes", "wa_lastsession", "wa_lastoperation"),
+)
 # What another user edits: guarded columns or created content; and what no operation writes.
 EDITS = {
     True: {
@@ -64,6 +69,8 @@ class Dataverse:
                     "phone_number": "+49 30 1",
                     "outcome": "interested_callback",
                     "duration_minutes": 6,
+                    "caller": {"type": "user", "id": HUMAN_USER},
+                    "callee": {"address": "+49 30 1"},
                 },
             ),
             "queue_status_update": self._update,
@@ -83,6 +90,7 @@ class Dataverse:
 
     # The default one.
     mapping = None
+    loaded = LOADED
 
     def adapter(self, url, clock):
         return self._adapter(url, clock, SECRET)
@@ -120,19 +128,33 @@ class Dataverse:
         table, key, session, name = TABLES[operation.kind]
         ours = (operation.session_id, operation.id)
         return [
-            RemoteRow(row[key], {column: row[column] for column in CONTENT[table]})
+            RemoteRow(row[key], {column: row[column] for column in CONTENT[table]} | self._parties(row))
             for row in self.sim.rows(table)
             if (row[session], row[name]) == ours or row[key] == operation.key
         ]
 
+    def _parties(self, row):
+        """Who takes part in an activity, as often as they do; nothing for other rows."""
+        found = [
+            (party["participationtypemask"], party.get("_partyid_value"), party.get("addressused"))
+            for party in self.sim.rows("activityparties")
+            if party["_activityid_value"] == row.get("activityid")
+        ]
+        return {"parties": sorted(found, key=str)} if found else {}
+
     def snapshot(self):
-        return {table: self.sim.rows(table) for table, *_ in TABLES.values()}
+        tables = [*(table for table, *_ in TABLES.values()), "activityparties"]
+        return {table: self.sim.rows(table) for table in tables}
 
     def edit(self, operation, *, guarded):
         table, row_id = TABLES[operation.kind][0], operation.payload.get("row_id", operation.key)
         edit = EDITS[guarded][table]
         self.sim.edit(table, row_id, edit)
         return lambda: edit.items() <= self.sim.row(table, row_id).items()
+
+    def baseline(self, operation):
+        row = self.sim.row("wa_callqueues", operation.payload["row_id"])
+        return {"etag": row["@odata.etag"], "columns": {name: row[name] for name in self.loaded}}
 
     def remove(self, operation):
         self.sim.delete("wa_callqueues", operation.payload["row_id"])
@@ -159,6 +181,8 @@ WRITTEN = {"wa_name": "Ada", "wa_notes": "\u00fcber things", "wa_attempts": 2}
 
 class AnyTable(Dataverse):
     """The same, with ``create_row``, ``update_row``, and an ``upsert_row`` by an alternate key."""
+
+    loaded = (*LOADED, "wa_name")
 
     def __init__(self, sim: Simulator, mapping: Path, declared: str) -> None:
         super().__init__(sim)

@@ -562,6 +562,22 @@ def test_an_effect_of_planning(five):
         contract.test_planning_has_no_side_effect()
 
 
+def test_a_baseline_of_the_caller_that_nobody_looks_at(dataverse):
+    def blind(made):
+        plan = made.plan
+        made.plan = lambda asked: plan([one.model_copy(update={"baseline": None}) for one in asked])
+
+    for change, outcome in ((lambda _made: None, None), (blind, "since it was loaded: loss")):
+        with dataverse(change, "queue_status_update") as contract:
+            contract.test_a_row_that_nobody_touched_since_it_was_loaded()
+            for removed in (False, True):
+                if outcome is None:
+                    contract.test_an_edit_between_load_and_plan(removed=removed)
+                else:
+                    with caught(outcome):
+                        contract.test_an_edit_between_load_and_plan(removed=removed)
+
+
 # ---- the kit itself
 
 

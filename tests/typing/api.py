@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, assert_type
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from typing_extensions import TypedDict
 
 from writeahead import (
@@ -113,7 +113,10 @@ class AsyncCrm(Adapter):
     @emits("upsert")
     async def emit_line(self, payload: Line, operation: PlannedOperation) -> None: ...
 
-    async def plan_note(self, payload: dict[str, Any], operation: KeyedOperation) -> PlannedOperation:
+    async def plan_note(
+        self, payload: dict[str, Any], operation: KeyedOperation, baseline: Note | None = None
+    ) -> PlannedOperation:
+        assert_type(operation.baseline, dict[str, JsonValue] | None)
         return PlannedOperation(id="1", kind="note", key="k", payload=payload, replay=ReplayClass.LOOKUP)
 
     @emits("lookup")
@@ -291,6 +294,9 @@ class CrmBackdoor:
     def edit(self, operation: KeyedOperation, *, guarded: bool) -> Callable[[], bool]:
         return lambda: guarded
 
+    def baseline(self, operation: KeyedOperation) -> dict[str, JsonValue]:
+        return {"version": "1"}
+
     def remove(self, operation: KeyedOperation) -> None: ...
 
     def take_key(self, operation: KeyedOperation) -> Callable[[], bool]:
@@ -365,4 +371,6 @@ class Counting(WrapperStore):
 
 def request() -> Operation:
     Operation(kind="row", payload=7)  # type: ignore[arg-type]
-    return Operation(kind="row", payload=Row(text="x"))
+    Operation(kind="row", baseline="1")  # type: ignore[arg-type]
+    Operation(kind="row", payload=Row(text="x"), baseline=Note("seen"))
+    return Operation(kind="row", payload=Row(text="x"), baseline={"etag": "1"})

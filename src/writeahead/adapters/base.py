@@ -14,11 +14,11 @@ from writeahead._roundtrip import JsonType, difference_of, json_of
 from writeahead._unread import unread_key
 from writeahead._validation import Invalid
 from writeahead.adapters.awaiting import awaited
-from writeahead.adapters.kinds import EMIT, FIND, PLAN, Kind, emits, kinds_of
+from writeahead.adapters.kinds import BASELINE, EMIT, FIND, PLAN, Kind, emits, kinds_of
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt
 
-__all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits", "target_of"]
+__all__ = ["Adapter", "Kind", "TransactionalAdapter", "emits", "require_baseline_is_read", "target_of"]
 
 
 class Adapter(ABC):
@@ -33,14 +33,16 @@ class Adapter(ABC):
     - ``plan_<kind>(self, payload: Input, operation: KeyedOperation) -> PlannedOperation``,
       optional: turns what the caller asked for into what will be issued, reading baselines if there
       are any. Without it, the caller's payload, validated against the emit method's model, is what
-      will be issued.
+      will be issued. With a third parameter, ``baseline: Baseline | None``, the kind takes one from
+      the caller, who loaded the row before; a kind without it refuses one. A row that is not as
+      that baseline says is a `ConflictError`.
     - ``find_<kind>(self, payload: Model, operation: PlannedOperation) -> Receipt | None``: searches
       the remote by ``operation.key``. Required for kinds of class ``lookup``; for a kind with
       ``key_valid_for`` it is asked once the key may have been forgotten.
 
-    ``Model`` and ``Input`` are pydantic models, dataclasses, TypedDicts or dicts. What a type has
-    no field for is refused before anything is written. Each of these methods may be ``async def``:
-    see `writeahead.adapters.awaiting` for the event loop that runs it.
+    ``Model``, ``Input`` and ``Baseline`` are pydantic models, dataclasses, TypedDicts or dicts.
+    What a type has no field for is refused before anything is written. Each of these methods may be
+    ``async def``: see `writeahead.adapters.awaiting` for the event loop that runs it.
 
     The class is checked where it is defined: a missing name, a kind without a replay class, or a
     ``plan_`` or ``find_`` method of no kind is a TypeError.
@@ -92,8 +94,10 @@ class Adapter(ABC):
         Override it to check what is common to all operations, such as credentials, and call this.
 
         Raises:
-            InvalidInput: An unknown kind, or a payload of the wrong shape.
+            InvalidInput: An unknown kind, a payload or a baseline of the wrong shape, or a baseline
+                for a kind that takes none.
             NotReady: The remote or the configuration is not ready; it names every gap.
+            ConflictError: A row is not as the caller's baseline says, or a key is another user's.
             TransientError: The remote could not be read.
         """
         return [self._plan_one(operation) for operation in operations]
@@ -189,8 +193,9 @@ class Adapter(ABC):
 
     def _plan_one(self, operation: KeyedOperation) -> PlannedOperation:
         kind = self._kind(operation)
+        require_baseline_is_read(kind, operation)
         if hasattr(self, PLAN + kind.name):
-            planned = self._call(PLAN, kind.asked, operation)
+            planned = self._call(PLAN, kind.asked, operation, **_baseline(kind, operation))
             if not isinstance(planned, PlannedOperation):
                 raise TypeError(f"{PLAN}{kind.name} returned no PlannedOperation for {operation.id}")
             return self.as_issued(planned)
@@ -202,17 +207,47 @@ class Adapter(ABC):
             replay=kind.replay,
         )
 
-    def _call(self, verb: str, json_type: JsonType, operation: KeyedOperation | PlannedOperation) -> Any:
+    def _call(
+        self, verb: str, json_type: JsonType, operation: KeyedOperation | PlannedOperation, **more: Any
+    ) -> Any:
         method = getattr(self, verb + operation.kind)
         payload = _read(json_type, operation)
         if verb == PLAN:
             _require_whole(json_type, operation, payload)
-        return awaited(method(payload, operation))
+        return awaited(method(payload, operation, **more))
 
 
 def target_of(*parts: str) -> str:
     """Return what stands for a remote in a plan: a hash of what identifies it, and of no secret."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def require_baseline_is_read(kind: Kind, operation: KeyedOperation) -> None:
+    """Refuse a caller's baseline that nobody would look at.
+
+    Raises:
+        InvalidInput: The kind takes none.
+    """
+    if operation.baseline is not None and kind.baseline is None:
+        raise InvalidInput(
+            f"operation {operation.id} ({operation.kind}): this kind takes no baseline: leave it out"
+        )
+
+
+def _baseline(kind: Kind, operation: KeyedOperation) -> dict[str, Any]:
+    """The parameter ``baseline`` of a planner that has one."""
+    if kind.baseline is None:
+        return {}
+    if operation.baseline is None:
+        return {BASELINE: None}
+    where = f"operation {operation.id} ({operation.kind}): baseline of the wrong shape"
+    value = kind.baseline.read(json.dumps(operation.baseline))
+    if isinstance(value, Invalid):
+        raise InvalidInput(f"{where}: {value.line(BASELINE)}")
+    unread = unread_key(operation.baseline, value, kind.baseline)
+    if unread is not None:
+        raise InvalidInput(f"{where}: {unread}: {kind.baseline.name} has no such field")
+    return {BASELINE: value}
 
 
 def _issued(kind: Kind, operation: KeyedOperation | PlannedOperation) -> dict[str, Any]:
@@ -255,6 +290,17 @@ def _require_whole(
 
 class TransactionalAdapter(Adapter):
     """An adapter of a remote that can take a session's operations as one transaction."""
+
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """Refuse what the remote can't take as one transaction: too many operations, for one.
+
+        It is asked once an atomic session is planned, before anything is persisted or sent, and
+        asks nothing of the remote. By default nothing is refused.
+
+        Raises:
+            InvalidInput: They can't be one transaction; it says why.
+        """
+        del operations  # this class knows nothing of the remote's limits
 
     @abstractmethod
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt] | Awaitable[list[Receipt]]:

@@ -18,9 +18,11 @@ from pydantic import BaseModel
 from writeahead._roundtrip import JsonType
 from writeahead.model import Receipt, ReplayClass
 
-__all__ = ["EMIT", "FIND", "PLAN", "Kind", "emits", "kinds_of"]
+__all__ = ["BASELINE", "EMIT", "FIND", "PLAN", "Kind", "emits", "kinds_of"]
 
 EMIT, PLAN, FIND = "emit_", "plan_", "find_"
+# The parameter by which a planner says that its kind takes a baseline from the caller.
+BASELINE = "baseline"
 # What `emit_<kind>` may return: see `writeahead.adapters.base.Adapter`.
 _Emitted = Receipt | None | Awaitable[Receipt | None]
 _F = TypeVar("_F", bound=Callable[..., _Emitted])
@@ -78,6 +80,8 @@ class Kind:
         payload: The type of what ``emit_<kind>`` takes.
         asked: The type of what ``plan_<kind>`` takes: that of ``emit_<kind>`` if there is none.
         found: The type of what ``find_<kind>`` takes.
+        baseline: The type of the baseline that ``plan_<kind>`` takes from a caller; None if it
+            takes none.
         has_receipt: Whether ``emit_<kind>`` may return one; not if it says ``-> None``.
         key_valid_for: How long the remote remembers our key; None for ever.
         settles_after: How long a late request can still land; None if that does no harm.
@@ -88,6 +92,7 @@ class Kind:
     payload: JsonType
     asked: JsonType
     found: JsonType
+    baseline: JsonType | None = None
     has_receipt: bool = True
     key_valid_for: timedelta | None = None
     settles_after: timedelta | None = None
@@ -131,8 +136,9 @@ def _require_parameters(cls: type, attribute: str) -> None:
     """Refuse a method that can't be called with payload and operation."""
     member = inspect.getattr_static(cls, attribute)
     arguments = [None] * (2 if isinstance(member, staticmethod | classmethod) else 3)
+    named = {BASELINE: None} if attribute.startswith(PLAN) and _takes_baseline(member) else {}
     try:
-        inspect.signature(getattr(cls, attribute)).bind(*arguments)
+        inspect.signature(getattr(cls, attribute)).bind(*arguments, **named)
     except TypeError:
         raise TypeError(f"{cls.__name__}.{attribute} must take (self, payload, operation)") from None
 
@@ -154,6 +160,7 @@ def _kind_of(cls: type, attribute: str) -> Kind:
         payload,
         asked=_payload_type_of(cls, f"{PLAN}{name}") or payload,
         found=_payload_type_of(cls, f"{FIND}{name}", optional=True) or payload,
+        baseline=_baseline_type_of(cls, f"{PLAN}{name}"),
         has_receipt=_annotations(method).get("return", ...) not in (None, "None", types.NoneType),
         key_valid_for=key_valid_for,
         settles_after=settles_after,
@@ -192,21 +199,40 @@ def _payload_type(method: Any, *, optional: bool = False) -> JsonType | None:
     return JsonType(annotation)
 
 
+def _takes_baseline(method: Any) -> bool:
+    function = getattr(method, "__func__", method)
+    return callable(function) and BASELINE in inspect.signature(function).parameters
+
+
+def _baseline_type_of(cls: type, attribute: str) -> JsonType | None:
+    """The type that a planner says its parameter ``baseline`` is of, without the None."""
+    method = inspect.getattr_static(cls, attribute, None)
+    if method is None or not _takes_baseline(method):
+        return None
+    name = getattr(method, "__qualname__", repr(method))
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    given = get_args(_annotation_of(function, name, BASELINE))
+    rest = tuple(part for part in given if part is not types.NoneType)
+    if len(rest) == len(given) or not rest or not all(map(_is_object, rest)):
+        raise TypeError(f"{name} must annotate its parameter 'baseline' with {_PAYLOADS}, or None")
+    return JsonType(typing.Union[rest])  # noqa: UP007 - of a tuple, whose length is not known
+
+
 def _annotations(method: Any) -> Mapping[str, Any]:
     return getattr(inspect.unwrap(getattr(method, "__func__", method)), "__annotations__", {})
 
 
-def _annotation_of(function: Any, name: str) -> Any:
-    """The annotation of ``payload`` alone: the others may name what is there for checkers only."""
+def _annotation_of(function: Any, name: str, parameter: str = "payload") -> Any:
+    """The annotation of one parameter: the others may name what is there for checkers only."""
     try:
-        said = {key: value for key, value in _annotations(function).items() if key == "payload"}
+        said = {key: value for key, value in _annotations(function).items() if key == parameter}
         holder = types.SimpleNamespace(__annotations__=said)
         names = getattr(function, "__globals__", {})
-        return typing.get_type_hints(holder, globalns=names, include_extras=True).get("payload")
+        return typing.get_type_hints(holder, globalns=names, include_extras=True).get(parameter)
     except NameError as error:
         missing = error.name
     raise TypeError(
-        f"{name} annotates its parameter 'payload' with {missing!r}, which is not to be found where the"
+        f"{name} annotates its parameter {parameter!r} with {missing!r}, which is not to be found where the"
         " adapter is defined: import or define it at the top of the module, outside of TYPE_CHECKING"
     )
 

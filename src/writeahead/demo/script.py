@@ -1,6 +1,7 @@
 """What the demo does and claims, step by step."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -147,7 +148,7 @@ class _Script:
         run = self._environment.run(*arguments)
         self._print(Text(f"$ {run.command}", "bold cyan"))
         for line in run.output.splitlines():
-            self._print(Text("  " + line))
+            self._print(Text(_folded("  " + line, self._width)))
         self._print(Text(f"exit code {run.exit_code}", "bold"))
         if not run.requests:
             return run
@@ -255,6 +256,11 @@ def _document(run: CommandRun, status: str | None) -> dict[str, Any]:
         for method, resource, code, times in run.requests
     ]
     return {"command": run.command, "exit_code": run.exit_code, "status": status, "requests": requests}
+
+
+def _folded(line: str, width: int) -> str:
+    """A line over as many lines as it takes, the others with a deeper indent."""
+    return textwrap.fill(line, width, subsequent_indent="      ", break_on_hyphens=False)
 
 
 def _cut(line: str, width: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from writeahead._validation import Invalid, validated
-from writeahead.adapters.base import Adapter, TransactionalAdapter
+from writeahead.adapters.base import Adapter, TransactionalAdapter, require_baseline_is_read
 from writeahead.errors import AdapterError, InvalidInput
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
 from writeahead.protocol.context import RunContext
@@ -41,6 +41,7 @@ def keyed_operations(
             kind=operation.kind,
             key=idempotency_key(session_id, operation_id, namespace=namespace),
             payload=operation.payload,
+            baseline=operation.baseline,
         )
     if not keyed:
         raise InvalidInput(f"session {session_id} has no operations: there is nothing to write")
@@ -73,7 +74,9 @@ def request_digest(
     if identity is not None:
         # Without it, the keys of the operations hold the namespace.
         return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
-    request = [vars(item) for item in keyed]
+    # A baseline is what the caller saw, and not what it asks for: when it loads the row again for a
+    # repeat, the request is the same.
+    request = [{name: value for name, value in vars(x).items() if name != "baseline"} for x in keyed]
     return digest_of({"atomic": request} if atomic else request)
 
 
@@ -117,6 +120,10 @@ def plan_operations(
         )
 
     require_earlier(keyed)
+    for item in keyed:
+        # Not left to the adapter alone, which may plan by itself and not look.
+        if (kind := context.adapter.kinds.get(item.kind)) is not None:
+            require_baseline_is_read(kind, item)
     _require_receipts(keyed, context.adapter)
     planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
@@ -140,11 +147,12 @@ def _is_silent(adapter: Adapter, name: str) -> bool:
     return kind is not None and not kind.has_receipt
 
 
-def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> None:
+def require_atomic(adapter: Adapter, operations: Sequence[PlannedOperation]) -> None:
     """Refuse what can't be issued as one transaction.
 
     Raises:
-        InvalidInput: The adapter has no transactions, or an operation is of a class that has none.
+        InvalidInput: The adapter has no transactions or not for these operations, or an operation
+            is of a class that has none.
     """
     if not isinstance(adapter, TransactionalAdapter):
         raise InvalidInput(
@@ -162,6 +170,7 @@ def require_atomic(adapter: Adapter, operations: Iterable[PlannedOperation]) -> 
                 f"operation {operation.id} refers to a receipt, which one transaction does not have yet: plan"
                 " the session without atomic"
             )
+    adapter.require_transaction(operations)
 
 
 def encode_finishable(plan: PlannedWriteback) -> bytes:

@@ -10,6 +10,7 @@ from writeahead.adapters.base import Adapter
 from writeahead.errors import (
     AdapterError,
     AlreadyExists,
+    ConflictError,
     Fenced,
     NotReady,
     TransientError,
@@ -89,8 +90,9 @@ def write_back(
         atomic: Issue the operations as one transaction: all of them take effect, or none. For
             adapters that have transactions (`TransactionalAdapter`).
         identity: What makes two requests for this session the same, as JSON; by default the
-            operations. With it, a repeat whose operations differ (by a timestamp, say) is no
-            conflict, and the operations that were planned first are the ones that are sent.
+            operations, without their baselines. With it, a repeat whose operations differ (by a
+            timestamp, say) is no conflict, and the operations that were planned first are the ones
+            that are sent.
         namespace: Tells apart sessions of the same id on one remote, for callers whose ids are
             unique only within it. It becomes part of the idempotency keys.
         stop: Once set, nothing more is sent. The run ends as the request under way decides:
@@ -250,10 +252,11 @@ def _not_planned(
     if session.final or session.plan:
         return repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
+    is_conflict = isinstance(error, ConflictError)
     report = RunReport(
         session_id=session_id,
         status=RunStatus.BLOCKED,
-        block_reason=BlockReason.NOT_READY,
+        block_reason=BlockReason.CONFLICT_DETECTED if is_conflict else BlockReason.NOT_READY,
         error=one_line(error),
         not_before=after(context.clock.now(), wait) if wait else None,
     )

@@ -163,7 +163,7 @@ def next_step(
         case RunStatus.PLANNED:
             step = "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED:
-            step = _blocked_step(session_id, block_reason, operation, when, options)
+            step = _blocked_step(session_id, block_reason, operation, when, options, planned=planned)
         case RunStatus.ABANDONED:
             remaining = f"writeahead remaining {session_id} {options}".rstrip()
             step = f"for a session of what is missing: {remaining}"
@@ -180,11 +180,19 @@ def quoted(word: str, *, windows: bool = os.name == "nt") -> str:
 
 
 def _blocked_step(
-    session_id: str, reason: BlockReason | None, operation: str | None, when: str, options: str
+    session_id: str,
+    reason: BlockReason | None,
+    operation: str | None,
+    when: str,
+    options: str,
+    *,
+    planned: bool,
 ) -> str:
     if reason is BlockReason.NOT_READY:
         fix = "" if when else "fix the problems above, then "
         return f"{when}{fix}run it again; nothing was sent"
+    if not planned:  # a conflict that planning has found: there is no session to unblock
+        return "settle the conflict, then run it again; nothing was sent"
     return _unblock_step(session_id, reason, operation, options)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -72,25 +71,26 @@ def remaining_operations(
     if not missing:
         step = "" if status is RunStatus.ABANDONED else ", and only its final artifact is missing: resume it"
         raise InvalidInput(f"session {session.session_id}: every operation has a receipt{step}")
-    payloads: Mapping[str, Mapping[str, Any]] = {item.id: item.payload for item in missing}
-    if asked is not None:
-        payloads = _payloads_of(plan, asked)
+    given = {item.id: item for item in _asked_for(plan, asked)} if asked is not None else {}
     operations, lacking = [], set()
     for item in missing:
-        payload, gaps = filled_in(payloads[item.id], session.receipts)
+        source = given.get(item.id)
+        payload, gaps = filled_in((source or item).payload, session.receipts)
         lacking |= {f"{item.id} takes a value from the receipt of {name}, which has none" for name in gaps}
-        operations.append(Operation(kind=item.kind, payload=payload, id=item.id))
+        baseline = source.baseline if source else None
+        operations.append(Operation(kind=item.kind, payload=payload, id=item.id, baseline=baseline))
     attempted = in_doubt(session, now)
     warnings = (
         *_doubts(attempted),
         *_still_open(session, status),
         *_unlike_the_request(plan, missing, asked),
+        *_without_baseline(missing, given),
         *(f"{problem}: put one there by hand" for problem in sorted(lacking)),
     )
     return Remaining(tuple(operations), attempted, warnings)
 
 
-def _payloads_of(plan: PlannedWriteback, asked: Asked) -> dict[str, dict[str, JsonValue]]:
+def _asked_for(plan: PlannedWriteback, asked: Asked) -> list[KeyedOperation]:
     keyed = keyed_operations(plan.session_id, asked.operations, namespace=asked.namespace)
     digest = request_digest(keyed, atomic=plan.atomic, identity=asked.identity, namespace=asked.namespace)
     same = [(item.id, item.kind) for item in keyed] == [(item.id, item.kind) for item in plan.operations]
@@ -98,7 +98,7 @@ def _payloads_of(plan: PlannedWriteback, asked: Asked) -> dict[str, dict[str, Js
         raise InvalidInput(
             f"session {plan.session_id} was planned from another request: give the file that it was run from"
         )
-    return {item.id: item.payload for item in keyed}
+    return keyed
 
 
 def _doubts(attempted: Mapping[str, datetime]) -> Iterator[str]:
@@ -139,7 +139,18 @@ def _unlike_the_request(
         yield "the session had an identity, so the file may hold other payloads than were planned"
     if plan.atomic:
         yield "the session was one transaction: run the new one with --atomic"
-    guarded = ", ".join(item.id for item in missing if item.precondition and item.replay in OVERWRITING)
+
+
+def _without_baseline(
+    missing: Sequence[PlannedOperation], given: Mapping[str, KeyedOperation]
+) -> Iterator[str]:
+    """Say of which rows others may have edited what nobody will compare."""
+    kept = {name for name, item in given.items() if item.baseline is not None}
+    guarded = ", ".join(
+        item.id
+        for item in missing
+        if item.precondition and item.replay in OVERWRITING and item.id not in kept
+    )
     if guarded:
         yield (
             f"{guarded}: planned anew, on the rows as they are then: what others have changed since the first"

@@ -91,7 +91,7 @@ def test_what_changes_without_harm_leaves_the_target():
         target(tenant_id="abcd", client_id="EF01"),
         target(authority="https://login.example.com"),
         target("https://ORG.crm.dynamics.com:443/"),
-        target("https://org.crm.dynamics.com/api/data/v9.1/"),
+        target("https://org.crm.dynamics.com/api/data/v9.2/"),
     } == {target()}
 
 

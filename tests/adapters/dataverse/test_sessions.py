@@ -105,6 +105,17 @@ def test_a_dry_run_sends_no_write_and_plans_the_same(sim, adapter, store, load):
     )
     assert shown == done
     sent = [json.loads(request.body) for request in sim.requests(method="PATCH")]
+    parties = [
+        {
+            "partyid_systemuser@odata.bind": "/systemusers(a0000000-0000-4000-8000-000000000002)",
+            "participationtypemask": 1,
+        },
+        {
+            "partyid_contact@odata.bind": "/contacts(c0000000-0000-4000-8000-000000000001)",
+            "participationtypemask": 2,
+        },
+    ]
+    assert sent[0].pop("phonecall_activity_parties") == parties
     assert sent == [operation.payload["columns"] for operation in wet.operations]
     paths = [request.resource for request in sim.requests(method="PATCH")]
     assert paths == [f"{o.payload['entity_set']}({o.payload['row_id']})" for o in wet.operations]

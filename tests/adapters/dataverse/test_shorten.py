@@ -7,7 +7,7 @@ import pytest
 
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter, Task, load_mapping
-from writeahead.adapters.dataverse.mapping.shorten import cut
+from writeahead.adapters.dataverse.mapping.free_texts import cut
 from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import RunStatus
 from writeahead.protocol.planning import keyed_operations
@@ -299,6 +299,12 @@ def test_where_a_text_is_cut(text, most, expected):
         ('["name", "description"]', '["nam"]', "[tables.account] shorten has 'nam', which is not in columns"),
         ('["name", "description"]', '["telephone1"]', "which is in phones"),
         ('["name", "description"]', '["accountnumber"]', "which is in alternate_keys"),
+        (
+            "phones =",
+            'find_by = ["name"]\nphones =',
+            "[tables.account] shorten has 'name', which is in find_by",
+        ),
+        ('shorten = ["subject"', 'find_by = ["subject"]\nshorten = ["subject"', "which is in find_by"),
         ('description = "description", ', "", "shorten has 'description', which is not in columns"),
     ],
 )

@@ -227,10 +227,22 @@ def test_a_key_that_is_taken_is_a_conflict_however_it_is_refused(server, adapter
 
 
 def test_an_obstacle_that_is_gone_is_worth_another_attempt(server, adapter, operations):
-    server.script = [refusal(1), MISSING, queue_row(), MISSING]
-    with pytest.raises(TransientDataverseError) as caught:
+    server.script = [refusal(1), MISSING, queue_row(), MISSING, written()]
+    assert [receipt.outcome for receipt in adapter.transact(operations)] == ["applied"] * 3
+    first, second = batches(server)
+    assert first == second
+
+
+@pytest.mark.parametrize("number", [None, 1, 3])
+@pytest.mark.parametrize("code", ["", "0x80040237"])
+def test_a_refusal_that_no_row_explains_twice_is_for_good(server, adapter, operations, number, code):
+    nothing = [refusal(number, code=code), MISSING, queue_row(), MISSING]
+    server.script = nothing * 2
+    with pytest.raises(PermanentDataverseError, match="must be unique") as caught:
         adapter.transact(operations)
-    assert caught.value.applied is Applied.NO
+    assert len(batches(server)) == 2
+    named = {None: "POST", 1: "operation 1-phone_call_activity: PATCH", 3: "operation 3-task: PATCH"}
+    assert str(caught.value).startswith(named[number])
 
 
 def test_a_lookup_that_points_to_nothing_is_no_conflict(server, adapter, operations):

@@ -46,7 +46,8 @@ def test_a_plug_in_changes_the_version_after_the_reply(tmp_path):
             )
             told = reply.json()["@odata.etag"]
             [(version, _)] = stored(sim, "tasks").values()
-            assert told == f'W/"{version - 1}"'
+            # Between the two there may be those of the activity's parties.
+            assert int(told.strip('W/"')) < version
         before = stored(sim, "tasks")
         reply = http.patch(f"tasks({ROW})", json={"subject": "y"}, headers={"If-Match": told})
         assert reply.status_code == 412

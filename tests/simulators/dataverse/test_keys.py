@@ -186,3 +186,47 @@ def test_a_bind_by_alternate_key_points_to_the_row(sim, http):
     reply = http.post("contacts", json={bind: "/accounts(accountnumber='none')"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "0x80060891")
     assert len(stored(sim, "contacts")) == 1
+
+
+# ---- unique indexes that are no alternate keys
+
+
+@contextlib.contextmanager
+def with_index(tmp_path, *columns):
+    """A simulator with a unique index on contacts, a row with the value "taken", and a client."""
+    table = dataclasses.replace(DEFAULT_SCHEMA.get("contacts"), unique=(columns,))
+    settings = Settings(static_tokens=[TOKEN], schema=DEFAULT_SCHEMA.with_tables(table))
+    with (
+        Simulator(tmp_path / "other.sqlite", settings=settings) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+    ):
+        sim.seed("contacts", {"emailaddress1": "taken", "lastname": "Okafor"})
+        yield sim, http
+
+
+def test_a_unique_index_answers_as_for_a_guid_that_is_taken(tmp_path):
+    with with_index(tmp_path, "emailaddress1") as (sim, http):
+        other = sim.seed("contacts", {"emailaddress1": "free"})
+        before = stored(sim, "contacts")
+        fresh = "c9000000-0000-4000-8000-000000000009"
+        taken = {"emailaddress1": "TAKEN"}
+        replies = [
+            http.post("contacts", json=taken),
+            http.patch(f"contacts({fresh})", json=taken, headers={"If-None-Match": "*"}),
+            http.patch(f"contacts({fresh})", json=taken),
+            http.patch(f"contacts({other})", json=taken),
+        ]
+        for reply in replies:
+            assert (reply.status_code, reply.json()["error"]["code"]) == (412, "0x80040237")
+        assert stored(sim, "contacts") == before
+        # It names no row.
+        assert http.get("contacts(emailaddress1='taken')").status_code == 400
+
+
+def test_a_unique_index_holds_for_its_columns_together_and_lets_nulls_repeat(tmp_path):
+    with with_index(tmp_path, "emailaddress1", "lastname") as (sim, http):
+        for columns in ({"emailaddress1": "taken"}, {"emailaddress1": "taken"}, {"lastname": "Okafor"}):
+            assert http.post("contacts", json=columns).status_code == 204
+        both = {"emailaddress1": "taken", "lastname": "okafor"}
+        assert http.post("contacts", json=both).status_code == 412
+        assert len(stored(sim, "contacts")) == 4

@@ -136,13 +136,6 @@ def test_bind_to_a_row_that_is_not_there(sim, http):
     assert sim.count("tasks") == 0
 
 
-def test_activity_parties_are_kept(sim, http):
-    parties = [{"participationtypemask": 1}, {"participationtypemask": 2, "addressused": "+4930"}]
-    assert http.post("phonecalls", json={"phonecall_activity_parties": parties}).status_code == 204
-    assert sim.rows("phonecalls")[0]["phonecall_activity_parties"] == parties
-    assert "phonecall_activity_parties" not in http.get("phonecalls").json()["value"][0]
-
-
 def test_completing_a_call_is_an_update(sim, http):
     call = sim.seed("phonecalls", {"subject": "x"})
     assert http.patch(f"phonecalls({call})", json={"statuscode": 2}).status_code == 400

@@ -104,3 +104,14 @@ def test_no_secret_is_kept(guarded, tmp_path):
     assert b"s3cret" not in kept
     assert token.encode() not in kept
     assert "s3cret" not in repr(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("AADSTS90033", "temporarily_unavailable"), ("AADSTS700016", "invalid_request")]
+)
+def test_a_fault_with_a_code_of_entra_ids_answers_as_the_endpoint_does(guarded, code, error):
+    guarded.faults.add("status", path="/*/oauth2/v2.0/token", status=400, code=code, retry_after=2)
+    reply = httpx.post(guarded.token_url, data=FORM)
+    assert (reply.status_code, reply.json()["error"], reply.headers["Retry-After"]) == (400, error, "2")
+    assert reply.json()["error_description"].startswith(f"{code}: ")
+    assert httpx.post(guarded.token_url, data=FORM).status_code == 200

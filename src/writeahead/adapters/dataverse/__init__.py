@@ -2,11 +2,14 @@
 
 `adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID``
 and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
-``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT`` and ``DATAVERSE_MAX_REQUESTS``.
-Three rooms: `webapi` sends one request, `mapping` turns payloads into writes, `readiness` checks
-writes against the live environment. On top of them `baselines` reads what rows are like at
-planning, `contents` compares rows with what is planned, `rows` makes writes that can be repeated,
-`change_set` makes them in one transaction, and `adapter` has the kinds of operation.
+``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT``, ``DATAVERSE_MAX_REQUESTS`` and
+``DATAVERSE_SERVICE_TEXT``. Three rooms: `webapi` sends one request, `mapping` turns payloads into
+writes, `readiness` checks writes against the live environment. On top of them `baselines` reads
+what rows are like at planning, `contents` compares rows with what is planned, `resends` says how
+often a refused write is sent again, `rows` makes writes that can be repeated, `change_set` makes
+them in one transaction, and `adapter` has the kinds of operation. `loaded` holds rows against what
+callers have loaded, `find_by` looks for rows that are there already, and `write_probe` proves the
+conditional requests.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter
@@ -18,6 +21,7 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     Reference,
     Task,
 )
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
@@ -41,6 +45,7 @@ __all__ = [
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
+    "RowBaseline",
     "RowReference",
     "ServiceLimits",
     "TableMapping",

@@ -18,7 +18,11 @@ from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
-from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set
+from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
+from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
+from writeahead.adapters.dataverse.loaded import read_baseline
+from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
+from writeahead.adapters.dataverse.mapping.free_texts import text_limits
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.owner_from import owner_row
@@ -31,18 +35,22 @@ from writeahead.adapters.dataverse.mapping.payloads import (
 from writeahead.adapters.dataverse.mapping.plans import (
     Draft,
     baseline_of,
+    noted,
     plan_refusal,
     planned_write,
     require_complete,
+    warnings_problem,
 )
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline, require_known
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
+    RowParty,
     RowReference,
     UpdateRow,
     UpsertRow,
 )
-from writeahead.adapters.dataverse.mapping.shorten import shortened, text_limits
+from writeahead.adapters.dataverse.mapping.shorten import shortened
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.mapping.translate import (
     completion,
@@ -115,6 +123,7 @@ class DataverseAdapter(TransactionalAdapter):
             it does not.
         require_approval: Whether the mapping must be approved before anything is written by it,
             also where its file does not ask for that.
+        service_text: As for `DataverseClient`.
         missing: Problems of the configuration; planning reports them all at once.
         now: The time, timezone-aware; for tests.
 
@@ -137,6 +146,7 @@ class DataverseAdapter(TransactionalAdapter):
         protection: Protection | None = None,
         readiness: Literal["full", "off"] = "full",
         require_approval: bool = False,
+        service_text: bool = False,
         missing: Sequence[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -149,7 +159,12 @@ class DataverseAdapter(TransactionalAdapter):
         self._target: str | None = None
         if url is not None and token is not None:
             self._client = DataverseClient(
-                url, token, timeout=timeout, transport=transport, protection=protection
+                url,
+                token,
+                timeout=timeout,
+                transport=transport,
+                protection=protection,
+                service_text=service_text,
             )
             account = token.account if isinstance(token, ClientCredentials) else ()
             self._target = target_of(environment_of(url), *account)
@@ -256,6 +271,28 @@ class DataverseAdapter(TransactionalAdapter):
         first, *rest = planned
         return [first.model_copy(update={"warnings": (*first.warnings, self._unapproved)}), *rest]
 
+    def read_baseline(
+        self, name: str, row: str | Mapping[str, Scalar], columns: Sequence[str] | None = None
+    ) -> RowBaseline | None:
+        """Read what a row is like when it is loaded, for ``Operation(..., baseline=...)`` later on.
+
+        Args:
+            name: A kind (``queue_status_update``), or what the mapping calls a table (``contact``);
+                ``kinds.task`` or ``tables.task`` where both are there.
+            row: Its GUID, or the columns of an alternate key with their values.
+            columns: What may be written later; None for all that the mapping lets be written. The
+                columns that are watched are read in any case.
+
+        Returns:
+            The version and the columns, from one request; None if the row is not there.
+
+        Raises:
+            InvalidInput: The mapping does not know the table, the key or a column.
+            NotReady: Credentials are missing or were refused.
+            TransientDataverseError, PermanentDataverseError: It could not be read.
+        """
+        return read_baseline(self._ready(), self._mapping, name, row, columns)
+
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Translate all operations, get a token, and read the baselines of the rows to update.
 
@@ -265,6 +302,7 @@ class DataverseAdapter(TransactionalAdapter):
             NotReady: Credentials are missing or refused, the mapping is not approved and must be,
                 the environment can't take a write, or rows to update are missing; all gaps of a
                 kind at once.
+            ConflictError: Rows are not as the callers' baselines say.
             TransientDataverseError: The service could not be read now.
         """
         self._require_approval()
@@ -284,7 +322,7 @@ class DataverseAdapter(TransactionalAdapter):
             drafts = self._gate.check(drafts)
         else:
             require_complete(drafts)
-        drafts = with_baselines(client, drafts, self._now())
+        drafts = with_baselines(client, with_existing(client, drafts), self._now())
         if self._gate is not None:
             self._gate.check_creates(drafts)
         return [
@@ -295,7 +333,7 @@ class DataverseAdapter(TransactionalAdapter):
                     "warnings": draft.warnings,
                 }
             )
-            for item, draft in zip(planned, drafts, strict=True)
+            for item, draft in zip(planned, map(noted, drafts), strict=True)
         ]
 
     def plan_phone_call_activity(
@@ -309,32 +347,48 @@ class DataverseAdapter(TransactionalAdapter):
         return self._plan_named(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
 
     def plan_queue_status_update(
-        self, payload: QueueStatusUpdate, operation: KeyedOperation
+        self, payload: QueueStatusUpdate, operation: KeyedOperation, baseline: RowBaseline | None = None
     ) -> PlannedOperation:
         """Translate the update of a queue row; `plan` adds its baseline."""
-        return self._plan_named(payload, operation, payload.row_id, ReplayClass.CONDITIONAL_UPDATE)
+        return self._plan_named(payload, operation, payload.row_id, ReplayClass.CONDITIONAL_UPDATE, baseline)
 
     def plan_create_row(self, payload: CreateRow, operation: KeyedOperation) -> PlannedOperation:
         """Translate a new row; it belongs to the mapping's default owner if none is named."""
         columns = with_owner(self._mapping, operation, payload)
-        return self._plan_row(payload.table, columns, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return self._plan_row(
+            payload.table,
+            columns,
+            operation,
+            operation.key,
+            ReplayClass.CREATE_WITH_KEY,
+            parties=payload.parties,
+        )
 
-    def plan_update_row(self, payload: UpdateRow, operation: KeyedOperation) -> PlannedOperation:
+    def plan_update_row(
+        self, payload: UpdateRow, operation: KeyedOperation, baseline: RowBaseline | None = None
+    ) -> PlannedOperation:
         """Translate the update of a row; `plan` adds its baseline."""
         row = payload.row_id or payload.key or idempotency_key(operation.session_id, payload.operation or "")
-        return self._plan_row(payload.table, payload.columns, operation, row, ReplayClass.CONDITIONAL_UPDATE)
+        replay = ReplayClass.CONDITIONAL_UPDATE
+        return self._plan_row(payload.table, payload.columns, operation, row, replay, loaded=baseline)
 
-    def plan_upsert_row(self, payload: UpsertRow, operation: KeyedOperation) -> PlannedOperation:
-        """Translate an upsert; `plan` adds its baseline if the table watches anything."""
+    def plan_upsert_row(
+        self, payload: UpsertRow, operation: KeyedOperation, baseline: RowBaseline | None = None
+    ) -> PlannedOperation:
+        """Translate an upsert; `plan` adds its baseline if the table watches anything.
+
+        With one from the caller, who has seen the row, it is an update of that row.
+        """
         row = payload.row_id or payload.key or {}
-        return self._plan_row(payload.table, payload.columns, operation, row, ReplayClass.UPSERT)
+        replay = ReplayClass.UPSERT
+        return self._plan_row(payload.table, payload.columns, operation, row, replay, loaded=baseline)
 
     def plan_complete_activity(
-        self, payload: CompleteActivity, operation: KeyedOperation
+        self, payload: CompleteActivity, operation: KeyedOperation, baseline: RowBaseline | None = None
     ) -> PlannedOperation:
         """Translate a completion into an update; `plan` adds its baseline."""
         write = completion(self._mapping, operation, payload)
-        return planned_write(operation, write, ReplayClass.CONDITIONAL_UPDATE)
+        return planned_write(operation, write, ReplayClass.CONDITIONAL_UPDATE, loaded=baseline)
 
     @emits(ReplayClass.CREATE_WITH_KEY)
     def emit_phone_call_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
@@ -374,17 +428,27 @@ class DataverseAdapter(TransactionalAdapter):
         item = self._together(operation)
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """Refuse what one change set can't hold. Raises: as `require_change_set`."""
+        require_change_set([self._together(operation) for operation in operations])
+
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""
         client = self._ready()
         items = [self._together(operation) for operation in operations]
+        require_change_set(items)
         # Where every column is preserved there is nothing to write, but the row must still be as it
         # was.
         receipts = {
             item.operation: update_row(client, item.table, item.write, item.baseline)
             for item in items
-            if item.baseline is not None and not item.creates and not item.write.columns
+            if item.baseline is not None and not item.writes
         }
+        # A row that was there already counts as created, and is no part of the change set.
+        for item in items:
+            if item.replay is ReplayClass.CREATE_WITH_KEY:
+                existing = receipt_of_existing(client, item.table, item.write, item.baseline)
+                receipts |= {item.operation: existing} if existing else {}
         rest = [item for item in items if item.operation not in receipts]
         if rest:
             written = zip(rest, emit_change_set(client, rest), strict=True)
@@ -408,14 +472,17 @@ class DataverseAdapter(TransactionalAdapter):
         table = self._approved(write, operation)
         if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
             raise plan_refusal(operation, "row_id is not the operation's key")
+        if operation.replay is not ReplayClass.CREATE_WITH_KEY and write.parties:
+            raise plan_refusal(operation, "only a create has parties")
         baseline = baseline_of(operation, table, write)
         watched = baseline if baseline is not None and baseline.watches else None
         stored = baseline.stored if baseline is not None else {}
         return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
-        item = self._together(operation)
-        return create_row(self._ready(), item.table, write, item.baseline)
+        item, client = self._together(operation), self._ready()
+        existing = receipt_of_existing(client, item.table, write, item.baseline)
+        return existing or create_row(client, item.table, write, item.baseline)
 
     def _update(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item = self._together(operation)
@@ -423,12 +490,18 @@ class DataverseAdapter(TransactionalAdapter):
         return update_row(self._ready(), item.table, write, item.baseline)
 
     def _plan_named(
-        self, payload: BaseModel, operation: KeyedOperation, row_id: str, replay: ReplayClass
+        self,
+        payload: BaseModel,
+        operation: KeyedOperation,
+        row_id: str,
+        replay: ReplayClass,
+        loaded: RowBaseline | None = None,
     ) -> PlannedOperation:
         write = self._mapping.write(operation, row_id, payload)
         phones = {"phone_number": getattr(payload, "phone_number", None)}
         left_out = self._mapping.left_out(operation.kind, operation.id, payload)
-        return planned_write(operation, write, replay, (*_left_out(left_out), *phone_warnings(phones)))
+        warnings = (*_left_out(left_out), *phone_warnings(phones))
+        return planned_write(operation, write, replay, warnings, loaded)
 
     def _plan_row(
         self,
@@ -437,20 +510,41 @@ class DataverseAdapter(TransactionalAdapter):
         operation: KeyedOperation,
         row: str | Mapping[str, Scalar],
         replay: ReplayClass,
+        *,
+        loaded: RowBaseline | None = None,
+        parties: Sequence[RowParty] = (),
     ) -> PlannedOperation:
-        write = row_write(self._mapping, operation, name, columns, row)
-        phones = self._mapping.declared(name, operation.id).phones
+        write = row_write(self._mapping, operation, name, columns, row, parties=parties)
+        table = self._mapping.declared(name, operation.id)
         warnings = (
             *_left_out(unmapped(self._mapping, operation, name, columns)),
-            *phone_warnings({key: columns[key] for key in phones if key in columns}),
+            *phone_warnings({key: columns[key] for key in table.phones if key in columns}),
+            *replacement_warnings(table),
         )
-        return planned_write(operation, write, replay, warnings)
+        return planned_write(operation, write, replay, warnings, loaded)
 
     def _draft(self, item: PlannedOperation) -> Draft:
         write = RowWrite.model_validate(item.payload)
         table = self._approved(write, item)
         gaps = missing_numbers(item.kind, table, write)
-        return Draft(item.id, table, write, item.replay, warnings=item.warnings, gaps=gaps)
+        loaded = self._loaded(item, write)
+        return Draft(
+            item.id,
+            table,
+            write,
+            item.replay,
+            warnings=item.warnings,
+            gaps=gaps,
+            loaded=loaded,
+            section=write.table or f"kinds.{item.kind}",
+        )
+
+    def _loaded(self, item: PlannedOperation, write: RowWrite) -> RowBaseline | None:
+        if item.precondition is None:
+            return None
+        loaded = RowBaseline.model_validate(item.precondition)
+        require_known(self._mapping, item.id, write.entity_set, loaded)
+        return loaded
 
     def _undefined(self, item: PlannedOperation) -> Draft:
         """A draft that is held against no definitions: texts have the lengths of their fields."""
@@ -464,9 +558,12 @@ class DataverseAdapter(TransactionalAdapter):
             raise plan_refusal(
                 operation, f"its table is none that mapping {self._mapping.name} has for its kind"
             )
-        problem = table.problem_of(write)
+        problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
+        problem = elastic_problem(table, write, operation.replay)
+        if problem:
+            raise InvalidInput(f"operation {operation.id}: {problem}")
         return table
 
     def _ready(self) -> DataverseClient:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from writeahead.adapters.dataverse.loaded import require_as_loaded, require_usable
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
+from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, guid_or_none
 from writeahead.errors import InvalidInput, NotReady
@@ -29,9 +31,12 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
 
     Raises:
         NotReady: Rows are missing or may not be read; it names them all.
-        InvalidInput: A row without a marker is to be updated twice.
+        ConflictError: Rows are not as the caller has loaded them.
+        InvalidInput: A row without a marker is to be updated twice, or a caller's baseline can't be
+            used.
         TransientDataverseError: A row could not be read now.
     """
+    require_usable(drafts)
     rows = _read(client, drafts)
     # By GUID from here on: that is the row whose version guards the write, even if its key changes.
     found = [_by_guid(draft, rows.get(draft.write.row_address)) for draft in drafts]
@@ -40,6 +45,7 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
         for was, now in zip(drafts, found, strict=True)
         if was.write.row_address in rows
     }
+    require_as_loaded(found, by_guid)
     chain = _Chain(by_guid, found, now)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
 
@@ -63,8 +69,10 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
                 write.entity_set, write.address, list(dict.fromkeys(columns))
             )
         except PermanentDataverseError as error:
-            problems.append(f"{write.where} can't be read: {error}")
+            problems.append(_unreadable(users[0], error))
             continue
+        if row is None and any(user.loaded for user in users):
+            continue  # it was there: a conflict, and no gap
         if row is None and any(user.replay is ReplayClass.CONDITIONAL_UPDATE for user in users):
             problems.append(f"{write.where} does not exist")
         elif row is not None and row.etag is None:
@@ -72,6 +80,16 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
     if problems:
         raise NotReady(*problems)
     return rows
+
+
+def _unreadable(draft: Draft, error: PermanentDataverseError) -> str:
+    if error.code != NO_SUCH_TABLE:
+        return f"{draft.write.where} can't be read: {error}"
+    where = f"[{draft.write.table}] of the mapping" if draft.write.table else "the mapping of its kind"
+    return (
+        f"operation {draft.operation}: the environment has no table {draft.write.entity_set}: correct"
+        f" entity_set in {where} (names of entity sets are told by case)"
+    )
 
 
 def _by_guid(draft: Draft, row: Row | None) -> Draft:
@@ -105,9 +123,11 @@ class _Chain:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
         later = tuple(
-            after.operation
+            mark
             for after in self.drafts[position + 1 :]
-            if after.write.row_address == address and after.table.marker == draft.table.marker is not None
+            if after.write.row_address == address
+            and after.table.marker == draft.table.marker
+            and (mark := after.table.mark_of(after.write.columns)) is not None
         )
         if draft.creates:
             self.made.add(address)
@@ -118,7 +138,9 @@ class _Chain:
             forms = _forms(draft)
             planned = Baseline(guarded={}, stored=forms) if forms else None
             if draft.creates:
-                planned = Baseline(guarded={}, absent=True, planned_at=self.now, stored=forms)
+                planned = Baseline(
+                    guarded={}, absent=True, planned_at=self.now, stored=forms, found=draft.found
+                )
             return replace(_warned(draft), baseline=planned)
         _require_columns_of_lookups(draft)
         self._require_one_update(draft)

@@ -6,12 +6,12 @@ one row with our marker proves that all were written, even if others have change
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TypeAlias
 
 from writeahead.adapters.dataverse.contents import is_older, require_own_content
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
 from writeahead.adapters.dataverse.rows import (
     changed_columns,
     is_created_by_us,
@@ -20,6 +20,7 @@ from writeahead.adapters.dataverse.rows import (
     read_back,
     require_same_content,
 )
+from writeahead.adapters.dataverse.webapi.batch import MOST_PARTS
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -28,14 +29,12 @@ from writeahead.adapters.dataverse.webapi.errors import (
     TransientDataverseError,
 )
 from writeahead.adapters.dataverse.webapi.names import Scalar
-from writeahead.errors import Applied, ConflictError
+from writeahead.errors import ConflictError, InvalidInput
 from writeahead.model import Receipt, ReplayClass
 
-__all__ = ["ChangeSetItem", "emit_change_set"]
+__all__ = ["ChangeSetItem", "emit_change_set", "require_change_set"]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
-# What SAP CAP answers where a key is taken: it would be so each time.
-_AS_OFTEN_AS_SENT = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,11 @@ class ChangeSetItem:
         """Whether its row alone proves that it was written: by a marker, or a GUID of ours."""
         return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to send; an update whose columns are all preserved has none."""
+        return self.creates or self.baseline is None or bool(self.write.columns)
+
     def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
         """Whether a row shows that this was written."""
         if self.replay is ReplayClass.CREATE_WITH_KEY:
@@ -77,6 +81,31 @@ class ChangeSetItem:
             return is_ours(row.columns, self.table, self.write, later)
         blind = Baseline(guarded={}, stored=dict(self.stored))
         return is_written(row.columns, self.table, self.write, self.baseline or blind)
+
+
+def require_change_set(items: Sequence[ChangeSetItem]) -> None:
+    """Refuse what can't be sent as one change set, before anything is persisted or sent.
+
+    Sources, learn.microsoft.com: "Execute batch operations using the Web API" (1,000 requests),
+    "Elastic tables for developers" (change sets of them are no transactions). A body that is too
+    large is answered by 413 ("Compose HTTP requests and handle errors"); no page was found that
+    says how large it may be.
+
+    Raises:
+        InvalidInput: There are too many, or a table is elastic.
+    """
+    count = sum(item.writes for item in items)
+    if count > MOST_PARTS:
+        raise InvalidInput(
+            f"one transaction of Dataverse holds {MOST_PARTS:,} operations at most, and {count:,} are"
+            " planned: split the session, or plan it without atomic"
+        )
+    for item in items:
+        if item.table.replaces_rows():
+            raise InvalidInput(
+                f"operation {item.operation}: its table is elastic, and Dataverse has no transactions there:"
+                " plan the session without atomic, or make this one a session of its own"
+            )
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
@@ -100,7 +129,8 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
         _require_own_contents(client, items)
         return _already(items, {})
     etags = _planned_versions(items)
-    for _ in ("as planned", "rebased"):
+    resends = Resends("the rows of this transaction")
+    while True:
         try:
             results = client.change_set(_parts(items, etags))
         except (PermanentDataverseError, TransientDataverseError) as error:
@@ -110,13 +140,24 @@ def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> 
                 Receipt(remote_id=item.write.row_id, remote_version=result.etag)
                 for item, result in zip(items, results, strict=True)
             ]
-        if isinstance(refused, TransientDataverseError) and refused.status != _AS_OFTEN_AS_SENT:
+        if isinstance(refused, TransientDataverseError) and not may_hide_a_row(refused):
             raise refused
         rows, was_written = _read_back(client, items, refused)
         if was_written:
             return _already(items, rows)
-        etags = _versions_to_rebase_on(items, etags, rows, refused)
-    raise ConflictError("another user keeps changing the rows of this transaction")
+        sent, etags = etags, _versions_to_rebase_on(items, etags, rows, refused)
+        if etags != sent:
+            resends.for_new_version()
+        else:
+            _count_unexplained(resends, refused, items)
+
+
+def _count_unexplained(resends: Resends, refused: _Refusal, items: Sequence[ChangeSetItem]) -> None:
+    assert isinstance(refused, PermanentDataverseError)
+    try:
+        resends.for_nothing_in_the_way(refused)
+    except (PermanentDataverseError, TransientDataverseError) as error:
+        raise _naming(error, items) from None
 
 
 def _planned_versions(items: Sequence[ChangeSetItem]) -> dict[RowAddress, str]:
@@ -164,7 +205,7 @@ def _parts(items: Sequence[ChangeSetItem], etags: Mapping[RowAddress, str]) -> l
             Part(
                 item.write.entity_set,
                 item.write.address,
-                item.write.columns,
+                item.table.body(item.write),
                 if_match=etags.get(item.write.row_address) if first else None,
                 create_only=first and item.creates,
                 # The part before it has checked the row, and has given it another version.
@@ -184,8 +225,7 @@ def _versions_to_rebase_on(
 
     Raises:
         ConflictError: Another user changed the rows.
-        PermanentDataverseError, TransientDataverseError: ``refused``, or one that the row in the
-            way is gone.
+        PermanentDataverseError, TransientDataverseError: ``refused``.
     """
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
     _require_no_conflict(items, rows, of_precondition=of_precondition)
@@ -203,13 +243,7 @@ def _versions_to_rebase_on(
         )
     if isinstance(refused, RowNotFound):
         raise refused  # a lookup points to none
-    raise TransientDataverseError(
-        refused.method,
-        refused.path,
-        refused.status,
-        detail="what was in the way is gone",
-        applied=Applied.NO,
-    )
+    return found
 
 
 def _require_no_conflict(
@@ -252,12 +286,14 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
 
 
 def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
-    """The operations that write the same row after this one."""
+    """The marks of the operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
     return [
-        other.operation
+        mark
         for other in items[position + 1 :]
         if other.write.row_address == item.write.row_address
+        and other.table.marker == item.table.marker
+        and (mark := other.table.mark_of(other.write.columns)) is not None
     ]
 
 

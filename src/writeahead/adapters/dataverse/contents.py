@@ -1,9 +1,10 @@
 """What a row holds, compared with what a plan would write: see decision 10."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.parties import MASKS
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, PartyWrite, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TransientDataverseError
@@ -14,6 +15,8 @@ __all__ = ["is_older", "require_own_content", "same_value"]
 
 # How far the service's clock may be behind ours, as `RunPolicy.clock_skew` has it by default.
 _CLOCK_SKEW = timedelta(seconds=5)
+# A page of the service: "Query data using the Web API", learn.microsoft.com.
+_MOST_PARTIES = 5000
 
 
 def is_older(row: Row, table: Table, baseline: Baseline | None) -> bool:
@@ -44,16 +47,18 @@ def require_own_content(
         ConflictError: It has other content. It names columns, not values.
         TransientDataverseError: It could not be read now.
     """
+    stored = baseline.stored if baseline else {}
     try:
         row = client.get_row(write.entity_set, write.address, None)
+        other = _other_content(row.columns, table, write, stored) if row else []
+        if row and write.parties:
+            other += _other_parties(client, write)
     except TransientDataverseError as error:
         # This request was refused. An earlier one may have been applied, which is unknown now.
         error.applied = Applied.UNKNOWN
         raise
     except PermanentDataverseError:
         raise ConflictError(f"{write.where}: older than the plan, and its content can't be read") from None
-    stored = baseline.stored if baseline else {}
-    other = _other_content(row.columns, table, write, stored) if row else []
     if other:
         raise ConflictError(
             f"{write.where}: an earlier session of this id created it with other content: {', '.join(other)}"
@@ -101,6 +106,47 @@ def _is_empty(value: object) -> bool:
 
 def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _other_parties(client: DataverseClient, write: RowWrite) -> list[str]:
+    """The roles of an activity in which others take part than is planned.
+
+    The service makes parties of its own, such as the owner, so only the roles that are planned are
+    compared. Parties can be listed and nothing else: "activityparty EntityType",
+    learn.microsoft.com.
+
+    Raises: as `DataverseClient.query`.
+    """
+    found = client.query(
+        "activityparties",
+        select=["participationtypemask", "_partyid_value", "addressused"],
+        where=f"_activityid_value eq {write.row_id}",
+        top=_MOST_PARTIES,
+    )
+    other = []
+    for role in dict.fromkeys(party.role for party in write.parties):
+        wanted = [party for party in write.parties if party.role == role]
+        held = [row.columns for row in found if row.columns["participationtypemask"] == MASKS[role]]
+        if not _are(wanted, held):
+            other.append(f"parties of role {role}")
+    return other
+
+
+def _are(wanted: Sequence[PartyWrite], held: Sequence[Mapping[str, object]]) -> bool:
+    rest = list(held)
+    for party in wanted:
+        match = next((item for item in rest if _is_party(party, item)), None)
+        if match is None:
+            return False
+        rest.remove(match)
+    return not rest
+
+
+def _is_party(party: PartyWrite, columns: Mapping[str, object]) -> bool:
+    # The service may know a row for an address, and an address for a row.
+    if party.address is not None:
+        return party.address == columns["addressused"]
+    return party.id == guid_or_none(columns["_partyid_value"])
 
 
 def _moment(value: object) -> datetime | None:

@@ -1,18 +1,19 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
-Each write leaves a marker in its row: the ids of session and operation. Where the service refuses
+Each write leaves a marker in its row: the ids of session and operation, in two columns or in one.
+Where the service refuses
 a write, the row is read back, and the marker tells our own earlier write from another one. A table
 may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
 then.
 """
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import TypeAlias
 
 from writeahead.adapters.dataverse.contents import is_older, require_own_content, same_value
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -111,7 +112,8 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         row_id = _row_id(table, write, row)
         if not write.columns:
             return Receipt(remote_id=row_id, remote_version=etag, outcome="already_applied")
-    for _ in ("as planned", "rebased"):
+    resends = Resends(f"{write.where}: the row")
+    while True:
         try:
             version = client.patch(write.entity_set, write.address, write.columns, if_match=etag)
         except PermanentDataverseError as error:
@@ -121,8 +123,11 @@ def update_row(client: DataverseClient, table: Table, write: RowWrite, baseline:
         row = read_back(client, table, write, refused, baseline)
         if row is not None and is_written(row.columns, table, write, baseline):
             return _already(table, write, row)
-        etag = _version_to_rebase_on(table, write, baseline, refused, row)
-    raise ConflictError(f"{write.where}: another user keeps changing the row")
+        sent, etag = etag, _version_to_rebase_on(table, write, baseline, refused, row, sent=etag)
+        if etag == sent:
+            resends.for_nothing_in_the_way(refused)
+        else:
+            resends.for_new_version()
 
 
 def require_same_content(baseline: Baseline, table: Table, write: RowWrite) -> None:
@@ -173,13 +178,7 @@ def read_back(
 
 def is_ours(columns: Mapping[str, object], table: Table, write: RowWrite, later: Sequence[str] = ()) -> bool:
     """Whether a row's marker is this operation's, or that of a later one of the session."""
-    if table.marker is None:
-        return False
-    session, operation = table.marker.columns
-    return columns.get(session) == write.columns[session] and columns.get(operation) in {
-        write.columns[operation],
-        *later,
-    }
+    return table.marker is not None and table.marker.is_in(columns, write.columns, later)
 
 
 def is_created_by_us(row: Row, table: Table, write: RowWrite) -> bool:
@@ -229,33 +228,32 @@ def _create(
     client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None
 ) -> Receipt | Row:
     """Create a row; or return the one that is there already."""
+    resends = Resends(write.where)
+    while True:
+        refused = _try_to_create(client, table, write)
+        if isinstance(refused, Receipt):
+            return refused
+        # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
+        # attempt.
+        row = read_back(client, table, write, refused, baseline)
+        if row is not None:
+            return row
+        if not isinstance(refused, PreconditionFailed):
+            raise refused
+        resends.for_nothing_in_the_way(refused)
+
+
+def _try_to_create(client: DataverseClient, table: Table, write: RowWrite) -> Receipt | _Refusal:
+    """Send a create once; return a refusal that the row may be the reason of."""
     try:
-        etag = client.patch(write.entity_set, write.address, write.columns, create_only=True)
+        etag = client.patch(write.entity_set, write.address, table.body(write), create_only=True)
     except PermanentDataverseError as error:
-        refused: _Refusal = error
+        return error
     except TransientDataverseError as error:
-        if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        if not may_hide_a_row(error):
             raise
-        # It may be because the row is there, and then it would be so each time. SAP CAP is such a
-        # server.
-        refused = error
-    else:
-        return _receipt(client, table, write, etag)
-    # Not after a 412 only: a duplicate rule or a validation may have met the row of an earlier
-    # attempt.
-    row = read_back(client, table, write, refused, baseline)
-    if row is not None:
-        return row
-    # Taken a moment ago, and free now.
-    if isinstance(refused, PreconditionFailed):
-        raise TransientDataverseError(
-            refused.method,
-            refused.path,
-            refused.status,
-            detail="the row was there and is gone",
-            applied=Applied.NO,
-        )
-    raise refused
+        return error
+    return _receipt(client, table, write, etag)
 
 
 def _receipt(client: DataverseClient, table: Table, write: RowWrite, version: str | None) -> Receipt:
@@ -284,14 +282,20 @@ def _unchanged_version(write: RowWrite, baseline: Baseline, row: Row | None) -> 
 
 
 def _version_to_rebase_on(
-    table: Table, write: RowWrite, baseline: Baseline, refused: PermanentDataverseError, row: Row | None
+    table: Table,
+    write: RowWrite,
+    baseline: Baseline,
+    refused: PermanentDataverseError,
+    row: Row | None,
+    *,
+    sent: str,
 ) -> str:
     if row is None and not isinstance(refused, PreconditionFailed | RowNotFound):
         raise refused
     if row is not None and not isinstance(refused, PreconditionFailed):
         raise refused
     etag = _unchanged_version(write, baseline, row)
-    if table.marker is None and baseline.etag is not None:
+    if table.marker is None and baseline.etag is not None and etag != sent:
         raise ConflictError(
             f"{write.where}: its version changed, and without marker columns no one can tell by whom: look at"
             " the row, and write what is missing in a new session"

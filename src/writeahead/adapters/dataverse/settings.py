@@ -46,6 +46,8 @@ class DataverseSettings(AdapterSettings):
         max_requests: Requests of this process in 5 minutes; by default 5,900.
         readiness: ``full`` or ``off``, as for `DataverseAdapter`.
         require_approval: Whether the mapping must be approved before anything is written by it.
+        service_text: Whether errors repeat the service's own words, which may hold what is in a
+            record.
     """
 
     prefix: ClassVar[str] = "DATAVERSE_"
@@ -67,6 +69,7 @@ class DataverseSettings(AdapterSettings):
     max_requests: WholeNumber = Field(default=DEFAULT_LIMITS.requests, description="a whole number above 0")
     readiness: Literal["full", "off"] = Field(default="full", description="full or off")
     require_approval: bool = Field(default=False, description="true or false")
+    service_text: bool = Field(default=False, description="true or false")
 
     def missing(self) -> tuple[str, ...]:
         """Say what is missing for requests, as one line; none if nothing is."""
@@ -117,5 +120,6 @@ def adapter_from_settings(*, environ: Mapping[str, str] = os.environ, **settings
         protection=protection_of(found.url, limits) if found.url else None,
         readiness=found.readiness,
         require_approval=found.require_approval,
+        service_text=found.service_text,
         missing=found.missing(),
     )

@@ -20,6 +20,7 @@ from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
 from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.protection import Protection
+from writeahead.simulators.dataverse.requestids import with_request_ids
 from writeahead.simulators.dataverse.requestlog import RequestLog
 from writeahead.simulators.dataverse.settings import Settings
 from writeahead.simulators.dataverse.storage import create_database, setting, transaction
@@ -129,6 +130,9 @@ class SimulatorApp:
             reply = refused or await self._carry_out(fault, lambda: answer(request, body, sequence))
         if counted and reply is not None:
             reply = self._protection.with_remaining(reply)
+        if data and reply is not None and not (fault and fault.action is FaultAction.NOT_JSON):
+            # A page of HTML is not Dataverse's, but that of something on the way.
+            reply = with_request_ids(reply, sequence)
         outcome = _Outcome(fault, reply)
         self._log.answered(sequence, status=outcome.status, fault=fault.label if fault else None)
         return outcome
@@ -167,7 +171,7 @@ class SimulatorApp:
     def _data(self, request: Request, body: bytes, sequence: int) -> ApiResponse:
         if not self.tokens.accepts(request.headers.get("authorization")):
             # The answer of the gateway in front of Dataverse: a challenge without a body.
-            return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer", "REQ_ID": f"{sequence}"})
+            return ApiResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         try:
             api_request = _api_request(request, body)
             if api_request.path == "$batch":

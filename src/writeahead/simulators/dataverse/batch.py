@@ -156,6 +156,7 @@ class Batches:
             part = step.parts[len(replies)]
             failure = error_response(error, empty_code=self._empty_codes)
             self._log.answered(part.sequence, status=failure.status, fault=None)
+            self._keep_elastic(step, [done for done, _ in replies], batch)
             nested = step.change_set and self._errors is BatchErrors.NESTED
             content = _shown(failure, part.content_id if nested else None)
             return _Result(_change_set([content]) if nested else content, failure)
@@ -164,6 +165,17 @@ class Batches:
             self._log.answered(part.sequence, status=reply.status, fault=None)
         shown = [_shown(reply, part.content_id) for part, reply in replies]
         return _Result(_change_set(shown) if step.change_set else shown[0])
+
+    def _keep_elastic(self, step: _Step, done: Sequence[_Part], batch: int) -> None:
+        """Carry out again what was rolled back, where the table is elastic.
+
+        A change set is accepted there, but no transaction: "Elastic tables for developers".
+        """
+        for part in done:
+            if self._api.is_elastic(part.request.path):
+                with transaction(self._connection):
+                    self._one(part, step, {})
+                    self._log.applied(batch)
 
     def _one(self, part: _Part, step: _Step, known: Mapping[str | None, str | None]) -> ApiResponse:
         if part.request.path == "$batch":

@@ -16,6 +16,7 @@ from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse.editor import Edit
 from writeahead.simulators.dataverse.messages import API_ROOT, ApiResponse, json_response
 from writeahead.simulators.dataverse.odata import ErrorCode, error_body
+from writeahead.simulators.dataverse.tokens import login_error
 
 __all__ = ["Fault", "FaultAction", "Faults"]
 
@@ -80,7 +81,8 @@ class Fault:
         apply: Whether the request is carried out although the reply is spoilt. None means no for
             ``status``, ``drop`` and ``reset``, and yes for the others.
         status: The reply's status. None means 503 for ``status``, and the right one for the others.
-        code: Dataverse's error code, for ``status``; None for the usual one.
+        code: Dataverse's error code, for ``status``; None for the usual one. One of Entra ID's,
+            such as ``AADSTS90033``, gives the reply the form of the token endpoint.
         message: Dataverse's message, for ``status``; None for the usual one.
         retry_after: Seconds, sent as Retry-After.
         retry_after_as: ``seconds`` or ``date``, the two forms of Retry-After.
@@ -200,6 +202,9 @@ class Fault:
 
     def _error(self) -> ApiResponse:
         status = self.status or _UNAVAILABLE
+        if self.code is not None and self.code.startswith("AADSTS"):
+            refused = login_error(status, self.code)
+            return dataclasses.replace(refused, headers={**refused.headers, **self._retry_after()})
         if status == _TOO_MANY:
             code, message = ErrorCode.NUMBER_OF_REQUESTS_EXCEEDED.value, _LIMIT_MESSAGE
         else:

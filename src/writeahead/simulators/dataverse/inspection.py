@@ -13,6 +13,7 @@ from writeahead.simulators.dataverse.messages import API_ROOT
 from writeahead.simulators.dataverse.odata import ODataError
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.records import Records
+from writeahead.simulators.dataverse.requestids import request_id
 from writeahead.simulators.dataverse.schema import Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER, HUMAN_USER, open_database, transaction
 from writeahead.simulators.dataverse.tables import DEFAULT_SCHEMA
@@ -61,6 +62,11 @@ class LoggedRequest:
     def resource(self) -> str:
         """The path below the service root, such as ``tasks(<guid>)``; the whole path elsewhere."""
         return self.path.removeprefix(API_ROOT)
+
+    @property
+    def request_id(self) -> str:
+        """The id that the reply had in ``REQ_ID``, if it was the Web API's."""
+        return request_id(self.sequence)
 
 
 class SimulatorDatabase:

@@ -9,7 +9,7 @@ key.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from writeahead.simulators.dataverse.query import Query, literal, sql_equals
 from writeahead.simulators.dataverse.schema import AlternateKey, Kind, Table
 from writeahead.simulators.dataverse.values import guid
 
-__all__ = ["KEY_TEXT", "RowKey", "key_query", "parse_key", "unique_queries"]
+__all__ = ["KEY_TEXT", "RowKey", "key_query", "parse_key", "unique_index_queries", "unique_queries"]
 
 KEY_TEXT = r"(?:[^')]|'[^']*')*"
 """A key, for regular expressions: a parenthesis within quotes does not end it."""
@@ -65,7 +65,7 @@ def parse_key(table: Table, text: str) -> RowKey:
     pairs = dict(_pairs(text))
     if set(pairs) == {table.primary_key} and table.logical_name not in _NOT_BY_NAME:
         return RowKey(text=text, id=_guid(pairs[table.primary_key]))
-    if not any(set(_names(table, key)) == set(pairs) for key in _usable(table)):
+    if not any(set(_names(table, key.columns)) == set(pairs) for key in _usable(table)):
         raise _no_key(table)
     values = {name: literal(name, table.properties[name], value) for name, value in pairs.items()}
     return RowKey(text=text, values=values)
@@ -83,18 +83,26 @@ def unique_queries(table: Table, columns: Mapping[str, Any]) -> Iterator[tuple[A
     Several rows may have a null in a column of the key.
     """
     for key in _usable(table):
-        values = {name: columns.get(name) for name in _names(table, key)}
+        values = {name: columns.get(name) for name in _names(table, key.columns)}
         if None not in values.values():
             yield key, key_query(values, table)
+
+
+def unique_index_queries(table: Table, columns: Mapping[str, Any]) -> Iterator[Query]:
+    """Return a query for each unique index that is no alternate key, as `unique_queries`."""
+    for index in table.unique:
+        values = {name: columns.get(name) for name in _names(table, index)}
+        if None not in values.values():
+            yield key_query(values, table)
 
 
 def _usable(table: Table) -> list[AlternateKey]:
     return [key for key in table.keys.values() if key.status == _ACTIVE]
 
 
-def _names(table: Table, key: AlternateKey) -> list[str]:
+def _names(table: Table, columns: Iterable[str]) -> list[str]:
     """The properties of a key's columns."""
-    return [f"_{name}_value" if table.columns[name].kind is Kind.LOOKUP else name for name in key.columns]
+    return [f"_{name}_value" if table.columns[name].kind is Kind.LOOKUP else name for name in columns]
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

@@ -106,10 +106,11 @@ class Metadata:
         if match is None or (match["cast"] and match["cast"] not in _CASTS):
             raise not_imitated("this path below a table definition")
         kind = _CASTS[match["cast"]] if match["cast"] else None
+        kinds = {kind, Kind.PARTYLIST} if kind is Kind.LOOKUP else {kind}
         found = [
             _attribute(table, name, self._schema)
             for name, column in table.columns.items()
-            if kind in (None, column.kind) and match["column"] in (None, name)
+            if (kind is None or column.kind in kinds) and match["column"] in (None, name)
         ]
         hidden = frozenset() if match["cast"] else _DERIVED
         if match["column"] is None:
@@ -128,6 +129,8 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "PrimaryIdAttribute": table.primary_key,
         "PrimaryNameAttribute": table.primary_name,
         "IsActivity": table.activity,
+        # "EntityMetadata.TableType" and "TableTypeCode": Standard, Virtual or Elastic.
+        "TableType": "Elastic" if table.elastic else "Standard",
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,
@@ -222,7 +225,9 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     column = table.columns[name]
     writable = column.writable and not name.startswith("@")
     kind = "Owner" if name == "ownerid" else column.kind.value[0]
-    cast = next((cast for cast, other in _CASTS.items() if other is column.kind), "AttributeMetadata")
+    # A party list is a lookup with an AttributeType of its own.
+    known = Kind.LOOKUP if column.kind is Kind.PARTYLIST else column.kind
+    cast = next((cast for cast, other in _CASTS.items() if other is known), "AttributeMetadata")
     return {
         "@odata.type": f"#Microsoft.Dynamics.CRM.{cast}",
         "MetadataId": _id(f"{table.logical_name}.{name}"),
@@ -233,7 +238,7 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
         "AttributeTypeName": {"Value": f"{kind}Type"},
         "IsPrimaryId": name == table.primary_key,
         "IsPrimaryName": name == table.primary_name,
-        "IsValidForCreate": writable,
+        "IsValidForCreate": writable and column.creatable,
         "IsValidForUpdate": writable and name != table.primary_key,
         "IsValidForRead": True,
         "RequiredLevel": {
@@ -264,7 +269,7 @@ def _typed(table: Table, column: Column, schema: Schema) -> _Json:
         yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
-    if column.kind is Kind.LOOKUP:
+    if column.kind in (Kind.LOOKUP, Kind.PARTYLIST):
         return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
     if column.kind in (Kind.PICKLIST, Kind.MULTI_SELECT_PICKLIST, Kind.STATE, Kind.STATUS):
         options = [
@@ -313,15 +318,19 @@ def _keys(table: Table, _schema: Schema) -> list[_Json]:
 def _relationships(table: Table, schema: Schema) -> list[_Json]:
     found = []
     for name, column in table.columns.items():
+        if column.kind is Kind.PARTYLIST:
+            continue  # the relationships are those of the activity parties
         for target, navigation in _navigations(name, column):
             referenced = "owner" if name == "ownerid" else _logical(schema, target)
             found.append(
                 {
                     "MetadataId": _id(f"{table.logical_name}.{name}.{referenced}"),
                     "SchemaName": f"{referenced}_{table.logical_name}_{name}",
+                    "ReferencedEntityNavigationPropertyName": _collection(table, name, referenced),
                     "ReferencingEntity": table.logical_name,
                     "ReferencingAttribute": name,
-                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation),
+                    # It can be null ("OneToManyRelationshipMetadata").
+                    "ReferencingEntityNavigationPropertyName": table.own_navigation(navigation) or None,
                     "ReferencedEntity": referenced,
                     "ReferencedAttribute": _primary_key(schema, target)
                     if referenced != "owner"
@@ -329,6 +338,13 @@ def _relationships(table: Table, schema: Schema) -> list[_Json]:
                 }
             )
     return found
+
+
+def _collection(table: Table, name: str, referenced: str) -> str:
+    """The collection-valued navigation property on the other side of a lookup."""
+    if table.logical_name == "activityparty":
+        return f"{'system_user' if referenced == 'systemuser' else referenced}_activity_parties"
+    return f"{referenced}_{table.logical_name}_{name}"
 
 
 def _navigations(name: str, column: Column) -> Sequence[tuple[str, str]]:

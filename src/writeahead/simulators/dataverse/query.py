@@ -2,7 +2,8 @@
 
 What OData has beyond that is refused with 501, so that a client can't come to rely on a filter that
 was not applied. Grammar: OData 4.0 part 2, "URL Conventions", section 5.1.1; string comparison
-ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData").
+ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData"), and accents
+("Language collations").
 """
 
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.schema import Column, Kind, Table
+from writeahead.simulators.dataverse.storage import COLLATION
 from writeahead.simulators.dataverse.values import guid
 
 __all__ = ["Query", "literal", "parse_query", "sql_equals"]
@@ -83,7 +85,7 @@ def literal(name: str, column: Column, text: str) -> Any:
 
 def sql_equals(table: Table, name: str) -> str:
     """SQL that compares a property to a parameter."""
-    collation = " COLLATE NOCASE" if table.properties[name].kind in _TEXTS else ""
+    collation = f" COLLATE {COLLATION}" if table.properties[name].kind in _TEXTS else ""
     return f"{_sql_name(table, name)} = ?{collation}"
 
 

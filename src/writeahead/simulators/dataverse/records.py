@@ -8,17 +8,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key, unique_queries
+from writeahead.simulators.dataverse.keys import (
+    KEY_TEXT,
+    RowKey,
+    key_query,
+    parse_key,
+    unique_index_queries,
+    unique_queries,
+)
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.ownership import owning_columns
+from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
 from writeahead.simulators.dataverse.query import Query
-from writeahead.simulators.dataverse.schema import Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
 from writeahead.simulators.dataverse.values import now, stored_value
 
 __all__ = ["Record", "Records"]
 
 _BIND = "@odata.bind"
+# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
+_ACCESS_TEAM = 1
 # A path below the service root or a whole URL: both are allowed in a bind.
 _REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
 
@@ -136,6 +146,7 @@ class Records:
                 id or an alternate key that is taken.
         """
         row_id = key.id if key else None
+        payload, parties = nested_parties(table, payload)
         changes = {**(key.values if key else {}), **self._changes(table, payload)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
@@ -150,7 +161,11 @@ class Records:
         _apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
-        return self._store(table, row_id, columns, moment)
+        if table.elastic and columns.get(PARTITION) is None:
+            columns[PARTITION] = row_id
+        record = self._store(table, row_id, columns, moment)
+        add_parties(self, self._schema, record, parties)
+        return record
 
     def update(self, record: Record, payload: Mapping[str, Any]) -> Record:
         """Change columns of a row. Its version grows even if no value changes, as in Dataverse.
@@ -159,19 +174,24 @@ class Records:
             ODataError: 400 for a payload that does not fit, 404 for a bind to nothing, 412 for an
                 alternate key that is taken.
         """
+        if nested_parties(record.table, payload)[1]:
+            raise not_imitated("parties in an update")
         changes = self._changes(record.table, payload)
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
         _require_open(record, changes)
         _apply_state(record.table, columns, changes, new=False)
-        return self._store(record.table, record.id, columns | changes, now())
+        updated = self._store(record.table, record.id, columns | changes, now())
+        add_parties(self, self._schema, updated, [])
+        return updated
 
     def delete(self, record: Record) -> None:
         """Remove a row."""
         self._connection.execute(
             "DELETE FROM rows WHERE entity_set = ? AND id = ?", (record.table.entity_set, record.id)
         )
+        remove_parties(self, self._schema, record)
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
@@ -195,9 +215,7 @@ class Records:
         # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).
         shares = [other for other in self._schema if other.activity] if table.activity else [table]
         if any(self.find(other, row_id) for other in shares):
-            raise ODataError(
-                412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists."
-            )
+            raise _duplicate()
 
     def _require_unique(self, table: Table, row_id: str, columns: Mapping[str, Any]) -> None:
         for key, query in unique_queries(table, columns):
@@ -209,6 +227,10 @@ class Records:
                     f"Entity Key violated. A record with the same value for {names} already exists. A "
                     "duplicate record cannot be created. Select one or more unique values and try again.",
                 )
+        for query in unique_index_queries(table, columns):
+            if any(record.id != row_id for record in self.select(table, query)):
+                # The same words and status as for a GUID that is taken.
+                raise _duplicate()
 
     def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Check and return the columns that a payload sets, without the read-only ones."""
@@ -225,7 +247,8 @@ class Records:
                 changes[table.navigations[name].property_name] = None
             elif "@" not in name:
                 column = table.properties.get(name)
-                if column is None:
+                # A party list is in the definitions, and no property of the Web API.
+                if column is None or column.kind is Kind.PARTYLIST:
                     raise _unknown_property(table, name)
                 if column.kind is Kind.LOOKUP and column.writable:
                     raise ODataError(
@@ -256,7 +279,13 @@ class Records:
                 f"'{navigation.name}' refers to {' or '.join(navigation.targets)}, not to "
                 f"{target.entity_set}.",
             )
-        return self.get_by(target, parse_key(target, match["key"])).id
+        found = self.get_by(target, parse_key(target, match["key"]))
+        _require_owner(navigation, found)
+        return found.id
+
+
+def _duplicate() -> ODataError:
+    return ODataError(412, ErrorCode.DUPLICATE_RECORD, "A record with matching key values already exists.")
 
 
 def _other_id() -> ODataError:
@@ -271,6 +300,17 @@ def _unknown_property(table: Table, name: str) -> ODataError:
         f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
         "defined by the type.",
     )
+
+
+def _require_owner(navigation: Navigation, found: Record) -> None:
+    """Refuse an access team as the owner of a row.
+
+    "Use access teams and owner teams to collaborate and share information" says that it owns none;
+    no page was found that says how that is answered.
+    """
+    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
+    if navigation.property_name == "_ownerid_value" and is_access_team:
+        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")
 
 
 def _require_open(record: Record, changes: Mapping[str, Any]) -> None:

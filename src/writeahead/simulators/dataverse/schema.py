@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-__all__ = ["AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
+__all__ = ["PARTITION", "AlternateKey", "Column", "Kind", "Navigation", "Schema", "Table"]
 
 
 class Kind(Enum):
@@ -63,8 +63,9 @@ class Column:
         default: The value in a new row if none is given.
         writable: Whether a client may set it. As in Dataverse, values for other columns are
             ignored.
+        creatable: Whether the definition says that a new row may have it: IsValidForCreate.
         navigation: For lookups: the navigation property of each table that it can point to, by
-            entity set.
+            entity set; empty where the Web API does not show the relationship.
         required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
         keeps: What is stored of a value that fits, in place of what the kind's rules make of it:
             for what no source says, such as blanks at the end of a text.
@@ -83,6 +84,7 @@ class Column:
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
     writable: bool = True
+    creatable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
     required: str = "None"
     keeps: Callable[[Any], Any] | None = None
@@ -116,6 +118,14 @@ class Navigation:
     targets: tuple[str, ...]
 
 
+PARTITION = "partitionid"
+_ELASTIC_COLUMNS = {
+    PARTITION: Column(kind=Kind.STRING, max_length=100),
+    "ttlinseconds": Column(kind=Kind.INTEGER, minimum=-1),
+}
+_ELASTIC_KEY = "keyfornosqlentitywithpkpartitionid"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
@@ -135,6 +145,10 @@ class Table:
             it.
         optimistic_concurrency: The value in its metadata.
         keys: Alternate keys, by name.
+        unique: The columns of each unique index that is no alternate key.
+        elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
+            and ``ttlinseconds``, and its key of GUID and partition, are added.
+        list_only: Whether it can be listed and nothing else, as activity parties.
     """
 
     entity_set: str
@@ -147,6 +161,15 @@ class Table:
     closed_read_only: bool = False
     optimistic_concurrency: bool = True
     keys: Mapping[str, AlternateKey] = field(default_factory=dict)
+    unique: tuple[tuple[str, ...], ...] = ()
+    elastic: bool = False
+    list_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.elastic:
+            object.__setattr__(self, "columns", {**_ELASTIC_COLUMNS, **self.columns})
+            key = AlternateKey((self.primary_key, PARTITION))
+            object.__setattr__(self, "keys", {_ELASTIC_KEY: key})
 
     @cached_property
     def properties(self) -> dict[str, Column]:
@@ -167,7 +190,7 @@ class Table:
                 tuple(target for target, other in column.navigation.items() if other == navigation),
             )
             for name, column in self.columns.items()
-            for navigation in column.navigation.values()
+            for navigation in filter(None, column.navigation.values())
             for shown in (navigation, self.own_navigation(navigation))
         }
 
@@ -180,6 +203,11 @@ class Table:
         return (
             f"{navigation}_{self.logical_name}" if self.activity and navigation == "ownerid" else navigation
         )
+
+    @property
+    def party_collection(self) -> str | None:
+        """The collection that an activity's parties are inserted with: see `parties`."""
+        return f"{self.logical_name}_activity_parties" if self.activity else None
 
     @property
     def type_name(self) -> str:

@@ -9,18 +9,31 @@ import contextlib
 import json
 import secrets
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse.values import now
 
-__all__ = ["APPLICATION_USER", "HUMAN_USER", "create_database", "open_database", "setting", "transaction"]
+__all__ = [
+    "APPLICATION_USER",
+    "COLLATION",
+    "HUMAN_USER",
+    "create_database",
+    "open_database",
+    "setting",
+    "transaction",
+]
 
 APPLICATION_USER = "a0000000-0000-4000-8000-000000000001"
 """The system user of every request over HTTP; it owns each row that names no other owner."""
 HUMAN_USER = "a0000000-0000-4000-8000-000000000002"
 """The system user of `SimulatorDatabase.edit` and `delete`, which change rows meanwhile."""
+
+COLLATION = "dataverse"
+"""How texts compare: without case and accents, as in an environment whose language is English
+("Language collations", learn.microsoft.com, 1033: _CI_AI)."""
 
 _FORMAT = "2"
 _TABLES = """
@@ -126,12 +139,23 @@ def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.create_collation(COLLATION, _compare)
     try:
         connection.execute("PRAGMA synchronous=NORMAL")
     except sqlite3.DatabaseError:
         connection.close()
         raise
     return connection
+
+
+def _compare(one: str, other: str) -> int:
+    first, second = _folded(one), _folded(other)
+    return (first > second) - (first < second)
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFD", text.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

@@ -8,8 +8,10 @@ start with ``wa_`` are such a service's own customization.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from writeahead.simulators.dataverse.parties import PARTICIPATION
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind, Schema, Table
 
 __all__ = [
@@ -85,6 +87,16 @@ def _lookup(**navigation: str) -> Column:
     return Column(kind=Kind.LOOKUP, navigation=navigation)
 
 
+def _party_list(*targets: str) -> Column:
+    # "Phone Call (PhoneCall) table reference": from and to are ApplicationRequired.
+    navigation = {target: f"partyid_{_LOGICAL[target]}" for target in targets}
+    return Column(kind=Kind.PARTYLIST, navigation=navigation, required="ApplicationRequired")
+
+
+def _required(column: Column) -> Column:
+    return replace(column, required="ApplicationRequired")
+
+
 def _read_only(kind: Kind, default: Any = None) -> Column:
     return Column(kind=kind, writable=False, default=default)
 
@@ -115,6 +127,11 @@ def _states(states: Mapping[int, str], statuses: Mapping[int, str], default_stat
     }
 
 
+def _opened(states: dict[str, Column]) -> dict[str, Column]:
+    """The states of a table whose rows are always open at first: IsValidForCreate is false."""
+    return {**states, "statecode": replace(states["statecode"], creatable=False)}
+
+
 _ACTIVE = _states({0: "Active", 1: "Inactive"}, {1: "Active", 2: "Inactive"}, default_status=1)
 _ACTIVE_STATES = {0: (1,), 1: (2,)}
 
@@ -123,7 +140,7 @@ def _activity(name: str) -> dict[str, Column]:
     return {
         "activityid": Column(kind=Kind.UNIQUEIDENTIFIER),
         "activitytypecode": _read_only(Kind.STRING, default=name),
-        "subject": _text(200),
+        "subject": _required(_text(200)),
         "description": _memo(2000),
         "category": _text(250),
         "subcategory": _text(250),
@@ -131,7 +148,7 @@ def _activity(name: str) -> dict[str, Column]:
         "scheduledend": _time(),
         "actualstart": _time(),
         "actualend": _time(),
-        "scheduleddurationminutes": _integer(),
+        "scheduleddurationminutes": _read_only(Kind.INTEGER),
         "actualdurationminutes": _integer(),
         "prioritycode": _PRIORITY,
         "regardingobjectid": _lookup(
@@ -147,7 +164,15 @@ def _activity(name: str) -> dict[str, Column]:
     }
 
 
-_LOGICAL = {"contacts": "contact", "accounts": "account", "wa_callqueues": "wa_callqueue"}
+_LOGICAL = {
+    "contacts": "contact",
+    "accounts": "account",
+    "wa_callqueues": "wa_callqueue",
+    "systemusers": "systemuser",
+    "queues": "queue",
+    "phonecalls": "phonecall",
+    "tasks": "task",
+}
 
 _PHONECALL = Table(
     entity_set="phonecalls",
@@ -161,11 +186,14 @@ _PHONECALL = Table(
         "phonenumber": _text(200),
         "directioncode": _yes_no(default=True),
         "leftvoicemail": _yes_no(),
-        "phonecall_activity_parties": Column(kind=Kind.PARTYLIST),
-        **_states(
-            {0: "Open", 1: "Completed", 2: "Canceled"},
-            _labels((1, 2, 3, 4), ("Open", "Made", "Canceled", "Received")),
-            default_status=1,
+        "from": _party_list("accounts", "contacts", "systemusers"),
+        "to": _party_list("accounts", "contacts", "systemusers"),
+        **_opened(
+            _states(
+                {0: "Open", 1: "Completed", 2: "Canceled"},
+                _labels((1, 2, 3, 4), ("Open", "Made", "Canceled", "Received")),
+                default_status=1,
+            )
         ),
     },
 )
@@ -195,6 +223,29 @@ _TASK = Table(
             ),
             default_status=2,
         ),
+    },
+)
+_ACTIVITY_PARTY = Table(
+    entity_set="activityparties",
+    logical_name="activityparty",
+    primary_key="activitypartyid",
+    primary_name="addressused",
+    list_only=True,
+    columns={
+        "activitypartyid": Column(kind=Kind.UNIQUEIDENTIFIER),
+        "activityid": _lookup(
+            **{target: f"activityid_{_LOGICAL[target]}" for target in ("phonecalls", "tasks")}
+        ),
+        "partyid": _lookup(
+            **{
+                target: f"partyid_{_LOGICAL[target]}"
+                for target in ("accounts", "contacts", "queues", "systemusers")
+            }
+        ),
+        "participationtypemask": _choice(PARTICIPATION),
+        "addressused": _text(320),
+        "unresolvedpartyname": _text(200),
+        "versionnumber": _read_only(Kind.BIGINT),
     },
 )
 _CALL_QUEUE = Table(
@@ -350,6 +401,17 @@ _QUEUEITEM = Table(
 )
 
 DEFAULT_SCHEMA = Schema(
-    [_PHONECALL, _TASK, _CALL_QUEUE, _SYSTEMUSER, _TEAM, _CONTACT, _ACCOUNT, _QUEUE, _QUEUEITEM]
+    [
+        _PHONECALL,
+        _TASK,
+        _ACTIVITY_PARTY,
+        _CALL_QUEUE,
+        _SYSTEMUSER,
+        _TEAM,
+        _CONTACT,
+        _ACCOUNT,
+        _QUEUE,
+        _QUEUEITEM,
+    ]
 )
 """The schema of a simulator that is given no other."""

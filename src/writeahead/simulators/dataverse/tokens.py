@@ -7,14 +7,20 @@ AADSTS codes. Tokens are signed rather than stored, so they stay valid after a r
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 import urllib.parse
+import uuid
 from collections.abc import Collection
 
 from writeahead.simulators.dataverse.messages import ApiResponse, json_response
 
-__all__ = ["TokenIssuer"]
+__all__ = ["TokenIssuer", "login_error"]
+
+# What passes by itself: ``temporarily_unavailable`` in the page of AADSTS codes, which tells a
+# client to retry.
+_PASSING = {"AADSTS90006", "AADSTS90012", "AADSTS90024", "AADSTS90033", "AADSTS90090", "AADSTS90091"}
 
 
 class TokenIssuer:
@@ -105,8 +111,25 @@ class TokenIssuer:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def login_error(status: int, code: str) -> ApiResponse:
+    """The endpoint's answer with one of Entra ID's codes, such as ``AADSTS90033``."""
+    if code in _PASSING:
+        return _refused(
+            status, "temporarily_unavailable", f"{code}: A transient error has occurred. Please try again."
+        )
+    return _refused(status, "invalid_request", f"{code}: The request is refused.")
+
+
 _TOKEN_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
 
 
 def _refused(status: int, error: str, description: str) -> ApiResponse:
-    return json_response(status, {"error": error, "error_description": description}, _TOKEN_HEADERS)
+    # The fields of an error of the page above; support asks for the last two.
+    content = {
+        "error": error,
+        "error_description": description,
+        "error_codes": [int(number) for number in re.findall(r"^AADSTS([0-9]+)", description)],
+        "trace_id": str(uuid.uuid4()),
+        "correlation_id": str(uuid.uuid4()),
+    }
+    return json_response(status, content, _TOKEN_HEADERS)

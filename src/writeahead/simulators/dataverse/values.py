@@ -178,20 +178,6 @@ def _guid(_table: Table, _name: str, column: Column, value: Any) -> str:
         raise _wrong_type(column, value) from None
 
 
-def _parties(table: Table, name: str, column: Column, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise _wrong_type(column, value)
-    for party in value:
-        if not isinstance(party, dict) or not isinstance(party.get("participationtypemask"), int):
-            raise ODataError(
-                400,
-                ErrorCode.PAYLOAD_INVALID,
-                f"Each item of '{name}' on record of type '{table.logical_name}' needs a "
-                "'participationtypemask' of type Edm.Int32.",
-            )
-    return value
-
-
 def _out_of_range(table: Table, name: str) -> ODataError:
     return ODataError(
         400,
@@ -228,5 +214,4 @@ _CHECKS: dict[Kind, Callable[[Table, str, Column, Any], Any]] = {
     Kind.MULTI_SELECT_PICKLIST: _choices,
     Kind.STATE: _option,
     Kind.STATUS: _option,
-    Kind.PARTYLIST: _parties,
 }

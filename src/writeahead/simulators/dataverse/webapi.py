@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from writeahead.simulators.dataverse import elastic
 from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
@@ -21,7 +22,7 @@ from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imi
 from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
-from writeahead.simulators.dataverse.schema import Schema, Table
+from writeahead.simulators.dataverse.schema import PARTITION, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER, setting
 
 __all__ = ["WebApi"]
@@ -67,6 +68,11 @@ class WebApi:
         self._records = Records(connection, schema)
         self._duplicate_rules = duplicate_rules
         self._privileges = privileges
+        self._without_rows: dict[str, Callable[[ApiRequest], ApiResponse]] = {
+            "EntityDefinitions": self._definitions,
+            "WhoAmI": self._who_am_i,
+            "RetrieveVersion": self._version,
+        }
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
             "POST": self._post,
@@ -76,6 +82,12 @@ class WebApi:
             "PATCH": self._patch,
             "DELETE": self._delete,
         }
+
+    def is_elastic(self, path: str) -> bool:
+        """Whether a path is below an elastic table."""
+        match = _RESOURCE.fullmatch(path)
+        table = self._schema.get(match["name"] or "") if match else None
+        return table is not None and table.elastic
 
     def handle(self, request: ApiRequest) -> ApiResponse:
         """Answer one request.
@@ -89,13 +101,8 @@ class WebApi:
         name, key = match["name"], match["key"]
         if name in _NOT_IMITATED:
             raise not_imitated(name)
-        if name == "EntityDefinitions":
-            return self._definitions(request)
-        if name == "WhoAmI":
-            return self._who_am_i(request)
-        if name == "RetrieveVersion" and request.method == "GET":
-            context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
-            return json_response(200, {"@odata.context": context, "Version": _VERSION})
+        if name in self._without_rows:
+            return self._without_rows[name](request)
         table = self._schema.get(name)
         if table is None:
             raise _no_resource(name)
@@ -103,6 +110,12 @@ class WebApi:
             return self._user_privileges(request)
         if match["rest"]:
             raise not_imitated("paths below a row")
+        if table.list_only and (key is not None or request.method != "GET"):
+            raise ODataError(
+                400,
+                ErrorCode.METHOD_NOT_SUPPORTED,
+                f"The '{request.method}' method does not support entities of type '{table.logical_name}'.",
+            )
         if key is None:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))
@@ -112,6 +125,12 @@ class WebApi:
             raise not_imitated("changes of table definitions")
         metadata = Metadata(self._schema, f"{request.root}$metadata")
         return json_response(200, metadata.read(request.path, request.query))
+
+    def _version(self, request: ApiRequest) -> ApiResponse:
+        if request.method != "GET":
+            raise _no_resource(request.path)
+        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
+        return json_response(200, {"@odata.context": context, "Version": _VERSION})
 
     def _who_am_i(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
@@ -143,7 +162,7 @@ class WebApi:
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         self._privileges.require(table, "Read")
         query = parse_query(table, request.query)
-        record = self._records.get_by(table, key)
+        record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-none-match") == record.etag:
             return ApiResponse(status=304, headers=HEADERS)
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
@@ -155,6 +174,8 @@ class WebApi:
         return self._written(request, record, query, created=True)
 
     def _patch(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        if table.elastic:
+            return self._patch_elastic(request, table, key)
         query = parse_query(table, request.query)
         found = self._records.find_by(table, key)
         if found is not None and request.header("if-none-match") == "*":
@@ -172,9 +193,29 @@ class WebApi:
         payload = {name: value for name, value in payload.items() if name not in key.values}
         return self._written(request, self._records.update(found, payload), query, created=False, key=key)
 
+    def _patch_elastic(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        """An update, or an upsert that replaces the whole row."""
+        query, payload = parse_query(table, request.query), _payload(request)
+        key = elastic.partitioned(table, key, payload.get(PARTITION))
+        if elastic.is_update(request):
+            self._privileges.require(table, "Write")
+            rest = {name: value for name, value in payload.items() if name not in key.values}
+            record = self._records.update(self._records.get_by(table, key), rest)
+            return self._written(request, record, query, created=False, key=key)
+        found = self._records.find_by(table, key)
+        if found is not None:
+            self._records.delete(found)
+        elif self._records.find(table, key.values[table.primary_key]):
+            raise elastic.two_partitions()
+        # "Use Upsert to create or update a record": neither message is called; both are assumed.
+        self._privileges.require(table, "Create")
+        self._privileges.require(table, "Write")
+        record = self._records.create(table, key, payload)
+        return self._written(request, record, query, created=found is None, key=key)
+
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         self._privileges.require(table, "Delete")
-        record = self._records.get_by(table, key)
+        record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-match") is not None:
             _require_version(request, record)
         self._records.delete(record)
@@ -202,7 +243,8 @@ class WebApi:
             "OData-Version": "4.0",
             "OData-EntityId": f"{request.root}{record.table.entity_set}({name})",
         }
-        return ApiResponse(status=204, headers=headers, changed=True, row=record.path)
+        written = ApiResponse(status=204, headers=headers, changed=True, row=record.path)
+        return elastic.with_session_token(written, record.version) if record.table.elastic else written
 
     def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
         """Refuse a duplicate, if the client asks ("Detect duplicate data using the Web API")."""

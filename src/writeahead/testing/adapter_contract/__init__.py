@@ -38,5 +38,5 @@ class AdapterContract(Faults, Crashes, ConcurrentEdits, Binding):
     that is applied after its session was resumed), ``transaction`` (which the remote lacks, though
     the adapter could), ``target`` (nothing tells one remote from another), and methods of
     `RemoteBackdoor`: ``snapshot``, ``edit``, ``unguarded`` (`edit` in a field that no operation
-    writes), ``remove``, ``take_key``, ``rotated`` and ``other_content``.
+    writes), ``baseline``, ``remove``, ``take_key``, ``rotated`` and ``other_content``.
     """

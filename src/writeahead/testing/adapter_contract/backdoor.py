@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from writeahead.adapters.base import Adapter
 from writeahead.model import KeyedOperation, Operation
 from writeahead.protocol.retry import Clock
@@ -79,6 +81,13 @@ class RemoteBackdoor(Protocol):
 
         Returns:
             A function that tells whether that edit is still there.
+        """
+
+    def baseline(self, operation: KeyedOperation) -> Mapping[str, JsonValue]:
+        """What a caller would have loaded of the row that an operation is to update.
+
+        Args:
+            operation: Of a kind whose planner takes a baseline; its row is there, as it was made.
         """
 
     def remove(self, operation: KeyedOperation) -> None:

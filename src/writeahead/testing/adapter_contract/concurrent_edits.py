@@ -45,6 +45,33 @@ class ConcurrentEdits(ContractPart):
                 edit()
                 self._require_conflict(trial, trial.resume(), edit)
 
+    @pytest.mark.parametrize("removed", [False, True], ids=["edited", "removed"])
+    def test_an_edit_between_load_and_plan(self, *, removed: bool) -> None:
+        """An edit since the caller loaded the row is a conflict, and nothing is planned."""
+        for kind in self._kinds_with_baseline("remove" if removed else "edit"):
+            with self._trial(kind, f"row {'removed' if removed else 'edited'} since it was loaded") as trial:
+                self._load(trial)
+                if removed:
+                    self._backdoor.remove(trial.operation)
+                else:
+                    stands = self._backdoor.edit(trial.operation, guarded=True)
+                report = trial.run()
+                if removed and self._backdoor.rows(trial.operation):
+                    trial.problems.append("loss: a row that another user deleted is there again")
+                elif not removed:
+                    require_standing(trial, stands)
+                require_blocked(trial, report, BlockReason.CONFLICT_DETECTED)
+                if trial.is_planned():
+                    trial.problems.append("stuck: there is a plan, and the conflict was there before it")
+                trial.judge_messages()
+
+    def test_a_row_that_nobody_touched_since_it_was_loaded(self) -> None:
+        """It is written."""
+        for kind in self._kinds_with_baseline():
+            with self._trial(kind, "a baseline of the caller") as trial:
+                self._load(trial)
+                trial.judge(trial.run())
+
     def test_an_edit_elsewhere_in_the_row(self) -> None:
         """An edit of what the plan does not guard stands beside the write."""
         kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
@@ -120,6 +147,19 @@ class ConcurrentEdits(ContractPart):
                 require_standing(trial, stands.stands)
                 require_blocked(trial, report, BlockReason.CONFLICT_DETECTED, BlockReason.REJECTED)
                 trial.judge_messages()
+
+    def _kinds_with_baseline(self, *parts: str) -> list[str]:
+        """The updates whose callers may say what they have loaded; the test is skipped without."""
+        updates = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
+        kinds = [kind for kind in updates if self._cleans[kind].takes_baseline]
+        if not kinds:
+            pytest.skip("no update takes a baseline from its caller")
+        self._need("baseline", *parts)
+        return kinds
+
+    def _load(self, trial: Trial) -> None:
+        baseline = dict(self._backdoor.baseline(trial.operation))
+        trial.given = [trial.given[0].model_copy(update={"baseline": baseline})]
 
     def _require_conflict(self, trial: Trial, report: RunReport | None, edit: Later) -> None:
         require_standing(trial, edit.stands)

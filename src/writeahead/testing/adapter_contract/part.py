@@ -128,9 +128,11 @@ class ContractPart(Part):
             content = {one.kind: self._backdoor.rows(one)[0].content for one in trial.operations}
             replay = "transaction" if atomic else str(trial.replay_of(trial.operation))
             planning, total = trial.store.planning or 0, len(self._proxy.requests)
+            takes_baseline = trial.adapters[0].kinds[trial.operation.kind].baseline is not None
         finally:
             trial.close()
-        return Clean(replay, planning, total, content, self._more(kinds, planning, atomic=atomic))
+        more = self._more(kinds, planning, atomic=atomic)
+        return Clean(replay, planning, total, content, more, takes_baseline)
 
     def _more(self, kinds: Sequence[str], planning: int, *, atomic: bool) -> int:
         """How many requests a run sends after a lost reply; nothing is judged here."""

@@ -209,6 +209,11 @@ class RecordingAdapter(TransactionalAdapter):
         inner = self._next()
         return self._check_claim(lambda: inner.emit(operation))
 
+    def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
+        """As the adapter does."""
+        assert isinstance(self.inner, TransactionalAdapter), "the kit asks no other for transactions"
+        self.inner.require_transaction(operations)
+
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """As the adapter does."""
         inner = self._next()

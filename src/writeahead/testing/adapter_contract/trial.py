@@ -42,6 +42,7 @@ class Clean:
         total: How many requests all of it took.
         content: What it wrote, by kind.
         more: How many requests a run sends after one whose reply was lost.
+        takes_baseline: Whether its caller may say what the row was like.
     """
 
     replay: str
@@ -49,6 +50,7 @@ class Clean:
     total: int
     content: Mapping[str, Mapping[str, object]]
     more: int
+    takes_baseline: bool = False
 
     def exchanges(self) -> list[int]:
         """Which requests to spoil: the first and the last of planning, and all that follow."""

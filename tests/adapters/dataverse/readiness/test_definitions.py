@@ -5,16 +5,26 @@ from dataclasses import replace
 import pytest
 
 from writeahead.adapters.dataverse import DataverseClient
+from writeahead.adapters.dataverse.mapping.parties import ApprovedParties
+from writeahead.adapters.dataverse.mapping.payloads import PartyWrite
 from writeahead.adapters.dataverse.readiness.checks import WriteRequirements
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.metadata import AlternateKey as KeyDefinition
 from writeahead.adapters.dataverse.readiness.metadata import entity_sets, read_tables
+from writeahead.adapters.dataverse.readiness.parties import PartyRequirements
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.errors import NotReady
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
 
 TOKEN = "token-of-readiness"
+USER = PartyWrite(role="from", entity_set="systemusers", id="00000000-0000-4000-8000-000000000002")
+ADDRESS = PartyWrite(role="to", address="+49 30 1")
+APPROVED = ApprovedParties(
+    "phonecall_activity_parties",
+    {"from": {"systemusers": "partyid_systemuser"}, "to": {}},
+    frozenset({"to"}),
+)
 CALL = WriteRequirements(
     operation="1-call",
     entity_set="phonecalls",
@@ -30,6 +40,7 @@ CALL = WriteRequirements(
     },
     read=("wa_sessionid", "wa_operationid"),
     creates=True,
+    parties=PartyRequirements((USER, ADDRESS), APPROVED),
 )
 UPDATE = WriteRequirements(
     operation="2-update",
@@ -157,7 +168,7 @@ def test_a_lookup_must_be_there_and_point_to_its_table(environment, bind, value,
 def test_an_activitys_owner_goes_by_two_names(environment, navigation):
     _, client = environment()
     owner = {f"{navigation}@odata.bind": "/teams(00000000-0000-4000-8000-000000000001)"}
-    Definitions(client).require([replace(CALL, columns=owner)])
+    Definitions(client).require([replace(CALL, columns={"subject": "Call", **owner})])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,7 @@ def test_an_alternate_key_needs_an_active_index(environment, keys, gap):
         columns={"name": "Ada"},
         creates=True,
         updates=True,
-        alternate_key=("accountnumber",),
+        alternate_key={"accountnumber": "A-1"},
     )
     if gap:
         assert gap in gaps(client, upsert)
@@ -228,7 +239,7 @@ def test_the_metadata_of_a_table_is_read_as_it_is(environment):
     assert found["accounts"].columns["name"].max_length == 160
     assert found["tasks"].columns["prioritycode"].options == {0: "Low", 1: "Normal", 2: "High"}
     # Not asked for, so not read.
-    assert found["tasks"].columns["subject"].max_length is None
+    assert found["tasks"].columns["description"].max_length is None
     assert entity_sets(client, ["task", "nothing"]) == {"task": "tasks"}
 
 
@@ -258,7 +269,10 @@ def test_a_gap_that_is_mended_blocks_no_longer(environment):
 def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
     sim, client = environment()
     definitions = Definitions(client, monotonic=lambda: 0.0)
-    both = [replace(CALL, columns={"subject": "Call"}), replace(CALL, columns={"description": "x"})]
+    both = [
+        replace(CALL, columns={"subject": "Call"}),
+        replace(CALL, columns={"subject": "", "description": "x"}),
+    ]
     for demand in both:
         definitions.require([demand])
     warm = len(sim.requests())
@@ -291,7 +305,7 @@ def test_a_value_must_be_one_that_its_column_takes(environment, column, value):
 @pytest.mark.parametrize("moment", ["2026-01-01T10:00Z", "2026-01-01T10:00:00.5+01:00"])
 def test_a_moment_as_odata_writes_it(environment, moment):
     _, client = environment()
-    Definitions(client).require([replace(CALL, columns={"actualstart": moment})])
+    Definitions(client).require([replace(CALL, columns={"subject": "Call", "actualstart": moment})])
 
 
 def test_one_thread_may_forget_what_another_one_is_looking_at(environment, monkeypatch):
@@ -315,7 +329,8 @@ def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
     guid = "00000000-0000-4000-8000-000000000001"
     said = gaps(client, replace(CALL, columns={"wa_Reviewer@odata.bind": f"/teams({guid})"}))
     assert "wa_Reviewer does not point to teams" in said
-    Definitions(client).require([replace(CALL, columns={"wa_Reviewer@odata.bind": f"/systemusers({guid})"})])
+    user = {"wa_Reviewer@odata.bind": f"/systemusers({guid})"}
+    Definitions(client).require([replace(CALL, columns={"subject": "Call", **user})])
 
 
 def test_a_required_column_with_a_default_needs_no_value(environment):

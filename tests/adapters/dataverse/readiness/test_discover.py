@@ -11,11 +11,14 @@ import pytest
 
 from writeahead.adapters.dataverse import DataverseClient, load_mapping
 from writeahead.adapters.dataverse.readiness.discover import discover
+from writeahead.adapters.dataverse.readiness.draft_columns import column_line
+from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey
 
 TOKEN = "token-of-discover"
+MARKER = {"wa_sessionid", "wa_operationid"}
 KINDS = {"phone_call_activity": "phonecall", "task": "task", "queue_status_update": "wa_callqueue"}
 
 
@@ -91,6 +94,64 @@ def test_any_other_table_gets_its_writable_columns_only(environment, tmp_path):
     assert declared.marker is None
 
 
+def test_a_key_that_rows_can_t_be_addressed_by_is_left_out_and_said_to_be(environment, tmp_path):
+    keys = {
+        "a": AlternateKey(("accountnumber", "primarycontactid")),
+        "b": AlternateKey(("name",), "Pending"),
+        "c": AlternateKey(("createdon",)),
+    }
+    text = discover(environment(replace(DEFAULT_SCHEMA.get("accounts"), keys=keys)), {}, ["account"])
+    found = read_back(tmp_path, text).tables["account"].alternate_keys
+    assert found == (("accountnumber", "_primarycontactid_value"),)
+    assert "# The key of name is left out" in text
+    assert "# The key of createdon is left out" in text
+
+
+def test_a_field_that_every_session_has_stands_there_to_be_filled_in(environment, tmp_path):
+    kinds = {"task": "account", "queue_status_update": "account"}
+    text = discover(environment(), kinds, [])
+    found = read_back(tmp_path, text).kinds
+    assert found["task"].columns["subject"] == "subject"
+    assert found["queue_status_update"].options["status"].column == "wa_status"
+    assert text.count("# Not there yet: ") == 4  # two markers, subject and status
+
+
+def test_a_column_of_several_choices_is_written_with_its_options():
+    options = {1: "Red", 2: "Green\n# not a comment"}
+    column = ColumnDefinition("MultiSelectPicklist", True, True, "None", options=options)
+    assert column_line("wa_colours", column) == (
+        '  "wa_colours",  # MultiSelectPicklist, values of 1 Red, 2 Green?# not a comment'
+    )
+
+
+def test_an_activity_gets_the_parties_that_it_can_have(environment, tmp_path):
+    text = discover(environment(), {}, ["phonecall", "task", "account"])
+    tables = read_back(tmp_path, text).tables
+    approved = tables["phonecall"].approved_parties()
+    assert approved.navigation == "phonecall_activity_parties"
+    assert (
+        approved.rows["to"]
+        == approved.rows["from"]
+        == {
+            "accounts": "partyid_account",
+            "contacts": "partyid_contact",
+            "queues": "partyid_queue",
+            "systemusers": "partyid_systemuser",
+        }
+    )
+    assert approved.addresses == frozenset()
+    # A task has the collection, and no column that stands for a role.
+    assert tables["task"].parties is tables["account"].parties is None
+
+
+def test_a_kind_without_party_columns_gets_no_parties(environment, tmp_path):
+    calls = DEFAULT_SCHEMA.get("phonecalls")
+    columns = {name: column for name, column in calls.columns.items() if name != "from"}
+    text = discover(environment(replace(calls, columns=columns)), {"phone_call_activity": "phonecall"}, [])
+    parties = read_back(tmp_path, text).kinds["phone_call_activity"].parties
+    assert (parties.caller, parties.callee.role) == (None, "to")
+
+
 @pytest.mark.parametrize(
     ("kinds", "tables", "said"),
     [
@@ -155,3 +216,25 @@ def test_the_command_needs_credentials(environ):
     done = run({**environ, "DATAVERSE_CLIENT_SECRET": ""}, "--table", "account")
     assert done.returncode in (1, 2, 3)
     assert "DATAVERSE_CLIENT_SECRET" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "marker"),
+    [
+        ({"wa_sessionid": 128, "wa_operationid": 200}, ["wa_sessionid", "wa_operationid"]),
+        ({"wa_sessionid": 128}, ["wa_sessionid"]),
+        ({"wa_sessionid": 850, "wa_operationid": 100}, ["wa_sessionid"]),
+        # A column of another type, or one that is too short, is none.
+        ({"wa_sessionid": 39}, None),
+    ],
+)
+def test_one_text_column_is_marker_enough(environment, tmp_path, there, marker):
+    tasks = DEFAULT_SCHEMA.get("tasks")
+    columns = {name: column for name, column in tasks.columns.items() if name not in MARKER}
+    columns |= {name: replace(tasks.columns[name], max_length=length) for name, length in there.items()}
+    text = discover(environment(replace(tasks, columns=columns)), {}, ["task"])
+    declared = read_back(tmp_path, text).tables["task"]
+    assert (declared.marker and declared.marker.columns) == marker
+    assert not set(declared.columns) & set(marker or ())
+    if marker == ["wa_sessionid"]:
+        assert declared.marker.length == min(there["wa_sessionid"], 257)

@@ -68,9 +68,14 @@ def test_a_gap_blocks_before_anything_is_written_anywhere(sim, gated, store):
 
 
 def test_only_a_call_needs_a_phone_number(sim, gated, store):
+    call = {
+        "subject": "A call",
+        "caller": {"type": "user", "id": "a0000000-0000-4000-8000-000000000002"},
+        "callee": {"address": "+49 30 1"},
+    }
     operations = [
-        {"kind": "phone_call_activity", "payload": {"subject": "A call"}},
-        {"kind": "phone_call_activity", "payload": {"subject": "A call", "phone_number": "call me"}},
+        {"kind": "phone_call_activity", "payload": call},
+        {"kind": "phone_call_activity", "payload": {**call, "phone_number": "call me"}},
         {"kind": "task", "payload": {"subject": "Call back"}},
     ]
     report = write_back(operations, session_id="s", store=store, adapter=gated)

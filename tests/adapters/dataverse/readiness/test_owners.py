@@ -1,5 +1,6 @@
 """Owners are looked up before anything is planned for them."""
 
+import httpx
 import pytest
 
 from writeahead.adapters.dataverse import DataverseClient
@@ -34,6 +35,23 @@ def test_enabled_users_and_teams_can_own(sim, client):
         f"/teams({UNKNOWN})": "there is no such team",
     }
     assert len(sim.requests()) == 4
+
+
+@pytest.mark.parametrize(
+    ("teamtype", "problem"),
+    [(0, None), (1, "the team is an access team, which can own nothing"), (2, None), (3, None)],
+)
+def test_an_access_team_can_own_nothing(sim, client, teamtype, problem):
+    bind = f"/teams({sim.seed('teams', {'name': 'Callers', 'teamtype': teamtype})})"
+    assert Owners(client).problems([bind]) == ({bind: problem} if problem else {})
+    reply = httpx.post(
+        f"{sim.api_url}tasks",
+        json={"subject": "x", "ownerid@odata.bind": bind},
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
+    # The gate says so first, and the service says so in the end.
+    assert reply.status_code == (400 if problem else 204)
+    assert sim.count("tasks") == (0 if problem else 1)
 
 
 def test_an_answer_is_kept_for_a_while_and_no_longer(sim, client):

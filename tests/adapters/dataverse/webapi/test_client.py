@@ -70,14 +70,30 @@ def test_reading_a_row(server, client):
 
 
 def test_a_missing_row(server, client):
-    server.script = [refused(404), refused(404, "0x80040217")]
-    assert get(client) is None
-    assert get(client) is None
+    # Without a code it could be the table that is missing, so that is looked up, once.
+    server.script = [refused(404), reply(200, {"value": []}), refused(404), refused(404, "0x80040217")]
+    assert [get(client) for _ in "123"] == [None, None, None]
+    assert [request.path for request in server.requests] == [PATH, PATH.partition("(")[0], PATH, PATH]
 
 
-def test_a_missing_table_is_no_missing_row(server, client):
-    server.script = [refused(404, "0x8006088a")]
+@pytest.mark.parametrize("code", ["", "0x8006088a"])
+def test_a_missing_table_is_no_missing_row(server, client, code):
+    server.script = [refused(404, code), refused(404, code)]
     assert "no such table" in str(failure(client, get))
+    assert len(server.requests) == (1 if code else 2)
+
+
+@pytest.mark.parametrize("answer", [refused(400), refused(403, "0x80048306")])
+def test_a_table_that_answers_otherwise_is_there(server, client, answer):
+    server.script = [refused(404), answer]
+    assert get(client) is None
+
+
+def test_a_table_that_can_t_be_looked_up_now_may_be_later(server, client):
+    server.script = [refused(404), refused(503), refused(404), reply(200, {"value": []})]
+    with pytest.raises(TransientDataverseError):
+        get(client)
+    assert get(client) is None
 
 
 def test_a_query(server, client):
@@ -251,7 +267,7 @@ def test_an_unusable_token_is_never_sent(server, token):
         ("//evil.example", ROW),
         ("tasks?x", ROW),
         ("tasks\n", ROW),
-        ("Tasks", ROW),
+        ("tasks-", ROW),
         ("", ROW),
         ("tasks", "x"),
         ("tasks", f"{ROW}/x"),
@@ -302,7 +318,7 @@ def test_a_url_that_is_no_environment(url):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["", "/", "/api/data/v9.2", "/api/data/v9.2/", "/api/data/v9.0"])
+@pytest.mark.parametrize("path", ["", "/", "/api/data/v9.2", "/api/data/v9.2/"])
 def test_the_web_api_endpoint_will_do_as_well(path):
     seen = []
 
@@ -315,6 +331,31 @@ def test_the_web_api_endpoint_will_do_as_well(path):
     )
     patch(client)
     assert seen == [f"https://org.crm.dynamics.com{PATH}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/data/v9.1", "names v9.1 of the Web API, and writeahead speaks v9.2"),
+        ("/api/data/v9.0/", "names v9.0 of"),
+        ("/api/data/v10.0", "names v10.0 of"),
+        ("/api/data", "names no version of"),
+        ("/PlantedOrg", "looks like an organization on-premises"),
+        ("/PlantedOrg/", "looks like an organization on-premises"),
+        ("/PlantedOrg/api/data/v9.2", "looks like an organization on-premises"),
+        ("/main.aspx", "is the address of a page"),
+        ("/XRMServices/2011/Organization.svc", "is the address of a page or of another service"),
+        ("/api/data/v9.2/planted", "must have no path"),
+        ("//", "must have no path"),
+    ],
+)
+def test_a_path_is_refused_with_what_is_wrong_and_the_right_form(path, said):
+    with pytest.raises(InvalidInput) as caught:
+        DataverseClient(f"https://org-of-ours.crm.dynamics.com{path}", lambda: TOKEN)
+    assert str(caught.value).startswith(f"DATAVERSE_URL {said}")
+    assert str(caught.value).endswith(": give the environment alone, as in https://org.crm.dynamics.com")
+    assert "lanted" not in str(caught.value)
+    assert "org-of-ours" not in str(caught.value)
 
 
 def test_many_threads_share_a_client(server, client):

@@ -192,11 +192,15 @@ REFUSED = [
     ClientAuthenticationError(PLANTED),
     CredentialUnavailableError(PLANTED),
     HttpResponseError(PLANTED, 403),
+    ClientAuthenticationError(f"AADSTS7000215: {PLANTED}", 401),
+    ClientAuthenticationError(f"AADSTS900330: {PLANTED}", 401),
 ]
 PASSING = [
     (ClientAuthenticationError(PLANTED, 503), None),
     (ClientAuthenticationError(PLANTED, 429, {"Retry-After": "9"}), 9.0),
     (HttpResponseError(PLANTED, 500, {"retry-after": "4"}), 4.0),
+    (ClientAuthenticationError(f"Authentication failed: AADSTS90033: A transient error. {PLANTED}"), None),
+    (ClientAuthenticationError(f"AADSTS90006: {PLANTED}", 400), None),
     (HttpResponseError(PLANTED, 408, {"Retry-After": "planted"}), None),
     (HttpResponseError(PLANTED), None),
     (ServiceRequestError(PLANTED), None),
@@ -234,6 +238,32 @@ def test_anything_else_may_pass(clock, caplog, raised, wait):
     error = caught_from(source, caplog)
     assert (type(error), error.applied, error.retry_after) == (TransientDataverseError, Applied.NO, wait)
     assert source() == "later"
+
+
+TRACE, CORRELATION = "255d1aef-8c98-452f-ac51-23d051240864", "fb3d2015-bc17-4bb9-bb85-30c5cf1aaaa7"
+ENTRAS = f"{PLANTED}. Trace ID: {TRACE} Correlation ID: {CORRELATION.upper()} Timestamp: planted"
+
+
+@pytest.mark.parametrize("raised", [ClientAuthenticationError(ENTRAS, 401), HttpResponseError(ENTRAS, 500)])
+def test_the_ids_that_support_asks_for_are_all_that_is_kept_of_a_text(clock, caplog, raised):
+    said = str(caught_from(source_of(Credential(raised), clock), caplog))
+    assert f"HTTP {raised.status_code}" in said
+    assert f", trace_id {TRACE}, correlation_id {CORRELATION}" in said
+
+
+@pytest.mark.parametrize("text", ["Trace ID: planted", f"Trace ID: {TRACE}0", f"Trace ID:{TRACE}", ""])
+def test_what_is_no_id_is_not_kept(clock, caplog, text):
+    error = caught_from(source_of(Credential(ClientAuthenticationError(text, 401)), clock), caplog)
+    assert "trace_id" not in str(error)
+
+
+class NoText(ClientAuthenticationError):
+    def __str__(self):
+        raise ValueError(PLANTED)
+
+
+def test_an_error_without_a_text(clock, caplog):
+    assert type(caught_from(source_of(Credential(NoText("", 401)), clock), caplog)) is NotReady
 
 
 def test_the_azure_errors_themselves(clock, caplog):

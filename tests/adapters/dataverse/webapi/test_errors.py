@@ -8,6 +8,7 @@ from writeahead.adapters.dataverse.webapi.errors import PreconditionFailed, RowN
 from writeahead.errors import Applied, PermanentError, TransientError
 
 ROW = "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11"
+ID = "8fd35fd6-5329-4bd5-a1b7-757f91822322"
 PATH = f"/api/data/v9.2/tasks({ROW})"
 COLUMNS = {"subject": "planted-subject"}
 
@@ -74,6 +75,36 @@ TABLE = [
     (500, "-2147015903", NO),
     (503, "0x80072326", NO),
     (429, "0x80072321", NO),
+    # an administrator has closed the environment: refused at the door
+    (403, "0x8004A104", NO),
+    (404, "0x8004a104", NO),
+    (401, "0x8004a113", NO),
+    (403, "-2147180269", NO),
+    (500, "0x8004a107", NO),
+    (503, "0x8004b044", NO),
+    # storage, busy databases and locks, other operations, plug-ins that take too long or can't run
+    (400, "0x80072325", UNKNOWN),
+    (403, "0x8004a001", UNKNOWN),
+    (400, "0x80072323", UNKNOWN),
+    (400, "0x80072324", UNKNOWN),
+    (400, "0x80044339", UNKNOWN),
+    (400, "0x8004ed47", UNKNOWN),
+    (400, "0x80071151", UNKNOWN),
+    (400, "0x80048543", UNKNOWN),
+    (400, "0x80044172", UNKNOWN),
+    (400, "0x80081111", UNKNOWN),
+    (404, "0x8004418d", UNKNOWN),
+    (403, "0x80072300", UNKNOWN),
+    # refused for what it is, whatever the status
+    (400, "0x80040265", PERMANENT),
+    (500, "0x80040265", PERMANENT),
+    (500, "0x80048408", PERMANENT),
+    (500, "0x80040220", PERMANENT),
+    (500, "0x80044331", PERMANENT),
+    (500, "0x80040203", PERMANENT),
+    # a plug-in's exception that it did not mean to throw: by the status
+    (400, "0x80040224", PERMANENT),
+    (500, "0x80040224", UNKNOWN),
     # not there
     (400, "0x80040217", NOT_FOUND),
     (500, "0x80040217", NOT_FOUND),
@@ -104,7 +135,7 @@ def answered(server, client, request, answer):
     server.script = [answer]
     with pytest.raises((TransientError, PermanentError)) as caught:
         REQUESTS[request](client)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1, caught.value
     assert "planted" not in str(caught.value) + repr(vars(caught.value))
     return caught.value
 
@@ -121,10 +152,10 @@ def test_every_answer_to_every_request(server, client, request_, row):
 
 
 def test_an_error_says_which_request_it_was_and_what_came_back(server, client):
-    caught = answered(server, client, "update", refused(500, "-2147204783"))
+    caught = answered(server, client, "update", refused(500, "-2147204783", x_ms_service_request_id=ID))
     assert (caught.method, caught.path, caught.status) == ("PATCH", PATH, 500)
     assert caught.code == "0x80044151"
-    assert str(caught) == f"PATCH {PATH}: HTTP 500, 0x80044151"
+    assert str(caught) == f"PATCH {PATH}: HTTP 500, 0x80044151, request id {ID}"
 
 
 BODIES = [
@@ -162,7 +193,7 @@ def test_a_404_of_another_server_is_no_missing_row(server, client, body, request
 
 
 def test_a_row_is_missing_only_when_dataverse_says_so(server, client):
-    server.script = [refused(404), reply(404, b"<html>planted</html>")]
+    server.script = [refused(404, "0x80040217"), reply(404, b"<html>planted</html>")]
     assert client.get_row("tasks", ROW, ["subject"]) is None
     with pytest.raises(TransientDataverseError):
         client.get_row("tasks", ROW, ["subject"])

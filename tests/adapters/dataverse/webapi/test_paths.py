@@ -21,6 +21,8 @@ GUID = "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11"
         ({"number": "me@example.com"}, "number='me%40example.com'"),
         ({"on": True, "off": False, "n": -3}, "n=-3,off=false,on=true"),
         ({"rate": 1.5}, "rate=1.5"),
+        ({"rate": 1e-7, "size": 2e16}, "rate=0.0000001,size=20000000000000000"),
+        ({"size": -(2**40)}, "size=-1099511627776"),
         ({"_parentid_value": GUID.upper()}, f"_parentid_value={GUID}"),
     ],
 )

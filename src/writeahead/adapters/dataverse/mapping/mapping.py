@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from writeahead.adapters.dataverse.mapping.approval import Approval
+from writeahead.adapters.dataverse.mapping.free_texts import require_lengths
 from writeahead.adapters.dataverse.mapping.owner_from import owner_row
-from writeahead.adapters.dataverse.mapping.payloads import Reference, RowWrite
-from writeahead.adapters.dataverse.mapping.shorten import require_lengths
+from writeahead.adapters.dataverse.mapping.payloads import Party, PartyWrite, Reference, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import (
     DeclaredTable,
     DefaultOwner,
@@ -127,9 +127,13 @@ class TableMapping:
         require_lengths(kind, table, operation_id, fields)
         columns: dict[str, Scalar] = {}
         left_out = self.left_out(kind, operation_id, fields)
+        parties: list[PartyWrite] = []
         for field in type(fields).model_fields:
             value = getattr(fields, field)
             if field in NOT_COLUMNS or field in left_out or value is None:
+                continue
+            if isinstance(value, Party):
+                parties.append(self._party(kind, operation_id, field, value))
                 continue
             name, scalar = self._column(kind, operation_id, field, value, fields)
             columns[name] = scalar
@@ -144,7 +148,22 @@ class TableMapping:
             name, scalar = self._column(kind, operation_id, "owner", owner, fields)
             columns[name] = scalar
         columns.update(table.mark(operation.session_id, operation_id))
-        return RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns)
+        return RowWrite(entity_set=table.entity_set, row_id=row_id, columns=columns, parties=tuple(parties))
+
+    def _party(self, kind: str, operation_id: str, field: str, party: Party) -> PartyWrite:
+        parties = self.kinds[kind].parties
+        mapped = parties.by_field().get(field) if parties else None
+        where = f"kinds.{kind}.parties.{field}"
+        if mapped is None:
+            raise self._gap(f"[{where}]", operation_id)
+        if party.address is not None:
+            if not mapped.unresolved:
+                raise self._gap(f"unresolved = true in [{where}]", operation_id)
+            return PartyWrite(role=mapped.role, address=party.address)
+        row = mapped.types.get(party.type or "")
+        if row is None:
+            raise self._gap(f"type {party.type!r} in [{where}]", operation_id)
+        return PartyWrite(role=mapped.role, entity_set=row.entity_set, id=party.id)
 
     def _column(
         self, kind: str, operation_id: str, field: str, value: Any, fields: BaseModel

@@ -32,10 +32,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
+from writeahead.adapters.dataverse.mapping.elastic import elastic_setting_problem
+from writeahead.adapters.dataverse.mapping.free_texts import shorten_problem
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
 from writeahead.adapters.dataverse.mapping.owner_from import owner_from_problem
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
-from writeahead.adapters.dataverse.mapping.shorten import shorten_problem
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable, Table
 from writeahead.adapters.dataverse.webapi.names import NAME
 from writeahead.errors import InvalidInput
@@ -118,6 +119,11 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         tables[table_name] = table
         where = f"tables.{table_name}"
         _require_unique(name, where, "column", [table.key, *table.written()])
+        _require_findable(name, where, table)
+        _require_unwatched(name, where, table)
+        problem = elastic_setting_problem(table)
+        if problem:
+            raise InvalidInput(f"mapping {name}: [{where}] {problem}")
         known = {*table.columns, *table.options, *(item.column for item in table.lookups.values())}
         for what, columns in (("preserve", table.preserve), ("phones", table.phones)):
             for column in columns:
@@ -161,6 +167,10 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
             )
     _require_unique(name, f"kinds.{kind}", "field", mapped)
     _require_unique(name, f"kinds.{kind}", "column", [table.key, *table.written()])
+    _require_findable(name, f"kinds.{kind}", table)
+    _require_unwatched(name, f"kinds.{kind}", table)
+    if table.find_by and kind == _GUARDING:
+        raise InvalidInput(f"mapping {name}: [kinds.{kind}] creates no rows: leave find_by out")
     if bool(table.guarded) != (kind == _GUARDING):
         must = "needs guarded, a list of columns" if kind == _GUARDING else "creates rows: leave guarded out"
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] {must}")
@@ -172,6 +182,29 @@ def _require_usable(name: str, where: str, table: Table, kind: str | None) -> No
     problem = owner_from_problem(table) or shorten_problem(kind, table)
     if problem:
         raise InvalidInput(f"mapping {name}: [{where}] {problem}")
+
+
+def _require_unwatched(name: str, where: str, table: Table) -> None:
+    """Require that the column for warnings is not watched: the session writes it itself."""
+    watched = {*table.guarded, *table.preserve} & {*table.own_columns()} - {*table.marker_columns()}
+    if watched:
+        raise InvalidInput(
+            f"mapping {name}: [{where}] warnings_to is {watched.pop()!r}, which is guarded or preserved, too:"
+            " take it out there"
+        )
+
+
+def _require_findable(name: str, where: str, table: Table) -> None:
+    """Require that rows are found only by what a create writes."""
+    lookups = (lookup.column for several in table.lookups_by_bind().values() for lookup in several)
+    known = {*table.written(), *(f"_{column}_value" for column in lookups if column)}
+    for column in table.find_by:
+        if column not in known - {*table.own_columns()}:
+            raise InvalidInput(
+                f"mapping {name}: [{where}] find_by has {column!r}, which no create writes: name mapped"
+                " columns of the table, and the column of a lookup as _<column>_value"
+            )
+    _require_unique(name, where, "find_by", list(table.find_by))
 
 
 def _require_unique(name: str, where: str, what: str, names: list[str]) -> None:

@@ -20,12 +20,14 @@ from pydantic import (
 )
 
 from writeahead._sparse import LeftOut, Sparse, is_none, is_unset
-from writeahead.adapters.dataverse.webapi.names import GUID, Scalar
+from writeahead.adapters.dataverse.webapi.names import ENTITY_SET, GUID, Scalar
 
 __all__ = [
     "INPUTS",
     "Baseline",
     "FreeText",
+    "Party",
+    "PartyWrite",
     "PhoneCallActivity",
     "QueueStatusUpdate",
     "Reference",
@@ -38,12 +40,13 @@ __all__ = [
 RowAddress: TypeAlias = tuple[str, str]
 
 Guid = Annotated[str, StringConstraints(pattern=rf"(?i)^{GUID.pattern}$", to_lower=True)]
+EntitySet = Annotated[str, StringConstraints(pattern=rf"^{ENTITY_SET.pattern}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 @dataclass(frozen=True)
 class FreeText:
-    """Marks a field whose text may be cut: see `shorten`, which holds it to its length.
+    """Marks a field whose text may be cut: see `free_texts`, which holds it to its length.
 
     Attributes:
         longest: Characters, if the mapping does not let it be cut.
@@ -57,6 +60,10 @@ class FreeText:
 Subject = Annotated[str, StringConstraints(min_length=1), FreeText(200)]
 Text = Annotated[str, FreeText(2000)]
 Phone = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+# The length of addressused: "ActivityParty table reference", learn.microsoft.com.
+Address = Annotated[str, StringConstraints(min_length=1, max_length=320)]
+# What a party is in an activity; `parties` has the platform's number of each.
+PartyRole = Literal["from", "to", "cc", "bcc", "required", "optional", "organizer", "resource", "customer"]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=100)]
 # Edm.DateTimeOffset, to the second: Dataverse keeps no fractions.
 Moment = Annotated[
@@ -82,6 +89,26 @@ class Reference(_Input):
     id: Guid
 
 
+class Party(_Input):
+    """Who took part in a call: a row, or an address that no row is known for.
+
+    Attributes:
+        type: As the mapping calls the row's table: ``contact``, ``account``, ``user``.
+        id: The row's GUID.
+        address: A telephone number or an email address, instead.
+    """
+
+    type: Label | None = None
+    id: Guid | None = None
+    address: Address | None = None
+
+    @model_validator(mode="after")
+    def _one_party(self) -> Self:
+        if (self.type is None) != (self.id is None) or (self.id is None) == (self.address is None):
+            raise ValueError("either type and id, or address must say who it is")
+        return self
+
+
 class PhoneCallActivity(_Input):
     """A call that took place.
 
@@ -94,6 +121,8 @@ class PhoneCallActivity(_Input):
         duration_minutes: Whole minutes.
         actual_start: When it began.
         actual_end: When it ended.
+        caller: Who called; its role is the mapping's, and ``from`` by default.
+        callee: Who was called; ``to`` by default.
         regarding: What the call was about.
         owner: Whose it is; Dataverse's default is the application's user.
     """
@@ -106,6 +135,8 @@ class PhoneCallActivity(_Input):
     duration_minutes: int | None = Field(default=None, ge=0)
     actual_start: Moment | None = None
     actual_end: Moment | None = None
+    caller: Party | None = None
+    callee: Party | None = None
     regarding: Reference | None = None
     owner: Reference | None = None
 
@@ -198,6 +229,28 @@ INPUTS: dict[str, type[BaseModel]] = {
 }
 
 
+class PartyWrite(Sparse, _Input):
+    """One party of an activity that is created: a row in a role, or an address.
+
+    Attributes:
+        role: What it is in the activity.
+        entity_set: The row's table.
+        id: The row's GUID.
+        address: Instead of a row.
+    """
+
+    role: PartyRole
+    entity_set: Annotated[EntitySet | None, LeftOut(is_none)] = None
+    id: Annotated[Guid | None, LeftOut(is_none)] = None
+    address: Annotated[Address | None, LeftOut(is_none)] = None
+
+    @model_validator(mode="after")
+    def _one_party(self) -> Self:
+        if (self.entity_set is None) != (self.id is None) or (self.id is None) == (self.address is None):
+            raise ValueError("either entity_set and id, or address must say who it is")
+        return self
+
+
 class RowWrite(Sparse, _Input):
     """One write to one row as it is issued: ``PATCH /<entity_set>(<row>)`` with these columns.
 
@@ -210,13 +263,15 @@ class RowWrite(Sparse, _Input):
         columns: The body: logical names, or ``<navigation property>@odata.bind`` for a lookup.
         table: What the mapping calls the table, ``tables.account``; None for the one of the named
             kind.
+        parties: Of an activity that is created; they are made with it.
     """
 
-    entity_set: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
+    entity_set: EntitySet
     row_id: Annotated[Guid | None, LeftOut(is_none)] = None
     key: Annotated[dict[str, Scalar] | None, LeftOut(is_none)] = None
     columns: dict[str, Scalar]
     table: Annotated[str | None, LeftOut(is_none)] = Field(default=None, max_length=200)
+    parties: Annotated[tuple[PartyWrite, ...], LeftOut(is_unset)] = ()
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -249,13 +304,14 @@ class Baseline(Sparse, _Input):
         etag: Its version; None if there was no row yet.
         guarded: The columns that no other user may change, with their values. Where an earlier
             operation of the same session writes the row, they are what it leaves behind.
-        later: Ids of later operations of the session on this row: finding one in the row's marker
-            proves that this one was applied.
+        later: What later operations of the session write into this row's marker, their ids or, in
+            one column, both ids: finding one there proves that this one was applied.
         absent: There was no row, and no operation before this one makes it.
         planned_at: When a create was planned. A row under its GUID that is older was created by an
             earlier session under the same ids.
         stored: By column that is written: what it may read then, other than as what is written.
         left: The same of guarded columns that an earlier operation of the session writes.
+        found: The GUID of a row that was there already: the create counts as done.
     """
 
     etag: str | None = Field(default=None, min_length=1, max_length=200)
@@ -265,6 +321,7 @@ class Baseline(Sparse, _Input):
     planned_at: Annotated[Moment | None, LeftOut(is_none)] = None
     stored: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
     left: Annotated[dict[str, tuple[Scalar, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+    found: Annotated[Guid | None, LeftOut(is_none)] = None
 
     @property
     def watches(self) -> bool:

@@ -1,16 +1,26 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["Draft", "StoredValue", "baseline_of", "plan_refusal", "planned_write", "require_complete"]
+__all__ = [
+    "Draft",
+    "StoredValue",
+    "baseline_of",
+    "noted",
+    "plan_refusal",
+    "planned_write",
+    "require_complete",
+    "warnings_problem",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,9 @@ class Draft:
         warnings: What looks wrong, but is written.
         gaps: What the payload lacks.
         stored: By column, what the service may make of what is written.
+        found: The GUID of a row that is there already, so that nothing is created.
+        loaded: What the row was like when the caller loaded it; None if the caller did not say.
+        section: What the mapping calls the table: ``tables.account``, ``kinds.task``.
     """
 
     operation: str
@@ -49,6 +62,9 @@ class Draft:
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
+    found: str | None = None
+    loaded: RowBaseline | None = None
+    section: str = ""
 
     @property
     def creates(self) -> bool:
@@ -57,8 +73,13 @@ class Draft:
 
     @property
     def watches(self) -> bool:
-        """Whether it needs a baseline; an upsert of a table that watches nothing needs none."""
-        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (not self.creates and self.table.watches())
+        """Whether it needs a baseline.
+
+        An upsert of a table that watches nothing needs none, unless the caller has loaded the row.
+        """
+        return self.replay is ReplayClass.CONDITIONAL_UPDATE or (
+            not self.creates and (self.table.watches() or self.loaded is not None)
+        )
 
     def stored_warnings(self) -> tuple[str, ...]:
         """Why columns that are written will not hold what was asked for."""
@@ -91,13 +112,16 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     baseline = validated(lambda: Baseline.model_validate(operation.precondition))
     if isinstance(baseline, Invalid):
         raise plan_refusal(operation, "the precondition is no baseline")
+    if baseline.found is not None and not creates:
+        raise plan_refusal(operation, "the precondition has a row in place of one that is not created")
     if creates and (baseline.planned_at is None or not baseline.absent):
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
         raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
-    if operation.replay is ReplayClass.UPSERT and not table.watches():
-        problem = "the precondition guards what the mapping does not" if baseline.watches else None
-    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
+    # An upsert of a table that watches nothing has a baseline where its caller had loaded the row.
+    if (operation.replay is ReplayClass.UPSERT and not table.watches() and not baseline.watches) or (
+        baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE
+    ):
         problem = None
     else:
         problem = _problem_of_guards(baseline, table, write)
@@ -123,16 +147,48 @@ def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str
 
 
 def planned_write(
-    operation: KeyedOperation, write: RowWrite, replay: ReplayClass, warnings: tuple[str, ...] = ()
+    operation: KeyedOperation,
+    write: RowWrite,
+    replay: ReplayClass,
+    warnings: tuple[str, ...] = (),
+    loaded: RowBaseline | None = None,
 ) -> PlannedOperation:
-    """Return the planned operation of a write."""
+    """Return the planned operation of a write.
+
+    What the caller loaded stands in for the baseline, until the row is held against it.
+    """
     return PlannedOperation(
         id=operation.id,
         kind=operation.kind,
         key=operation.key,
         payload=write.model_dump(mode="json"),
+        precondition=loaded.model_dump(mode="json") if loaded else None,
         replay=replay,
         warnings=warnings,
+    )
+
+
+def noted(draft: Draft) -> Draft:
+    """Put the warnings of a write into the column that the mapping has for them.
+
+    Where nothing else is written, they are not either.
+    """
+    if not draft.write.columns or draft.found is not None:
+        return draft
+    columns = {**draft.write.columns, **draft.table.note(draft.warnings)}
+    return replace(draft, write=draft.write.model_copy(update={"columns": columns}))
+
+
+def warnings_problem(table: Table, write: RowWrite, warnings: Sequence[str]) -> str | None:
+    """Say that a planned write has other warnings than the plan; None if it has these, or none."""
+    column = table.warnings_to
+    if column is None or column.column not in write.columns:
+        return None
+    right = column.is_text(write.columns[column.column], warnings)
+    return (
+        None
+        if right
+        else f"columns has {column.column!r} with a value that is not the warnings of the plan, as approved"
     )
 
 

@@ -4,11 +4,14 @@ create_row:              {"table": "account", "columns": {"name": "Ada Ltd"}}
 update_row, upsert_row:  {"table": "account", "row_id": "0000...", "columns": {...}}
 by an alternate key:     {"table": "account", "key": {"accountnumber": "A-1"}, "columns": {...}}
 several options:         {"table": "account", "columns": {"wa_topics": [1, 9]}}
+parties of an activity:  {"table": "letter", "columns": {...}, "parties": [
+                          {"role": "to", "table": "contact", "id": "0000..."}]}
 a lookup:                {"table": "contact", "row_id": "0000...", "columns":
                           {"parentcustomerid_account": {"table": "account", "id": "0000..."}}}
 complete_activity:       {"operation": "1-phone_call_activity"}
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -21,10 +24,10 @@ from pydantic import (
     model_validator,
 )
 
-from writeahead.adapters.dataverse.mapping.payloads import Guid, Label
+from writeahead.adapters.dataverse.mapping.payloads import Address, EntitySet, Guid, Label, PartyRole
 from writeahead.adapters.dataverse.webapi.names import Scalar
 
-__all__ = ["CompleteActivity", "CreateRow", "RowReference", "UpdateRow", "UpsertRow"]
+__all__ = ["CompleteActivity", "CreateRow", "RowParty", "RowReference", "UpdateRow", "UpsertRow"]
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 _ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
@@ -49,7 +52,7 @@ class RowReference(_Input):
 
     id: Guid
     table: _Name | None = None
-    entity_set: _Name | None = None
+    entity_set: EntitySet | None = None
 
     @model_validator(mode="after")
     def _one_table(self) -> Self:
@@ -69,6 +72,31 @@ _Value: TypeAlias = Annotated[RowReference | Scalar, BeforeValidator(_joined)]
 Columns: TypeAlias = Annotated[dict[_Written, _Value], Field(min_length=1)]
 
 
+class RowParty(_Input):
+    """A party of a new activity: a row in a role, or an address that no row is known for.
+
+    Attributes:
+        role: What it is in the activity.
+        id: The row's GUID.
+        table: What the mapping calls the row's table.
+        entity_set: The table's name in URLs, instead.
+        address: A telephone number or an email address, instead of a row.
+    """
+
+    role: PartyRole
+    id: Guid | None = None
+    table: _Name | None = None
+    entity_set: EntitySet | None = None
+    address: Address | None = None
+
+    @model_validator(mode="after")
+    def _one_party(self) -> Self:
+        where = (self.table is not None) + (self.entity_set is not None)
+        if (self.id is None) == (self.address is None) or where != (self.id is not None):
+            raise ValueError("either id with table or entity_set, or address alone must say who it is")
+        return self
+
+
 class CreateRow(_Input):
     """A new row; its GUID is made of session and operation.
 
@@ -76,10 +104,12 @@ class CreateRow(_Input):
         table: What the mapping calls it.
         columns: Logical name to value, as JSON, a list of numbers for several options; navigation
             property to row, for a lookup.
+        parties: Who takes part, if the row is an activity.
     """
 
     table: _Name
     columns: Columns
+    parties: tuple[RowParty, ...] = ()
 
 
 class _Addressed(_Input):
@@ -87,6 +117,13 @@ class _Addressed(_Input):
     columns: Columns
     row_id: Guid | None = None
     key: Annotated[dict[_ReadName, Scalar], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_parties(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "parties" in value:
+            raise ValueError("only create_row has parties, since a list of parties is replaced as a whole")
+        return value
 
 
 class UpdateRow(_Addressed):

@@ -1,5 +1,6 @@
 """What the mapping knows of a table: what may be written to it, and what is watched in it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,16 +14,18 @@ from pydantic import (
     field_validator,
 )
 
-from writeahead.adapters.dataverse.mapping.payloads import Guid, RowWrite
+from writeahead.adapters.dataverse.mapping.own_columns import OwnColumns
+from writeahead.adapters.dataverse.mapping.parties import ApprovedParties, DeclaredParties, KindParties
+from writeahead.adapters.dataverse.mapping.payloads import EntitySet, Guid, RowWrite
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_row
 
 __all__ = [
+    "NAVIGATION",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
     "KindTable",
     "Lookup",
-    "Marker",
     "OptionSet",
     "Table",
     "Unknown",
@@ -32,7 +35,8 @@ __all__ = [
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
 ReadName = Annotated[str, StringConstraints(pattern=r"^_?[a-z][a-z0-9_]{0,127}$")]
 # Navigation properties are case-sensitive, and those of custom tables may have capitals.
-Navigation = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,199}$")]
+NAVIGATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")
+Navigation = Annotated[str, StringConstraints(pattern=rf"^{NAVIGATION.pattern}$")]
 
 
 class _Model(BaseModel):
@@ -60,20 +64,8 @@ class Lookup(_Model):
     """
 
     navigation: Navigation
-    entity_set: Name
+    entity_set: EntitySet
     column: Name | None = None
-
-
-class Marker(_Model):
-    """The two columns that say which operation wrote a row last."""
-
-    session: Name
-    operation: Name
-
-    @property
-    def columns(self) -> list[str]:
-        """Both."""
-        return [self.session, self.operation]
 
 
 class Completion(_Model):
@@ -100,13 +92,12 @@ class DefaultOwner(_Model):
         return "systemusers" if self.type == "user" else "teams"
 
 
-class Table(_Model):
+class Table(OwnColumns):
     """What may be written to one table, and what is watched in it.
 
     Attributes:
         entity_set: Its name in URLs.
         key: The primary key column.
-        marker: Which operation wrote the row last.
         guarded: Columns in the baseline; another user's edit of one of them is a conflict.
         preserve: Columns that are written only while the row has no value in them; they are
             guarded, too.
@@ -120,12 +111,13 @@ class Table(_Model):
             owner also owns a new row that names none: see `owner_from`.
         shorten: Fields of a kind, or columns of a declared table, whose texts are cut to what the
             column holds: see `shorten`.
+        find_by: Columns that together tell a row: where one has the values that a create would
+            write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
 
-    entity_set: Name
+    entity_set: EntitySet
     key: Name
     created: Name | Literal[False] = "createdon"
-    marker: Marker | None = None
     guarded: tuple[ReadName, ...] = ()
     preserve: tuple[Name, ...] = ()
     completion: Completion | None = None
@@ -133,39 +125,56 @@ class Table(_Model):
     unknown_columns: Unknown | None = None
     owner_from: Navigation | None = None
     shorten: tuple[Name, ...] = ()
+    find_by: tuple[ReadName, ...] = ()
 
     def written(self) -> list[str]:
         """Every column that may be written, the marker included; lookups are not among them."""
-        return self.marker_columns()
+        return self.own_columns()
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """What ``<navigation property>@odata.bind`` may point to."""
         return {}
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """Who may take part in its rows; None if no one, or if they are no activities."""
+        return None
+
+    def body(self, write: RowWrite) -> dict[str, Any]:
+        """What is sent to create a row: its columns, and its parties if it has any."""
+        parties = self.approved_parties()
+        return {**write.columns, **(parties.body(write.parties) if parties and write.parties else {})}
 
     def approves(self, name: str, value: Scalar) -> bool:
         """Whether this may be written."""
         lookups = self.lookups_by_bind().get(name)
         return _points_to(value, {x.entity_set for x in lookups}) if lookups else name in self.written()
 
-    def marker_columns(self) -> list[str]:
-        """The columns of the marker, if there is one."""
-        return self.marker.columns if self.marker else []
-
     def created_columns(self) -> list[str]:
         """The column that says when a row was created, if there is one."""
         return [self.created] if self.created else []
 
-    def mark(self, session_id: str, operation_id: str) -> dict[str, Scalar]:
-        """What the marker of an operation is to hold."""
-        return {self.marker.session: session_id, self.marker.operation: operation_id} if self.marker else {}
+    def searched(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar] | None:
+        """The values to search for before a create; None if there is nothing to search by."""
+        leaves = self.leaves(columns)
+        found = {name: leaves.get(name) for name in self.find_by}
+        # The service has no empty texts: they are null, as is what is left out.
+        return found if found and not {None, ""} & {*found.values()} else None
 
     def watches(self) -> bool:
         """Whether there are columns that no other user may change meanwhile."""
         return bool(self.guarded or self.preserve)
 
+    def replaces_rows(self) -> bool:
+        """Whether an upsert replaces the whole row: see `elastic`."""
+        return False
+
     def leaves(self, columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What a row reads like after a write of some columns, as far as that is known."""
-        found = {name: value for name, value in columns.items() if not name.endswith(BIND)}
+        """What a row reads like after a write of some columns, as far as that is known.
+
+        Without the warnings: they are no content, and no evidence. An operator may clear them.
+        """
+        noted = self.warnings_to.column if self.warnings_to else None
+        found = {name: value for name, value in columns.items() if not name.endswith(BIND) and name != noted}
         for name, lookups in self.lookups_by_bind().items():
             if name in columns and lookups[0].column:
                 row = referenced_row(columns[name])
@@ -209,6 +218,10 @@ class Table(_Model):
             if not self.approves(name, value):
                 # Cut, for a name out of an artifact may be anything.
                 return f"columns has {name[:80]!r} with a value that is not approved"
+        parties = self.approved_parties()
+        for party in write.parties:
+            if parties is None or not parties.approves(party):
+                return f"parties has one of role {party.role!r} that is not approved"
         return None
 
     def completing(self) -> "KindTable | None":
@@ -224,6 +237,7 @@ class Table(_Model):
             marker=self.marker,
             guarded=("statecode", "statuscode"),
             options=options,
+            warnings_to=self.warnings_to,
         )
 
 
@@ -234,20 +248,27 @@ class KindTable(Table):
         columns: Field to column.
         options: Field to choice column.
         lookups: Field to type of row to navigation property.
+        parties: Field to role, if the rows are activities.
     """
 
     columns: dict[str, Name] = Field(default_factory=dict)
     options: dict[str, OptionSet] = Field(default_factory=dict)
     lookups: dict[str, dict[str, Lookup]] = Field(default_factory=dict)
+    parties: KindParties | None = None
 
     def fields(self) -> list[str]:
         """Every mapped field, as often as it is mapped."""
-        return [*self.columns, *self.options, *self.lookups]
+        parties = self.parties.by_field() if self.parties else {}
+        return [*self.columns, *self.options, *self.lookups, *parties]
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     def written(self) -> list[str]:
         """As `Table.written`."""
         options = (option.column for option in self.options.values())
-        return [*self.columns.values(), *options, *self.marker_columns()]
+        return [*self.columns.values(), *options, *self.own_columns()]
 
     def lookups_by_bind(self) -> dict[str, list[Lookup]]:
         """As `Table.lookups_by_bind`."""
@@ -264,7 +285,7 @@ class KindTable(Table):
 class Navigable(_Model):
     """What a navigation property may point to, and the lookup column that it sets."""
 
-    entity_sets: tuple[Name, ...] = Field(min_length=1)
+    entity_sets: tuple[EntitySet, ...] = Field(min_length=1)
     column: Name | None = None
 
 
@@ -278,6 +299,8 @@ class DeclaredTable(Table):
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
+        elastic: It is an elastic table, and `upsert_row` may replace its rows.
+        parties: Role to the entity sets of who may take part, if the rows are activities.
     """
 
     logical_name: Name | None = None
@@ -286,6 +309,12 @@ class DeclaredTable(Table):
     lookups: dict[Navigation, Navigable] = Field(default_factory=dict)
     alternate_keys: tuple[Annotated[tuple[ReadName, ...], Field(min_length=1)], ...] = ()
     phones: tuple[Name, ...] = ()
+    elastic: StrictBool = False
+    parties: DeclaredParties | None = None
+
+    def approved_parties(self) -> ApprovedParties | None:
+        """As `Table.approved_parties`."""
+        return self.parties.approved() if self.parties else None
 
     @field_validator("lookups", mode="before")
     @classmethod
@@ -296,9 +325,13 @@ class DeclaredTable(Table):
             name: {"entity_sets": item} if isinstance(item, list) else item for name, item in value.items()
         }
 
+    def replaces_rows(self) -> bool:
+        """As `Table.replaces_rows`."""
+        return self.elastic
+
     def written(self) -> list[str]:
         """As `Table.written`."""
-        return [*self.columns, *self.options, *self.marker_columns()]
+        return [*self.columns, *self.options, *self.own_columns()]
 
     def approves(self, name: str, value: Scalar) -> bool:
         """As `Table.approves`; a choice takes the values of its labels only."""

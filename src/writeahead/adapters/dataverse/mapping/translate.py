@@ -4,8 +4,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
-from writeahead.adapters.dataverse.mapping.payloads import RowWrite
-from writeahead.adapters.dataverse.mapping.row_payloads import CompleteActivity, CreateRow, RowReference
+from writeahead.adapters.dataverse.mapping.payloads import PartyWrite, RowWrite
+from writeahead.adapters.dataverse.mapping.row_payloads import (
+    CompleteActivity,
+    CreateRow,
+    RowParty,
+    RowReference,
+)
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, OptionSet, Table
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.adapters.dataverse.webapi.paths import row_path
@@ -38,6 +43,8 @@ def row_write(
     name: str,
     given: Mapping[str, RowReference | Scalar],
     row: str | Mapping[str, Scalar],
+    *,
+    parties: Sequence[RowParty] = (),
 ) -> RowWrite:
     """Translate an operation on any table.
 
@@ -47,10 +54,11 @@ def row_write(
         name: What the mapping calls the table.
         given: Columns and lookups.
         row: The row's GUID, or the columns of an alternate key with their values.
+        parties: Of a new activity.
 
     Raises:
-        InvalidInput: The table is not declared; a column, a label, the target of a lookup or the
-            key is not approved; or no column is left.
+        InvalidInput: The table is not declared; a column, a label, the target of a lookup, a party
+            or the key is not approved; or no column is left.
     """
     table = mapping.declared(name, operation.id)
     where = f"[tables.{name}]"
@@ -63,7 +71,7 @@ def row_write(
             column, value = column + BIND, _target(mapping, operation, value)  # noqa: PLW2901
         elif isinstance(value, str) and column in table.options:
             value = _labelled(mapping, operation, name, column, value)  # noqa: PLW2901
-        if column in table.marker_columns() or not table.approves(column, value):
+        if column in table.own_columns() or not table.approves(column, value):
             raise InvalidInput(
                 f"operation {operation.id}: {column} may not be written so: {where} of mapping {mapping.name}"
                 " must have it in columns or lookups"
@@ -77,7 +85,13 @@ def row_write(
         )
     columns |= table.mark(operation.session_id, operation.id)
     if isinstance(row, str):
-        return RowWrite(entity_set=table.entity_set, row_id=row, columns=columns, table=f"tables.{name}")
+        return RowWrite(
+            entity_set=table.entity_set,
+            row_id=row,
+            columns=columns,
+            table=f"tables.{name}",
+            parties=_parties(mapping, operation, name, parties),
+        )
     if not table.is_key(row):
         raise InvalidInput(
             f"operation {operation.id}: {', '.join(sorted(row))} is no alternate key that {where} of mapping"
@@ -248,6 +262,27 @@ def missing_numbers(kind: str, table: Table, write: RowWrite) -> tuple[str, ...]
 def _closing(mapping: TableMapping, source: str) -> KindTable | None:
     table = mapping.named(source)
     return table.completing() if table else None
+
+
+def _parties(
+    mapping: TableMapping, operation: KeyedOperation, name: str, given: Sequence[RowParty]
+) -> tuple[PartyWrite, ...]:
+    approved = mapping.declared(name, operation.id).approved_parties()
+    found: list[PartyWrite] = []
+    for party in given:
+        entity_set = party.entity_set
+        if party.table is not None:
+            entity_set = mapping.declared(party.table, operation.id).entity_set
+        found.append(PartyWrite(role=party.role, entity_set=entity_set, id=party.id, address=party.address))
+        if approved is None or not approved.approves(found[-1]):
+            what = entity_set or "an address"
+            raise InvalidInput(
+                f"operation {operation.id}: {what} may not be a party of role {party.role!r}:"
+                f" [tables.{name}.parties] of mapping {mapping.name} must approve it"
+            )
+        if found[-1] in found[:-1]:
+            raise InvalidInput(f"operation {operation.id}: parties has one of role {party.role!r} twice")
+    return tuple(found)
 
 
 def _target(mapping: TableMapping, operation: KeyedOperation, reference: RowReference) -> str:

@@ -2,22 +2,40 @@
 
 Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
 RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table), "Define alternate keys" (EntityKeyIndexStatus must be Active).
+table).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from writeahead.adapters.dataverse.mapping.shorten import cut
-from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
+from writeahead.adapters.dataverse.mapping.free_texts import cut
+from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
+from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
+from writeahead.adapters.dataverse.readiness.parties import (
+    NO_PARTIES,
+    PARTY_LIST,
+    PartyRequirements,
+    missing_party,
+    party_gaps,
+)
+from writeahead.adapters.dataverse.readiness.table_types import table_type_gaps
 from writeahead.adapters.dataverse.readiness.values import problems_of
 from writeahead.adapters.dataverse.webapi.names import BIND, referenced_row
 
-__all__ = ["WriteRequirements", "gaps_of", "missing_columns", "plain_columns", "set_lookups"]
+__all__ = [
+    "WriteRequirements",
+    "gaps_of",
+    "is_lookup",
+    "missing_columns",
+    "plain_columns",
+    "set_lookups",
+]
 
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
+# What no payload can have as a column: the platform fills it.
+_NEVER_WRITTEN = {"CalendarRules", "EntityName", "ManagedProperty"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +51,12 @@ class WriteRequirements:
         creates: A row may be created.
         updates: A row may be updated.
         versioned: The row's version guards the write.
-        alternate_key: The columns that the row is addressed by, if not by its GUID.
+        alternate_key: The columns that the row is addressed by, if it is not by its GUID, with
+            their values; None for one that is not known.
         created: The column that says when a row was created, if that matters and there is one.
         shortened: Columns whose texts are cut to what the column holds.
+        elastic: The mapping says that the table is elastic.
+        parties: Who is to take part, if the row is an activity.
     """
 
     operation: str
@@ -46,9 +67,11 @@ class WriteRequirements:
     creates: bool = False
     updates: bool = False
     versioned: bool = False
-    alternate_key: tuple[str, ...] = ()
+    alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
     shortened: tuple[str, ...] = ()
+    elastic: bool = False
+    parties: PartyRequirements = NO_PARTIES
 
 
 @dataclass(frozen=True)
@@ -58,27 +81,27 @@ class _WriteCheck:
     write: WriteRequirements
     table: TableDefinition
     names: Mapping[str, str | None]
+    activity_party: TableDefinition | None
 
     def gaps(self) -> Iterator[str]:
         yield from self._table()
-        yield from self._key()
+        yield from key_gaps(self.write.alternate_key, self.table)
         for name in plain_columns(self.write.columns):
             yield from self._column(name)
         for navigation, target in set_lookups(self.write.columns):
             yield from self._lookup(navigation, target)
+        yield from party_gaps(self.write.parties, self.table, self.activity_party, self.names)
         # An upsert may meet a row that has them.
         if self.write.creates and not self.write.updates:
             yield from self._required()
 
     def _table(self) -> Iterator[str]:
         write, table = self.write, self.table
+        yield from table_type_gaps(table.table_type, elastic=write.elastic)
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if (
-                name not in table.columns
-                and name.removeprefix("_").removesuffix("_value") not in table.columns
-            ):
+            if name not in table.columns and own_name(name) not in table.columns:
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (
@@ -88,15 +111,6 @@ class _WriteCheck:
         if write.versioned and not table.optimistic_concurrency:
             yield "it has no optimistic concurrency: enable it, since updates rely on row versions"
 
-    def _key(self) -> Iterator[str]:
-        wanted = frozenset(self.write.alternate_key)
-        found = [key for key in self.table.keys if key.columns == wanted]
-        shown = ", ".join(self.write.alternate_key)
-        if wanted and not found:
-            yield f"there is no alternate key of {shown}"
-        elif found and all(key.status != "Active" for key in found):
-            yield f"the index of the alternate key {shown} is {found[0].status}, not Active"
-
     def _column(self, name: str) -> Iterator[str]:
         column, value = self.table.columns.get(name), self.write.columns[name]
         if column is None:
@@ -104,7 +118,9 @@ class _WriteCheck:
             return
         if (self.write.creates and not column.creatable) or (self.write.updates and not column.updatable):
             yield f"column {name} can't be written"
-        if column.type in _LOOKUPS:
+        if column.type == PARTY_LIST:
+            yield f"column {name} holds parties: write them as parties"
+        elif column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
             if name in self.write.shortened and isinstance(value, str) and column.max_length is not None:
@@ -131,7 +147,10 @@ class _WriteCheck:
 
     def _required(self) -> Iterator[str]:
         for name in missing_columns(self.write, self.table):
-            yield f"column {name} requires a value"
+            if self.table.columns[name].type == PARTY_LIST:
+                yield from missing_party(name, self.write.parties)
+            else:
+                yield f"column {name} requires a value"
 
 
 def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[str]:
@@ -139,30 +158,39 @@ def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[st
     bound = {navigation for navigation, _ in set_lookups(write.columns)}
     looked_up = {item.column for item in table.relations if item.navigation in bound}
     plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
-    given = {*plain, *looked_up, *bound, *write.alternate_key}
+    given = {*plain, *looked_up, *bound, *map(own_name, write.alternate_key)}
     return [
         name
         for name, column in table.columns.items()
         if column.required == "ApplicationRequired" and column.creatable and not column.has_default
-        if name not in given
+        if name not in given and column.type not in _NEVER_WRITTEN
     ]
 
 
 def gaps_of(
-    write: WriteRequirements, table: TableDefinition | None, names: Mapping[str, str | None]
+    write: WriteRequirements,
+    table: TableDefinition | None,
+    names: Mapping[str, str | None],
+    activity_party: TableDefinition | None = None,
 ) -> list[str]:
     """Say what keeps a write from being carried out.
 
     Args:
         write: The write.
         table: Its table's definition; None if there is no such table.
-        names: The logical names of the tables that lookups point to, by entity set.
+        names: The logical names of the tables that lookups and parties point to, by entity set.
+        activity_party: The definition of the table of activity parties, if there are any.
     """
     if table is None:
         gaps = iter(["it is not there: check entity_set in the mapping"])
     else:
-        gaps = _WriteCheck(write, table, names).gaps()
+        gaps = _WriteCheck(write, table, names, activity_party).gaps()
     return [f"operation {write.operation}: table {write.entity_set}: {gap}" for gap in gaps]
+
+
+def is_lookup(column: ColumnDefinition | None) -> bool:
+    """Whether a column points to a row."""
+    return column is not None and column.type in _LOOKUPS
 
 
 def plain_columns(columns: Iterable[str]) -> list[str]:

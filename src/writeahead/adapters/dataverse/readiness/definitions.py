@@ -16,6 +16,7 @@ from writeahead.adapters.dataverse.readiness.checks import (
     set_lookups,
 )
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition, logical_names, read_tables
+from writeahead.adapters.dataverse.readiness.parties import ACTIVITY_PARTIES, ADDRESS
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
 from writeahead.errors import InvalidInput, NotReady
@@ -79,6 +80,10 @@ class Definitions:
         for write in writes:
             columns.setdefault(write.entity_set, set()).update(plain_columns(write.columns))
         targets = {target for write in writes for _, target in set_lookups(write.columns)}
+        targets |= {party.entity_set for write in writes for party in write.parties.given if party.entity_set}
+        for given in (given for write in writes for given in write.parties.given):
+            asked = columns.setdefault(ACTIVITY_PARTIES, set())
+            asked |= {ADDRESS} if given.address is not None else set()
 
         def read(missing: Collection[str]) -> dict[str, _Known]:
             # With what was known before: two sorts of session must not take turns at reading.
@@ -99,8 +104,13 @@ class Definitions:
                 f"the table definitions can't be read: {error}: let the application read them, or set"
                 ' readiness = "off"'
             ) from None
-        gaps = [gap for write in writes for gap in gaps_of(write, tables[write.entity_set].table, names)]
         there = {name: known.table for name, known in tables.items() if known.table is not None}
+        activity_party = tables[ACTIVITY_PARTIES].table if ACTIVITY_PARTIES in tables else None
+        gaps = [
+            gap
+            for write in writes
+            for gap in gaps_of(write, tables[write.entity_set].table, names, activity_party)
+        ]
         return gaps, is_fresh and are_fresh, there
 
     def _known_columns(self, name: str) -> frozenset[str]:

@@ -7,14 +7,14 @@ limits" (the headers with what is left), "Send parallel requests" (x-ms-dop-hint
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
+from writeahead.adapters.dataverse.mapping.free_texts import shortened_columns
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.owner_from import owner_targets
-from writeahead.adapters.dataverse.mapping.shorten import shortened_columns
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, Table
 from writeahead.adapters.dataverse.readiness.checks import WriteRequirements, gaps_of
 from writeahead.adapters.dataverse.readiness.metadata import (
@@ -277,10 +277,13 @@ def _problems(
             WriteRequirements("", table.entity_set, table.key, {name: row_reference(target, _NO_ROW)})
             for name, target in binds
         ),
-        *(WriteRequirements("", table.entity_set, table.key, {}, alternate_key=key) for key in keys),
+        *(
+            WriteRequirements("", table.entity_set, table.key, {}, alternate_key=dict.fromkeys(key))
+            for key in keys
+        ),
     ]  # fmt: skip
     for write in writes:
-        for gap in gaps_of(write, definition, names):
+        for gap in gaps_of(replace(write, elastic=table.replaces_rows()), definition, names):
             yield Finding(subject, Level.PROBLEM, gap.split(": ", 2)[-1])
     if definition is not None:
         yield from _columns(subject, table, definition)

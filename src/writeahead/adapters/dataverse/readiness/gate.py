@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from writeahead.adapters.dataverse.mapping.free_texts import shortened_columns
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.plans import Draft
-from writeahead.adapters.dataverse.mapping.shorten import shortened, shortened_columns
+from writeahead.adapters.dataverse.mapping.shorten import shortened
 from writeahead.adapters.dataverse.readiness.checks import (
     WriteRequirements,
     missing_columns,
@@ -14,6 +15,7 @@ from writeahead.adapters.dataverse.readiness.checks import (
 from writeahead.adapters.dataverse.readiness.definitions import Definitions
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import Owners, is_owner
+from writeahead.adapters.dataverse.readiness.parties import party_requirements
 from writeahead.adapters.dataverse.readiness.values import stored_value
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
@@ -137,12 +139,16 @@ def _requirements(draft: Draft) -> WriteRequirements:
         operation=draft.operation,
         entity_set=write.entity_set,
         key=table.key,
-        columns=write.columns,
+        # What a mark or the warnings can come to: not only what this session's do.
+        columns={**write.columns, **table.longest()},
         read=tuple(table.baseline_columns(write.columns) if draft.watches else table.marker_columns()),
-        creates=not updates,
-        updates=not draft.creates,
+        creates=not updates and draft.loaded is None,  # a row that was loaded is there
+        # An upsert of an elastic table writes a new row over the one that is there.
+        updates=not draft.creates and not table.replaces_rows(),
         versioned=draft.watches,
-        alternate_key=tuple(write.key or ()),
+        alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
         shortened=tuple(shortened_columns(table)),
+        elastic=table.replaces_rows(),
+        parties=party_requirements(table, write, draft.section),
     )

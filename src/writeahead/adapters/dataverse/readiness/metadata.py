@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from writeahead.adapters.dataverse.readiness.table_types import STANDARD, table_type
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
-from writeahead.adapters.dataverse.webapi.names import require_name
+from writeahead.adapters.dataverse.webapi.names import require_entity_set, require_name
 from writeahead.errors import InvalidInput
 
 __all__ = [
@@ -42,13 +43,13 @@ _DETAILS = {
     "Boolean": "LogicalName,DefaultValue",
 }
 _CHOICES = {"Picklist", "MultiSelectPicklist", "State", "Status", "Boolean"}
-_SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled"
+_SELECTED = "LogicalName,EntitySetName,PrimaryIdAttribute,IsOptimisticConcurrencyEnabled,TableType"
 _EXPANDED = (
     "Attributes($select=LogicalName,AttributeType,AttributeTypeName,IsValidForCreate,IsValidForUpdate,"
     "RequiredLevel),"
     "Keys($select=KeyAttributes,EntityKeyIndexStatus),"
     "ManyToOneRelationships($select=ReferencingAttribute,ReferencedEntity,"
-    "ReferencingEntityNavigationPropertyName)"
+    "ReferencingEntityNavigationPropertyName,ReferencedEntityNavigationPropertyName)"
 )
 
 
@@ -98,11 +99,19 @@ class AlternateKey:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A lookup: its column, its navigation property, and the logical name of its target."""
+    """A lookup: its column, its navigation property, and the logical name of its target.
+
+    Attributes:
+        column: Of the table that points.
+        navigation: Of the table that points.
+        target: The table that is pointed to.
+        collection: The navigation property on the other side; empty if there is none.
+    """
 
     column: str
     navigation: str
     target: str
+    collection: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ class TableDefinition:
     columns: Mapping[str, ColumnDefinition]
     keys: tuple[AlternateKey, ...]
     relations: tuple[Relationship, ...]
+    table_type: str = STANDARD
 
 
 def read_tables(
@@ -135,6 +145,8 @@ def read_tables(
     """
     found = {}
     for body in _definitions(client, wanted, expand=_EXPANDED):
+        if not _has_set(body):
+            continue
         attributes = _objects(body, "Attributes")
         names = wanted.get(_text(body, "EntitySetName"))
         asked = {_text(item, "LogicalName") for item in attributes if _is_asked(item, names)}
@@ -149,13 +161,16 @@ def read_tables(
 def logical_names(client: DataverseClient, entity_sets: Iterable[str]) -> dict[str, str]:
     """The logical name of each table that there is, by entity set. Raises: as `read_tables`."""
     bodies = _definitions(client, entity_sets)
-    return {_text(body, "EntitySetName"): _text(body, "LogicalName") for body in bodies}
+    return {_text(body, "EntitySetName"): _text(body, "LogicalName") for body in bodies if _has_set(body)}
 
 
 def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, str]:
-    """The entity set of each table that there is, by logical name. Raises: as `read_tables`."""
+    """The entity set of each table that there is, by logical name; one without it is not named.
+
+    Raises: as `read_tables`.
+    """
     bodies = _definitions(client, logical, by="LogicalName")
-    return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies}
+    return {_text(body, "LogicalName"): _text(body, "EntitySetName") for body in bodies if _has_set(body)}
 
 
 def privileges_of(
@@ -182,7 +197,8 @@ def _definitions(
     expand: str | None = None,
     select: str = _SELECTED,
 ) -> Sequence[Mapping[str, Any]]:
-    conditions = [f"{by} eq '{require_name(name)}'" for name in sorted(names)]
+    require = require_entity_set if by == "EntitySetName" else require_name
+    conditions = [f"{by} eq '{require(name)}'" for name in sorted(names)]
     if not conditions:
         return []
     params = {"$select": select, "$filter": " or ".join(conditions)}
@@ -210,10 +226,19 @@ def _table(body: Mapping[str, Any], details: Mapping[str, Mapping[str, Any]]) ->
                 _text(item, "ReferencingAttribute"),
                 _text(item, "ReferencingEntityNavigationPropertyName"),
                 _text(item, "ReferencedEntity"),
+                str(item.get("ReferencedEntityNavigationPropertyName") or ""),
             )
             for item in _objects(body, "ManyToOneRelationships")
+            # A relationship that the Web API does not show has none: nothing can be written by it.
+            if item.get("ReferencingEntityNavigationPropertyName")
         ),
+        table_type=table_type(body.get("TableType")),
     )
+
+
+def _has_set(body: Mapping[str, Any]) -> bool:
+    """Whether the Web API shows the rows of a table at all."""
+    return bool(body.get("EntitySetName"))
 
 
 def _details(client: DataverseClient, table: str, types: set[str]) -> dict[str, Mapping[str, Any]]:
@@ -271,7 +296,9 @@ def _type(item: Mapping[str, Any]) -> str:
     # are.
     name = item.get("AttributeTypeName")
     is_multiple = isinstance(name, Mapping) and name.get("Value") == "MultiSelectPicklistType"
-    return "MultiSelectPicklist" if is_multiple else _text(item, "AttributeType")
+    # It may be null ("AttributeMetadata"): such a column is known by its name alone.
+    found = item.get("AttributeType")
+    return "MultiSelectPicklist" if is_multiple else found if isinstance(found, str) else ""
 
 
 def _options(option_set: Mapping[str, Any]) -> dict[int | bool, str]:

@@ -1,7 +1,9 @@
 """Whether the users and teams that are to own rows can own any.
 
-Source: "SystemUser" (isdisabled) and "Team" table reference, learn.microsoft.com. Whether a user
-may own rows of some table only shows on the write itself.
+Sources, learn.microsoft.com: "SystemUser" (isdisabled) and "Team" (teamtype) table reference; "Use
+access teams and owner teams to collaborate and share information" (an access team owns no rows; the
+teams of groups in Entra ID do). Whether a user or a team has a role that lets it own rows of some
+table only shows on the write itself.
 """
 
 import time
@@ -15,7 +17,8 @@ from writeahead.adapters.dataverse.webapi.names import referenced_row
 __all__ = ["OWNER_TABLES", "Owners", "is_owner"]
 
 # The tables of owners, with the column that is read and the word for messages.
-_OWNERS = {"systemusers": ("isdisabled", "user"), "teams": ("teamid", "team")}
+_OWNERS = {"systemusers": ("isdisabled", "user"), "teams": ("teamtype", "team")}
+_ACCESS_TEAM = 1
 # Logical name to entity set.
 OWNER_TABLES = {"systemuser": "systemusers", "team": "teams"}
 
@@ -82,4 +85,7 @@ class Owners:
             return f"the {who} can't be read: {error}"
         if found is None:
             return f"there is no such {who}"
-        return f"the {who} is disabled" if found.columns.get("isdisabled") is True else None
+        if found.columns.get("isdisabled") is True:
+            return f"the {who} is disabled"
+        is_access_team = found.columns.get("teamtype") == _ACCESS_TEAM
+        return f"the {who} is an access team, which can own nothing" if is_access_team else None

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
-from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
+from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken, may_pass
+from writeahead.adapters.dataverse.webapi.traces import sign_in_ids
 from writeahead.adapters.http import Connections, retry_after_seconds, secure_url
 from writeahead.errors import Applied, InvalidInput, NotReady
 
@@ -132,20 +133,24 @@ def _json_object(response: httpx.Response) -> Mapping[str, Any]:
 def _failure(
     status: int, content: Mapping[str, Any], wait: float | None
 ) -> NotReady | TransientDataverseError:
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {
+    codes = content.get("error_codes")
+    numbers = [code for code in codes if type(code) is int] if isinstance(codes, list) else []
+    passing = status in {
         HTTPStatus.OK,  # without a token that can be read
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
-    }:
+    }
+    if passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR or may_pass(content.get("error"), numbers):
+        detail = ", ".join(["no token", *sign_in_ids(content)])
         return TransientDataverseError(
-            "POST", _TOKEN_PATH, status, detail="no token", applied=Applied.NO, retry_after=wait
+            "POST", _TOKEN_PATH, status, detail=detail, applied=Applied.NO, retry_after=wait
         )
     said = [f"HTTP {status}"]
     said += [error for error in _KNOWN_ERRORS if error == content.get("error")]
     # Numbers only: they are documented ("Microsoft Entra authentication and authorization error
     # codes").
-    codes = content.get("error_codes")
-    said += [f"AADSTS{code}" for code in codes if type(code) is int] if isinstance(codes, list) else []
+    said += [f"AADSTS{number}" for number in numbers]
+    said += sign_in_ids(content)
     return NotReady(
         f"no token for Dataverse ({', '.join(said)}): check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID and"
         " DATAVERSE_CLIENT_SECRET"

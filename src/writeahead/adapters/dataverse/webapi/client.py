@@ -16,13 +16,15 @@ from typing import Any
 import httpx
 
 from writeahead.adapters.dataverse.webapi.batch import Part, PartAnswer, PartResult, answers, encode, in_order
+from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT, Endpoint
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
+    Precondition,
     RowNotFound,
     TransientDataverseError,
-    refusal,
+    no_such_table,
 )
 from writeahead.adapters.dataverse.webapi.names import ETAG, require_etag
 from writeahead.adapters.dataverse.webapi.paths import (
@@ -34,7 +36,8 @@ from writeahead.adapters.dataverse.webapi.paths import (
     selected,
     table_path,
 )
-from writeahead.adapters.dataverse.webapi.protection import Protection, ServiceLimits, requested_wait
+from writeahead.adapters.dataverse.webapi.protection import Protection, ServiceLimits
+from writeahead.adapters.dataverse.webapi.traces import NO_TRACE, Trace
 from writeahead.errors import Applied
 
 __all__ = ["DEFAULT_TIMEOUT", "Answer", "DataverseClient", "Part", "PartResult", "Row", "RowKey"]
@@ -76,6 +79,8 @@ class DataverseClient:
         transport: Replaces the network; for tests.
         protection: Keeps requests below the service's limits; None for the one that all clients of
             the environment share in this process, as of `protection_of`.
+        service_text: Whether errors repeat the service's own words, which may hold what is in a
+            record: one line of at most 300 characters.
 
     Raises:
         InvalidInput: The URL can't be used.
@@ -89,8 +94,17 @@ class DataverseClient:
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
+        service_text: bool = False,
     ) -> None:
-        self._endpoint = Endpoint(url, token, timeout=timeout, transport=transport, protection=protection)
+        self._endpoint = Endpoint(
+            url,
+            token,
+            timeout=timeout,
+            transport=transport,
+            protection=protection,
+            service_text=service_text,
+        )
+        self._tables: set[str] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -126,7 +140,7 @@ class DataverseClient:
 
         Raises:
             TransientDataverseError: It could not be read now.
-            PermanentDataverseError: It may not be read.
+            PermanentDataverseError: It may not be read, or there is no such table.
             NotReady: The token is refused.
             InvalidInput: A name or the key can't be part of a URL. Nothing was sent.
         """
@@ -134,12 +148,34 @@ class DataverseClient:
         try:
             params = {"$select": selected(select)} if select is not None else None
             response = self._endpoint.send("GET", resource, params=params)
-        except RowNotFound:
+        except RowNotFound as error:
+            if not error.code:
+                self._require_table(entity_set)
             return None
         content = self._json_object("GET", resource, response)
         if not _holds(content, select or ()):
             raise self._unreadable("GET", resource)
         return _row(content, response.headers.get("etag"))
+
+    def _require_table(self, entity_set: str) -> None:
+        """Tell a row that is not there from a table that is not there: both are 404 without a code.
+
+        Raises:
+            PermanentDataverseError: There is no such table.
+            TransientDataverseError: It is not known now.
+        """
+        if entity_set in self._tables:
+            return
+        resource = table_path(entity_set)
+        try:
+            self._endpoint.send("GET", resource, params={"$select": "createdon", "$top": "1"})
+        except RowNotFound as error:
+            raise no_such_table(error) from None
+        except PermanentDataverseError as error:
+            if error.code == NO_SUCH_TABLE:
+                raise
+            # It is there, and may not be read as a whole, or has no such column.
+        self._tables.add(entity_set)
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:
         """Read the first rows that fulfil an OData ``$filter`` expression.
@@ -284,26 +320,28 @@ class DataverseClient:
             # No parts, or none with an error: the status of the whole is what counts.
             refused = PartAnswer(response.status_code, None, response.headers, response.content)
         if refused is not None:
-            raise self._refused_part(parts, refused)
+            raise self._refused_part(parts, refused, self._endpoint.trace(response))
         results = in_order(found or [], len(parts))
         if results is None:
-            raise self._unreadable("POST", _BATCH, response.status_code)
+            raise self._unreadable("POST", _BATCH, response)
         return results
 
     def _refused_part(
-        self, parts: Sequence[Part], answer: PartAnswer
+        self, parts: Sequence[Part], answer: PartAnswer, batch: Trace
     ) -> TransientDataverseError | PermanentDataverseError:
         self._endpoint.protection.observe(answer.status, answer.headers, answer.body)
         number = answer.content_id
         index = number - 1 if number is not None and 1 <= number <= len(parts) else None
         sent = parts if index is None else parts[index : index + 1]
-        error = refusal(
+        conditions = {part.precondition() for part in sent}
+        error = self._endpoint.refusal(
             "POST" if index is None else "PATCH",
-            self._endpoint.shown(_BATCH if index is None else parts[index].resource()),
-            answer.status,
-            answer.body,
-            retry_after=requested_wait(answer.status, answer.headers, answer.body),
-            precondition=next(filter(None, (part.precondition() for part in sent)), None),
+            _BATCH if index is None else parts[index].resource(),
+            (answer.status, answer.headers, answer.body),
+            # If the answer does not tell the part, a key that is taken is about the row of a
+            # create.
+            next((condition for condition in Precondition if condition in conditions), None),
+            batch,
         )
         error.part = index
         return error
@@ -319,7 +357,7 @@ class DataverseClient:
             # answered.
             row = _row(self._json_object(method, resource, response), None)
             if row.etag is None:
-                raise self._unreadable(method, resource, response.status_code)
+                raise self._unreadable(method, resource, response)
             return row.etag
         etag: str | None = response.headers.get("etag")
         return etag
@@ -332,18 +370,19 @@ class DataverseClient:
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, Mapping):
-            raise self._unreadable(method, resource, response.status_code)
+            raise self._unreadable(method, resource, response)
         return content
 
     def _unreadable(
-        self, method: str, resource: ResourcePath, status: int | None = None
+        self, method: str, resource: ResourcePath, response: httpx.Response | None = None
     ) -> TransientDataverseError:
         return TransientDataverseError(
             method,
             self._endpoint.shown(resource),
-            status,
+            response.status_code if response else None,
             detail="the body is cut, no JSON or none of Dataverse's",
             applied=Applied.NO if method == "GET" else Applied.UNKNOWN,
+            trace=self._endpoint.trace(response) if response else NO_TRACE,
         )
 
 

@@ -8,6 +8,7 @@ URL followed by ``/.default``).
 """
 
 import inspect
+import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,7 +18,8 @@ from pydantic import SecretStr
 
 from writeahead.adapters.dataverse.webapi.errors import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.names import service_root
-from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken
+from writeahead.adapters.dataverse.webapi.tokens import CachedTokenSource, IssuedToken, may_pass
+from writeahead.adapters.dataverse.webapi.traces import sign_in_ids_in
 from writeahead.adapters.http import quiet_logs, retry_after_seconds
 from writeahead.errors import Applied, NotReady
 
@@ -28,6 +30,7 @@ __all__ = ["CredentialToken", "GetToken", "GetTokenInfo", "TokenSource", "token_
 _ASK_AFTER = 300.0
 _REFUSED = {"ClientAuthenticationError", "CredentialUnavailableError"}
 _PATH = "/get_token"
+_AADSTS = re.compile(r"AADSTS([0-9]{5,9})\b", re.ASCII)
 
 
 @runtime_checkable
@@ -129,21 +132,32 @@ class CredentialToken(CachedTokenSource):
 
 
 def _failure(error: Exception) -> NotReady | TransientDataverseError:
-    """Sort what a credential raised, by its kind and status; its text is not repeated."""
-    kind = type(error).__name__
+    """Sort what a credential raised, by its kind and status; of its text the ids are repeated."""
+    kind, text = type(error).__name__, _text(error)
+    ids = sign_in_ids_in(text)
     status = getattr(error, "status_code", None)
     status = status if type(status) is int else None
     passing = status is not None and (
         status >= HTTPStatus.INTERNAL_SERVER_ERROR
         or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
     )
+    # Entra's numbers are all that is looked for in the text.
+    passing = passing or may_pass(None, map(int, _AADSTS.findall(text)))
     refused = any(base.__name__ in _REFUSED for base in type(error).__mro__)
     if not passing and (refused or (status is not None and status >= HTTPStatus.BAD_REQUEST)):
-        said = f"{kind}, HTTP {status}" if status is not None else kind
+        said = ", ".join([kind, *([f"HTTP {status}"] if status is not None else []), *ids])
         return NotReady(f"the credential gives no token for Dataverse ({said}): check its configuration")
+    detail = ", ".join([f"no token: {kind}", *ids])
     return TransientDataverseError(
-        "GET", _PATH, status, detail=f"no token: {kind}", applied=Applied.NO, retry_after=_wait(error)
+        "GET", _PATH, status, detail=detail, applied=Applied.NO, retry_after=_wait(error)
     )
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        return ""
 
 
 def _wait(error: Exception) -> float | None:

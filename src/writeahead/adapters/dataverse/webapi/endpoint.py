@@ -1,6 +1,7 @@
 """The Web API of one environment: sends one request, and turns each failure into an error of ours.
 
-No text of the remote's goes into an error. Nothing is retried here; `bearer` has the one exception.
+No text of the remote's goes into an error, unless it is asked for. Nothing is retried here;
+`bearer` has the one exception.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
     Precondition,
     TransientDataverseError,
+    is_later,
     refusal,
 )
 from writeahead.adapters.dataverse.webapi.names import service_root
@@ -24,6 +26,12 @@ from writeahead.adapters.dataverse.webapi.protection import (
     ServiceLimitsTransport,
     protection_of,
     requested_wait,
+)
+from writeahead.adapters.dataverse.webapi.traces import (
+    CLIENT_REQUEST_ID,
+    Trace,
+    new_client_request_id,
+    request_id_in,
 )
 from writeahead.adapters.http import Connections, applied_despite
 from writeahead.errors import Applied, NotReady
@@ -54,7 +62,9 @@ class Endpoint:
         timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
         transport: httpx.BaseTransport | None = None,
         protection: Protection | None = None,
+        service_text: bool = False,
     ) -> None:
+        self._service_text = service_text
         self.root = service_root(url)
         self.protection = protection or protection_of(url)
         self.auth = BearerAuth(token_of(token, url))
@@ -101,14 +111,43 @@ class Endpoint:
         response = self.exchange(method, resource, url=url, headers=headers, params=params, content=content)
         if response.is_success:
             return response
-        raise refusal(
+        precondition = next((sent for sent in Precondition if sent in (headers or {})), None)
+        answer = (response.status_code, response.headers, response.content)
+        raise self.refusal(method, resource, answer, precondition, self.trace(response))
+
+    def refusal(
+        self,
+        method: str,
+        resource: ResourcePath,
+        answer: tuple[int, Mapping[str, str], bytes],
+        precondition: Precondition | None,
+        trace: Trace,
+    ) -> TransientDataverseError | PermanentDataverseError:
+        """Make the error of an answer that is no success: of a response, or of a part of one.
+
+        Args:
+            method: Of the request.
+            resource: Where it went.
+            answer: Its status, headers and body.
+            precondition: The condition of the request on its row.
+            trace: What finds the request in the service's logs.
+        """
+        status, _, body = answer
+        return refusal(
             method,
             self.shown(resource),
-            response.status_code,
-            response.content,
-            retry_after=requested_wait(response.status_code, response.headers, response.content),
-            precondition=next((sent for sent in Precondition if sent in (headers or {})), None),
+            status,
+            body,
+            retry_after=requested_wait(*answer),
+            precondition=precondition,
+            trace=trace,
+            service_text=self._service_text,
         )
+
+    def trace(self, response: httpx.Response) -> Trace:
+        """What finds the request of a response in the service's logs."""
+        sent = response.request.headers.get(CLIENT_REQUEST_ID, "")
+        return Trace(request_id_in(response.headers), sent)
 
     def exchange(
         self,
@@ -135,10 +174,12 @@ class Endpoint:
             NotReady: The token is refused, or there is none.
         """
         target = url or self.root.copy_with(raw_path=(self.root.path + resource.path).encode())
+        sent = Trace(client_request_id=new_client_request_id())
+        named = {**_HEADERS, CLIENT_REQUEST_ID: sent.client_request_id, **(headers or {})}
         failure: Exception
         try:
             response = self._connections.exchange(
-                method, target, headers={**_HEADERS, **(headers or {})}, params=params, content=content
+                method, target, headers=named, params=params, content=content
             )
         except RateLimited as limited:
             failure = TransientDataverseError(
@@ -153,14 +194,15 @@ class Endpoint:
         except (httpx.HTTPError, httpx.StreamError) as error:
             applied = Applied.NO if method == "GET" else applied_despite(error)
             failure = TransientDataverseError(
-                method, self.shown(resource), detail=type(error).__name__, applied=applied
+                method, self.shown(resource), detail=type(error).__name__, applied=applied, trace=sent
             )
         else:
-            if response.status_code != HTTPStatus.UNAUTHORIZED:
+            if response.status_code != HTTPStatus.UNAUTHORIZED or is_later(response.content):
                 return response
+            ids = "".join(f" ({shown})" for shown in self.trace(response).shown())
             failure = NotReady(
-                f"{method} {self.shown(resource)}: HTTP 401, the token is refused: check the credentials, and"
-                " that the application is a user of this environment"
+                f"{method} {self.shown(resource)}: HTTP 401, the token is refused{ids}: check the"
+                " credentials, and that the application is a user of this environment"
             )
         # Out of the except block, so that not even __context__ holds the request with its token.
         raise failure

@@ -1,32 +1,36 @@
 """From Dataverse's replies to errors: by the error code first, by the HTTP status second.
 
 A code is more exact than a status: duplicate detection, for one, is sent as 500. The service leaves
-the code empty more often than not, and then the status decides. Message texts are never looked at,
-nor passed on: they may hold what is in a record.
+the code empty more often than not, and then the status decides. Message texts are never looked at:
+they may hold what is in a record, and are passed on to a caller only who asks for them.
 
-Sources, all on learn.microsoft.com:
+The codes and what they mean are in `codes`. Sources, all on learn.microsoft.com:
 
 - "Compose HTTP requests and handle errors": statuses, the shape of an error, codes "frequently
   empty".
-- "Web service error codes": names and values.
-- "Detect duplicate data using the Web API": 0x80040333, seen with status 500 and with 412.
-- "Troubleshoot Dataverse bulk operation errors": 0x80044150 (SQL 1205, a deadlock), 0x80044151 (SQL
-  time-out), 0x80040255 (the transaction was rolled back by a deadlock).
-- "Service protection API limits": 0x80072321, 0x80072322, 0x80072326, status 429.
+- "Service protection API limits": status 429.
 - "Perform conditional operations using the Web API": 412, and 404 for ``If-Match: *`` on a missing
   row.
-- "Reduce potential data loss using optimistic concurrency": 0x80060882, 0x8006088d.
-- "Troubleshoot Dataverse Web API client errors": 0x8006088a, the URL names no table.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, cast
 
+from writeahead.adapters.dataverse.webapi.codes import (
+    DUPLICATE_KEY,
+    LATER,
+    NO_SUCH_TABLE,
+    NOT_FOUND,
+    REFUSALS,
+    THROTTLED,
+    VERSION_MISMATCH,
+)
+from writeahead.adapters.dataverse.webapi.traces import NO_TRACE, Trace, one_line
 from writeahead.errors import Applied, PermanentError, TransientError
 
 __all__ = [
@@ -36,32 +40,17 @@ __all__ = [
     "RowNotFound",
     "TransientDataverseError",
     "error_code",
+    "is_later",
     "is_throttled",
+    "no_such_table",
     "refusal",
+    "value_taken",
 ]
-
-DUPLICATE_DETECTED = "0x80040333"
-DUPLICATE_ALTERNATE_KEY = "0x80060892"
-DUPLICATE_KEY = "0x80040237"
-VERSION_MISMATCH = "0x80060882"
-CONCURRENCY_NOT_ENABLED = "0x8006088d"
-DOES_NOT_EXIST = "0x80040217"
-NO_ROW_WITH_KEY = "0x80060891"
-NO_SUCH_TABLE = "0x8006088a"
-
-_SQL_TROUBLE = {"0x80044150", "0x80044151", "0x80040255"}
-_THROTTLED = {"0x80072321", "0x80072322", "0x80072326"}
-_NOT_FOUND = {DOES_NOT_EXIST, NO_ROW_WITH_KEY}
 
 _HEX_CODE = re.compile(r"0x[0-9a-fA-F]{8}")
 _DECIMAL_CODE = re.compile(r"-[0-9]{10}")
-# Permanent whatever the status.
-_REFUSALS = {
-    DUPLICATE_DETECTED: "a duplicate detection rule refused it",
-    DUPLICATE_ALTERNATE_KEY: "another row has the same alternate key",
-    CONCURRENCY_NOT_ENABLED: "optimistic concurrency is not enabled for the table",
-    NO_SUCH_TABLE: "there is no such table; check the mapping",
-}
+# Of 0x80040237, and of a 412 that no condition on the row explains.
+_TAKEN = "another row has the same value in a column, or in columns together, that must be unique"
 
 
 class Precondition(StrEnum):
@@ -74,21 +63,25 @@ class Precondition(StrEnum):
 class _DataverseError:
     """What both kinds of error carry: the request without host, query and body, and what came back.
 
-    ``part`` is the index of the part of a change set that it is about, if that is known.
+    ``part`` is the index of the part of a change set that it is about, if that is known; ``trace``
+    is what finds the request in the service's logs.
     """
 
     method: str
     path: str
     status: int | None
     code: str
+    trace: Trace
     part: int | None = None
 
-    def _describe(self, method: str, path: str, status: int | None, code: str, detail: str) -> str:
-        self.method, self.path, self.status, self.code = method, path, status, code
+    def _describe(
+        self, method: str, path: str, status: int | None, code: str, detail: str, *, trace: Trace
+    ) -> str:
+        self.method, self.path, self.status, self.code, self.trace = method, path, status, code, trace
         said = [f"HTTP {status}"] if status is not None else []
         said += [code] if code else []
         said += [detail] if detail else []
-        return f"{method} {path}: {', '.join(said)}"
+        return f"{method} {path}: {', '.join([*said, *trace.shown()])}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions cross process boundaries, and theirs is made of one argument.
@@ -113,6 +106,7 @@ class TransientDataverseError(_DataverseError, TransientError):
         detail: What happened, in our words.
         applied: Whether the request may have taken effect.
         retry_after: Seconds that the service asked to wait.
+        trace: What finds the request in the service's logs.
     """
 
     def __init__(
@@ -125,8 +119,9 @@ class TransientDataverseError(_DataverseError, TransientError):
         *,
         applied: Applied = Applied.UNKNOWN,
         retry_after: float | None = None,
+        trace: Trace = NO_TRACE,
     ) -> None:
-        message = self._describe(method, path, status, code, detail)
+        message = self._describe(method, path, status, code, detail, trace=trace)
         super().__init__(message, applied=applied, retry_after=retry_after)
 
 
@@ -134,9 +129,16 @@ class PermanentDataverseError(_DataverseError, PermanentError):
     """Dataverse refuses a request, now and later. Args: as `TransientDataverseError`."""
 
     def __init__(
-        self, method: str, path: str, status: int | None = None, code: str = "", detail: str = ""
+        self,
+        method: str,
+        path: str,
+        status: int | None = None,
+        code: str = "",
+        detail: str = "",
+        *,
+        trace: Trace = NO_TRACE,
     ) -> None:
-        super().__init__(self._describe(method, path, status, code, detail))
+        super().__init__(self._describe(method, path, status, code, detail, trace=trace))
 
 
 class PreconditionFailed(PermanentDataverseError):
@@ -151,6 +153,13 @@ class RowNotFound(PermanentDataverseError):
     """There is no such row, or no row that a lookup in the request points to."""
 
 
+def no_such_table(error: RowNotFound) -> PermanentDataverseError:
+    """The error for a 404 that turns out to be about the whole table, though it has no code."""
+    return PermanentDataverseError(
+        error.method, error.path, error.status, NO_SUCH_TABLE, REFUSALS[NO_SUCH_TABLE], trace=error.trace
+    )
+
+
 def error_code(body: bytes) -> str:
     """The code in an error's body, as ``0x`` and eight lower-case digits; empty if there is none.
 
@@ -161,7 +170,26 @@ def error_code(body: bytes) -> str:
 
 def is_throttled(status: int | None, code: str) -> bool:
     """Whether the service refused a request because there were too many."""
-    return code in _THROTTLED or status == HTTPStatus.TOO_MANY_REQUESTS
+    return code in THROTTLED or status == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def is_later(body: bytes) -> bool:
+    """Whether an error's body has a code that stands for "later", whatever its status says."""
+    return error_code(body) in LATER.keys() | THROTTLED
+
+
+def value_taken(refused: PermanentDataverseError) -> PermanentDataverseError:
+    """The error for a 412 that no condition on the row explains: another row has a value of it.
+
+    Args:
+        refused: What the service answered.
+    """
+    detail = f"{_TAKEN}: change the value, or update the row that has it"
+    error = PermanentDataverseError(
+        refused.method, refused.path, refused.status, refused.code, detail, trace=refused.trace
+    )
+    error.part = refused.part
+    return error
 
 
 def refusal(
@@ -172,6 +200,8 @@ def refusal(
     *,
     retry_after: float | None = None,
     precondition: Precondition | None = None,
+    trace: Trace = NO_TRACE,
+    service_text: bool = False,
 ) -> TransientDataverseError | PermanentDataverseError:
     """Make the error that a response other than 2xx and 401 stands for.
 
@@ -182,10 +212,15 @@ def refusal(
         body: Of the response, whatever it is.
         retry_after: Seconds that the response asks to wait.
         precondition: The condition of the request on its row.
+        trace: What finds the request in the service's logs.
+        service_text: Whether the error repeats the service's own words, which may hold what is in a
+            record.
     """
     error = _error_object(body)
+    if service_text and error is not None:
+        trace = replace(trace, text=one_line(error.get("message")))
     refused = _Refused(
-        (method, path, status, _code(error or {})), error is not None, retry_after, precondition
+        (method, path, status, _code(error or {})), error is not None, retry_after, precondition, trace
     )
     return refused.by_code() or refused.by_status()
 
@@ -198,22 +233,20 @@ class _Refused:
     genuine: bool
     retry_after: float | None
     precondition: Precondition | None
+    trace: Trace
 
     def by_code(self) -> TransientDataverseError | PermanentDataverseError | None:
         code = self.request[-1]
-        if code in _THROTTLED:
+        if code in THROTTLED:
             return self._transient(Applied.NO)
-        if code in _SQL_TROUBLE:
-            return self._transient()
-        if code in _REFUSALS:
-            return PermanentDataverseError(*self.request, _REFUSALS[code])
-        if code in _NOT_FOUND:
-            return RowNotFound(*self.request)
-        if code in {VERSION_MISMATCH, DUPLICATE_KEY}:
-            return (PreconditionFailed if self._is_of_precondition() else PermanentDataverseError)(
-                *self.request
-            )
-        return None
+        if code in LATER:
+            later = LATER[code]
+            return self._transient(later.applied, later.detail, later.wait)
+        if code in REFUSALS:
+            return self._permanent(REFUSALS[code])
+        if code in NOT_FOUND:
+            return self._permanent(kind=RowNotFound)
+        return self._of_precondition(code) if code in {VERSION_MISMATCH, DUPLICATE_KEY} else None
 
     def by_status(self) -> TransientDataverseError | PermanentDataverseError:
         status = self.request[2]
@@ -225,26 +258,42 @@ class _Refused:
         if status == HTTPStatus.NOT_FOUND:
             # A gateway's own, or another server's, must not look like a row that is not there.
             detail = "the answer is none of Dataverse's; check DATAVERSE_URL"
-            return RowNotFound(*self.request) if self.genuine else self._transient(detail=detail)
-        if status == HTTPStatus.PRECONDITION_FAILED and self.precondition is not None:
-            return PreconditionFailed(*self.request)
-        return PermanentDataverseError(*self.request)
+            return self._permanent(kind=RowNotFound) if self.genuine else self._transient(detail=detail)
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            # Without a condition there is the second of its two reasons only, a duplicate.
+            failed = self.precondition is not None
+            return self._permanent(kind=PreconditionFailed) if failed else self._permanent(_TAKEN)
+        return self._permanent()
 
-    def _is_of_precondition(self) -> bool:
-        """Whether a code is about the precondition that was sent.
+    def _of_precondition(self, code: str) -> PermanentDataverseError:
+        """The error of a code that may be about the precondition that was sent.
 
         0x80040237 is "a SQL integrity violation": of the row's own key if absence was demanded and
         the status says so, else of any unique column.
         """
-        _, _, status, code = self.request
         if code == VERSION_MISMATCH:
-            return self.precondition is not None
-        return self.precondition is Precondition.ABSENT and status == HTTPStatus.PRECONDITION_FAILED
+            return self._permanent(
+                kind=PermanentDataverseError if self.precondition is None else PreconditionFailed
+            )
+        failed = self.request[2] == HTTPStatus.PRECONDITION_FAILED
+        if failed and self.precondition is Precondition.ABSENT:
+            return self._permanent(kind=PreconditionFailed)
+        return self._permanent(_TAKEN)
 
-    def _transient(self, applied: Applied = Applied.UNKNOWN, detail: str = "") -> TransientDataverseError:
+    def _permanent(
+        self, detail: str = "", kind: type[PermanentDataverseError] = PermanentDataverseError
+    ) -> PermanentDataverseError:
+        return kind(*self.request, detail, trace=self.trace)
+
+    def _transient(
+        self, applied: Applied = Applied.UNKNOWN, detail: str = "", wait: float | None = None
+    ) -> TransientDataverseError:
         # A read takes effect nowhere.
         known = Applied.NO if self.request[0] == "GET" else applied
-        return TransientDataverseError(*self.request, detail, applied=known, retry_after=self.retry_after)
+        asked = wait if self.retry_after is None else self.retry_after
+        return TransientDataverseError(
+            *self.request, detail, applied=known, retry_after=asked, trace=self.trace
+        )
 
 
 def _error_object(body: bytes) -> Mapping[str, Any] | None:

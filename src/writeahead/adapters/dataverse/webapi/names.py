@@ -11,12 +11,15 @@ from writeahead.errors import InvalidInput
 
 __all__ = [
     "BIND",
+    "ENTITY_SET",
     "ETAG",
     "GUID",
+    "NAME",
     "Scalar",
     "environment_of",
     "guid_or_none",
     "referenced_row",
+    "require_entity_set",
     "require_etag",
     "require_guid",
     "require_name",
@@ -32,11 +35,16 @@ BIND = "@odata.bind"
 Scalar: TypeAlias = StrictStr | StrictBool | StrictInt | Annotated[FiniteFloat, Strict()] | None
 
 WEB_API = "/api/data/v9.2"
-_ENDPOINT = re.compile(r"/api/data/v9\.[0-9]/?")
+_OTHER_VERSION = re.compile(r"(/[^/]+)?/api/data(/(v[0-9]{1,2}\.[0-9]{1,2}))?/?")
+_RIGHT_FORM = "give the environment alone, as in https://org.crm.dynamics.com"
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
+# Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
+# by default only ("Web API service documents", learn.microsoft.com), and OData's names are told by
+# case.
+ENTITY_SET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_REFERENCE = re.compile(rf"/([a-z][a-z0-9_]*)\((?i:({GUID.pattern}))\)")
+_REFERENCE = re.compile(rf"/({ENTITY_SET.pattern})\((?i:({GUID.pattern}))\)")
 # RFC 9110, section 8.8.3. "*" is none: it would match any version of the row.
 ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
@@ -44,13 +52,32 @@ ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 def service_root(url: str) -> httpx.URL:
     """The root of the Web API of an environment.
 
+    The Web API endpoint that Power Apps shows under "Developer resources" will do as well ("Compose
+    HTTP requests and handle errors", learn.microsoft.com), if it is of the version that is spoken
+    here: later ones may differ.
+
     Raises:
         InvalidInput: It is not the URL of an environment. The message does not repeat it.
     """
     root = secure_url(url, "DATAVERSE_URL")
-    if root.path not in {"", "/"} and not _ENDPOINT.fullmatch(root.path):
-        raise InvalidInput("DATAVERSE_URL must name the environment only: leave the path out")
+    if root.path not in {"", "/", WEB_API, f"{WEB_API}/"}:
+        raise InvalidInput(f"DATAVERSE_URL {_problem_of_path(root.path)}: {_RIGHT_FORM}")
     return root.copy_with(path=WEB_API)
+
+
+def _problem_of_path(path: str) -> str:
+    """Say what a path makes of the URL of an environment; it is not repeated."""
+    endpoint = _OTHER_VERSION.fullmatch(path)
+    if endpoint and not endpoint[1]:
+        version = endpoint[3] or "no version"
+        return f"names {version} of the Web API, and writeahead speaks {WEB_API.rpartition('/')[2]}"
+    if endpoint or re.fullmatch(r"/[A-Za-z0-9_-]+/?", path):
+        # "OrganizationDetail.UrlName", learn.microsoft.com: the organization is part of the path
+        # there, which no environment in the cloud has.
+        return "looks like an organization on-premises (https://host/organization), which is not supported"
+    if path.lower().endswith((".aspx", ".svc", ".asmx")):
+        return "is the address of a page or of another service"
+    return "must have no path"
 
 
 def environment_of(url: str) -> str:
@@ -61,8 +88,19 @@ def environment_of(url: str) -> str:
     return str(service_root(url).copy_with(path="/"))
 
 
+def require_entity_set(name: str) -> str:
+    """Return the name of an entity set; it can be no path, host or expression.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if not ENTITY_SET.fullmatch(name):
+        raise InvalidInput("an entity set's name must be of letters, 0-9 and _, and begin with a letter")
+    return name
+
+
 def require_name(name: str) -> str:
-    """Return an entity set's or column's logical name; it can be no path, host or expression.
+    """Return a table's or column's logical name; it can be no path, host or expression.
 
     Raises:
         InvalidInput: It is none.

@@ -2,20 +2,28 @@
 
 Sources on learn.microsoft.com: "Use an alternate key to reference a record" (the forms of a key,
 and lookup columns by ``_<name>_value``), "Define alternate keys for a table" (characters that the
-value of a key can't have in a URL), "Query data using the Web API" (``@odata.nextLink``). OData
-4.0, part 2, section 2, "URL Components": quotes in a string are doubled, and a value is
-percent-encoded after that.
+value of a key can't have in a URL), "Query data using the Web API" (``@odata.nextLink``). No page
+was found with values of a key as parameters (``@p``), which would take all characters. OData 4.0,
+part 2, section 2, "URL Components": quotes in a string are doubled, and a value is percent-encoded
+after that.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias
 from urllib.parse import quote
 
 import httpx
 
-from writeahead.adapters.dataverse.webapi.names import GUID, Scalar, require_guid, require_name
+from writeahead.adapters.dataverse.webapi.names import (
+    GUID,
+    Scalar,
+    require_entity_set,
+    require_guid,
+    require_name,
+)
 from writeahead.errors import InvalidInput
 
 __all__ = ["ResourcePath", "RowKey", "next_page", "resource_path", "row_path", "selected", "table_path"]
@@ -51,7 +59,7 @@ def table_path(entity_set: str) -> ResourcePath:
     Raises:
         InvalidInput: ``entity_set`` is no name.
     """
-    path = f"/{require_name(entity_set)}"
+    path = f"/{require_entity_set(entity_set)}"
     return ResourcePath(path, path)
 
 
@@ -68,7 +76,7 @@ def row_path(entity_set: str, key: RowKey) -> ResourcePath:
         InvalidInput: A name, the GUID or a value can't be part of a URL. The message holds no
             value.
     """
-    table = require_name(entity_set)
+    table = require_entity_set(entity_set)
     if isinstance(key, str):
         path = f"/{table}({require_guid(key)})"
         return ResourcePath(path, path)
@@ -122,7 +130,8 @@ def _literal(table: str, name: str, value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return quote(repr(value), safe="-")
+        # Without an exponent: its plus is one of the characters that no key takes.
+        return f"{Decimal(repr(value)):f}"
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"{table}: key column {name} has no value")
     if _NOT_IN_A_KEY.search(value):

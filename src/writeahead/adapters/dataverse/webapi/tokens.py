@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -16,7 +16,11 @@ from pydantic import SecretStr
 
 from writeahead.errors import TransientError
 
-__all__ = ["CachedTokenSource", "IssuedToken"]
+__all__ = ["CachedTokenSource", "IssuedToken", "may_pass"]
+
+# "Microsoft Entra authentication and authorization error codes", learn.microsoft.com: what its
+# table calls temporary, transient, retryable, unreachable or a time-out, and a throttled tenant.
+_PASSING_CODES = {90006, 90012, 90024, 90033, 90055, 90090, 90091}
 
 # A token is renewed this many seconds before it ends, or after 9 tenths of its life if that is
 # later.
@@ -24,6 +28,17 @@ _MARGIN = 300.0
 _MARGIN_SHARE = 0.1
 # Seconds until the next try, where an authority is in trouble and there is a token left.
 _PAUSE = 10.0
+
+
+def may_pass(error: object, codes: Iterable[int]) -> bool:
+    """Whether Entra's refusal of a token is for now only, whatever its HTTP status.
+
+    Args:
+        error: The ``error`` of its answer: ``temporarily_unavailable`` says so, by the same page.
+        codes: The numbers of its ``AADSTS`` codes. The page warns that they change; so they make a
+            refusal one that may pass, and never the other way round.
+    """
+    return error == "temporarily_unavailable" or not _PASSING_CODES.isdisjoint(codes)
 
 
 @dataclass(frozen=True, slots=True)
