@@ -224,3 +224,16 @@ def test_required_columns_that_the_mapping_lacks_are_warnings(environment, tmp_p
     warnings = said(findings(simulator, mapping=load_mapping(file)), "warning")
     assert any("column name requires a value" in line for line in warnings)
     assert any("it has no marker" in line for line in warnings)
+
+
+def test_parties_that_can_not_be_made_and_those_that_are_required(environment, tmp_path):
+    simulator = changed(environment, "phonecalls", columns=without("from", "phonecalls"))
+    assert "no parties of role from" in " ".join(said(findings(simulator), "problem"))
+    file = tmp_path / "mapping.toml"
+    file.write_text(
+        '[tables.call]\nlogical_name = "phonecall"\nentity_set = "phonecalls"\nkey = "activityid"\n'
+        'columns = ["subject"]\noptions = { prioritycode = { low = 0, urgent = 9 } }\n'
+    )
+    found = findings(environment(), mapping=load_mapping(file))
+    assert "column from requires a party" in " ".join(said(found, "warning"))
+    assert "column prioritycode has no such option as urgent" in " ".join(said(found, "problem"))

@@ -289,7 +289,7 @@ def test_a_blind_upsert_in_a_transaction_that_took_effect_is_found(world):
     assert adapter.emit(planned[1]).outcome == "applied"
     assert sim.row("phonecalls", ROW)["wa_amount"] == 100
     bad = {**planned[1].precondition, "guarded": {"wa_amount": 7}}
-    with pytest.raises(InvalidInput, match="guards too little"):
+    with pytest.raises(InvalidInput, match="guards what the mapping does not"):
         adapter.emit(planned[1].model_copy(update={"precondition": bad}))
 
 

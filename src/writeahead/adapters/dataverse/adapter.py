@@ -63,7 +63,8 @@ from writeahead.adapters.dataverse.mapping.translate import (
     with_targets,
 )
 from writeahead.adapters.dataverse.readiness.discover import discover
-from writeahead.adapters.dataverse.readiness.doctor import Finding, Level, examine
+from writeahead.adapters.dataverse.readiness.doctor import examine
+from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.row_owners import with_row_owners
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row

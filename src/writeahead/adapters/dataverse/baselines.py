@@ -9,8 +9,7 @@ from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
-from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
-from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError
+from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TableNotFound
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, guid_or_none
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import ReplayClass
@@ -83,7 +82,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
 
 
 def _unreadable(draft: Draft, error: PermanentDataverseError) -> str:
-    if error.code != NO_SUCH_TABLE:
+    if not isinstance(error, TableNotFound):
         return f"{draft.write.where} can't be read: {error}"
     where = f"[{draft.write.table}] of the mapping" if draft.write.table else "the mapping of its kind"
     return (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from writeahead.adapters.dataverse.mapping.tables import Table
-from writeahead.adapters.dataverse.readiness.doctor import Finding, Level
+from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition, read_tables
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.webapi.errors import (

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.scripted_server import refused, reply
 from writeahead.adapters.dataverse import PermanentDataverseError, TransientDataverseError
-from writeahead.adapters.dataverse.webapi.errors import PreconditionFailed, RowNotFound
+from writeahead.adapters.dataverse.webapi.errors import PreconditionFailed, RowNotFound, TableNotFound
 from writeahead.errors import Applied, PermanentError, TransientError
 
 ROW = "0f8b3f0e-52c5-5d0c-9a53-5b0b3a1c7d11"
@@ -109,7 +109,7 @@ TABLE = [
     (400, "0x80040217", NOT_FOUND),
     (500, "0x80040217", NOT_FOUND),
     (404, "0x80060891", NOT_FOUND),
-    (404, "0x8006088a", PERMANENT),
+    (404, "0x8006088a", TableNotFound),
     # unknown codes: by the status
     (400, "0x80048D19", PERMANENT),
     (400, "0x0", PERMANENT),

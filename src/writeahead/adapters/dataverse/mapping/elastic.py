@@ -33,6 +33,7 @@ def elastic_setting_problem(table: DeclaredTable) -> str | None:
         "preserve": table.preserve,
         "alternate_keys": table.alternate_keys,
         "completion": table.completion,
+        "find_by": table.find_by,
     }
     unusable = [name for name, value in named.items() if value] if table.elastic else []
     if not unusable:

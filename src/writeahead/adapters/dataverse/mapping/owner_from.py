@@ -44,7 +44,7 @@ def owner_row(table: Table, columns: Mapping[str, Scalar]) -> RowAddress | None:
 
 def owner_targets(table: Table) -> list[str]:
     """The entity sets of the rows that ``owner_from`` may read."""
-    return [lookup.entity_set for lookup in _lookups(table)]
+    return list(dict.fromkeys(lookup.entity_set for lookup in _lookups(table)))
 
 
 def owner_from_problem(table: Table) -> str | None:

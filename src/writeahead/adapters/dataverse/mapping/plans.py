@@ -118,10 +118,10 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
         raise plan_refusal(operation, "the precondition does not say when the row was planned")
     if not (set(baseline.stored) <= set(write.columns) and set(baseline.left) <= set(baseline.guarded)):
         raise plan_refusal(operation, "the precondition has stored values of other columns than it writes")
-    # An upsert of a table that watches nothing has a baseline where its caller had loaded the row.
-    if (operation.replay is ReplayClass.UPSERT and not table.watches() and not baseline.watches) or (
-        baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE
-    ):
+    if operation.replay is ReplayClass.UPSERT and not table.watches() and baseline.etag is None:
+        # With a version, its caller had loaded the row.
+        problem = "the precondition guards what the mapping does not" if baseline.watches else None
+    elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
         problem = None
     else:
         problem = _problem_of_guards(baseline, table, write)

@@ -6,64 +6,31 @@ Function" and "RolePrivilege ComplexType", "EntityMetadata" (Privileges, TableTy
 limits" (the headers with what is left), "Send parallel requests" (x-ms-dop-hint).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 
-from writeahead.adapters.dataverse.mapping.free_texts import shortened_columns
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.owner_from import owner_targets
-from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, Table
-from writeahead.adapters.dataverse.readiness.checks import WriteRequirements, gaps_of
-from writeahead.adapters.dataverse.readiness.metadata import (
-    TableDefinition,
-    logical_names,
-    privileges_of,
-    read_tables,
-)
+from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.readiness.findings import Finding, Level
+from writeahead.adapters.dataverse.readiness.mapped_keys import key_findings
+from writeahead.adapters.dataverse.readiness.mapped_tables import pointed_to, table_findings
+from writeahead.adapters.dataverse.readiness.metadata import logical_names, privileges_of, read_tables
 from writeahead.adapters.dataverse.readiness.owners import Owners
+from writeahead.adapters.dataverse.readiness.parties import ACTIVITY_PARTIES, ADDRESS
 from writeahead.adapters.dataverse.webapi.client import DataverseClient
 from writeahead.adapters.dataverse.webapi.names import guid_or_none, row_reference
 from writeahead.adapters.dataverse.webapi.protection import ServiceLimits
 from writeahead.errors import AdapterError, InvalidInput, NotReady
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["examine"]
 
 # How far clocks may differ: as in `contents`, which compares the service's times with ours.
 _CLOCK_SKEW = timedelta(seconds=5)
-# Of a session or an operation: `writeahead.model.ID_PATTERN`.
-_LONGEST_ID = 128
-_NO_ROW = "00000000-0000-4000-8000-000000000000"
 # What an operation of each kind needs, by the PrivilegeType of a table's privileges.
 _CREATING, _UPDATING = {"Create", "Read"}, {"Read", "Write"}
 _PROBING = {"Create", "Read", "Write", "Delete"}
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: What it is about: ``token``, ``table contacts``.
-        level: ``problem``: a run would fail; ``warning``: it may, or proves less; ``unknown``: it
-            could not be found out.
-        text: What was found, and what to do. It holds no host, id, secret or value of a record.
-    """
-
-    subject: str
-    level: Level
-    text: str
 
 
 def examine(
@@ -160,37 +127,26 @@ class _Examination:
             yield f"tables.{name}", declared, True, True
 
     def _tables(self) -> Iterator[Finding]:
-        wanted: dict[str, tuple[str, ...] | None] = {
-            target: () for _, table, _, _ in self._mapped() for target in owner_targets(table)
+        mapped = list(self._mapped())
+        wanted: dict[str, Iterable[str] | None] = {
+            target: () for _, table, _, _ in mapped for target in owner_targets(table)
         }
-        wanted |= {table.entity_set: None for _, table, _, _ in self._mapped()}
-        found = read_tables(self._client, wanted)
-        targets = {
-            lookup.entity_set
-            for _, table, _, _ in self._mapped()
-            for lookups in table.lookups_by_bind().values()
-            for lookup in lookups
-        }
-        names: dict[str, str | None] = dict.fromkeys(targets)
-        names |= logical_names(self._client, targets)
-        for section, table, creates, updates in self._mapped():
+        wanted |= {table.entity_set: None for _, table, _, _ in mapped}
+        found = read_tables(self._client, {**wanted, ACTIVITY_PARTIES: [ADDRESS]})
+        targets = {target for _, table, _, _ in mapped for target in pointed_to(table)}
+        names = dict.fromkeys(targets) | logical_names(self._client, targets)
+        for section, table, creates, updates in mapped:
             subject = f"table {table.entity_set} [{section}]"
-            definition = found.get(table.entity_set)
-            problems = list(dict.fromkeys(_problems(subject, table, definition, names)))
-            yield from problems
-            if definition is not None:
-                yield from _markers(subject, table, definition)
-                yield from _row_owners(subject, table, found)
-                if creates:
-                    yield from _required(subject, table, definition)
-                if updates and not definition.optimistic_concurrency:
-                    yield Finding(
-                        subject,
-                        Level.PROBLEM,
-                        "it has no optimistic concurrency, which updates rely on: enable it",
-                    )
-            if not problems:
-                yield Finding(subject, Level.OK, "what the mapping names is there")
+            yield from table_findings(
+                subject,
+                table,
+                found.get(table.entity_set),
+                names,
+                found.get(ACTIVITY_PARTIES),
+                creates=creates,
+                updates=updates,
+            )
+            yield from key_findings(subject, table, found)
 
     def _privileges(self) -> Iterator[Finding]:
         if self._user is None:
@@ -222,7 +178,7 @@ class _Examination:
             needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
             needed |= _PROBING if table.entity_set == self._probed else set()
             yield section, table.entity_set, needed
-            for target in dict.fromkeys(owner_targets(table)):
+            for target in owner_targets(table):
                 yield f"{section}, owner_from", target, {"Read"}
 
 
@@ -256,105 +212,3 @@ def _limits(headers: Mapping[str, str], limits: ServiceLimits) -> Iterator[Findi
     too_many = hint.isdecimal() and limits.concurrent > int(hint)
     said += [f"max_concurrent is {limits.concurrent}"] if too_many else []
     yield Finding("limits", Level.WARNING if too_many else Level.OK, ", ".join(said))
-
-
-def _problems(
-    subject: str, table: Table, definition: TableDefinition | None, names: Mapping[str, str | None]
-) -> Iterator[Finding]:
-    """What the gate would say of any write to the table, whatever its values."""
-    binds = {
-        (name, lookup.entity_set): lookup
-        for name, lookups in table.lookups_by_bind().items()
-        for lookup in lookups
-    }
-    keys = table.alternate_keys if isinstance(table, DeclaredTable) else ()
-    writes = [
-        WriteRequirements(
-            "", table.entity_set, table.key, dict.fromkeys(table.written()), tuple(table.watched_columns()),
-            created=table.created or None,
-        ),
-        *(
-            WriteRequirements("", table.entity_set, table.key, {name: row_reference(target, _NO_ROW)})
-            for name, target in binds
-        ),
-        *(
-            WriteRequirements("", table.entity_set, table.key, {}, alternate_key=dict.fromkeys(key))
-            for key in keys
-        ),
-    ]  # fmt: skip
-    for write in writes:
-        for gap in gaps_of(replace(write, elastic=table.replaces_rows()), definition, names):
-            yield Finding(subject, Level.PROBLEM, gap.split(": ", 2)[-1])
-    if definition is not None:
-        yield from _columns(subject, table, definition)
-
-
-def _columns(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
-    for name in table.written():
-        column = definition.columns.get(name)
-        if column is not None and not column.creatable and not column.updatable:
-            yield Finding(
-                subject, Level.PROBLEM, f"column {name} can't be written: take it out of the mapping"
-            )
-    for name, shown in shortened_columns(table).items():
-        column = definition.columns.get(name)
-        if column is not None and column.max_length is None:
-            yield Finding(
-                subject,
-                Level.PROBLEM,
-                f"column {name} is no text, and can't be cut: take {shown} out of shorten",
-            )
-    options = table.options if isinstance(table, KindTable) else {}
-    for field, option in options.items():
-        column = definition.columns.get(option.column)
-        if column is None or not column.options:
-            continue
-        unknown = sorted(label for label, value in option.values.items() if value not in column.options)
-        if unknown:
-            yield Finding(
-                subject,
-                Level.PROBLEM,
-                f"column {option.column} has no such option as {', '.join(unknown)} of {field} have: correct"
-                " the values in the mapping",
-            )
-
-
-def _markers(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
-    if table.marker is None:
-        yield Finding(subject, Level.WARNING, "it has no marker: a lost reply proves less, see decision 7")
-    for name in table.marker_columns():
-        column = definition.columns.get(name)
-        if column is not None and column.type not in {"String", "Memo"}:
-            yield Finding(subject, Level.PROBLEM, f"marker column {name} is no text: name another")
-        elif column is not None and column.max_length is not None and column.max_length < _LONGEST_ID:
-            yield Finding(
-                subject,
-                Level.WARNING,
-                f"marker column {name} holds {column.max_length} characters: ids have up to {_LONGEST_ID}",
-            )
-
-
-def _row_owners(subject: str, table: Table, found: Mapping[str, TableDefinition]) -> Iterator[Finding]:
-    """Where ``owner_from`` points to rows that no one owns. Tables that are missing are told of."""
-    for target in dict.fromkeys(owner_targets(table)):
-        if target in found and not {"ownerid", "owninguser"} <= set(found[target].columns):
-            yield Finding(
-                subject,
-                Level.WARNING,
-                f"rows of {target}, which {table.owner_from} may point to, have no owner: without a"
-                " default_owner, rows that point to one are refused",
-            )
-
-
-def _required(subject: str, table: Table, definition: TableDefinition) -> Iterator[Finding]:
-    """What every new row needs, and the mapping can't give it."""
-    lookups = {
-        item.column
-        for item in definition.relations
-        if f"{item.navigation}@odata.bind" in table.lookups_by_bind()
-    }
-    known = {*table.written(), *lookups}
-    for name, column in definition.columns.items():
-        needed = column.required == "ApplicationRequired" and column.creatable and not column.has_default
-        if needed and name not in known:
-            yield Finding(subject, Level.WARNING, f"column {name} requires a value, and the mapping has none")

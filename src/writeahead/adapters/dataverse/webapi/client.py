@@ -16,15 +16,15 @@ from typing import Any
 import httpx
 
 from writeahead.adapters.dataverse.webapi.batch import Part, PartAnswer, PartResult, answers, encode, in_order
-from writeahead.adapters.dataverse.webapi.codes import NO_SUCH_TABLE
+from writeahead.adapters.dataverse.webapi.codes import NOT_FOUND
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.endpoint import DEFAULT_TIMEOUT, Endpoint
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
     Precondition,
     RowNotFound,
+    TableNotFound,
     TransientDataverseError,
-    no_such_table,
 )
 from writeahead.adapters.dataverse.webapi.names import ETAG, require_etag
 from writeahead.adapters.dataverse.webapi.paths import (
@@ -149,7 +149,7 @@ class DataverseClient:
             params = {"$select": selected(select)} if select is not None else None
             response = self._endpoint.send("GET", resource, params=params)
         except RowNotFound as error:
-            if not error.code:
+            if error.code not in NOT_FOUND:
                 self._require_table(entity_set)
             return None
         content = self._json_object("GET", resource, response)
@@ -158,10 +158,10 @@ class DataverseClient:
         return _row(content, response.headers.get("etag"))
 
     def _require_table(self, entity_set: str) -> None:
-        """Tell a row that is not there from a table that is not there: both are 404 without a code.
+        """Tell a missing row from a missing table: both may be a 404 without a code of its own.
 
         Raises:
-            PermanentDataverseError: There is no such table.
+            TableNotFound: There is no such table.
             TransientDataverseError: It is not known now.
         """
         if entity_set in self._tables:
@@ -170,11 +170,11 @@ class DataverseClient:
         try:
             self._endpoint.send("GET", resource, params={"$select": "createdon", "$top": "1"})
         except RowNotFound as error:
-            raise no_such_table(error) from None
-        except PermanentDataverseError as error:
-            if error.code == NO_SUCH_TABLE:
-                raise
-            # It is there, and may not be read as a whole, or has no such column.
+            raise TableNotFound.of(error) from None
+        except TableNotFound:
+            raise
+        except PermanentDataverseError:
+            pass  # it is there, and may not be read as a whole, or has no such column
         self._tables.add(entity_set)
 
     def query(self, entity_set: str, *, select: Sequence[str], where: str, top: int) -> list[Row]:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 DUPLICATE_KEY = "0x80040237"
+NO_SUCH_TABLE = "0x8006088a"
 VERSION_MISMATCH = "0x80060882"
 
 # Seconds. The service does not say when an administrator lets users in again, so this is our own

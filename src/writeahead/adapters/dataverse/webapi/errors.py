@@ -38,11 +38,11 @@ __all__ = [
     "Precondition",
     "PreconditionFailed",
     "RowNotFound",
+    "TableNotFound",
     "TransientDataverseError",
     "error_code",
     "is_later",
     "is_throttled",
-    "no_such_table",
     "refusal",
     "value_taken",
 ]
@@ -153,11 +153,14 @@ class RowNotFound(PermanentDataverseError):
     """There is no such row, or no row that a lookup in the request points to."""
 
 
-def no_such_table(error: RowNotFound) -> PermanentDataverseError:
-    """The error for a 404 that turns out to be about the whole table, though it has no code."""
-    return PermanentDataverseError(
-        error.method, error.path, error.status, NO_SUCH_TABLE, REFUSALS[NO_SUCH_TABLE], trace=error.trace
-    )
+class TableNotFound(PermanentDataverseError):
+    """The URL names no table of the environment."""
+
+    @classmethod
+    def of(cls, error: RowNotFound) -> "TableNotFound":
+        """The error for a 404 without a code that turns out to be about the whole table."""
+        detail = REFUSALS[NO_SUCH_TABLE]
+        return cls(error.method, error.path, error.status, error.code, detail, trace=error.trace)
 
 
 def error_code(body: bytes) -> str:
@@ -243,7 +246,8 @@ class _Refused:
             later = LATER[code]
             return self._transient(later.applied, later.detail, later.wait)
         if code in REFUSALS:
-            return self._permanent(REFUSALS[code])
+            kind = TableNotFound if code == NO_SUCH_TABLE else PermanentDataverseError
+            return self._permanent(REFUSALS[code], kind)
         if code in NOT_FOUND:
             return self._permanent(kind=RowNotFound)
         return self._of_precondition(code) if code in {VERSION_MISMATCH, DUPLICATE_KEY} else None
