@@ -254,6 +254,15 @@ def test_a_preserved_column_is_left_as_it_is_and_not_cut(run, sim):
     assert "is cut" not in "".join(report.warnings)
 
 
+def test_the_warning_stands_in_the_row_where_warnings_do(run, sim):
+    text = MAPPING.replace(
+        "shorten = ", 'warnings_to = { column = "subcategory", length = 250 }\nshorten = ', 1
+    )
+    assert run(task(subject=PLANTED * 99), text=text).status is RunStatus.COMPLETED
+    said = "subject is cut to the 200 characters that its column holds, of 1287"
+    assert sim.rows("tasks")[0]["subcategory"] == said
+
+
 def test_a_plan_with_another_text_is_sent_as_it_is_and_refused_by_the_service(sim, adapters):
     adapter = adapters()
     (planned,) = adapter.plan(keyed_operations("s1", [task(subject=PLANTED * 99)]))
