@@ -27,6 +27,7 @@ from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
 from writeahead.simulators.dataverse.requestlog import RequestLog
 from writeahead.simulators.dataverse.storage import transaction
+from writeahead.simulators.dataverse.understood import query_options, require_understood
 from writeahead.simulators.dataverse.webapi import WebApi
 
 __all__ = ["MOST_REQUESTS", "BatchErrors", "Batches"]
@@ -115,6 +116,8 @@ class Batches:
         """
         if request.method != "POST":
             raise ODataError(405, ErrorCode.NONE, "A batch must be sent by POST.")
+        require_understood(request)
+        query_options(request.query, ())
         steps = self._noted(_steps(request), sequence)
         go_on = _CONTINUE in request.headers.get("prefer", "")
         contents = []

@@ -1,7 +1,7 @@
 """Requests to the Web API and its responses, without the connection that carries them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,21 +42,32 @@ class ApiRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """A response, and the path of the row that the request made or changed, if any."""
+    """A response, and the path of the row that the request made or changed, if any.
+
+    ``rows`` has the paths of all of them, for a request that writes several.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     changed: bool = False
     row: str | None = None
+    rows: Sequence[str] = ()
 
 
 def json_response(
-    status: int, content: Any, headers: Mapping[str, str] | None = None, *, changed: bool = False
+    status: int,
+    content: Any,
+    headers: Mapping[str, str] | None = None,
+    *,
+    changed: bool = False,
+    rows: Sequence[str] = (),
 ) -> ApiResponse:
     """A response of the Web API with a JSON body."""
     body = json.dumps(content).encode()
-    return ApiResponse(status=status, headers={**HEADERS, **(headers or {})}, body=body, changed=changed)
+    return ApiResponse(
+        status=status, headers={**HEADERS, **(headers or {})}, body=body, changed=changed, rows=rows
+    )
 
 
 def error_response(error: ODataError, *, empty_code: bool = False) -> ApiResponse:
