@@ -7,6 +7,7 @@ mapping declares, and named ones in an outbound-call service's words, which are 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,10 @@ from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_
 from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.loaded import read_baseline
 from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
+from writeahead.adapters.dataverse.mapping.free_texts import text_limits
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_row
 from writeahead.adapters.dataverse.mapping.payloads import (
     PhoneCallActivity,
     QueueStatusUpdate,
@@ -35,6 +38,7 @@ from writeahead.adapters.dataverse.mapping.plans import (
     noted,
     plan_refusal,
     planned_write,
+    require_complete,
     warnings_problem,
 )
 from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline, require_known
@@ -46,6 +50,7 @@ from writeahead.adapters.dataverse.mapping.row_payloads import (
     UpdateRow,
     UpsertRow,
 )
+from writeahead.adapters.dataverse.mapping.shorten import shortened
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.mapping.translate import (
     completion,
@@ -61,6 +66,7 @@ from writeahead.adapters.dataverse.readiness.discover import discover
 from writeahead.adapters.dataverse.readiness.doctor import examine
 from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
+from writeahead.adapters.dataverse.row_owners import with_row_owners
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
 from writeahead.adapters.dataverse.webapi.auth import ClientCredentials
 from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, DataverseClient
@@ -89,6 +95,8 @@ def _left_out(names: Sequence[str]) -> tuple[str, ...]:
 
 def _unchecked(draft: Draft) -> str:
     row = "" if draft.creates else ", and the row as it is now"
+    if draft.creates and owner_row(draft.table, draft.write.columns) is not None:
+        row = f", and who owns the row that {draft.table.owner_from} points to"
     return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
@@ -244,13 +252,16 @@ class DataverseAdapter(TransactionalAdapter):
         if self._client is not None and not self._missing:
             return self._with_warning(self._planned(operations))
         planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
-        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
-        if gaps:
-            raise NotReady(*gaps)
+        drafts = [self._undefined(item) for item in planned]
+        require_complete(drafts)
         return self._with_warning(
             [
-                item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
+                item.model_copy(
+                    update={
+                        "payload": draft.write.model_dump(mode="json"),
+                        "warnings": (*draft.warnings, *draft.stored_warnings(), _unchecked(draft)),
+                    }
+                )
                 for item, draft in zip(planned, drafts, strict=True)
             ]
         )
@@ -300,11 +311,18 @@ class DataverseAdapter(TransactionalAdapter):
 
     def _planned(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
+        if self._gate is not None:
+            drafts = [self._draft(item) for item in planned]
+        else:
+            # What a payload lacks is for the gate to tell. An owner that can't be read is not.
+            drafts = [replace(self._undefined(item), gaps=()) for item in planned]
         client = self._ready()
         client.sign_in()
+        drafts = with_row_owners(client, self._mapping, drafts)
         if self._gate is not None:
             drafts = self._gate.check(drafts)
+        else:
+            require_complete(drafts)
         drafts = with_baselines(client, with_existing(client, drafts), self._now())
         if self._gate is not None:
             self._gate.check_creates(drafts)
@@ -528,6 +546,11 @@ class DataverseAdapter(TransactionalAdapter):
         loaded = RowBaseline.model_validate(item.precondition)
         require_known(self._mapping, item.id, write.entity_set, loaded)
         return loaded
+
+    def _undefined(self, item: PlannedOperation) -> Draft:
+        """A draft that is held against no definitions: texts have the lengths of their fields."""
+        draft = self._draft(item)
+        return shortened(draft, text_limits(item.kind, draft.table))
 
     def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
         """Check what came out of an artifact, which may have been tampered with."""

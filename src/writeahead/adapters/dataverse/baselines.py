@@ -203,10 +203,7 @@ def _forms(draft: Draft) -> dict[str, tuple[Scalar, ...]]:
 
 def _warned(draft: Draft) -> Draft:
     """Warn of values that the service makes something else of."""
-    said = [
-        value.warning for name, value in draft.stored.items() if name in draft.write.columns and value.warning
-    ]
-    return replace(draft, warnings=(*draft.warnings, *said))
+    return replace(draft, warnings=(*draft.warnings, *draft.stored_warnings()))
 
 
 def _require_columns_of_lookups(draft: Draft) -> None:

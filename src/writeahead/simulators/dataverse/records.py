@@ -17,6 +17,7 @@ from writeahead.simulators.dataverse.keys import (
     unique_queries,
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.ownership import owning_columns
 from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
 from writeahead.simulators.dataverse.properties import (
     is_valid,
@@ -202,6 +203,8 @@ class Records:
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **joined(table, columns)}
+        columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        columns |= owning_columns(table, columns, self._has)
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
@@ -212,6 +215,10 @@ class Records:
             (table.entity_set, row_id, version, json.dumps(columns)),
         )
         return Record(table, row_id, version, columns)
+
+    def _has(self, entity_set: str, row_id: str) -> bool:
+        table = self._schema.get(entity_set)
+        return table is not None and self.find(table, row_id) is not None
 
     def _require_free(self, table: Table, row_id: str) -> None:
         # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).

@@ -58,7 +58,11 @@ def _read_only(kind: Kind) -> Column:
     return Column(kind=kind, creatable=False, updatable=False)
 
 
-_OWNER = {"ownerid": _lookup(systemusers="ownerid", teams="ownerid")}
+_OWNER = {
+    "ownerid": _lookup(systemusers="ownerid", teams="ownerid"),
+    "owninguser": _read_only(Kind.LOOKUP),
+    "owningteam": _read_only(Kind.LOOKUP),
+}
 _SYSTEM = {
     "createdon": _read_only(Kind.DATETIME),
     "modifiedon": _read_only(Kind.DATETIME),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from writeahead.adapters.dataverse.mapping.free_texts import cut
 from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
@@ -55,6 +56,7 @@ class WriteRequirements:
         alternate_key: The columns that the row is addressed by, if it is not by its GUID, with
             their values; None for one that is not known.
         created: The column that says when a row was created, if that matters and there is one.
+        shortened: Columns whose texts are cut to what the column holds.
         elastic: The mapping says that the table is elastic.
         parties: Who is to take part, if the row is an activity.
     """
@@ -69,6 +71,7 @@ class WriteRequirements:
     versioned: bool = False
     alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
+    shortened: tuple[str, ...] = ()
     elastic: bool = False
     parties: PartyRequirements = NO_PARTIES
 
@@ -122,6 +125,8 @@ class _WriteCheck:
         elif column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
+            if name in self.write.shortened and isinstance(value, str) and column.max_length is not None:
+                value = cut(value, column.max_length)
             yield from (f"column {name} {problem}" for problem in problems_of(value, column))
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:

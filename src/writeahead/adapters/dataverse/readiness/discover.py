@@ -141,6 +141,9 @@ def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping
         guarded = [name for name in default.guarded if name in info.columns]
         yield "# What a user may decide while a session is under way; that edit wins."
         yield f"guarded = {_list(guarded or ['statecode'])}"
+    elif "ownerid" in info.columns:
+        yield '# owner_from = "regarding"  a new row that names no owner belongs to the owner of that row'
+    yield "# shorten = [...]  fields whose texts may be cut to what their columns hold"
     yield ""
     yield f"[kinds.{kind}.columns]"
     needed = required_fields(kind)
@@ -258,6 +261,9 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     if keys:
         yield f"alternate_keys = [{', '.join(map(_list, keys))}]"
         yield f"# find_by = {_list(keys[0])}  a row that is there with these values counts as created"
+    if "ownerid" in info.columns:
+        yield "# owner_from = ...  a lookup: a new row that names no owner belongs to the owner of that row"
+    yield "# shorten = [...]  columns whose texts may be cut to what they hold"
     lookups = dict(_lookups(info, targets))
     if lookups:
         yield ""
