@@ -203,7 +203,6 @@ class Records:
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
         columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **joined(table, columns)}
-        columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
         columns |= owning_columns(table, columns, self._has)
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
