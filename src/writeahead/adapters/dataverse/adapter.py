@@ -8,6 +8,7 @@ mapping declares, and named ones in an outbound-call service's words, which are 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -221,12 +222,13 @@ class DataverseAdapter(TransactionalAdapter):
                 yield Finding("settings", Level.PROBLEM, missing)
             return
         found = []
-        for finding in examine(
+        examined = examine(
             self._client,
             self._mapping,
             self._client.limits,
             probed=table.entity_set if table else None,
-        ):
+        )
+        for finding in chain(self._approval_findings(), examined):
             found.append(finding.level)
             yield finding
         if table is not None and Level.PROBLEM not in found:
@@ -235,6 +237,10 @@ class DataverseAdapter(TransactionalAdapter):
             yield Finding(
                 f"write probe on {table.entity_set}", Level.UNKNOWN, "left out: solve the problems first"
             )
+
+    def _approval_findings(self) -> Iterator[Finding]:
+        if self._unapproved is not None:
+            yield Finding("approval", Level.PROBLEM, self._unapproved)
 
     def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Plan for a dry run; without settings for requests, as much as can be planned offline.
