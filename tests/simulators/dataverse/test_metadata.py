@@ -129,6 +129,7 @@ SYSTEM_REQUIRED = "Microsoft.Dynamics.CRM.AttributeRequiredLevel'SystemRequired'
         ("EntityDefinitions", "IsPrivate eq false and (LogicalName eq 'task')", {"task"}),
         ("EntityDefinitions", "LogicalName eq 'task' or EntitySetName eq 'teams'", {"task", "team"}),
         ("EntityDefinitions", "IsPrivate eq true", set()),
+        ("EntityDefinitions(LogicalName='task')/Attributes", "IsPrimaryId ne false", {"activityid"}),
         (
             "EntityDefinitions(LogicalName='task')/Attributes",
             "AttributeType eq Microsoft.Dynamics.CRM.AttributeTypeCode'State'",
