@@ -184,7 +184,7 @@ class DataverseAdapter(TransactionalAdapter):
             Findings, while they are made. Missing settings are findings, too.
 
         Raises:
-            InvalidInput: The mapping has no such table, or no text column of it.
+            InvalidInput: The mapping has no such table.
         """
         table = probed_table(self._mapping, probed)
         if self._client is None or self._missing:

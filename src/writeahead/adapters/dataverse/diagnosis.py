@@ -44,17 +44,20 @@ def diagnose(
 
     Yields:
         Findings, while they are made.
-
-    Raises:
-        InvalidInput: The table has no text column that the mapping names.
     """
     found = []
     examined = examine(client, mapping, client.limits, probed=probed.entity_set if probed else None)
     for finding in chain(known, examined):
         found.append(finding.level)
         yield finding
-    if probed is not None and Level.PROBLEM not in found:
+    if probed is None:
+        return
+    subject = f"write probe on {probed.entity_set}"
+    if Level.PROBLEM in found:
+        yield Finding(subject, Level.UNKNOWN, "left out: solve the problems first")
+        return
+    try:
         yield from probe(client, probed)
-    elif probed is not None:
-        text = "left out: solve the problems first"
-        yield Finding(f"write probe on {probed.entity_set}", Level.UNKNOWN, text)
+    except InvalidInput as error:
+        # What was found before must not be lost for it.
+        yield Finding(subject, Level.PROBLEM, str(error))
