@@ -439,8 +439,11 @@ class DataverseAdapter(TransactionalAdapter):
         return [receipts[item.operation] for item in items]
 
     def row_of(self, operation: PlannedOperation) -> str | None:
-        """The table and the GUID; an alternate key may name the row of a GUID, too."""
-        row_id = operation.payload.get("row_id")
+        """The table and the GUID; an alternate key may name the row of a GUID, too.
+
+        A create whose row was found is about that row, as are the operations after it.
+        """
+        row_id = (operation.precondition or {}).get("found") or operation.payload.get("row_id")
         return f"{operation.payload.get('entity_set')}({row_id.lower()})" if isinstance(row_id, str) else None
 
     def _require_approval(self) -> None:
@@ -539,7 +542,7 @@ class DataverseAdapter(TransactionalAdapter):
         problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
         if problem:
             raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
-        problem = elastic_problem(table, write, operation.replay)
+        problem = elastic_problem(table, write, operation.replay, operation.precondition)
         if problem:
             raise InvalidInput(f"operation {operation.id}: {problem}")
         return table
