@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from writeahead.adapters.dataverse.contents import is_older, require_own_content
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
+from writeahead.adapters.dataverse.mapping.plans import marks_of
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
 from writeahead.adapters.dataverse.rows import (
@@ -285,16 +286,10 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
     return ours
 
 
-def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
+def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> tuple[str, ...]:
     """The marks of the operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
-    return [
-        mark
-        for other in items[position + 1 :]
-        if other.write.row_address == item.write.row_address
-        and other.table.marker == item.table.marker
-        and (mark := other.table.mark_of(other.write.columns)) is not None
-    ]
+    return marks_of(items[position + 1 :], item)
 
 
 def _already(items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None]) -> list[Receipt]:

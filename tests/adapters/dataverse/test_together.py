@@ -1,0 +1,281 @@
+"""Features that were built apart, two and three at a time: judged by the rows and the requests."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
+from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed
+from writeahead import RunPolicy
+from writeahead.adapters.dataverse import adapter_from_settings
+from writeahead.errors import ConflictError, InvalidInput
+from writeahead.model import idempotency_key
+from writeahead.simulators.dataverse import DEFAULT_SCHEMA, HUMAN_USER, Settings, Simulator
+from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
+
+ACCOUNT = "b1000000-0000-4000-8000-000000000001"
+PERSON = "b2000000-0000-4000-8000-000000000001"
+NUMBER = "planted-number"
+ONCE = RunPolicy(wait_initial=0, wait_max=0, attempts=1)
+TABLES = """
+[tables.account]
+entity_set = "accounts"
+key = "accountid"
+columns = ["name", "accountnumber", "telephone1", "description"]
+find_by = ["accountnumber"]
+
+[tables.person]
+entity_set = "contacts"
+key = "contactid"
+columns = ["firstname", "lastname", "telephone1", "description"]
+find_by = ["lastname", "_parentcustomerid_value"]
+
+[tables.person.lookups]
+parentcustomerid_account = { entity_sets = ["accounts"], column = "parentcustomerid" }
+
+[tables.call]
+entity_set = "phonecalls"
+key = "activityid"
+columns = ["subject", "phonenumber"]
+completion = { state = { completed = 1 } }
+
+[tables.call.parties]
+navigation = "phonecall_activity_parties"
+from = ["systemusers"]
+to = ["contacts"]
+
+[tables.row]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", length = 128 }
+columns = ["wa_name", "wa_attempts", "wa_notes"]
+"""
+OURS = idempotency_key(SESSION, "1-create_row")
+SECOND = idempotency_key(SESSION, "2-create_row")
+FROM_USER = {"role": "from", "entity_set": "systemusers", "id": HUMAN_USER}
+
+
+@pytest.fixture
+def sim(tmp_path):
+    """With a key of a lookup, an amount that is rounded, and several options."""
+    people, accounts = DEFAULT_SCHEMA.get("contacts"), DEFAULT_SCHEMA.get("accounts")
+    key = AlternateKey(("lastname", "parentcustomerid"))
+    more = {
+        "revenue": Column(kind=Kind.MONEY, precision=2),
+        "wa_topics": Column(kind=Kind.MULTI_SELECT_PICKLIST, options={1: "Price", 9: "Other"}),
+    }
+    schema = DEFAULT_SCHEMA.with_tables(
+        replace(people, keys={"wa_personkey": key}),
+        replace(accounts, columns={**accounts.columns, **more}),
+    )
+    settings = Settings(client_secret="planted-client-secret", schema=schema)
+    with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
+        running.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_notes": "before"})
+        yield running
+
+
+@pytest.fixture
+def adapter_with(environ, tmp_path):
+    path = tmp_path / "mine.toml"
+    with ExitStack() as opened:
+
+        def make(text=DEFAULT + TABLES, **options):
+            path.write_text(text)
+            made = adapter_from_settings(environ=environ, timeout=5, mapping=path, **options)
+            return opened.enter_context(made)
+
+        yield make
+
+
+@pytest.fixture
+def adapter(adapter_with):
+    return adapter_with()
+
+
+@pytest.fixture
+def account(sim):
+    """A row of an earlier system."""
+    sim.seed("accounts", {"accountid": ACCOUNT, "accountnumber": NUMBER, "name": "theirs"})
+    return ACCOUNT
+
+
+@pytest.fixture
+def person(sim, account):
+    columns = {"contactid": PERSON, "lastname": "Okafor"}
+    sim.seed("contacts", {**columns, "parentcustomerid_account@odata.bind": f"/accounts({account})"})
+    return PERSON
+
+
+def plan(adapter, *operations):
+    return adapter.plan([keyed(kind, payload, n) for n, (kind, payload) in enumerate(operations, start=1)])
+
+
+def an_account(**columns):
+    return "create_row", {"table": "account", "columns": {"accountnumber": NUMBER, "name": "ours", **columns}}
+
+
+def a_person(parent=OURS, **columns):
+    given = {"lastname": "Okafor", "parentcustomerid_account": {"table": "account", "id": parent}, **columns}
+    return "create_row", {"table": "person", "columns": given}
+
+
+def a_call(*people):
+    to = [{"role": "to", "table": "person", "id": row_id} for row_id in people]
+    columns = {"subject": "A call", "phonenumber": "+49 30 901820"}
+    return "create_row", {"table": "call", "columns": columns, "parties": [FROM_USER, *to]}
+
+
+# ---- rows that are there, and what points to them
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_a_row_is_found_by_a_lookup_to_a_row_that_was_found(sim, adapter, person, emit):
+    planned = plan(adapter, an_account(), a_person())
+    assert emit(adapter, planned) == ["already_applied"] * 2
+    assert [row["contactid"] for row in sim.rows("contacts")] == [person]
+
+
+def test_two_rows_that_turn_out_to_have_the_same_lookup_are_one(sim, adapter, account):
+    with pytest.raises(InvalidInput, match="operation 3-create_row: operation 2-create_row creates"):
+        plan(adapter, an_account(), a_person(), a_person(account))
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_a_party_is_the_row_that_was_found(sim, adapter, person, emit):
+    planned = plan(adapter, an_account(), a_person(), a_call(SECOND))
+    assert emit(adapter, planned) == ["already_applied", "already_applied", "applied"]
+    parties = sim.rows("activityparties")
+    assert {row["_partyid_value"] for row in parties if row["participationtypemask"] == 2} == {person}
+
+
+def test_a_party_that_is_named_twice_takes_part_once(sim, adapter, person):
+    planned = plan(adapter, an_account(), a_person(), a_call(SECOND, person))
+    emit_each(adapter, planned)
+    [party] = [row for row in sim.rows("activityparties") if row["participationtypemask"] == 2]
+    assert party["_partyid_value"] == person
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_a_key_names_the_row_that_was_found(sim, adapter_with, person, emit):
+    adapter = adapter_with(
+        DEFAULT
+        + TABLES.replace(
+            "[tables.person.lookups]",
+            'alternate_keys = [["lastname", "_parentcustomerid_value"]]\n[tables.person.lookups]',
+        )
+    )
+    update = {
+        "table": "person",
+        "key": {"lastname": "Okafor", "_parentcustomerid_value": OURS},
+        "columns": {"firstname": "ours"},
+    }
+    planned = plan(adapter, an_account(), ("update_row", update))
+    assert planned[1].payload["row_id"] == person
+
+
+# ---- a session that changes what its rows are found by
+
+
+@pytest.mark.parametrize(
+    "row", [{"operation": "1-create_row"}, {"row_id": ACCOUNT}, {"row_id": OURS}], ids=str
+)
+@pytest.mark.parametrize("number", ["N-2", None])
+def test_a_session_can_t_change_what_a_row_of_it_is_found_by(sim, adapter, account, row, number):
+    update = "update_row", {"table": "account", **row, "columns": {"accountnumber": number}}
+    with pytest.raises(InvalidInput, match=r"operation 2-update_row: .* accountnumber") as caught:
+        plan(adapter, an_account(), update)
+    assert NUMBER not in str(caught.value)
+
+
+def test_not_even_if_the_row_is_new(sim, adapter):
+    update = {"table": "account", "operation": "1-create_row", "columns": {"accountnumber": "N-2"}}
+    with pytest.raises(InvalidInput, match=r"operation 2-update_row: .* accountnumber"):
+        plan(adapter, an_account(), ("update_row", update))
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_the_same_value_may_be_written_again(sim, adapter, account, emit):
+    update = {"table": "account", "operation": "1-create_row"}
+    columns = {"accountnumber": NUMBER, "telephone1": "+49 30 901820"}
+    planned = plan(adapter, an_account(), ("update_row", {**update, "columns": columns}))
+    assert emit(adapter, planned) == ["already_applied", "applied"]
+    assert sim.row("accounts", account)["telephone1"] == "+49 30 901820"
+
+
+# ---- a row that was loaded, and a run whose artifacts were lost
+
+
+def loaded_update(loaded, number, **columns):
+    asked = keyed("update_row", {"table": "row", "row_id": ROW, "columns": columns}, number)
+    return asked.model_copy(update={"baseline": loaded.model_dump(mode="json")})
+
+
+@pytest.mark.parametrize("lost_after", [1, 2])
+def test_what_a_lost_run_wrote_is_ours_by_one_marker_column_too(sim, adapter, lost_after):
+    loaded = adapter.read_baseline("row", ROW)
+    asked = [loaded_update(loaded, 1, wa_notes="first"), loaded_update(loaded, 2, wa_notes="second")]
+    assert emit_each(adapter, adapter.plan(asked)[:lost_after]) == ["applied"] * lost_after
+    outcomes = emit_each(adapter, adapter.plan(asked))
+    assert outcomes == ["already_applied"] * lost_after + ["applied"] * (2 - lost_after)
+    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "second"
+
+
+def test_an_edit_beside_what_a_lost_run_wrote_is_seen(sim, adapter):
+    loaded = adapter.read_baseline("row", ROW)
+    asked = [loaded_update(loaded, 1, wa_notes="first"), loaded_update(loaded, 2, wa_attempts=2)]
+    emit_each(adapter, adapter.plan(asked)[:1])
+    sim.edit("wa_callqueues", ROW, {"wa_attempts": 7})
+    with pytest.raises(ConflictError, match=r"since it was loaded: wa_attempts$"):
+        adapter.plan(asked)
+    assert sim.row("wa_callqueues", ROW)["wa_attempts"] == 7
+
+
+MONEY = """
+[tables.company]
+entity_set = "accounts"
+key = "accountid"
+columns = ["name", "revenue", "wa_topics"]
+"""
+
+
+@pytest.fixture
+def money(sim, adapter_with):
+    sim.seed("accounts", {"accountid": ACCOUNT, "name": "theirs", "revenue": 90.0})
+    return adapter_with(DEFAULT + MONEY, readiness="full")
+
+
+def an_amount(loaded, amount, kind="update_row"):
+    payload = {"table": "company", "row_id": ACCOUNT, "columns": {"revenue": amount}}
+    return keyed(kind, payload).model_copy(update={"baseline": loaded.model_dump(mode="json")})
+
+
+@pytest.mark.parametrize("kind", ["update_row", "upsert_row"])
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_a_rounded_amount_of_a_lost_run_is_ours(sim, money, emit, kind):
+    asked = [an_amount(money.read_baseline("company", ACCOUNT), 99.995, kind)]
+    assert emit(money, money.plan(asked)) == ["applied"]
+    assert sim.row("accounts", ACCOUNT)["revenue"] != 99.995
+    before = {**sim.row("accounts", ACCOUNT)}
+    emit(money, money.plan(asked))
+    assert sim.row("accounts", ACCOUNT)["revenue"] == before["revenue"]
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("meanwhile", [{}, {"name": "edited"}])
+def test_what_was_loaded_may_be_what_ours_is_rounded_to(sim, money, emit, meanwhile):
+    sim.edit("accounts", ACCOUNT, {"revenue": 100.0})
+    loaded = money.read_baseline("company", ACCOUNT)
+    sim.edit("accounts", ACCOUNT, meanwhile)
+    planned = money.plan([an_amount(loaded, 99.995)])
+    assert emit(money, planned) == ["applied"]
+    [request] = sim.requests(method="PATCH") or sim.requests(path="*$batch")
+    assert request.status < 300
+
+
+def test_an_edit_to_nearly_ours_since_it_was_loaded_is_seen(sim, money):
+    loaded = money.read_baseline("company", ACCOUNT)
+    sim.edit("accounts", ACCOUNT, {"revenue": 99.9})
+    with pytest.raises(ConflictError, match="revenue") as caught:
+        money.plan([an_amount(loaded, 99.995)])
+    assert "99" not in str(caught.value)
