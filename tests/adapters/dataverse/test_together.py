@@ -10,7 +10,7 @@ from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed
 from writeahead import RunPolicy
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.errors import ConflictError, InvalidInput
-from writeahead.model import idempotency_key
+from writeahead.model import ReplayClass, idempotency_key
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, HUMAN_USER, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
 
@@ -279,3 +279,98 @@ def test_an_edit_to_nearly_ours_since_it_was_loaded_is_seen(sim, money):
     with pytest.raises(ConflictError, match="revenue") as caught:
         money.plan([an_amount(loaded, 99.995)])
     assert "99" not in str(caught.value)
+
+
+# ---- a plan of before, and a mapping of now
+
+PARTS = {
+    "create": ("create_row", {"table": "row", "columns": {"wa_name": "ours", "wa_attempts": 7}}),
+    "update": ("update_row", {"table": "row", "row_id": ROW, "columns": {"wa_name": "ours"}}),
+    "upsert": ("upsert_row", {"table": "company", "row_id": ACCOUNT, "columns": {"name": "ours"}}),
+    "call": a_call(PERSON),
+}
+KEYS = """find_by = ["wa_attempts"]
+warnings_to = { column = "wa_notes", length = 4000 }
+options = { wa_status = { pending = 100000000 } }
+unknown_columns = "drop"
+default_owner = { type = "user", id = "a0000000-0000-4000-8000-000000000002" }
+"""
+
+
+def released(operation):
+    """As version 0.2 has it: a create says nothing of before, and no value of its forms."""
+    payload = dict(operation.payload)
+    precondition = operation.precondition
+    if operation.replay is ReplayClass.CREATE_WITH_KEY or not (precondition or {}).get("guarded"):
+        precondition = None
+    else:
+        precondition = {name: precondition[name] for name in ("etag", "guarded", "later")}
+    return operation.model_copy(update={"payload": payload, "precondition": precondition})
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_plan_of_an_earlier_version_is_carried_out(sim, adapter_with, person, part, emit):
+    old = adapter_with(DEFAULT + TABLES.replace(', "wa_notes"]', "]") + MONEY)
+    planned = [released(operation) for operation in plan(old, PARTS[part])]
+    new = adapter_with(
+        DEFAULT + TABLES.replace(', "wa_notes"]', "]\n" + KEYS) + MONEY + 'find_by = ["name"]\n',
+        readiness="full",
+    )
+    assert emit(new, planned) == ["applied"]
+    again = emit(new, planned)
+    assert again == ["applied" if part == "upsert" else "already_applied"]
+
+
+OTHER_MAPPINGS = {
+    "another length": ("length = 128", "length = 64", "update", None),
+    "two columns": (
+        'session = "wa_lastsession", length = 128',
+        'session = "wa_lastsession", operation = "wa_lastoperation"',
+        "update",
+        "lacks the marker",
+    ),
+    "another column": (
+        'session = "wa_lastsession"',
+        'session = "wa_lastoperation"',
+        "update",
+        "lacks the marker",
+    ),
+    "no marker": ('marker = { session = "wa_lastsession", length = 128 }\n', "", "update", "not approved"),
+    "found by": ('columns = ["wa_name"', 'find_by = ["wa_attempts"]\ncolumns = ["wa_name"', "create", None),
+    "warnings": (', "wa_notes"]', ']\nwarnings_to = "wa_notes"', "create", None),
+    "no such role": ('to = ["contacts"]\n', 'to = ["accounts"]\n', "call", "parties has one of role 'to'"),
+    "no parties": (
+        "[tables.call.parties]",
+        '[tables.other]\nentity_set = "x"\nkey = "x"\n[tables.other.parties]',
+        "call",
+        "parties has one of role",
+    ),
+    "guarded": (
+        'columns = ["wa_name"',
+        'guarded = ["wa_email"]\ncolumns = ["wa_name"',
+        "update",
+        "guards other columns",
+    ),
+    "preserved": ('columns = ["wa_name"', 'preserve = ["wa_name"]\ncolumns = ["wa_name"', "update", None),
+    "elastic": ('key = "wa_callqueueid"', 'key = "wa_callqueueid"\nelastic = true', "update", "elastic"),
+}
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("change", OTHER_MAPPINGS)
+def test_a_mapping_that_was_changed_since(sim, adapter_with, person, change, emit):
+    old, new, part, words = OTHER_MAPPINGS[change]
+    assert old in TABLES
+    planned = plan(adapter_with(DEFAULT + TABLES + MONEY), PARTS[part])
+
+    changed = adapter_with(DEFAULT + TABLES.replace(old, new) + MONEY)
+    before = sim.last_sequence()
+    if words is None:
+        assert emit(changed, planned) == ["applied"]
+        assert emit(changed, planned) == ["already_applied"]
+    else:
+        with pytest.raises(InvalidInput, match=words) as caught:
+            emit(changed, planned)
+        assert "ours" not in str(caught.value)
+        assert sim.requests(after=before) == []
