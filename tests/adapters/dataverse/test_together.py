@@ -7,12 +7,15 @@ import pytest
 
 from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
 from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed
-from writeahead import RunPolicy
-from writeahead.adapters.dataverse import adapter_from_settings
+from writeahead import RunPolicy, resume_session, write_back
+from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
+from writeahead.adapters.dataverse.webapi.codes import ADMINISTRATION_WAIT
 from writeahead.errors import ConflictError, InvalidInput
-from writeahead.model import ReplayClass, idempotency_key
+from writeahead.model import BlockReason, Operation, ReplayClass, RunStatus, idempotency_key
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, HUMAN_USER, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
+from writeahead.stores.memory import MemoryStore
+from writeahead.testing import ManualClock
 
 ACCOUNT = "b1000000-0000-4000-8000-000000000001"
 PERSON = "b2000000-0000-4000-8000-000000000001"
@@ -374,3 +377,239 @@ def test_a_mapping_that_was_changed_since(sim, adapter_with, person, change, emi
             emit(changed, planned)
         assert "ours" not in str(caught.value)
         assert sim.requests(after=before) == []
+
+
+# ---- whole sessions
+
+
+WARNED = """
+[tables.queue]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", length = 128 }
+columns = ["wa_name", "wa_attempts", "wa_email", "wa_phonenumber"]
+preserve = ["wa_email"]
+phones = ["wa_phonenumber"]
+find_by = ["wa_phonenumber"]
+warnings_to = { column = "wa_notes", length = 4000 }
+"""
+
+
+FOUND_CALLS = TABLES.replace('columns = ["subject", ', 'find_by = ["subject"]\ncolumns = ["subject", ')
+
+
+def run(adapter, store, *operations, **options):
+    asked = [Operation(kind=kind, payload=payload) for kind, payload in operations]
+    return write_back(asked, session_id=SESSION, store=store, adapter=adapter, policy=ONCE, **options)
+
+
+def resumed(adapter, store, **options):
+    return resume_session(SESSION, store=store, adapter=adapter, policy=ONCE, **options)
+
+
+def lose(sim, atomic, **fields):
+    method, path = ("POST", "*batch") if atomic else ("PATCH", "*")
+    sim.faults.add("drop", method=method, path=path, **fields)
+
+
+def an_update(row_id=ROW, **columns):
+    return "update_row", {"table": "queue", "row_id": row_id, "columns": columns}
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("edit", [{"wa_notes": ""}, {"wa_donotcall": True}])
+def test_warnings_that_are_cleared_are_no_edit(sim, adapter_with, atomic, applied, edit):
+    """With a column that is preserved, an edit to rebase on, and a second update of the row."""
+    adapter, store = adapter_with(DEFAULT + WARNED), MemoryStore()
+    sim.edit("wa_callqueues", ROW, {"wa_email": "theirs"})
+    lose(sim, atomic, apply=applied)
+    operations = an_update(wa_email="ours", wa_phonenumber="030"), an_update(wa_attempts=2)
+    assert run(adapter, store, *operations, atomic=atomic).status is RunStatus.RESUME_NEEDED
+    sim.edit("wa_callqueues", ROW, edit)
+    report = resumed(adapter, store)
+    assert report.status is RunStatus.COMPLETED, report.error
+    row = sim.row("wa_callqueues", ROW)
+    assert (row["wa_email"], row["wa_phonenumber"], row["wa_attempts"]) == ("theirs", "030", 2)
+    assert all(row[name] == value for name, value in edit.items() if name != "wa_notes")
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_row_that_was_found_is_changed_once(sim, adapter_with, atomic, applied):
+    """Found by one marker column's table, with warnings, and planned again after a lost run."""
+    adapter = adapter_with(DEFAULT + WARNED)
+    sim.edit("wa_callqueues", ROW, {"wa_phonenumber": "030"})
+    create = "create_row", {"table": "queue", "columns": {"wa_phonenumber": "030", "wa_name": "ours"}}
+    payload = {"table": "queue", "operation": "1-create_row", "columns": {"wa_attempts": 2}}
+    store = MemoryStore()
+    lose(sim, atomic, apply=applied)
+    operations = create, ("update_row", payload)
+    assert run(adapter, store, *operations, atomic=atomic).status is RunStatus.RESUME_NEEDED
+    for again in (resumed(adapter, store), run(adapter, MemoryStore(), *operations)):
+        assert again.status is RunStatus.COMPLETED, again.error
+        assert again.receipts["1-create_row"].remote_id == ROW
+    [row] = sim.rows("wa_callqueues")
+    assert (row["wa_name"], row["wa_attempts"], row["wa_notes"]) == ("Ada", 2, "before")
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("applied", [False, True])
+def test_an_activity_that_was_found_is_closed_once(sim, adapter_with, person, atomic, applied):
+    adapter = adapter_with(DEFAULT + FOUND_CALLS)
+    theirs = sim.seed("phonecalls", {"subject": "A call"})
+    store = MemoryStore()
+    operations = a_call(person), ("complete_activity", {"operation": "1-create_row"})
+    lose(sim, atomic, apply=applied)
+    assert run(adapter, store, *operations, atomic=atomic).status is RunStatus.RESUME_NEEDED
+    report = resumed(adapter, store)
+    assert report.status is RunStatus.COMPLETED, report.error
+    [row] = sim.rows("phonecalls")
+    assert (row["activityid"], row["statecode"]) == (theirs, 1)
+    assert sim.count("activityparties") == 1  # the owner
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_an_activity_that_was_found_and_closed_by_others_is_a_conflict(sim, adapter_with, person, atomic):
+    adapter = adapter_with(DEFAULT + FOUND_CALLS)
+    theirs = sim.seed("phonecalls", {"subject": "A call"})
+    store = MemoryStore()
+    operations = a_call(person), ("complete_activity", {"operation": "1-create_row"})
+    lose(sim, atomic, apply=False)
+    run(adapter, store, *operations, atomic=atomic)
+    sim.edit("phonecalls", theirs, {"statecode": 2})
+    report = resumed(adapter, store)
+    assert report.block_reason is BlockReason.CONFLICT_DETECTED, report
+    assert [row["statecode"] for row in sim.rows("phonecalls")] == [2]
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_unique_value_that_is_taken_by_what_can_t_be_found(sim, adapter_with, account, atomic):
+    """The row that has the number is found by its name only."""
+    adapter = adapter_with(DEFAULT + TABLES.replace('find_by = ["accountnumber"]', 'find_by = ["name"]'))
+    report = run(adapter, MemoryStore(), an_account(), atomic=atomic)
+    assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.REJECTED)
+    assert NUMBER not in report.error
+    assert [row["name"] for row in sim.rows("accounts")] == ["theirs"]
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_what_is_closed_while_it_is_planned(sim, adapter, account, atomic):
+    fault = sim.faults.add("status", status=403, code="0x8004a113", times=None)
+    store = MemoryStore()
+    report = run(adapter, store, an_account(), atomic=atomic)
+    assert report.status is RunStatus.BLOCKED, report
+    assert report.not_before is not None
+    assert list(store.list()) == []
+    sim.faults.remove(fault)
+    assert run(adapter, store, an_account(), atomic=atomic).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_what_is_closed_while_a_row_is_looked_for_again(sim, adapter, person, atomic):
+    store, clock = MemoryStore(), ManualClock()
+    closed = {"status": 403, "code": "0x8004a113", "times": None}
+    fault = sim.faults.add("status", method="GET", path="accounts", skip=1, **closed)
+    report = run(adapter, store, an_account(), a_call(person), atomic=atomic, clock=clock)
+    assert report.status is RunStatus.RESUME_NEEDED, report.error
+    sim.faults.remove(fault)
+    clock.advance(ADMINISTRATION_WAIT + 10)
+    assert resumed(adapter, store, clock=clock).status is RunStatus.COMPLETED
+    assert (sim.count("accounts"), sim.count("phonecalls")) == (1, 1)
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_approval_is_asked_before_a_row_is_looked_for(sim, adapter_with, account, atomic):
+    store = MemoryStore()
+    lose(sim, atomic, apply=True)
+    operations = an_account(accountnumber="N-2"), a_person()
+    assert run(adapter_with(), store, *operations, atomic=atomic).status is RunStatus.RESUME_NEEDED
+    before = sim.last_sequence()
+    strict = adapter_with(require_approval=True)
+    assert resumed(strict, store).status is RunStatus.RESUME_NEEDED
+    assert sim.requests(after=before) == []
+    assert resumed(adapter_with(), store).status is RunStatus.COMPLETED
+    assert (sim.count("accounts"), sim.count("contacts")) == (2, 1)
+
+
+def test_the_default_owner_tells_a_row_too(sim, adapter_with, account):
+    user = sim.seed("systemusers", {"fullname": "planted-name"})
+    other = sim.seed("systemusers", {"fullname": "planted-other"})
+    sim.edit("accounts", account, {"ownerid@odata.bind": f"/systemusers({user})"})
+    lookup = '[tables.account.lookups]\nownerid = { entity_sets = ["systemusers"], column = "ownerid" }\n'
+    text = TABLES.replace('find_by = ["accountnumber"]', 'find_by = ["name", "_ownerid_value"]').replace(
+        "[tables.person]", f"{lookup}[tables.person]"
+    )
+    for owner, found in ((user, True), (other, False)):
+        owned = f'default_owner = {{ type = "user", id = "{owner}" }}\n{DEFAULT}{text}'
+        [planned] = plan(
+            adapter_with(owned, readiness="full"),
+            ("create_row", {"table": "account", "columns": {"name": "theirs"}}),
+        )
+        assert planned.precondition.get("found") == (account if found else None)
+
+
+# ---- dry runs
+
+
+FEATURES = {
+    "found": an_account(),
+    "lookup": a_person(),
+    "parties": a_call(PERSON),
+    "update": PARTS["update"],
+    "upsert": PARTS["upsert"],
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_dry_run_of_what_is_not_approved_sends_nothing(sim, adapter_with, person, feature, atomic):
+    before = {name: sim.rows(name) for name in ("accounts", "contacts", "phonecalls", "wa_callqueues")}
+    adapter = adapter_with(DEFAULT + TABLES + MONEY, require_approval=True)
+    report = run(adapter, MemoryStore(), FEATURES[feature], atomic=atomic, dry_run=True)
+    assert report.status is RunStatus.PLANNED, report.error
+    assert [warning for warning in report.warnings if "not approved" in warning]
+    assert sim.requests(method="PATCH") + sim.requests(path="*$batch") == []
+    assert before == {name: sim.rows(name) for name in before}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_dry_run_without_credentials_says_what_was_not_looked_at(tmp_path, feature, atomic):
+    path = tmp_path / "mine.toml"
+    path.write_text(DEFAULT + TABLES + MONEY)
+    with DataverseAdapter(None, None, mapping=path) as adapter:
+        report = run(adapter, MemoryStore(), FEATURES[feature], atomic=atomic, dry_run=True)
+    assert report.status is RunStatus.PLANNED, report.error
+    [warning] = [warning for warning in report.warnings if "not checked" in warning]
+    seen = {"found": "a row with the same accountnumber", "update": "the row as it is now"}
+    assert seen.get(feature, "owners") in warning
+
+
+# ---- labels of a column of several options
+
+LABELLED = MONEY.replace(', "wa_topics"]', "]\noptions = { wa_topics = { price = 1, other = 9 } }")
+
+
+@pytest.mark.usefixtures("money")
+@pytest.mark.parametrize("readiness", ["full", "off"])
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("given", [[9, 1], "9,1", [1], []])
+def test_several_options_are_written_where_they_have_labels(sim, money, adapter_with, given, emit, readiness):
+    adapter = adapter_with(DEFAULT + LABELLED, readiness=readiness)
+    loaded = adapter.read_baseline("company", ACCOUNT).model_dump(mode="json")
+    payload = {"table": "company", "row_id": ACCOUNT, "columns": {"wa_topics": given}}
+    asked = keyed("update_row", payload).model_copy(update={"baseline": loaded})
+    assert emit(adapter, adapter.plan([asked])) == ["applied"]
+    stored = {"[1]": "1", "[]": None}.get(str(given), "1,9")
+    assert sim.row("accounts", ACCOUNT)["wa_topics"] == stored
+
+
+@pytest.mark.parametrize("given", [[1, 2], "1,2", "1,,9", "1,price", "planted"])
+def test_an_option_without_a_label_is_refused(sim, money, adapter_with, given):
+    adapter = adapter_with(DEFAULT + LABELLED)
+    with pytest.raises(InvalidInput, match="wa_topics") as caught:
+        plan(
+            adapter, ("update_row", {"table": "company", "row_id": ACCOUNT, "columns": {"wa_topics": given}})
+        )
+    assert "planted" not in str(caught.value)

@@ -89,6 +89,8 @@ def _left_out(names: Sequence[str]) -> tuple[str, ...]:
 
 def _unchecked(draft: Draft) -> str:
     row = "" if draft.creates else ", and the row as it is now"
+    if draft.creates and draft.table.searched(draft.write.columns):
+        row = f", and whether a row with the same {', '.join(draft.table.find_by)} is there"
     return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
@@ -412,8 +414,16 @@ class DataverseAdapter(TransactionalAdapter):
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
     def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
-        """Refuse what one change set can't hold. Raises: as `require_change_set`."""
-        require_change_set([self._together(operation) for operation in operations])
+        """Refuse what one change set can't hold. Raises: as `require_change_set`.
+
+        Neither approval nor baselines matter here: a dry run may have none.
+        """
+        items = []
+        for operation in operations:
+            write = self.payload_of(operation)
+            table = self._approved(write, operation)
+            items.append(ChangeSetItem(operation.id, table, write, None, operation.replay))
+        require_change_set(items)
 
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""

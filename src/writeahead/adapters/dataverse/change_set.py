@@ -72,7 +72,7 @@ class ChangeSetItem:
     @property
     def writes(self) -> bool:
         """Whether there is anything to send; an update whose columns are all preserved has none."""
-        return self.creates or self.baseline is None or bool(self.write.columns)
+        return self.creates or bool(self.write.columns)
 
     def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
         """Whether a row shows that this was written."""

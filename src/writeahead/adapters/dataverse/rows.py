@@ -201,7 +201,7 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
     changed = set(_changed(columns, baseline))
-    if not ours or changed - set(ours):
+    if not ours or changed - set(ours) - table.entailed(write.columns):
         return False
     stored = {name: baseline.stored.get(name, ()) for name in ours}
     if not all(same_value(columns.get(name), value, stored[name]) for name, value in ours.items()):
