@@ -467,6 +467,10 @@ def test_an_activity_that_was_found_is_closed_once(sim, adapter_with, person, at
     [row] = sim.rows("phonecalls")
     assert (row["activityid"], row["statecode"]) == (theirs, 1)
     assert sim.count("activityparties") == 1  # the owner
+    # Planned again, after the artifacts were lost.
+    again = run(adapter, MemoryStore(), *operations, atomic=atomic)
+    assert again.status is RunStatus.COMPLETED, again.error
+    assert [row["statecode"] for row in sim.rows("phonecalls")] == [1]
 
 
 @pytest.mark.parametrize("atomic", [False, True])
@@ -595,7 +599,7 @@ LABELLED = MONEY.replace(', "wa_topics"]', "]\noptions = { wa_topics = { price =
 @pytest.mark.parametrize("readiness", ["full", "off"])
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
 @pytest.mark.parametrize("given", [[9, 1], "9,1", [1], []])
-def test_several_options_are_written_where_they_have_labels(sim, money, adapter_with, given, emit, readiness):
+def test_several_options_are_written_where_they_have_labels(sim, adapter_with, given, emit, readiness):
     adapter = adapter_with(DEFAULT + LABELLED, readiness=readiness)
     loaded = adapter.read_baseline("company", ACCOUNT).model_dump(mode="json")
     payload = {"table": "company", "row_id": ACCOUNT, "columns": {"wa_topics": given}}

@@ -176,11 +176,9 @@ def _require_kept(drafts: Sequence[Draft]) -> None:
             told[draft.write.row_address] = values
             told[draft.write.entity_set, draft.found or ""] = values
     for draft in drafts:
-        values = {} if draft.creates else told.get(draft.write.row_address, {})
+        known = {} if draft.creates else told.get(draft.write.row_address, {})
         leaves = draft.table.leaves(draft.write.columns)
-        changed = [
-            name for name in values if name in leaves and _folded(leaves[name]) != _folded(values[name])
-        ]
+        changed = [name for name in known if name in leaves and _folded(leaves[name]) != _folded(known[name])]
         if changed:
             raise InvalidInput(
                 f"operation {draft.operation}: it changes {', '.join(changed)}, by which the row that this"
