@@ -139,6 +139,20 @@ def test_a_row_is_found_by_a_lookup_to_a_row_that_was_found(sim, adapter, person
     assert [row["contactid"] for row in sim.rows("contacts")] == [person]
 
 
+@pytest.mark.parametrize("edit", [{}, {"telephone1": "edited"}])
+def test_a_row_that_was_found_is_held_against_what_was_loaded(sim, adapter, account, edit):
+    loaded = adapter.read_baseline("account", account).model_dump(mode="json")
+    sim.edit("accounts", account, edit)
+    columns = {"telephone1": "+49 30 901820"}
+    update = keyed("update_row", {"table": "account", "operation": "1-create_row", "columns": columns}, 2)
+    asked = [keyed(*an_account()), update.model_copy(update={"baseline": loaded})]
+    if edit:
+        with pytest.raises(ConflictError, match=r"since it was loaded: telephone1$"):
+            adapter.plan(asked)
+    else:
+        assert emit_each(adapter, adapter.plan(asked)) == ["already_applied", "applied"]
+
+
 def test_two_rows_that_turn_out_to_have_the_same_lookup_are_one(sim, adapter, account):
     with pytest.raises(InvalidInput, match="operation 3-create_row: operation 2-create_row creates"):
         plan(adapter, an_account(), a_person(), a_person(account))
@@ -256,12 +270,21 @@ def an_amount(loaded, amount, kind="update_row"):
 @pytest.mark.parametrize("kind", ["update_row", "upsert_row"])
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
 def test_a_rounded_amount_of_a_lost_run_is_ours(sim, money, emit, kind):
-    asked = [an_amount(money.read_baseline("company", ACCOUNT), 99.995, kind)]
+    asked = [an_amount(money.read_baseline("company", ACCOUNT), 99.994, kind)]
     assert emit(money, money.plan(asked)) == ["applied"]
-    assert sim.row("accounts", ACCOUNT)["revenue"] != 99.995
-    before = {**sim.row("accounts", ACCOUNT)}
+    assert sim.row("accounts", ACCOUNT)["revenue"] == 99.99
     emit(money, money.plan(asked))
-    assert sim.row("accounts", ACCOUNT)["revenue"] == before["revenue"]
+    assert sim.row("accounts", ACCOUNT)["revenue"] == 99.99
+
+
+@pytest.mark.parametrize("theirs", [99.99, 100.0])
+def test_what_ours_may_be_rounded_to_is_another_users_since_it_was_loaded(sim, money, theirs):
+    """In the middle of two; nothing of this plan was sent, and theirs would be overwritten."""
+    loaded = money.read_baseline("company", ACCOUNT)
+    sim.edit("accounts", ACCOUNT, {"revenue": theirs})
+    with pytest.raises(ConflictError, match="revenue"):
+        money.plan([an_amount(loaded, 99.995)])
+    assert sim.row("accounts", ACCOUNT)["revenue"] == theirs
 
 
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])

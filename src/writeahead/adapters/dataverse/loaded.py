@@ -129,7 +129,10 @@ def _has_our_write(draft: Draft, seen: Mapping[str, Scalar], row: Row, later: Se
         return is_ours(row.columns, draft.table, draft.write, marks_of(later, draft))
     # By its values, and by all others as they were loaded.
     whole = not _lacking(draft, seen)
-    before = Baseline(guarded=dict(seen), stored=draft.forms)
+    # Where the service may make several things of a value, one of them may as well be another
+    # user's, and would be overwritten: nothing of this plan was sent yet.
+    sure = {name: forms for name, forms in draft.forms.items() if len(forms) == 1}
+    before = Baseline(guarded=dict(seen), stored=sure)
     return whole and is_written(row.columns, draft.table, draft.write, before)
 
 
