@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
-from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed
+from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed, sent
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
 from writeahead.adapters.dataverse.webapi.codes import ADMINISTRATION_WAIT
@@ -640,3 +640,57 @@ def test_an_option_without_a_label_is_refused(sim, money, adapter_with, given):
             adapter, ("update_row", {"table": "company", "row_id": ACCOUNT, "columns": {"wa_topics": given}})
         )
     assert "planted" not in str(caught.value)
+
+
+# ---- two markers of one row
+
+
+def test_one_row_is_not_marked_in_two_ways(sim, adapter):
+    """One operation's mark would hide the other's, once the artifacts are lost."""
+    status = "queue_status_update", {"row_id": ROW, "status": "callback_requested"}
+    update = "update_row", {"table": "row", "row_id": ROW, "columns": {"wa_notes": "ours"}}
+    with pytest.raises(InvalidInput, match=r"2-update_row: .* wa_lastsession, .* 1-queue_status_update"):
+        plan(adapter, status, update)
+    assert sent(sim) == []
+    for one in (status, update):
+        assert emit_each(adapter, plan(adapter, one)) == ["applied"]
+
+
+# ---- what a state changes besides
+
+STATES = """
+[tables.stateful]
+entity_set = "wa_callqueues"
+key = "wa_callqueueid"
+marker = { session = "wa_lastsession", length = 128 }
+columns = ["wa_name", "wa_notes", "statecode", "statuscode"]
+"""
+
+
+def stateful(**columns):
+    return "update_row", {"table": "stateful", "row_id": ROW, "columns": columns}
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_the_status_of_a_state_is_no_edit_of_a_row_that_the_session_makes(sim, adapter_with, emit):
+    adapter = adapter_with(DEFAULT + STATES)
+    row = {"table": "stateful", "operation": "1-create_row"}
+    planned = plan(
+        adapter,
+        ("create_row", {"table": "stateful", "columns": {"wa_name": "ours", "statuscode": 1}}),
+        ("update_row", {**row, "columns": {"statecode": 1}}),
+        ("update_row", {**row, "columns": {"wa_notes": "ours"}}),
+    )
+    assert emit(adapter, planned) == ["applied"] * 3
+    row = sim.row("wa_callqueues", planned[0].key)
+    assert (row["statecode"], row["statuscode"], row["wa_notes"]) == (1, 2, "ours")
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+def test_a_status_that_is_watched_must_be_known_to_the_session(sim, adapter_with, emit):
+    adapter = adapter_with(DEFAULT + STATES.replace("columns", 'guarded = ["statuscode"]\ncolumns'))
+    with pytest.raises(InvalidInput, match=r"operation 2-update_row: .* statuscode"):
+        plan(adapter, stateful(statecode=1), stateful(wa_notes="ours"))
+    assert sent(sim) == []
+    planned = plan(adapter, stateful(statecode=1, statuscode=2), stateful(wa_notes="ours"))
+    assert emit(adapter, planned) == ["applied"] * 2

@@ -31,8 +31,8 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
     Raises:
         NotReady: Rows are missing or may not be read; it names them all.
         ConflictError: Rows are not as the caller has loaded them.
-        InvalidInput: A row without a marker is to be updated twice, or a caller's baseline can't be
-            used.
+        InvalidInput: A row without a marker is to be updated twice, two operations mark a row in
+            two ways, or a caller's baseline can't be used.
         TransientDataverseError: A row could not be read now.
     """
     require_usable(drafts)
@@ -44,6 +44,7 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
         for was, now in zip(drafts, found, strict=True)
         if was.write.row_address in rows
     }
+    _require_one_marker(found)
     require_as_loaded(found, by_guid)
     chain = _Chain(by_guid, found, now)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
@@ -100,6 +101,19 @@ def _by_guid(draft: Draft, row: Row | None) -> Draft:
     return replace(draft, write=draft.write.model_copy(update={"row_id": row_id, "key": None}))
 
 
+def _require_one_marker(drafts: Sequence[Draft]) -> None:
+    """Require that no two operations mark a row in two ways that get into each other's column."""
+    first: dict[RowAddress, Draft] = {}
+    for draft in drafts:
+        other = first.setdefault(draft.write.row_address, draft) if draft.table.marker else draft
+        shared = set(draft.table.marker_columns()) & set(other.table.marker_columns())
+        if other.table.marker != draft.table.marker and shared:
+            raise InvalidInput(
+                f"operation {draft.operation}: it marks {draft.write.where} in {', '.join(sorted(shared))},"
+                f" as does {other.operation} by another marker: give both tables of the mapping the same one"
+            )
+
+
 @dataclass
 class _Chain:
     """What each row is like after each of the session's operations on it."""
@@ -114,6 +128,8 @@ class _Chain:
     written: dict[RowAddress, set[str]] = field(default_factory=dict)
     # What the service may make of what the session has written by then.
     forms: dict[RowAddress, dict[str, tuple[Scalar, ...]]] = field(default_factory=dict)
+    # What the service itself has changed by then, to values that are not known.
+    unknown: dict[RowAddress, set[str]] = field(default_factory=dict)
     touched: set[RowAddress] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
@@ -164,15 +180,25 @@ class _Chain:
         for name in left:
             forms.pop(name, None)
         forms.update(draft.forms)
+        unknown = self.unknown.setdefault(draft.write.row_address, set())
+        unknown.update(draft.table.entailed(draft.write.columns))
+        unknown.difference_update(left)
         return left
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         names = draft.table.baseline_columns(draft.write.columns)
+        unknown = self.unknown.get(draft.write.row_address, set())
         if draft.write.row_address not in self.made:
             ours = self.written.get(draft.write.row_address, set()) - set(draft.table.watched_columns())
+            unsure = sorted(unknown & {*names} - ours)
+            if unsure:
+                raise InvalidInput(
+                    f"operation {draft.operation}: what an operation before it leaves in {', '.join(unsure)}"
+                    f" of {draft.write.where} is the service's choice, and is watched: write it there, too"
+                )
             return {name: values.get(name) for name in names if name not in ours}
         # No row yet. What the session itself will have written is known, and the rest is not.
-        state = {"statecode"} - set(names)
+        state = ({"statecode"} - set(names)) | unknown
         return {name: value for name, value in values.items() if name not in state}
 
     def _require_one_update(self, draft: Draft) -> None:
