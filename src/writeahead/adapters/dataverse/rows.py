@@ -1,10 +1,9 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
 Each write leaves a marker in its row: the ids of session and operation, in two columns or in one.
-Where the service refuses
-a write, the row is read back, and the marker tells our own earlier write from another one. A table
-may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
-then.
+Where the service refuses a write, the row is read back, and the marker tells our own earlier write
+from another one. A table may have no columns for it; docs/decisions/0007-rows-without-a-marker.md
+says what proves a replay then.
 """
 
 from collections.abc import Mapping, Sequence
