@@ -11,7 +11,7 @@ from writeahead import RunPolicy, resume_session, write_back
 from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
 from writeahead.adapters.dataverse.webapi.codes import ADMINISTRATION_WAIT
 from writeahead.errors import ConflictError, InvalidInput
-from writeahead.model import BlockReason, Operation, ReplayClass, RunStatus, idempotency_key
+from writeahead.model import REFERENCE, BlockReason, Operation, ReplayClass, RunStatus, idempotency_key
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, HUMAN_USER, Settings, Simulator
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind
 from writeahead.stores.memory import MemoryStore
@@ -694,3 +694,17 @@ def test_a_status_that_is_watched_must_be_known_to_the_session(sim, adapter_with
     assert sent(sim) == []
     planned = plan(adapter, stateful(statecode=1, statuscode=2), stateful(wa_notes="ours"))
     assert emit(adapter, planned) == ["applied"] * 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_comes_from_a_receipt_is_searched_for_before_the_create(sim, adapter_with, person, there):
+    """While planning, nobody knows what it will be."""
+    adapter = adapter_with(DEFAULT + FOUND_CALLS)
+    if there:
+        sim.seed("phonecalls", {"subject": ACCOUNT})
+    kind, payload = a_call(person)
+    columns = {**payload["columns"], "subject": {REFERENCE: "1-create_row"}}
+    report = run(adapter, MemoryStore(), an_account(), (kind, {**payload, "columns": columns}))
+    ended = (RunStatus.BLOCKED, BlockReason.CONFLICT_DETECTED) if there else (RunStatus.COMPLETED, None)
+    assert (report.status, report.block_reason) == ended
+    assert [row["subject"] for row in sim.rows("phonecalls")] == [ACCOUNT]
