@@ -178,7 +178,7 @@ def _read_back(
     found = []
     for item in items:
         row = read_back(client, item.table, item.write, refused, item.baseline)
-        rows.setdefault(item.write.row_address, row)
+        _add(rows, item.write.row_address, row)
         found.append(row is not None and item.is_found_in(row, _later(item, items)))
         if row is not None and found[-1] and item.proves_commit:
             if is_older(row, item.table, item.baseline):
@@ -187,6 +187,17 @@ def _read_back(
     # Values like ours are no proof, since they may have been there before: unless there is nothing
     # else to go by, and all are like ours.
     return rows, all(found) and not any(item.proves_commit for item in items)
+
+
+def _add(rows: dict[RowAddress, Row | None], address: RowAddress, row: Row | None) -> None:
+    """Add what was read of a row for one item to what was read for those before it."""
+    earlier = rows.get(address, row)
+    # By its first version: if it was changed since, the next attempt is refused.
+    rows[address] = (
+        Row({**earlier.columns, **row.columns}, earlier.etag)
+        if row is not None and earlier is not None
+        else None
+    )
 
 
 def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem]) -> None:
@@ -250,30 +261,50 @@ def _versions_to_rebase_on(
 def _require_no_conflict(
     items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None], *, of_precondition: bool
 ) -> None:
-    first = {item.write.row_address: item for item in reversed(items)}
+    by_row: dict[RowAddress, list[ChangeSetItem]] = {}
+    for item in items:
+        by_row.setdefault(item.write.row_address, []).append(item)
     # A key that is taken is refused in many ways; a row that has changed only by a precondition.
     suspects = [
-        item
-        for item in first.values()
-        if of_precondition or item.baseline is None or item.replay is ReplayClass.CREATE_WITH_KEY
+        (address, mates)
+        for address, mates in by_row.items()
+        if of_precondition or mates[0].replay is ReplayClass.CREATE_WITH_KEY
     ]
-    problems = [_conflict(item, rows[item.write.row_address]) for item in suspects]
+    problems = [_conflict(mates, rows[address]) for address, mates in suspects]
     found = sorted(problem for problem in problems if problem)
     if found:
         raise ConflictError("; ".join(found))
 
 
-def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
-    """How another user changed a row, so that it can't be written; None if no one did."""
-    where = f"operation {item.operation}: {item.write.where}"
-    if item.creates:
+def _conflict(mates: Sequence[ChangeSetItem], row: Row | None) -> str | None:
+    """How another user changed the row of items, so that it can't be written; None if no one did."""
+    first = mates[0]
+    where = f"operation {first.operation}: {first.write.where}"
+    if first.creates:
         return None if row is None else f"{where}: the row exists and was not written by this operation"
-    if item.baseline is None:
+    if all(item.baseline is None for item in mates):
         return None
     if row is None:
         return f"{where}: the row is gone"
-    changed = changed_columns(row, item.baseline)
+    changed = changed_columns(row, _before(mates))
     return f"{where}: changed by another user: {', '.join(changed)}" if changed else None
+
+
+def _before(mates: Sequence[ChangeSetItem]) -> Baseline:
+    """What a row was like before the first item on it, by what all of them guard.
+
+    The others guard, too, what those before them would have left.
+    """
+    guarded: dict[str, Scalar] = {}
+    left: dict[str, tuple[Scalar, ...]] = {}
+    written: set[str] = set()
+    for item in mates:
+        baseline = item.baseline or Baseline(guarded={})
+        for name in baseline.guarded.keys() - written - guarded.keys():
+            guarded[name] = baseline.guarded[name]
+            left[name] = baseline.left.get(name, ())
+        written |= {*item.table.leaves(item.write.columns), *item.table.entailed(item.write.columns)}
+    return Baseline(guarded=guarded, left=left)
 
 
 def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
