@@ -277,7 +277,7 @@ def _require_no_conflict(
 
 
 def _conflict(mates: Sequence[ChangeSetItem], row: Row | None) -> str | None:
-    """How another user changed the row of items, so that it can't be written; None if no one did."""
+    """How another user changed the row of some items; None if no one did."""
     first = mates[0]
     where = f"operation {first.operation}: {first.write.where}"
     if first.creates:
