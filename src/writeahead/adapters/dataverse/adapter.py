@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
 from writeahead.adapters.dataverse.baselines import with_baselines
-from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
+from writeahead.adapters.dataverse.change_set import emit_change_set
+from writeahead.adapters.dataverse.change_set_items import ChangeSetItem, require_change_set
 from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
 from writeahead.adapters.dataverse.loaded import read_baseline
 from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
