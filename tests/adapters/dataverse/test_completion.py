@@ -245,3 +245,33 @@ def test_an_edit_between_creation_and_resume_blocks_the_session(sim, adapter, st
     assert next(iter(edit or {"gone": 1})) in report.error
     assert "planted" not in report.error.replace(SESSION, "")
     assert sim.rows("phonecalls") == before
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("status", [{}, {"status": 2}])
+def test_a_lost_completion_of_a_row_that_was_there(sim, environ, tmp_path, applied, status):
+    """Without a marker; the service sets the status of a state itself."""
+    path = tmp_path / "mine.toml"
+    path.write_text(DEFAULT + DECLARED.replace("completed = 1 }", "completed = 1 }, status = { made = 2 }"))
+    call = sim.seed("phonecalls", {"subject": "theirs"})
+    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as adapter:
+        [planned] = adapter.plan([keyed("complete_activity", {"table": "call", "row_id": call, **status})])
+        sim.faults.add("drop", method="PATCH", apply=applied)
+        with pytest.raises(TransientDataverseError):
+            adapter.emit(planned)
+        assert adapter.emit(planned).outcome == ("already_applied" if applied else "applied")
+        assert adapter.transact([planned])[0].outcome == "already_applied"
+    assert state(sim, call) == (1, 2)
+    assert len(sim.requests(method="PATCH", applied=True)) == 1
+
+
+def test_a_status_that_another_user_chose_is_no_part_of_ours(sim, environ, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(DEFAULT + DECLARED)
+    call = sim.seed("phonecalls", {"subject": "theirs"})
+    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as adapter:
+        [planned] = adapter.plan([keyed("complete_activity", {"table": "call", "row_id": call})])
+        sim.edit("phonecalls", call, {"statecode": 2, "statuscode": 3})
+        with pytest.raises(ConflictError, match="statecode, statuscode"):
+            adapter.emit(planned)
+    assert state(sim, call) == (2, 3)

@@ -238,3 +238,26 @@ def test_a_lookup_that_can_not_be_read_may_be_created(sim, to_do):
     create = {"table": "todo", "columns": {"subject": "new", "ownerid": owner}}
     [planned] = plan(to_do('ownerid = ["systemusers", "teams"]'), ("create_row", create))
     assert planned.precondition["guarded"] == {}
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("kind", ["update_row", "upsert_row"])
+def test_an_edit_of_what_a_later_update_of_the_row_writes_stands(sim, adapter, emit, kind):
+    """In a transaction all of them are refused, so it is not the first one's columns alone."""
+    _, first = update(wa_attempts=2)
+    planned = plan(adapter, (kind, first), update(wa_attempts=3), update(wa_notes="ours"))
+    sim.edit("wa_callqueues", ROW, {"wa_notes": "a user's"})
+    with pytest.raises(ConflictError, match="changed by another user: wa_notes"):
+        emit(adapter, planned)
+    assert sim.row("wa_callqueues", ROW)["wa_notes"] == "a user's"
+
+
+@pytest.mark.parametrize("emit", [emit_each, emit_change_set])
+@pytest.mark.parametrize("kind", ["update_row", "upsert_row"])
+def test_an_edit_of_what_none_of_several_updates_writes_stands(sim, adapter, emit, kind):
+    _, first = update(wa_attempts=2)
+    planned = plan(adapter, (kind, first), update(wa_attempts=3), update(wa_notes="ours"))
+    sim.edit("wa_callqueues", ROW, {"wa_name": "a user's"})
+    assert emit(adapter, planned) == ["applied"] * 3
+    row = sim.row("wa_callqueues", ROW)
+    assert (row["wa_name"], row["wa_attempts"], row["wa_notes"]) == ("a user's", 3, "ours")

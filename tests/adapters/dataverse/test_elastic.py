@@ -178,3 +178,30 @@ def test_discover_says_so(sim, tmp_path):
     assert table.elastic
     assert table.alternate_keys == ()
     assert {"partitionid", "ttlinseconds", "wa_value"} <= set(table.columns)
+
+
+def test_a_row_that_was_loaded_is_not_replaced(sim, run):
+    """What a version in If-Match does there is documented nowhere."""
+    loaded = {**upsert(wa_value=2), "baseline": {"etag": 'W/"1"'}}
+    with pytest.raises(InvalidInput, match=r"1-upsert_row: its table is elastic, .* baseline"):
+        run(ELASTIC, loaded)
+    assert sim.requests(method="PATCH") == []
+
+
+def test_nor_by_a_plan_of_before_the_table_was_elastic(sim, tmp_path):
+    adapters = []
+    for name, mapping in (("before", MAPPING), ("now", ELASTIC)):
+        (tmp_path / name).write_text(mapping)
+        settings = {"environ": environ_of(sim), "timeout": 5, "mapping": tmp_path / name}
+        adapters.append(adapter_from_settings(**settings))
+    before, now = adapters
+    with before, now:
+        loaded = before.read_baseline("reading", ROW).model_dump(mode="json")
+        payload = upsert(wa_value=2)["payload"]
+        asked = KeyedOperation(
+            session_id="s", id="1", kind="upsert_row", key=ROW, payload=payload, baseline=loaded
+        )
+        [planned] = before.plan([asked])
+        with pytest.raises(InvalidInput, match="its table is elastic"):
+            now.emit(planned)
+    assert sim.requests(method="PATCH") == []

@@ -15,7 +15,8 @@ from typing import Literal, Self
 import httpx
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
-from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
+from writeahead.adapters.dataverse.change_set import emit_change_set
+from writeahead.adapters.dataverse.change_set_items import ChangeSetItem, require_change_set
 from writeahead.adapters.dataverse.diagnosis import diagnose, probed_table
 from writeahead.adapters.dataverse.find_by import receipt_of_existing
 from writeahead.adapters.dataverse.loaded import read_baseline
@@ -42,7 +43,14 @@ from writeahead.adapters.dataverse.mapping.translate import (
     with_owner,
     with_targets,
 )
-from writeahead.adapters.dataverse.planning import item_of, plan_named, plan_offline, plan_online, plan_row
+from writeahead.adapters.dataverse.planning import (
+    bare_item_of,
+    item_of,
+    plan_named,
+    plan_offline,
+    plan_online,
+    plan_row,
+)
 from writeahead.adapters.dataverse.readiness.discover import discover
 from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
@@ -356,8 +364,13 @@ class DataverseAdapter(TransactionalAdapter):
         return upsert_row(self._ready(), item.table, payload, item.baseline)
 
     def require_transaction(self, operations: Sequence[PlannedOperation]) -> None:
-        """Refuse what one change set can't hold. Raises: as `require_change_set`."""
-        require_change_set([self._together(operation) for operation in operations])
+        """Refuse what one change set can't hold. Raises: as `require_change_set`.
+
+        Neither approval nor baselines matter here: a dry run may have none.
+        """
+        require_change_set(
+            [bare_item_of(self._mapping, self.payload_of(operation), operation) for operation in operations]
+        )
 
     def transact(self, operations: Sequence[PlannedOperation]) -> list[Receipt]:
         """Write all rows in one ``$batch`` change set. Raises: as `emit_change_set` and `emit`."""
@@ -383,8 +396,11 @@ class DataverseAdapter(TransactionalAdapter):
         return [receipts[item.operation] for item in items]
 
     def row_of(self, operation: PlannedOperation) -> str | None:
-        """The table and the GUID; an alternate key may name the row of a GUID, too."""
-        row_id = operation.payload.get("row_id")
+        """The table and the GUID; an alternate key may name the row of a GUID, too.
+
+        A create whose row was found is about that row, as are the operations after it.
+        """
+        row_id = (operation.precondition or {}).get("found") or operation.payload.get("row_id")
         return f"{operation.payload.get('entity_set')}({row_id.lower()})" if isinstance(row_id, str) else None
 
     def _require_approval(self) -> None:

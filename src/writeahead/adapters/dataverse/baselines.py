@@ -6,7 +6,7 @@ from datetime import datetime
 
 from writeahead.adapters.dataverse.loaded import require_as_loaded, require_usable
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
-from writeahead.adapters.dataverse.mapping.plans import Draft
+from writeahead.adapters.dataverse.mapping.plans import Draft, marks_of
 from writeahead.adapters.dataverse.rows import is_ours
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
 from writeahead.adapters.dataverse.webapi.errors import PermanentDataverseError, TableNotFound
@@ -31,8 +31,8 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
     Raises:
         NotReady: Rows are missing or may not be read; it names them all.
         ConflictError: Rows are not as the caller has loaded them.
-        InvalidInput: A row without a marker is to be updated twice, or a caller's baseline can't be
-            used.
+        InvalidInput: A row without a marker is to be updated twice, two operations mark a row in
+            two ways, or a caller's baseline can't be used.
         TransientDataverseError: A row could not be read now.
     """
     require_usable(drafts)
@@ -44,6 +44,7 @@ def with_baselines(client: DataverseClient, drafts: Sequence[Draft], now: dateti
         for was, now in zip(drafts, found, strict=True)
         if was.write.row_address in rows
     }
+    _require_one_marker(found)
     require_as_loaded(found, by_guid)
     chain = _Chain(by_guid, found, now)
     return [chain.follow(position, draft) for position, draft in enumerate(found)]
@@ -100,6 +101,19 @@ def _by_guid(draft: Draft, row: Row | None) -> Draft:
     return replace(draft, write=draft.write.model_copy(update={"row_id": row_id, "key": None}))
 
 
+def _require_one_marker(drafts: Sequence[Draft]) -> None:
+    """Require that no two operations mark a row in two ways that get into each other's column."""
+    first: dict[RowAddress, Draft] = {}
+    for draft in drafts:
+        other = first.setdefault(draft.write.row_address, draft) if draft.table.marker else draft
+        shared = set(draft.table.marker_columns()) & set(other.table.marker_columns())
+        if other.table.marker != draft.table.marker and shared:
+            raise InvalidInput(
+                f"operation {draft.operation}: it marks {draft.write.where} in {', '.join(sorted(shared))},"
+                f" as does {other.operation} by another marker: give both tables of the mapping the same one"
+            )
+
+
 @dataclass
 class _Chain:
     """What each row is like after each of the session's operations on it."""
@@ -114,6 +128,8 @@ class _Chain:
     written: dict[RowAddress, set[str]] = field(default_factory=dict)
     # What the service may make of what the session has written by then.
     forms: dict[RowAddress, dict[str, tuple[Scalar, ...]]] = field(default_factory=dict)
+    # What the service itself has changed by then, to values that are not known.
+    unknown: dict[RowAddress, set[str]] = field(default_factory=dict)
     touched: set[RowAddress] = field(default_factory=set)
 
     def follow(self, position: int, draft: Draft) -> Draft:
@@ -121,20 +137,14 @@ class _Chain:
         if address not in self.values:
             self.values[address] = dict(row.columns) if row else {}
         values = self.values[address]
-        later = tuple(
-            mark
-            for after in self.drafts[position + 1 :]
-            if after.write.row_address == address
-            and after.table.marker == draft.table.marker
-            and (mark := after.table.mark_of(after.write.columns)) is not None
-        )
+        later = marks_of(self.drafts[position + 1 :], draft)
         if draft.creates:
             self.made.add(address)
             # In every table that has states, 0 is the one that a new row is in.
             values["statecode"] = 0
         if not draft.watches:
             self._leave(draft)
-            forms = _forms(draft)
+            forms = draft.forms
             planned = Baseline(guarded={}, stored=forms) if forms else None
             if draft.creates:
                 planned = Baseline(
@@ -146,7 +156,7 @@ class _Chain:
         if address not in self.made and row is None:
             self.made.add(address)
             self._leave(draft)
-            planned = Baseline(guarded={}, absent=True, later=later, stored=_forms(draft))
+            planned = Baseline(guarded={}, absent=True, later=later, stored=draft.forms)
             return replace(_warned(draft), baseline=planned)
         draft = _preserving(draft, values)
         guarded = self._guarded(draft, values)
@@ -154,7 +164,7 @@ class _Chain:
             etag=row.etag if row and address not in self.made else None,
             guarded=guarded,
             later=later,
-            stored=_forms(draft),
+            stored=draft.forms,
             left={name: forms for name, forms in self.forms.get(address, {}).items() if name in guarded},
         )
         if not is_ours(values, draft.table, draft.write, later):
@@ -169,16 +179,26 @@ class _Chain:
         forms = self.forms.setdefault(draft.write.row_address, {})
         for name in left:
             forms.pop(name, None)
-        forms.update(_forms(draft))
+        forms.update(draft.forms)
+        unknown = self.unknown.setdefault(draft.write.row_address, set())
+        unknown.update(draft.table.entailed(draft.write.columns))
+        unknown.difference_update(left)
         return left
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         names = draft.table.baseline_columns(draft.write.columns)
+        unknown = self.unknown.get(draft.write.row_address, set())
         if draft.write.row_address not in self.made:
             ours = self.written.get(draft.write.row_address, set()) - set(draft.table.watched_columns())
+            unsure = sorted(unknown & {*names} - ours)
+            if unsure:
+                raise InvalidInput(
+                    f"operation {draft.operation}: what an operation before it leaves in {', '.join(unsure)}"
+                    f" of {draft.write.where} is the service's choice, and is watched: write it there, too"
+                )
             return {name: values.get(name) for name in names if name not in ours}
         # No row yet. What the session itself will have written is known, and the rest is not.
-        state = {"statecode"} - set(names)
+        state = ({"statecode"} - set(names)) | unknown
         return {name: value for name, value in values.items() if name not in state}
 
     def _require_one_update(self, draft: Draft) -> None:
@@ -190,15 +210,6 @@ class _Chain:
                 " table has no marker in the mapping: make it one update, or add marker columns"
             )
         self.touched.add(draft.write.row_address)
-
-
-def _forms(draft: Draft) -> dict[str, tuple[Scalar, ...]]:
-    """What the columns that are written may read, other than as what is written."""
-    return {
-        name: value.forms
-        for name, value in draft.stored.items()
-        if name in draft.write.columns and value.forms
-    }
 
 
 def _warned(draft: Draft) -> Draft:

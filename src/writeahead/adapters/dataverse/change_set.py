@@ -5,22 +5,14 @@ one row with our marker proves that all were written, even if others have change
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from writeahead.adapters.dataverse.change_set_items import ChangeSetItem, require_no_conflict
 from writeahead.adapters.dataverse.contents import is_older, require_own_content
-from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
-from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.mapping.payloads import RowAddress
+from writeahead.adapters.dataverse.mapping.plans import marks_of
 from writeahead.adapters.dataverse.resends import Resends, may_hide_a_row
-from writeahead.adapters.dataverse.rows import (
-    changed_columns,
-    is_created_by_us,
-    is_ours,
-    is_written,
-    read_back,
-    require_same_content,
-)
-from writeahead.adapters.dataverse.webapi.batch import MOST_PARTS
+from writeahead.adapters.dataverse.rows import is_ours, read_back, require_same_content
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -28,84 +20,12 @@ from writeahead.adapters.dataverse.webapi.errors import (
     RowNotFound,
     TransientDataverseError,
 )
-from writeahead.adapters.dataverse.webapi.names import Scalar
-from writeahead.errors import ConflictError, InvalidInput
-from writeahead.model import Receipt, ReplayClass
+from writeahead.errors import ConflictError
+from writeahead.model import Receipt
 
-__all__ = ["ChangeSetItem", "emit_change_set", "require_change_set"]
+__all__ = ["emit_change_set"]
 
 _Refusal: TypeAlias = PermanentDataverseError | TransientDataverseError
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeSetItem:
-    """One write of a transaction.
-
-    Attributes:
-        operation: The id of the operation that this is.
-        table: Of the mapping.
-        write: What is written.
-        baseline: What the row was like; for an update.
-        replay: ``create_with_key``, ``conditional_update`` or ``upsert``.
-        stored: What the service may make of the values, by column.
-    """
-
-    operation: str
-    table: Table
-    write: RowWrite
-    baseline: Baseline | None
-    replay: ReplayClass
-    stored: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
-
-    @property
-    def creates(self) -> bool:
-        """Whether the row must not be there before."""
-        absent = self.baseline is not None and self.baseline.absent
-        return absent or self.replay is ReplayClass.CREATE_WITH_KEY
-
-    @property
-    def proves_commit(self) -> bool:
-        """Whether its row alone proves that it was written: by a marker, or a GUID of ours."""
-        return self.table.marker is not None or self.replay is ReplayClass.CREATE_WITH_KEY
-
-    @property
-    def writes(self) -> bool:
-        """Whether there is anything to send; an update whose columns are all preserved has none."""
-        return self.creates or self.baseline is None or bool(self.write.columns)
-
-    def is_found_in(self, row: Row, later: Sequence[str]) -> bool:
-        """Whether a row shows that this was written."""
-        if self.replay is ReplayClass.CREATE_WITH_KEY:
-            return is_created_by_us(row, self.table, self.write)
-        if self.table.marker is not None:
-            return is_ours(row.columns, self.table, self.write, later)
-        blind = Baseline(guarded={}, stored=dict(self.stored))
-        return is_written(row.columns, self.table, self.write, self.baseline or blind)
-
-
-def require_change_set(items: Sequence[ChangeSetItem]) -> None:
-    """Refuse what can't be sent as one change set, before anything is persisted or sent.
-
-    Sources, learn.microsoft.com: "Execute batch operations using the Web API" (1,000 requests),
-    "Elastic tables for developers" (change sets of them are no transactions). A body that is too
-    large is answered by 413 ("Compose HTTP requests and handle errors"); no page was found that
-    says how large it may be.
-
-    Raises:
-        InvalidInput: There are too many, or a table is elastic.
-    """
-    count = sum(item.writes for item in items)
-    if count > MOST_PARTS:
-        raise InvalidInput(
-            f"one transaction of Dataverse holds {MOST_PARTS:,} operations at most, and {count:,} are"
-            " planned: split the session, or plan it without atomic"
-        )
-    for item in items:
-        if item.table.replaces_rows():
-            raise InvalidInput(
-                f"operation {item.operation}: its table is elastic, and Dataverse has no transactions there:"
-                " plan the session without atomic, or make this one a session of its own"
-            )
 
 
 def emit_change_set(client: DataverseClient, items: Sequence[ChangeSetItem]) -> list[Receipt]:
@@ -177,7 +97,7 @@ def _read_back(
     found = []
     for item in items:
         row = read_back(client, item.table, item.write, refused, item.baseline)
-        rows.setdefault(item.write.row_address, row)
+        _add(rows, item.write.row_address, row)
         found.append(row is not None and item.is_found_in(row, _later(item, items)))
         if row is not None and found[-1] and item.proves_commit:
             if is_older(row, item.table, item.baseline):
@@ -186,6 +106,17 @@ def _read_back(
     # Values like ours are no proof, since they may have been there before: unless there is nothing
     # else to go by, and all are like ours.
     return rows, all(found) and not any(item.proves_commit for item in items)
+
+
+def _add(rows: dict[RowAddress, Row | None], address: RowAddress, row: Row | None) -> None:
+    """Add what was read of a row for one item to what was read for those before it."""
+    earlier = rows.get(address, row)
+    # By its first version: if it was changed since, the next attempt is refused.
+    rows[address] = (
+        Row({**earlier.columns, **row.columns}, earlier.etag)
+        if row is not None and earlier is not None
+        else None
+    )
 
 
 def _require_own_contents(client: DataverseClient, items: Sequence[ChangeSetItem]) -> None:
@@ -228,7 +159,7 @@ def _versions_to_rebase_on(
         PermanentDataverseError, TransientDataverseError: ``refused``.
     """
     of_precondition = isinstance(refused, PreconditionFailed | RowNotFound)
-    _require_no_conflict(items, rows, of_precondition=of_precondition)
+    require_no_conflict(items, rows, of_precondition=of_precondition)
     if not of_precondition:
         raise refused
     found = {address: row.etag for address, row in rows.items() if address in etags and row and row.etag}
@@ -246,35 +177,6 @@ def _versions_to_rebase_on(
     return found
 
 
-def _require_no_conflict(
-    items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None], *, of_precondition: bool
-) -> None:
-    first = {item.write.row_address: item for item in reversed(items)}
-    # A key that is taken is refused in many ways; a row that has changed only by a precondition.
-    suspects = [
-        item
-        for item in first.values()
-        if of_precondition or item.baseline is None or item.replay is ReplayClass.CREATE_WITH_KEY
-    ]
-    problems = [_conflict(item, rows[item.write.row_address]) for item in suspects]
-    found = sorted(problem for problem in problems if problem)
-    if found:
-        raise ConflictError("; ".join(found))
-
-
-def _conflict(item: ChangeSetItem, row: Row | None) -> str | None:
-    """How another user changed a row, so that it can't be written; None if no one did."""
-    where = f"operation {item.operation}: {item.write.where}"
-    if item.creates:
-        return None if row is None else f"{where}: the row exists and was not written by this operation"
-    if item.baseline is None:
-        return None
-    if row is None:
-        return f"{where}: the row is gone"
-    changed = changed_columns(row, item.baseline)
-    return f"{where}: changed by another user: {', '.join(changed)}" if changed else None
-
-
 def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
     """Whether planning found a row as this session leaves it."""
     if item.baseline is None:
@@ -285,16 +187,10 @@ def _was_written(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> bool:
     return ours
 
 
-def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> list[str]:
+def _later(item: ChangeSetItem, items: Sequence[ChangeSetItem]) -> tuple[str, ...]:
     """The marks of the operations that write the same row after this one."""
     position = next(index for index, other in enumerate(items) if other is item)
-    return [
-        mark
-        for other in items[position + 1 :]
-        if other.write.row_address == item.write.row_address
-        and other.table.marker == item.table.marker
-        and (mark := other.table.mark_of(other.write.columns)) is not None
-    ]
+    return marks_of(items[position + 1 :], item)
 
 
 def _already(items: Sequence[ChangeSetItem], rows: Mapping[RowAddress, Row | None]) -> list[Receipt]:

@@ -7,11 +7,12 @@ and the write there are still milliseconds. An alternate key of the same columns
 service then refuses the second row.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
+from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress, RowWrite
 from writeahead.adapters.dataverse.mapping.plans import Draft
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
@@ -29,6 +30,8 @@ from writeahead.model import Receipt
 
 __all__ = ["receipt_of_existing", "with_existing"]
 
+# The entity set and the GUID that a create would have made, and the GUID of the row that is there.
+_Found: TypeAlias = dict[tuple[str, str], str]
 # Enough to name a count that helps.
 _MOST = 10
 
@@ -45,15 +48,18 @@ def with_existing(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draf
 
     Raises:
         NotReady: Several rows have the same values, or they can't be searched; it names all.
-        InvalidInput: Two operations create a row with the same values, or a value can't be searched
-            for.
+        InvalidInput: Two operations create a row with the same values, one changes the values that
+            a row of the session is found by, or a value can't be searched for.
         TransientDataverseError: They could not be searched now.
     """
-    _require_distinct(drafts)
-    found: dict[tuple[str, str], str] = {}
+    found: _Found = {}
     searched: list[Draft] = []
+    seen: dict[object, str] = {}
     problems: list[str] = []
-    for draft in drafts:
+    for given in drafts:
+        # A row may be told by its lookup to a row that was found.
+        draft = _redirected(given, found)
+        _require_first(draft, seen)
         row_id, problem = _search(client, draft)
         problems += [f"operation {draft.operation}: {problem}"] if problem else []
         if row_id is None or draft.write.row_id is None:
@@ -67,7 +73,10 @@ def with_existing(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draf
         searched.append(replace(draft, found=row_id, warnings=(*draft.warnings, said)))
     if problems:
         raise NotReady(*problems)
-    return [_redirected(draft, found) for draft in searched] if found else searched
+    # An operation may point to a row that one after it creates.
+    redirected = [_redirected(draft, found) for draft in searched]
+    _require_kept(redirected)
+    return redirected
 
 
 def receipt_of_existing(
@@ -140,18 +149,40 @@ def _search(client: DataverseClient, draft: Draft) -> tuple[str | None, str | No
     return ids.pop(), None
 
 
-def _require_distinct(drafts: Sequence[Draft]) -> None:
-    seen: dict[object, str] = {}
+def _require_first(draft: Draft, seen: dict[object, str]) -> None:
+    values = draft.table.searched(draft.write.columns) if draft.creates else None
+    if values is None:
+        return
+    # The service is asked before anything of a transaction is there, so it can't tell then.
+    folded = [(name, _without_accents(_folded(value))) for name, value in sorted(values.items())]
+    first = seen.setdefault((draft.write.entity_set, *folded), draft.operation)
+    if first != draft.operation:
+        raise InvalidInput(
+            f"operation {draft.operation}: operation {first} creates a row with the same"
+            f" {_names(draft.table)}: create it once"
+        )
+
+
+def _require_kept(drafts: Sequence[Draft]) -> None:
+    """Refuse to change what a row of the session is found by: it would not be found again.
+
+    A create that is sent again would take the session's own change for another user's; and a
+    session that is planned again, after its artifacts were lost, would create a second row.
+    """
+    told: dict[RowAddress, Mapping[str, Scalar]] = {}
     for draft in drafts:
         values = draft.table.searched(draft.write.columns) if draft.creates else None
-        if values is None:
-            continue
-        folded = [(name, _folded(value)) for name, value in sorted(values.items())]
-        first = seen.setdefault((draft.write.entity_set, *folded), draft.operation)
-        if first != draft.operation:
+        if values is not None:
+            told[draft.write.row_address] = values
+            told[draft.write.entity_set, draft.found or ""] = values
+    for draft in drafts:
+        known = {} if draft.creates else told.get(draft.write.row_address, {})
+        leaves = draft.table.leaves(draft.write.columns)
+        changed = [name for name in known if name in leaves and _folded(leaves[name]) != _folded(known[name])]
+        if changed:
             raise InvalidInput(
-                f"operation {draft.operation}: operation {first} creates a row with the same"
-                f" {_names(draft.table)}: create it once"
+                f"operation {draft.operation}: it changes {', '.join(changed)}, by which the row that this"
+                " session creates is found: create it with that value, or change it in another session"
             )
 
 
@@ -164,17 +195,30 @@ def _rows(client: DataverseClient, table: Table, write: RowWrite, where: str) ->
         raise
 
 
-def _redirected(draft: Draft, found: Mapping[tuple[str, str], str]) -> Draft:
-    """Have a draft write, and point to, the row that is there."""
+def _redirected(draft: Draft, found: _Found) -> Draft:
+    """Have a draft write, and point to, the rows that are there."""
+    if not found:
+        return draft
+    write = draft.write
     columns: dict[str, Scalar] = {}
-    for name, value in draft.write.columns.items():
+    for name, value in write.columns.items():
         row = referenced_row(value) if name.endswith(BIND) else None
         columns[name] = row_reference(row[0], found[row]) if row in found and row else value
-    changes: dict[str, Any] = {"columns": columns}
-    address = (draft.write.entity_set, draft.write.row_id or "")
+    parties = (
+        party.model_copy(update={"id": found.get((party.entity_set or "", party.id or ""), party.id)})
+        for party in write.parties
+    )
+    # Two of them may be one by now.
+    changes: dict[str, Any] = {"columns": columns, "parties": tuple(dict.fromkeys(parties))}
+    address = (write.entity_set, write.row_id or "")
     if not draft.creates and address in found:
         changes["row_id"] = found[address]
-    return replace(draft, write=draft.write.model_copy(update=changes))
+    if write.key is not None:
+        by_guid = {row_id: there for (_, row_id), there in found.items()}
+        changes["key"] = {
+            name: by_guid.get(guid_or_none(value) or "", value) for name, value in write.key.items()
+        }
+    return replace(draft, write=write.model_copy(update=changes))
 
 
 def _names(table: Table) -> str:
@@ -182,4 +226,10 @@ def _names(table: Table) -> str:
 
 
 def _folded(value: Scalar) -> Scalar:
-    return value.casefold() if isinstance(value, str) else value
+    return value.casefold().strip() if isinstance(value, str) else value
+
+
+def _without_accents(value: Scalar) -> Scalar:
+    if not isinstance(value, str):
+        return value
+    return "".join(sign for sign in unicodedata.normalize("NFKD", value) if not unicodedata.combining(sign))

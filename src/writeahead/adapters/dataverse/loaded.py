@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from writeahead.adapters.dataverse.contents import same_value
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowAddress
-from writeahead.adapters.dataverse.mapping.plans import Draft
+from writeahead.adapters.dataverse.mapping.plans import Draft, marks_of
 from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline, columns_to_load, table_to_load
 from writeahead.adapters.dataverse.rows import is_ours, is_written
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Row
@@ -118,7 +118,7 @@ def _problem(draft: Draft, row: Row | None, earlier: Sequence[Draft], later: Seq
 
 def _written_before(draft: Draft, row: Row, earlier: Sequence[Draft]) -> set[str]:
     """The columns that a run of this session has written, if it was lost before this operation."""
-    if not earlier or not is_ours(row.columns, draft.table, draft.write, [x.operation for x in earlier]):
+    if not earlier or not is_ours(row.columns, draft.table, draft.write, marks_of(earlier, draft)):
         return set()
     return {name for other in earlier for name in other.table.leaves(other.write.columns)}
 
@@ -126,10 +126,14 @@ def _written_before(draft: Draft, row: Row, earlier: Sequence[Draft]) -> set[str
 def _has_our_write(draft: Draft, seen: Mapping[str, Scalar], row: Row, later: Sequence[Draft]) -> bool:
     """Whether a run of this session, whose artifacts were lost, has carried out this operation."""
     if draft.table.marker is not None:
-        return is_ours(row.columns, draft.table, draft.write, [x.operation for x in later])
+        return is_ours(row.columns, draft.table, draft.write, marks_of(later, draft))
     # By its values, and by all others as they were loaded.
     whole = not _lacking(draft, seen)
-    return whole and is_written(row.columns, draft.table, draft.write, Baseline(guarded=dict(seen)))
+    # Where the service may make several things of a value, one of them may as well be another
+    # user's, and would be overwritten: nothing of this plan was sent yet.
+    sure = {name: forms for name, forms in draft.forms.items() if len(forms) == 1}
+    before = Baseline(guarded=dict(seen), stored=sure)
+    return whole and is_written(row.columns, draft.table, draft.write, before)
 
 
 def _held(draft: Draft) -> list[str]:

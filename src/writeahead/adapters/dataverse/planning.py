@@ -12,7 +12,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from writeahead.adapters.dataverse.baselines import with_baselines
-from writeahead.adapters.dataverse.change_set import ChangeSetItem
+from writeahead.adapters.dataverse.change_set_items import ChangeSetItem
 from writeahead.adapters.dataverse.find_by import with_existing
 from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
 from writeahead.adapters.dataverse.mapping.free_texts import text_limits
@@ -46,7 +46,9 @@ from writeahead.adapters.dataverse.webapi.names import Scalar
 from writeahead.errors import InvalidInput
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
-__all__ = ["item_of", "plan_named", "plan_offline", "plan_online", "plan_row"]
+__all__ = ["bare_item_of", "item_of", "plan_named", "plan_offline", "plan_online", "plan_row"]
+
+_NOT_CHECKED = "not checked, since no request can be made: "
 
 
 def plan_named(
@@ -200,6 +202,12 @@ def item_of(mapping: TableMapping, write: RowWrite, operation: PlannedOperation)
     return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
 
 
+def bare_item_of(mapping: TableMapping, write: RowWrite, operation: PlannedOperation) -> ChangeSetItem:
+    """Return a planned write with its table alone. Raises: as `item_of`."""
+    table = _approved(mapping, write, operation)
+    return ChangeSetItem(operation.id, table, write, None, operation.replay)
+
+
 def _draft(mapping: TableMapping, item: PlannedOperation) -> Draft:
     write = RowWrite.model_validate(item.payload)
     table = _approved(mapping, write, item)
@@ -236,7 +244,7 @@ def _approved(mapping: TableMapping, write: RowWrite, operation: PlannedOperatio
     problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
     if problem:
         raise plan_refusal(operation, f"{problem} by mapping {mapping.name}")
-    problem = elastic_problem(table, write, operation.replay)
+    problem = elastic_problem(table, write, operation.replay, operation.precondition)
     if problem:
         raise InvalidInput(f"operation {operation.id}: {problem}")
     return table
@@ -247,7 +255,12 @@ def _left_out(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _unchecked(draft: Draft) -> str:
-    row = "" if draft.creates else ", and the row as it is now"
-    if draft.creates and owner_row(draft.table, draft.write.columns) is not None:
-        row = f", and who owns the row that {draft.table.owner_from} points to"
-    return f"not checked, since no request can be made: the table's definition, owners{row}"
+    said = ["the table's definition", "owners"]
+    if not draft.creates:
+        said.append("the row as it is now")
+        return _NOT_CHECKED + ", ".join(said)
+    if owner_row(draft.table, draft.write.columns) is not None:
+        said.append(f"who owns the row that {draft.table.owner_from} points to")
+    if draft.table.searched(draft.write.columns):
+        said.append(f"whether a row with the same {', '.join(draft.table.find_by)} is there")
+    return _NOT_CHECKED + ", ".join(said)

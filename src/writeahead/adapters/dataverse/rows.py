@@ -1,10 +1,9 @@
 """Creating and updating one row so that a replay does no harm, whatever table it is in.
 
 Each write leaves a marker in its row: the ids of session and operation, in two columns or in one.
-Where the service refuses
-a write, the row is read back, and the marker tells our own earlier write from another one. A table
-may have no columns for it; docs/decisions/0007-rows-without-a-marker.md says what proves a replay
-then.
+Where the service refuses a write, the row is read back, and the marker tells our own earlier write
+from another one. A table may have no columns for it; docs/decisions/0007-rows-without-a-marker.md
+says what proves a replay then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -201,7 +200,7 @@ def is_written(columns: Mapping[str, object], table: Table, write: RowWrite, bas
         return is_ours(columns, table, write, baseline.later)
     ours = table.leaves(write.columns)
     changed = set(_changed(columns, baseline))
-    if not ours or changed - set(ours):
+    if not ours or changed - set(ours) - table.entailed(write.columns):
         return False
     stored = {name: baseline.stored.get(name, ()) for name in ours}
     if not all(same_value(columns.get(name), value, stored[name]) for name, value in ours.items()):

@@ -8,6 +8,9 @@ that says what ``If-None-Match: *`` or a version in ``If-Match`` does to an elas
 create, an update and a read-back prove nothing there, and are refused.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from writeahead.adapters.dataverse.mapping.payloads import RowWrite
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, Table
 from writeahead.model import ReplayClass
@@ -15,14 +18,29 @@ from writeahead.model import ReplayClass
 __all__ = ["elastic_problem", "elastic_setting_problem", "replacement_warnings"]
 
 
-def elastic_problem(table: Table, write: RowWrite, replay: ReplayClass) -> str | None:
-    """Say why a write can't be made because its table is elastic; None if it can."""
+# Of what a caller loaded, and of what planning saw.
+_CONDITIONS = ("etag", "columns", "guarded", "absent")
+
+
+def elastic_problem(
+    table: Table, write: RowWrite, replay: ReplayClass, precondition: Mapping[str, Any] | None
+) -> str | None:
+    """Say why a write can't be made because its table is elastic; None if it can.
+
+    Args:
+        table: Of the mapping.
+        write: The row.
+        replay: How it is written.
+        precondition: What the row must be like; of a plan, or what a caller has loaded.
+    """
     if not table.replaces_rows():
         return None
     if replay is not ReplayClass.UPSERT:
         return "its table is elastic, where only upsert_row can be proved harmless to replay"
     if write.row_id is None:
         return "its table is elastic, where upsert_row must name the row by row_id"
+    if any((precondition or {}).get(name) for name in _CONDITIONS):
+        return "its table is elastic, where a row can't be held against a baseline: leave the baseline out"
     return None
 
 

@@ -1,7 +1,8 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
@@ -15,6 +16,7 @@ __all__ = [
     "Draft",
     "StoredValue",
     "baseline_of",
+    "marks_of",
     "noted",
     "plan_refusal",
     "planned_write",
@@ -81,6 +83,15 @@ class Draft:
             not self.creates and (self.table.watches() or self.loaded is not None)
         )
 
+    @property
+    def forms(self) -> dict[str, tuple[Scalar, ...]]:
+        """What the columns that are written may read then, other than as what is written."""
+        return {
+            name: value.forms
+            for name, value in self.stored.items()
+            if name in self.write.columns and value.forms
+        }
+
     def stored_warnings(self) -> tuple[str, ...]:
         """Why columns that are written will not hold what was asked for."""
         written = (value for name, value in self.stored.items() if name in self.write.columns)
@@ -96,6 +107,25 @@ def require_complete(drafts: Sequence[Draft]) -> None:
     gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
     if gaps:
         raise NotReady(*gaps)
+
+
+class _Marked(Protocol):
+    @property
+    def table(self) -> Table: ...
+
+    @property
+    def write(self) -> RowWrite: ...
+
+
+def marks_of(others: Iterable[_Marked], one: _Marked) -> tuple[str, ...]:
+    """What other operations on the row of one write into the column that tells its operation."""
+    return tuple(
+        mark
+        for other in others
+        if other.write.row_address == one.write.row_address
+        and other.table.marker == one.table.marker
+        and (mark := other.table.mark_of(other.write.columns)) is not None
+    )
 
 
 def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:

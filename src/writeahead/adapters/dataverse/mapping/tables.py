@@ -29,6 +29,7 @@ __all__ = [
     "OptionSet",
     "Table",
     "Unknown",
+    "are_some_of",
     "bind_of",
 ]
 
@@ -181,6 +182,14 @@ class Table(OwnColumns):
                 found[f"_{lookups[0].column}_value"] = row[1] if row else None
         return found
 
+    def entailed(self, columns: Mapping[str, Scalar]) -> set[str]:
+        """The columns that the service itself changes by a write of others.
+
+        A state has a status of its own by default: "UpdateStateValueRequest.DefaultStatusCode
+        Property", learn.microsoft.com.
+        """
+        return {"statuscode"} if "statecode" in columns else set()
+
     def preserved(self) -> dict[str, list[str]]:
         """The columns to preserve as they are read, and the names that each is written by."""
         found = {name: [name] for name in self.preserve}
@@ -296,6 +305,7 @@ class DeclaredTable(Table):
         logical_name: Its own; the name in the mapping if it is left out.
         columns: Logical names; nothing else is ever written.
         options: Choice columns, and the value of each of their labels; they take no other value.
+            A column of several options takes several of them, by value.
         lookups: Navigation property to the entity sets that it may point to.
         alternate_keys: The columns of each key that rows may be addressed by.
         phones: Columns that hold telephone numbers.
@@ -334,9 +344,9 @@ class DeclaredTable(Table):
         return [*self.columns, *self.options, *self.own_columns()]
 
     def approves(self, name: str, value: Scalar) -> bool:
-        """As `Table.approves`; a choice takes the values of its labels only."""
+        """As `Table.approves`; a choice takes the values of its labels only, or several of them."""
         if name in self.options:
-            return value is None or _is_one_of(value, self.options[name])
+            return value is None or are_some_of(value, self.options[name])
         return super().approves(name, value)
 
     def names(self, column: str) -> bool:
@@ -370,6 +380,15 @@ def _by_bind(lookups: Iterable[Lookup]) -> dict[str, list[Lookup]]:
 
 def _is_one_of(value: Scalar, labelled: Mapping[str, int | bool]) -> bool:
     return any(value == known and type(value) is type(known) for known in labelled.values())
+
+
+def are_some_of(value: Scalar, labelled: Mapping[str, int | bool]) -> bool:
+    """Whether this is the value of a label, or the text of several: "Choices columns"."""
+    several = value.split(",") if isinstance(value, str) else []
+    if not several:
+        return _is_one_of(value, labelled)
+    known = {str(number) for number in labelled.values() if type(number) is int}
+    return all(number.strip() in known for number in several)
 
 
 def _points_to(value: Scalar, entity_sets: set[str]) -> bool:

@@ -11,7 +11,13 @@ from writeahead.adapters.dataverse.mapping.row_payloads import (
     RowParty,
     RowReference,
 )
-from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, KindTable, OptionSet, Table
+from writeahead.adapters.dataverse.mapping.tables import (
+    DeclaredTable,
+    KindTable,
+    OptionSet,
+    Table,
+    are_some_of,
+)
 from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, row_reference
 from writeahead.adapters.dataverse.webapi.paths import row_path
 from writeahead.errors import InvalidInput
@@ -118,8 +124,10 @@ def unmapped(mapping: TableMapping, operation: KeyedOperation, name: str, given:
 
 def _labelled(
     mapping: TableMapping, operation: KeyedOperation, name: str, column: str, label: str
-) -> int | bool:
+) -> int | bool | str:
     values = mapping.declared(name, operation.id).options[column]
+    if label not in values and are_some_of(label, values):
+        return label  # several options
     if label not in values:
         raise InvalidInput(
             f"operation {operation.id}: {column} has a label that mapping {mapping.name} does not know;"

@@ -10,12 +10,11 @@ control character in a query is documented nowhere, so none is sent.
 import re
 from collections.abc import Mapping
 
-from writeahead.adapters.dataverse.webapi.names import Scalar, require_guid, require_name
+from writeahead.adapters.dataverse.webapi.names import LOOKUP, Scalar, require_guid, require_name
 from writeahead.errors import InvalidInput
 
 __all__ = ["all_equal", "is_guid"]
 
-_LOOKUP = re.compile(r"_[a-z][a-z0-9_]{0,127}_value")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -41,11 +40,11 @@ def is_guid(name: str, row_id: str) -> str:
 
 
 def _name(name: str) -> str:
-    return name if _LOOKUP.fullmatch(name) else require_name(name)
+    return name if LOOKUP.fullmatch(name) else require_name(name)
 
 
 def _literal(name: str, value: Scalar) -> str:
-    if _LOOKUP.fullmatch(name):
+    if LOOKUP.fullmatch(name):
         return require_guid(value if isinstance(value, str) else "")
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -14,6 +14,7 @@ __all__ = [
     "ENTITY_SET",
     "ETAG",
     "GUID",
+    "LOOKUP",
     "NAME",
     "Scalar",
     "environment_of",
@@ -39,6 +40,8 @@ _OTHER_VERSION = re.compile(r"(/[^/]+)?/api/data(/(v[0-9]{1,2}\.[0-9]{1,2}))?/?"
 _RIGHT_FORM = "give the environment alone, as in https://org.crm.dynamics.com"
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
+# A lookup column as it is read: "Use an alternate key to reference a record", learn.microsoft.com.
+LOOKUP = re.compile(r"_[a-z][a-z0-9_]{0,127}_value")
 # Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
 # by default only ("Web API service documents", learn.microsoft.com), and OData's names are told by
 # case.

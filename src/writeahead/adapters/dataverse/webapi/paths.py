@@ -19,6 +19,7 @@ import httpx
 
 from writeahead.adapters.dataverse.webapi.names import (
     GUID,
+    LOOKUP,
     Scalar,
     require_entity_set,
     require_guid,
@@ -34,7 +35,6 @@ RowKey: TypeAlias = str | Mapping[str, Scalar]
 # "Define alternate keys for a table": with one of these in a value, GET and PATCH don't work. A
 # server in front may even answer 404, which would look like a row that is not there.
 _NOT_IN_A_KEY = re.compile(r"[/<>*%&:\\?+#\x00-\x1f\x7f]")
-_LOOKUP = re.compile(r"_[a-z][a-z0-9_]{0,127}_value")
 _SEGMENT = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(\([A-Za-z0-9_=',-]{0,300}\))?"
 _RESOURCE = re.compile(rf"(/{_SEGMENT}){{1,8}}")
 
@@ -122,7 +122,7 @@ def selected(names: Sequence[str]) -> str:
 
 
 def _literal(table: str, name: str, value: Scalar) -> str:
-    if _LOOKUP.fullmatch(name):
+    if LOOKUP.fullmatch(name):
         if not isinstance(value, str) or not GUID.fullmatch(value):
             raise InvalidInput(f"{table}: the value of key column {name} must be a GUID")
         return value.lower()
