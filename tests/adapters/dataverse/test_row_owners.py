@@ -289,7 +289,7 @@ def test_a_dry_run_without_credentials_says_that_it_was_not_read(tmp_path):
     path.write_text(WITH_DEFAULT)
     with DataverseAdapter(None, None, mapping=path) as adapter:
         (planned,) = adapter.preview(keyed_operations("s1", [task()]))
-    assert "and who owns the row that regarding points to" in planned.warnings[-1]
+    assert "who owns the row that regarding points to" in planned.warnings[-1]
     assert "ownerid@odata.bind" not in planned.payload["columns"]
 
 
