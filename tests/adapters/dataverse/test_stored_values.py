@@ -400,3 +400,28 @@ def test_a_list_of_anything_else_is_refused(world, topics):
     _, adapter = world()
     with pytest.raises(InvalidInput, match="wa_topics"):
         adapter.plan([keyed("create_row", {"table": "call", "columns": {"wa_topics": topics}})])
+
+
+@pytest.mark.parametrize("more", [MARKER, ""], ids=["marker", "no marker"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_a_lost_run_has_stored_is_no_edit_since_the_row_was_loaded(world, more, edited):
+    sim, adapter = world(more=more)
+    row_id = sim.seed("phonecalls", {"subject": "x", "wa_amount": 1})
+    loaded = adapter.read_baseline("call", row_id).model_dump(mode="json")
+    payload = {"table": "call", "row_id": row_id, "columns": CHANGED}
+
+    def run():
+        operation = {"kind": "update_row", "payload": payload, "baseline": loaded}
+        return write_back([operation], session_id="s", store=MemoryStore(), adapter=adapter, policy=ONCE)
+
+    assert run().status is RunStatus.COMPLETED
+    if edited:
+        edit = {"wa_topics": "12", "wa_sessionid": "another"}
+        sim.edit("phonecalls", row_id, edit)
+        report = run()
+        assert report.block_reason is BlockReason.CONFLICT_DETECTED
+        assert "changed by another user since it was loaded" in report.error
+        assert call(sim)["wa_topics"] == "12"
+    else:
+        report = run()
+        assert (report.status, report.error) == (RunStatus.COMPLETED, None)

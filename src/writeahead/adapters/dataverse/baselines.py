@@ -134,7 +134,7 @@ class _Chain:
             values["statecode"] = 0
         if not draft.watches:
             self._leave(draft)
-            forms = _forms(draft)
+            forms = draft.forms
             planned = Baseline(guarded={}, stored=forms) if forms else None
             if draft.creates:
                 planned = Baseline(
@@ -146,7 +146,7 @@ class _Chain:
         if address not in self.made and row is None:
             self.made.add(address)
             self._leave(draft)
-            planned = Baseline(guarded={}, absent=True, later=later, stored=_forms(draft))
+            planned = Baseline(guarded={}, absent=True, later=later, stored=draft.forms)
             return replace(_warned(draft), baseline=planned)
         draft = _preserving(draft, values)
         guarded = self._guarded(draft, values)
@@ -154,7 +154,7 @@ class _Chain:
             etag=row.etag if row and address not in self.made else None,
             guarded=guarded,
             later=later,
-            stored=_forms(draft),
+            stored=draft.forms,
             left={name: forms for name, forms in self.forms.get(address, {}).items() if name in guarded},
         )
         if not is_ours(values, draft.table, draft.write, later):
@@ -169,7 +169,7 @@ class _Chain:
         forms = self.forms.setdefault(draft.write.row_address, {})
         for name in left:
             forms.pop(name, None)
-        forms.update(_forms(draft))
+        forms.update(draft.forms)
         return left
 
     def _guarded(self, draft: Draft, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -190,15 +190,6 @@ class _Chain:
                 " table has no marker in the mapping: make it one update, or add marker columns"
             )
         self.touched.add(draft.write.row_address)
-
-
-def _forms(draft: Draft) -> dict[str, tuple[Scalar, ...]]:
-    """What the columns that are written may read, other than as what is written."""
-    return {
-        name: value.forms
-        for name, value in draft.stored.items()
-        if name in draft.write.columns and value.forms
-    }
 
 
 def _warned(draft: Draft) -> Draft:

@@ -128,8 +128,8 @@ def _has_our_write(draft: Draft, seen: Mapping[str, Scalar], row: Row, later: Se
     if draft.table.marker is not None:
         return is_ours(row.columns, draft.table, draft.write, [x.operation for x in later])
     # By its values, and by all others as they were loaded.
-    whole = not _lacking(draft, seen)
-    return whole and is_written(row.columns, draft.table, draft.write, Baseline(guarded=dict(seen)))
+    was = Baseline(guarded=dict(seen), stored=draft.forms)
+    return not _lacking(draft, seen) and is_written(row.columns, draft.table, draft.write, was)
 
 
 def _held(draft: Draft) -> list[str]:

@@ -80,6 +80,15 @@ class Draft:
             not self.creates and (self.table.watches() or self.loaded is not None)
         )
 
+    @property
+    def forms(self) -> dict[str, tuple[Scalar, ...]]:
+        """By column that is written: what it may read then, other than as what is written."""
+        return {
+            name: value.forms
+            for name, value in self.stored.items()
+            if name in self.write.columns and value.forms
+        }
+
 
 def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:
     """Return the baseline of a planned write; None for one that needs none.
