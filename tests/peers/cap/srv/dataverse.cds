@@ -8,6 +8,7 @@ service Dataverse {
     directioncode         : Boolean;
     actualdurationminutes : Integer;
     wa_outcome            : Integer;
+    category              : String(250);
     regardingobjectid_contact_phonecall : Association to contacts;
   }
 
@@ -42,6 +43,7 @@ service Dataverse {
     wa_reasoncode         : Integer;
     wa_lastsession        : String(128);
     wa_lastoperation      : String(128);
+    wa_warnings           : String(2000);
   }
 }
 
@@ -59,4 +61,5 @@ aspect activity : versioned {
   actualend      : DateTime;
   wa_sessionid   : String(128);
   wa_operationid : String(128);
+  wa_warnings    : String(2000);
 }
