@@ -27,7 +27,7 @@ from writeahead.simulators.dataverse import (
 )
 from writeahead.testing import RemoteRow
 
-__all__ = ["ELASTIC", "EVERYTHING", "REFUSED", "TAKEN", "UNMARKED", "Mapped", "Spot", "running"]
+__all__ = ["ELASTIC", "EVERYTHING", "REFUSED", "TAKEN", "UNMARKED", "UPSERTED", "Mapped", "Spot", "running"]
 
 DEFAULT = (resources.files("writeahead.adapters.dataverse") / "default_mapping.toml").read_text()
 _TWO = 'marker = { session = "wa_sessionid", operation = "wa_operationid" }'
@@ -248,6 +248,15 @@ ELASTIC = {
         same={"wa_readingid": ("row_id",)},
     )
 }
+# With what its caller has loaded, it is an update of that row.
+UPSERTED = {
+    "upsert_row": replace(
+        EVERYTHING["upsert_row"],
+        make=lambda sim: _queue_row(row_id=sim.seed("wa_callqueues", {"wa_name": "Ben"})),
+        loads=("wa_name", "wa_notes", "wa_phonenumber", "wa_lastsession"),
+        same={"wa_callqueueid": ("row_id",)},
+    )
+}
 _ELASTIC_MAPPING = """
 [tables.reading]
 entity_set = "wa_readings"
@@ -279,6 +288,7 @@ _MAPPINGS = {
     id(UNMARKED): f"{_CALL}{_PARTIES}",
     id(ELASTIC): _ELASTIC_MAPPING,
     id(REFUSED): f"{_ROW}{_ONE_OF_THE_QUEUE}",
+    id(UPSERTED): f"{_ROW}{_ONE_OF_THE_QUEUE}",
 }
 
 

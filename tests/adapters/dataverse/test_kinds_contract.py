@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.support.dataverse_kinds import ELASTIC, EVERYTHING, REFUSED, TAKEN, UNMARKED, running
+from tests.support.dataverse_kinds import ELASTIC, EVERYTHING, REFUSED, TAKEN, UNMARKED, UPSERTED, running
 from writeahead.model import BlockReason, RunStatus
 from writeahead.testing import AdapterContract
 from writeahead.testing.adapter_contract.faults import FAULTS
@@ -38,6 +38,12 @@ def unmarked(tmp_path_factory):
 @pytest.fixture(scope="module")
 def elastic(tmp_path_factory):
     with running(tmp_path_factory.mktemp("elastic"), ELASTIC) as backdoor:
+        yield backdoor
+
+
+@pytest.fixture(scope="module")
+def upserted(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("upserted"), UPSERTED) as backdoor:
         yield backdoor
 
 
@@ -72,6 +78,13 @@ class TestElasticOnTheSimulator(AdapterContract):
     @pytest.fixture
     def backdoor(self, elastic):
         return elastic
+
+
+@FULL
+class TestUpsertOfALoadedRowOnTheSimulator(AdapterContract):
+    @pytest.fixture
+    def backdoor(self, upserted):
+        return upserted
 
 
 # ---- a sample
