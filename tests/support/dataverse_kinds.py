@@ -61,6 +61,9 @@ _PARTIES = """
 navigation = "phonecall_activity_parties"
 from = ["systemusers"]
 unresolved = ["to"]
+
+[tables.call.lookups]
+ownerid = ["systemusers", "teams"]
 """
 _ROW = """
 [tables.row]
@@ -138,6 +141,8 @@ def _call(_sim: Simulator) -> dict:
         {"role": "to", "address": "+49 30 1"},
     ]
     columns = {"subject": "A call", "category": uuid.uuid4().hex, "phonenumber": "extension 12", **VALUES}
+    # It is looked up at planning.
+    columns["ownerid"] = {"entity_set": "systemusers", "id": HUMAN_USER}
     return {"table": "call", "columns": columns, "parties": parties}
 
 
