@@ -1,6 +1,7 @@
-"""A mapping of one's own on SAP CAP: find_by, one marker column, warnings_to, callers' baselines.
+"""A mapping of one's own on SAP CAP: find_by, a marker, warnings_to, parties, callers' baselines.
 
-For ``nox -s peers``. Parties and stored values are Dataverse's own, as definitions are.
+For ``nox -s peers``. Parties are addresses here; stored values are Dataverse's own, as definitions
+are.
 """
 
 import uuid
@@ -21,6 +22,10 @@ phones = ["phonenumber"]
 find_by = ["category"]
 marker = { session = "wa_sessionid", length = 128 }
 warnings_to = { column = "wa_warnings", length = 2000 }
+
+[tables.call.parties]
+navigation = "phonecall_activity_parties"
+unresolved = ["from", "to"]
 
 [tables.row]
 entity_set = "wa_callqueues"
@@ -52,7 +57,8 @@ class AnyTables(Tables):
     def _create(self):
         # The quotes show how CAP reads a text in a filter.
         columns = {"subject": "A call", "category": f"it's {uuid.uuid4().hex}", "phonenumber": "extension 12"}
-        return Operation(kind="create_row", payload={"table": "call", "columns": columns})
+        parties = [{"role": "from", "address": "+49 30 1"}, {"role": "to", "address": "+49 30 2"}]
+        return Operation(kind="create_row", payload={"table": "call", "columns": columns, "parties": parties})
 
     def _loaded(self):
         row_id = str(uuid.uuid4())
@@ -75,14 +81,9 @@ class AnyTables(Tables):
         mark = f"{operation.session_id}/{operation.id}"
         if operation.kind == "create_row":
             same = operation.payload["columns"]["category"]
-            return self._found(
-                "phonecalls",
-                "activityid",
-                "activityid = ? OR wa_sessionid = ? OR category = ?",
-                operation.key,
-                mark,
-                same,
-            )
+            where = "activityid = ? OR wa_sessionid = ? OR category = ?"
+            calls = self._found("phonecalls", "activityid", where, operation.key, mark, same)
+            return [RemoteRow(call.id, {**call.content, "parties": self._parties(call.id)}) for call in calls]
         own = operation.payload["row_id"] if operation.kind == "upsert_row" else operation.key
         where = "wa_callqueueid = ? OR wa_lastsession = ?"
         return self._found("wa_callqueues", "wa_callqueueid", where, own, mark)
@@ -93,6 +94,13 @@ class AnyTables(Tables):
             f"SELECT {key}, {', '.join(names)} FROM Dataverse_{table} WHERE {where}", *values
         )
         return [RemoteRow(one, dict(zip(names, rest, strict=True))) for one, *rest in found]
+
+    def _parties(self, row_id):
+        return self._select(
+            "SELECT participationtypemask, addressused FROM Dataverse_activityparties"
+            " WHERE _activityid_value = ? ORDER BY participationtypemask",
+            row_id,
+        )
 
     def edit(self, operation, *, guarded):
         if operation.kind == "create_row":
@@ -127,3 +135,9 @@ def backdoor(tmp_path_factory, request):
 
 class TestMappingOnCap(AdapterContract):
     """Everything that the kit has, twice: an existing key is answered with 400, and with 500."""
+
+    def test_what_is_written(self):
+        """The kit compares contents with each other; here is what they are."""
+        content = self._cleans["create_row"].content["create_row"]
+        assert content["parties"] == [(1, "+49 30 1"), (2, "+49 30 2")]
+        assert content["wa_warnings"].startswith("phonenumber is no number")

@@ -103,6 +103,10 @@ def test_a_sample(contract, kind, everything, unmarked, tmp_path):
             sampled.test_an_edit_between_load_and_plan(removed=False)
         sampled.test_an_edit_of_what_was_written()
         sampled.test_a_session_that_lost_its_artifacts()
+        # The kit compares contents with each other; here is what they are.
+        content = sampled._cleans[kind].content[kind]
+        assert (content["wa_rate"], content["wa_topics"]) == (0.123, "1,9")
+        assert {role for role, *_ in content["parties"]} == ({1, 2, 9} if kind == "create_row" else {9})
         tally = sampled._tallies[kind]
         assert (tally["cases"] > 10, tally["duplicates"] + tally["losses"]) == (True, 0)
 

@@ -10,6 +10,16 @@ service Dataverse {
     wa_outcome            : Integer;
     category              : String(250);
     regardingobjectid_contact_phonecall : Association to contacts;
+    phonecall_activity_parties : Composition of many activityparties on phonecall_activity_parties._activityid_value = activityid;
+  }
+
+  // Addresses alone: who stands behind a lookup of several tables has no name in CAP.
+  entity activityparties {
+    key activitypartyid  : UUID;
+    participationtypemask : Integer;
+    addressused           : String(320);
+    _activityid_value     : UUID;
+    _partyid_value        : UUID;
   }
 
   entity tasks : activity {
