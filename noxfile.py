@@ -245,21 +245,37 @@ def wine(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """The adapter contract on SAP CAP (it takes node 20), on Tryton, and on the simulator."""
+    """The adapter contract on SAP CAP (it takes node 20), on Tryton, and on the simulator.
+
+    And two clients of others on the simulator: Microsoft's SDK for Python, and dynamics-web-api.
+    """
     _install(session, "test")
     session.install("trytond>=8.2,<8.3", "trytond_party>=8.2,<8.3")
-    # Absolute, since a link leads there.
-    cap = Path(session.create_tmp()).resolve() / "cap"
-    shutil.copytree("tests/peers/cap", cap, dirs_exist_ok=True)
+    session.install("PowerPlatform-Dataverse-Client>=1.1,<2")
+    cap = _node_packages(session, "tests/peers/cap")
     with session.chdir(cap):
-        session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
         # Its binary is downloaded, or built with the headers of the system's node.
         headers = {"npm_config_nodedir": "/usr"} if Path("/usr/include/node/node.h").exists() else {}
         session.run("npm", "rebuild", "better-sqlite3", external=True, env=headers)
+    client = _node_packages(session, "tests/peers/dynamics_web_api")
     peers = [*Path("tests/peers").glob("*_peer.py"), *Path("tests/adapters/dataverse").glob("*_contract.py")]
     files = session.posargs or sorted(map(str, peers))
-    environ = {"WRITEAHEAD_CAP": str(cap), "WRITEAHEAD_TESTS": "full"}
+    environ = {
+        "WRITEAHEAD_CAP": str(cap),
+        "WRITEAHEAD_DYNAMICS_WEB_API": str(client),
+        "WRITEAHEAD_TESTS": "full",
+    }
     session.run("pytest", "-ra", *files, env=environ)
+
+
+def _node_packages(session: nox.Session, source: str) -> Path:
+    """Copy a folder with a package.json, and install what that names."""
+    # Absolute, since a link leads there.
+    folder = Path(session.create_tmp()).resolve() / Path(source).name
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    with session.chdir(folder):
+        session.run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
+    return folder
 
 
 @nox.session

@@ -106,7 +106,7 @@ def _schema() -> Schema:
             "wa_readingid": Column(kind=Kind.UNIQUEIDENTIFIER),
             "wa_sensor": Column(kind=Kind.STRING, max_length=100),
             "wa_value": Column(kind=Kind.INTEGER),
-            "createdon": Column(kind=Kind.DATETIME, writable=False),
+            "createdon": Column(kind=Kind.DATETIME, creatable=False, updatable=False),
         },
     )
     return DEFAULT_SCHEMA.with_tables(*tables, readings)

@@ -653,7 +653,7 @@ class LooksAtPlanning(ReferenceAdapter):
         return planned
 
 
-def tests_of_planning(contract, name):
+def _tests_of_planning(contract, name):
     return [
         lambda: contract.test_each_fault_at_each_exchange(name, FOREVER),
         lambda: contract.test_each_lookup_of_planning(name),
@@ -663,15 +663,15 @@ def tests_of_planning(contract, name):
 @pytest.mark.parametrize("name", ["503", "not JSON", "truncated reply"])
 def test_a_fault_at_planning(five, name):
     with five(LooksAtPlanning, "create") as contract:
-        for test in tests_of_planning(contract, name):
+        for test in _tests_of_planning(contract, name):
             test()
         assert contract._tallies["create"]["cases"] == 4
     with five(NoPlanIsKept, "upsert") as contract:
-        for test in tests_of_planning(contract, name):
+        for test in _tests_of_planning(contract, name):
             with caught("duplicate: something is written, and no plan"):
                 test()
     with five(GivesUpAtPlanning, "create") as contract:
-        for test in tests_of_planning(contract, name):
+        for test in _tests_of_planning(contract, name):
             with caught("stuck: a fault at planning passes"):
                 test()
 

@@ -25,7 +25,7 @@ READING = Table(
         "wa_readingid": Column(kind=Kind.UNIQUEIDENTIFIER),
         "wa_sensor": Column(kind=Kind.STRING, max_length=100),
         "wa_value": Column(kind=Kind.INTEGER),
-        "createdon": Column(kind=Kind.DATETIME, writable=False),
+        "createdon": Column(kind=Kind.DATETIME, creatable=False, updatable=False),
     },
 )
 MAPPING = """

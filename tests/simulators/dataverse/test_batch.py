@@ -125,6 +125,7 @@ def test_one_failure_takes_the_whole_change_set_back(sim, http, name):
         assert reply.status_code == status
         [(inner, content_id, headers, body)] = read(reply)
         assert (inner, content_id, json.loads(body)["error"]["code"]) == (status, None, code)
+        assert ("malformed" in body) is (name in ("a GET", "a batch"))
         assert "REQ_ID" in headers
         assert stored(sim) == before
 
@@ -151,6 +152,37 @@ def test_the_shapes_of_a_failure(tmp_path, errors, status, shape):
         if errors is BatchErrors.NESTED:
             assert read(reply)[1][0][1] == "2"
         assert [row["subject"] for row in stored(sim).values()] == ["a"]
+
+
+def test_the_parts_of_an_answer_are_as_published(sim, http):
+    """The examples of "Execute batch operations using the Web API", header by header."""
+    reply = send(
+        http, part("PATCH", f"tasks({ROWS[0]})", {}), part("GET", "tasks"), part("POST", "tasks", TOO_LONG)
+    )
+    assert reply.status_code == 400
+    assert re.match(rb"--batchresponse_[0-9a-f-]{36}\r\nContent-Type: application/http\r\n", reply.content)
+    written, found, failed = (headers for _, _, headers, _ in read(reply))
+    row = f"{sim.api_url}tasks({ROWS[0]})"
+    assert written == {"OData-Version": "4.0", "OData-EntityId": row, "Location": row}
+    minimal = "application/json; odata.metadata=minimal"
+    assert found == {"OData-Version": "4.0", "Content-Type": f"{minimal}; odata.streaming=true"}
+    assert set(failed) == {"REQ_ID", "Content-Type", "OData-Version"}
+    assert failed["Content-Type"] == minimal
+    assert json.loads(read(reply)[2][3]) == {
+        "error": {
+            "code": "0x80044331",
+            "message": "A validation error occurred.  The length of the 'subject' attribute of the 'task' "
+            "entity exceeded the maximum allowed length of '200'.",
+        }
+    }
+
+
+def test_a_part_asks_for_annotations_itself(http):
+    for prefer, named in ((None, False), ('odata.include-annotations="*"', True)):
+        asked = {"Prefer": prefer} if prefer else {}
+        reply = send(http, part("POST", "tasks", TOO_LONG, **asked))
+        [(_, _, _, body)] = read(reply)
+        assert ("@Microsoft.PowerApps.CDS.HelpLink" in json.loads(body)["error"]) is named
 
 
 def test_a_batch_goes_on_past_errors_where_that_is_preferred(sim, http):

@@ -79,6 +79,7 @@ def test_patch_of_an_existing_row(sim, http, headers, expected):
         assert (version, columns) == before
     else:
         assert version > before[0]
+        assert reply.headers["OData-EntityId"] == f"{sim.api_url}tasks({ROW})"
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,24 @@ def test_the_definition_says_what_it_is(http):
     assert set(types.values()) == {"Standard", "Elastic"}
     [keys] = [item["Keys"] for item in found if item["EntitySetName"] == "wa_readings"]
     assert [key["KeyAttributes"] for key in keys] == [["wa_readingid", "partitionid"]]
+
+
+def test_bulk_messages_are_not_imitated(sim, http):
+    """On elastic tables some rows of a request may be written and others not."""
+    target = {"@odata.type": "Microsoft.Dynamics.CRM.wa_reading", "wa_value": 1}
+    for name in ("CreateMultiple", "UpdateMultiple", "UpsertMultiple", "DeleteMultiple"):
+        path = f"wa_readings/Microsoft.Dynamics.CRM.{name}"
+        assert http.post(path, json={"Targets": [target]}).status_code == 501
+    assert sim.count("wa_readings") == 0
+
+
+def test_a_partition_of_another_spelling_or_table_is_not_ignored(sim, http):
+    http.patch(f"wa_readings({ROW})", json={"wa_value": 1})
+    for path in (
+        f"wa_readings({ROW})?partitionid='x'",
+        "wa_readings?partitionId='x'",
+        "tasks?partitionId='x'",
+    ):
+        assert http.get(path).status_code == 501
+    assert http.delete(f"wa_readings({ROW})?partitionid='x'").status_code == 501
+    assert sim.count("wa_readings") == 1

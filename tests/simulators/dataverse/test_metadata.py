@@ -119,6 +119,46 @@ def test_what_is_not_there_or_not_imitated_is_refused(http, path, options, statu
     assert get(http, path, status, **options)["error"]["message"]
 
 
+SYSTEM_REQUIRED = "Microsoft.Dynamics.CRM.AttributeRequiredLevel'SystemRequired'"
+
+
+@pytest.mark.parametrize(
+    ("path", "condition", "expected"),
+    [
+        ("EntityDefinitions", "IsPrivate eq false and (LogicalName eq 'task')", {"task"}),
+        ("EntityDefinitions", "LogicalName eq 'task' or EntitySetName eq 'teams'", {"task", "team"}),
+        ("EntityDefinitions", "IsPrivate eq true", set()),
+        (
+            "EntityDefinitions(LogicalName='task')/Attributes",
+            "AttributeType eq Microsoft.Dynamics.CRM.AttributeTypeCode'State'",
+            {"statecode"},
+        ),
+        (
+            "EntityDefinitions(LogicalName='task')/Attributes",
+            f"IsPrimaryId eq true and RequiredLevel/Value eq {SYSTEM_REQUIRED}",
+            {"activityid"},
+        ),
+        ("EntityDefinitions(LogicalName='wa_callqueue')/Keys", "EntityKeyIndexStatus eq 'Failed'", set()),
+    ],
+)
+def test_a_filter_on_definitions_is_applied(http, path, condition, expected):
+    found = {item["LogicalName"] for item in get(http, path, filter=condition)["value"]}
+    assert found == expected
+
+
+def test_an_inner_filter_is_applied(http):
+    inner = "$select=LogicalName;$filter=AttributeType eq Microsoft.Dynamics.CRM.AttributeTypeCode'State'"
+    found = get(http, "EntityDefinitions(LogicalName='task')", expand=f"Attributes({inner})")
+    assert [item["LogicalName"] for item in found["Attributes"]] == ["statecode"]
+
+
+def test_a_definition_is_found_by_its_id(http):
+    by_name = get(http, "EntityDefinitions(LogicalName='task')")
+    assert get(http, f"EntityDefinitions({by_name['MetadataId']})")["LogicalName"] == "task"
+    get(http, f"EntityDefinitions({by_name['MetadataId'][:-1]}x)", 501)
+    get(http, "EntityDefinitions(00000000-0000-4000-8000-000000000000)", 404)
+
+
 def test_definitions_are_those_of_the_given_schema(tmp_path):
     task = DEFAULT_SCHEMA.get("tasks")
     columns = {name: column for name, column in task.columns.items() if name != "wa_email"}
@@ -134,8 +174,11 @@ def test_definitions_are_those_of_the_given_schema(tmp_path):
 
 def test_every_navigation_property_of_a_definition_can_be_bound(http, sim):
     rows = {}
+    # The system requires a customer of a case.
+    needed = {"incidents": {"customerid_account@odata.bind": f"/accounts({sim.seed('accounts')})"}}
     for table in DEFAULT_SCHEMA:
-        rows[table.logical_name] = (table.entity_set, sim.seed(table.entity_set, {}))
+        columns = needed.get(table.entity_set, {})
+        rows[table.logical_name] = (table.entity_set, sim.seed(table.entity_set, columns))
     rows["owner"] = rows["systemuser"]
     bound = 0
     for table in DEFAULT_SCHEMA:
@@ -145,7 +188,9 @@ def test_every_navigation_property_of_a_definition_can_be_bound(http, sim):
         for relation in get(http, path)["value"]:
             entity_set, row_id = rows[relation["ReferencedEntity"]]
             name = f"{relation['ReferencingEntityNavigationPropertyName']}@odata.bind"
-            answer = http.post(table.entity_set, json={name: f"/{entity_set}({row_id})"})
+            answer = http.post(
+                table.entity_set, json={**needed.get(table.entity_set, {}), name: f"/{entity_set}({row_id})"}
+            )
             assert answer.status_code == 204, (table.entity_set, name, answer.text)
             assert relation["ReferencedAttribute"] in ("ownerid", DEFAULT_SCHEMA.get(entity_set).primary_key)
             bound += 1

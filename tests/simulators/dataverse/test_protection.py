@@ -13,6 +13,7 @@ from writeahead.testing import ManualClock
 
 TOKEN = "token-of-the-tests"
 REMAINING = "x-ms-ratelimit-burst-remaining-xrm-requests"
+SECONDS = "x-ms-ratelimit-time-remaining-xrm-requests"
 
 
 @pytest.fixture
@@ -111,6 +112,39 @@ def test_too_many_at_once_are_refused_at_once(limited, client):
     assert ended == []
 
 
+def test_requests_that_take_long_use_up_the_execution_time(tmp_path):
+    times = iter([0, 0, 40, 100, 100, 120, 130, 130, 160.5])
+    limits = ServiceLimits(window=60, execution=60, clock=lambda: next(times))
+    settings = Settings(static_tokens=[TOKEN], limits=limits)
+    with (
+        Simulator(tmp_path / "crm.sqlite", settings=settings) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+    ):
+        # Each request looks three times: to be let in, when it begins, and at its end.
+        assert client.get("WhoAmI").headers[SECONDS] == "20.00"
+        # The first has left the window. The second takes 20 seconds, the third 30.5.
+        assert client.get("WhoAmI").headers[SECONDS] == "40.00"
+        assert client.get("WhoAmI").headers[SECONDS] == "9.50"
+
+
+def test_who_used_up_the_execution_time_waits(tmp_path, clock):
+    times = iter([0, 0, 70, 80, 81])
+    limits = ServiceLimits(window=60, execution=60, clock=lambda: next(times))
+    settings = Settings(static_tokens=[TOKEN], limits=limits)
+    with (
+        Simulator(tmp_path / "crm.sqlite", settings=settings) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+    ):
+        assert post(client).headers[SECONDS] == "0.00"
+        reply = post(client)
+        assert refused(reply) == ("0x80072321", "50")
+        assert reply.json()["error"]["message"].startswith(
+            "Combined execution time of incoming requests exceeded limit of 60,000  milliseconds over time"
+        )
+        assert reply.headers[SECONDS] == "0.00"
+        assert count(sim) == 1
+
+
 def test_those_that_are_done_are_not_there_at_once(client, clock):
     for _ in range(8):
         assert client.get("WhoAmI").status_code == 200
@@ -150,7 +184,9 @@ def test_nothing_is_counted_unless_asked_for(http):
     assert REMAINING not in http.get("WhoAmI").headers
 
 
-@pytest.mark.parametrize("wrong", [{"requests": 0}, {"concurrent": 0}, {"window": 0}, {"penalty": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"requests": 0}, {"concurrent": 0}, {"window": 0}, {"execution": 0}, {"penalty": -1}]
+)
 def test_limits_that_make_no_sense(wrong):
     with pytest.raises(InvalidInput, match="service limits"):
         ServiceLimits(**wrong)

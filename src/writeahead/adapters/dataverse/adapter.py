@@ -13,14 +13,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 import httpx
-from pydantic import BaseModel
 
 from writeahead.adapters.base import TransactionalAdapter, emits, target_of
-from writeahead.adapters.dataverse.baselines import with_baselines
 from writeahead.adapters.dataverse.change_set import ChangeSetItem, emit_change_set, require_change_set
-from writeahead.adapters.dataverse.find_by import receipt_of_existing, with_existing
+from writeahead.adapters.dataverse.diagnosis import diagnose, probed_table
+from writeahead.adapters.dataverse.find_by import receipt_of_existing
 from writeahead.adapters.dataverse.loaded import read_baseline
-from writeahead.adapters.dataverse.mapping.elastic import elastic_problem, replacement_warnings
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.payloads import (
@@ -30,35 +28,22 @@ from writeahead.adapters.dataverse.mapping.payloads import (
     Task,
 )
 from writeahead.adapters.dataverse.mapping.plans import (
-    Draft,
-    baseline_of,
-    noted,
-    plan_refusal,
     planned_write,
-    warnings_problem,
 )
-from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline, require_known
+from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.row_payloads import (
     CompleteActivity,
     CreateRow,
-    RowParty,
-    RowReference,
     UpdateRow,
     UpsertRow,
 )
-from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.mapping.translate import (
     completion,
-    missing_numbers,
-    phone_warnings,
-    row_write,
-    table_of,
-    unmapped,
     with_owner,
     with_targets,
 )
+from writeahead.adapters.dataverse.planning import item_of, plan_named, plan_offline, plan_online, plan_row
 from writeahead.adapters.dataverse.readiness.discover import discover
-from writeahead.adapters.dataverse.readiness.doctor import examine
 from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.gate import ReadinessGate
 from writeahead.adapters.dataverse.rows import create_row, update_row, upsert_row
@@ -67,12 +52,12 @@ from writeahead.adapters.dataverse.webapi.client import DEFAULT_TIMEOUT, Dataver
 from writeahead.adapters.dataverse.webapi.credentials import TokenSource
 from writeahead.adapters.dataverse.webapi.names import Scalar, environment_of
 from writeahead.adapters.dataverse.webapi.protection import Protection
-from writeahead.adapters.dataverse.write_probe import probe
-from writeahead.errors import InvalidInput, NotReady
+from writeahead.errors import NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt, ReplayClass, idempotency_key
 
 __all__ = ["DataverseAdapter"]
 
+_CREATE, _UPDATE = ReplayClass.CREATE_WITH_KEY, ReplayClass.CONDITIONAL_UPDATE
 # The kinds that create a row, and the field of the payload that names its table, if it is not the
 # kind's.
 _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
@@ -81,15 +66,6 @@ _CREATES = {"phone_call_activity": None, "task": None, "create_row": "table"}
 # A message operation, plug-ins included, must end within 2 minutes ("Optimize performance for bulk
 # operations", learn.microsoft.com); a minute on top for queues and gateways on the way.
 _LONGEST_REQUEST = timedelta(minutes=3)
-
-
-def _left_out(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{name} is not in the mapping, and is left out" for name in names)
-
-
-def _unchecked(draft: Draft) -> str:
-    row = "" if draft.creates else ", and the row as it is now"
-    return f"not checked, since no request can be made: the table's definition, owners{row}"
 
 
 def _utc_now() -> datetime:
@@ -210,31 +186,13 @@ class DataverseAdapter(TransactionalAdapter):
         Raises:
             InvalidInput: The mapping has no such table, or no text column of it.
         """
-        table = self._mapping.named(probed) if probed is not None else None
-        if probed is not None and table is None:
-            raise InvalidInput(
-                f"mapping {self._mapping.name} has no {probed}: name a table as it does, such as"
-                f" {next(iter(self._mapping.sections()), 'tables.account')}"
-            )
+        table = probed_table(self._mapping, probed)
         if self._client is None or self._missing:
             for missing in self._missing or ("neither URL nor credentials were given",):
                 yield Finding("settings", Level.PROBLEM, missing)
             return
-        found = []
-        for finding in examine(
-            self._client,
-            self._mapping,
-            self._client.limits,
-            probed=table.entity_set if table else None,
-        ):
-            found.append(finding.level)
-            yield finding
-        if table is not None and Level.PROBLEM not in found:
-            yield from probe(self._client, table)
-        elif table is not None:
-            yield Finding(
-                f"write probe on {table.entity_set}", Level.UNKNOWN, "left out: solve the problems first"
-            )
+        known = [Finding("approval", Level.PROBLEM, self._unapproved)] if self._unapproved else []
+        yield from diagnose(self._client, self._mapping, table, known)
 
     def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Plan for a dry run; without settings for requests, as much as can be planned offline.
@@ -242,20 +200,9 @@ class DataverseAdapter(TransactionalAdapter):
         What was not checked then is a warning of each operation. Raises: as `plan`.
         """
         if self._client is not None and not self._missing:
-            return self._with_warning(self._planned(operations))
-        planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
-        gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
-        if gaps:
-            raise NotReady(*gaps)
-        return self._with_warning(
-            [
-                item.model_copy(update={"warnings": (*item.warnings, _unchecked(draft))})
-                for item, draft in zip(planned, drafts, strict=True)
-            ]
-        )
-
-    def _with_warning(self, planned: list[PlannedOperation]) -> list[PlannedOperation]:
+            planned = self._planned(operations)
+        else:
+            planned = plan_offline(self._mapping, super().plan(with_targets(operations, _CREATES)))
         if self._unapproved is None or not planned:
             return planned
         first, *rest = planned
@@ -300,50 +247,34 @@ class DataverseAdapter(TransactionalAdapter):
 
     def _planned(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         planned = super().plan(with_targets(operations, _CREATES))
-        drafts = [self._draft(item) for item in planned]
-        client = self._ready()
-        client.sign_in()
-        if self._gate is not None:
-            drafts = self._gate.check(drafts)
-        drafts = with_baselines(client, with_existing(client, drafts), self._now())
-        if self._gate is not None:
-            self._gate.check_creates(drafts)
-        return [
-            item.model_copy(
-                update={
-                    "payload": draft.write.model_dump(mode="json"),
-                    "precondition": draft.baseline.model_dump(mode="json") if draft.baseline else None,
-                    "warnings": draft.warnings,
-                }
-            )
-            for item, draft in zip(planned, map(noted, drafts), strict=True)
-        ]
+        return plan_online(self._ready(), self._mapping, self._gate, planned, self._now())
 
     def plan_phone_call_activity(
         self, payload: PhoneCallActivity, operation: KeyedOperation
     ) -> PlannedOperation:
         """Translate a phone call."""
-        return self._plan_named(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return plan_named(self._mapping, payload, operation, row_id=operation.key, replay=_CREATE)
 
     def plan_task(self, payload: Task, operation: KeyedOperation) -> PlannedOperation:
         """Translate a task."""
-        return self._plan_named(payload, operation, operation.key, ReplayClass.CREATE_WITH_KEY)
+        return plan_named(self._mapping, payload, operation, row_id=operation.key, replay=_CREATE)
 
     def plan_queue_status_update(
         self, payload: QueueStatusUpdate, operation: KeyedOperation, baseline: RowBaseline | None = None
     ) -> PlannedOperation:
         """Translate the update of a queue row; `plan` adds its baseline."""
-        return self._plan_named(payload, operation, payload.row_id, ReplayClass.CONDITIONAL_UPDATE, baseline)
+        row_id = payload.row_id
+        return plan_named(self._mapping, payload, operation, row_id=row_id, replay=_UPDATE, loaded=baseline)
 
     def plan_create_row(self, payload: CreateRow, operation: KeyedOperation) -> PlannedOperation:
         """Translate a new row; it belongs to the mapping's default owner if none is named."""
-        columns = with_owner(self._mapping, operation, payload)
-        return self._plan_row(
+        return plan_row(
+            self._mapping,
             payload.table,
-            columns,
+            with_owner(self._mapping, operation, payload),
             operation,
-            operation.key,
-            ReplayClass.CREATE_WITH_KEY,
+            row=operation.key,
+            replay=_CREATE,
             parties=payload.parties,
         )
 
@@ -352,8 +283,15 @@ class DataverseAdapter(TransactionalAdapter):
     ) -> PlannedOperation:
         """Translate the update of a row; `plan` adds its baseline."""
         row = payload.row_id or payload.key or idempotency_key(operation.session_id, payload.operation or "")
-        replay = ReplayClass.CONDITIONAL_UPDATE
-        return self._plan_row(payload.table, payload.columns, operation, row, replay, loaded=baseline)
+        return plan_row(
+            self._mapping,
+            payload.table,
+            payload.columns,
+            operation,
+            row=row,
+            replay=_UPDATE,
+            loaded=baseline,
+        )
 
     def plan_upsert_row(
         self, payload: UpsertRow, operation: KeyedOperation, baseline: RowBaseline | None = None
@@ -362,43 +300,49 @@ class DataverseAdapter(TransactionalAdapter):
 
         With one from the caller, who has seen the row, it is an update of that row.
         """
-        row = payload.row_id or payload.key or {}
-        replay = ReplayClass.UPSERT
-        return self._plan_row(payload.table, payload.columns, operation, row, replay, loaded=baseline)
+        return plan_row(
+            self._mapping,
+            payload.table,
+            payload.columns,
+            operation,
+            row=payload.row_id or payload.key or {},
+            replay=ReplayClass.UPSERT,
+            loaded=baseline,
+        )
 
     def plan_complete_activity(
         self, payload: CompleteActivity, operation: KeyedOperation, baseline: RowBaseline | None = None
     ) -> PlannedOperation:
         """Translate a completion into an update; `plan` adds its baseline."""
         write = completion(self._mapping, operation, payload)
-        return planned_write(operation, write, ReplayClass.CONDITIONAL_UPDATE, loaded=baseline)
+        return planned_write(operation, write, _UPDATE, loaded=baseline)
 
-    @emits(ReplayClass.CREATE_WITH_KEY)
+    @emits(_CREATE)
     def emit_phone_call_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Create the phone call. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
-    @emits(ReplayClass.CREATE_WITH_KEY)
+    @emits(_CREATE)
     def emit_task(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Create the task. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
-    @emits(ReplayClass.CREATE_WITH_KEY)
+    @emits(_CREATE)
     def emit_create_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Create the row. Raises: as `create_row`; InvalidInput if not in the mapping."""
         return self._create(payload, operation)
 
-    @emits(ReplayClass.CONDITIONAL_UPDATE)
+    @emits(_UPDATE)
     def emit_queue_status_update(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Update the queue row. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
-    @emits(ReplayClass.CONDITIONAL_UPDATE)
+    @emits(_UPDATE)
     def emit_update_row(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Update the row. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
 
-    @emits(ReplayClass.CONDITIONAL_UPDATE)
+    @emits(_UPDATE)
     def emit_complete_activity(self, payload: RowWrite, operation: PlannedOperation) -> Receipt:
         """Close the activity. Raises: as `update_row`; InvalidInput if not in the mapping."""
         return self._update(payload, operation)
@@ -429,7 +373,7 @@ class DataverseAdapter(TransactionalAdapter):
         }
         # A row that was there already counts as created, and is no part of the change set.
         for item in items:
-            if item.replay is ReplayClass.CREATE_WITH_KEY:
+            if item.replay is _CREATE:
                 existing = receipt_of_existing(client, item.table, item.write, item.baseline)
                 receipts |= {item.operation: existing} if existing else {}
         rest = [item for item in items if item.operation not in receipts]
@@ -452,15 +396,7 @@ class DataverseAdapter(TransactionalAdapter):
         self._require_approval()
         write = self.payload_of(operation)
         assert isinstance(write, RowWrite)
-        table = self._approved(write, operation)
-        if operation.replay is ReplayClass.CREATE_WITH_KEY and write.row_id != operation.key:
-            raise plan_refusal(operation, "row_id is not the operation's key")
-        if operation.replay is not ReplayClass.CREATE_WITH_KEY and write.parties:
-            raise plan_refusal(operation, "only a create has parties")
-        baseline = baseline_of(operation, table, write)
-        watched = baseline if baseline is not None and baseline.watches else None
-        stored = baseline.stored if baseline is not None else {}
-        return ChangeSetItem(operation.id, table, write, watched, operation.replay, stored)
+        return item_of(self._mapping, write, operation)
 
     def _create(self, write: RowWrite, operation: PlannedOperation) -> Receipt:
         item, client = self._together(operation), self._ready()
@@ -471,78 +407,6 @@ class DataverseAdapter(TransactionalAdapter):
         item = self._together(operation)
         assert item.baseline is not None
         return update_row(self._ready(), item.table, write, item.baseline)
-
-    def _plan_named(
-        self,
-        payload: BaseModel,
-        operation: KeyedOperation,
-        row_id: str,
-        replay: ReplayClass,
-        loaded: RowBaseline | None = None,
-    ) -> PlannedOperation:
-        write = self._mapping.write(operation, row_id, payload)
-        phones = {"phone_number": getattr(payload, "phone_number", None)}
-        left_out = self._mapping.left_out(operation.kind, operation.id, payload)
-        warnings = (*_left_out(left_out), *phone_warnings(phones))
-        return planned_write(operation, write, replay, warnings, loaded)
-
-    def _plan_row(
-        self,
-        name: str,
-        columns: Mapping[str, RowReference | Scalar],
-        operation: KeyedOperation,
-        row: str | Mapping[str, Scalar],
-        replay: ReplayClass,
-        *,
-        loaded: RowBaseline | None = None,
-        parties: Sequence[RowParty] = (),
-    ) -> PlannedOperation:
-        write = row_write(self._mapping, operation, name, columns, row, parties=parties)
-        table = self._mapping.declared(name, operation.id)
-        warnings = (
-            *_left_out(unmapped(self._mapping, operation, name, columns)),
-            *phone_warnings({key: columns[key] for key in table.phones if key in columns}),
-            *replacement_warnings(table),
-        )
-        return planned_write(operation, write, replay, warnings, loaded)
-
-    def _draft(self, item: PlannedOperation) -> Draft:
-        write = RowWrite.model_validate(item.payload)
-        table = self._approved(write, item)
-        gaps = missing_numbers(item.kind, table, write)
-        loaded = self._loaded(item, write)
-        return Draft(
-            item.id,
-            table,
-            write,
-            item.replay,
-            warnings=item.warnings,
-            gaps=gaps,
-            loaded=loaded,
-            section=write.table or f"kinds.{item.kind}",
-        )
-
-    def _loaded(self, item: PlannedOperation, write: RowWrite) -> RowBaseline | None:
-        if item.precondition is None:
-            return None
-        loaded = RowBaseline.model_validate(item.precondition)
-        require_known(self._mapping, item.id, write.entity_set, loaded)
-        return loaded
-
-    def _approved(self, write: RowWrite, operation: PlannedOperation) -> Table:
-        """Check what came out of an artifact, which may have been tampered with."""
-        table = table_of(self._mapping, operation.kind, operation.id, write)
-        if table is None:
-            raise plan_refusal(
-                operation, f"its table is none that mapping {self._mapping.name} has for its kind"
-            )
-        problem = table.problem_of(write) or warnings_problem(table, write, operation.warnings)
-        if problem:
-            raise plan_refusal(operation, f"{problem} by mapping {self._mapping.name}")
-        problem = elastic_problem(table, write, operation.replay)
-        if problem:
-            raise InvalidInput(f"operation {operation.id}: {problem}")
-        return table
 
     def _ready(self) -> DataverseClient:
         if self._missing or self._client is None:

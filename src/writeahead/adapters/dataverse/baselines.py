@@ -73,7 +73,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
         if row is None and any(user.loaded for user in users):
             continue  # it was there: a conflict, and no gap
         if row is None and any(user.replay is ReplayClass.CONDITIONAL_UPDATE for user in users):
-            problems.append(f"{write.where} does not exist")
+            problems.append(f"operation {users[0].operation}: {write.where} does not exist")
         elif row is not None and row.etag is None:
             problems.append(f"{write.where} has no ETag: enable optimistic concurrency for its table")
     if problems:
@@ -194,10 +194,7 @@ class _Chain:
 
 def _warned(draft: Draft) -> Draft:
     """Warn of values that the service makes something else of."""
-    said = [
-        value.warning for name, value in draft.stored.items() if name in draft.write.columns and value.warning
-    ]
-    return replace(draft, warnings=(*draft.warnings, *said))
+    return replace(draft, warnings=(*draft.warnings, *draft.stored_warnings()))
 
 
 def _require_columns_of_lookups(draft: Draft) -> None:

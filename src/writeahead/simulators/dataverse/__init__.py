@@ -28,9 +28,9 @@ Names here:
 - `serve(db_path, port=0, *, settings=None, faults=None, on_ready=None)`.
 - `Settings(tenant_id=, client_id=, client_secret=, token_lifetime=, static_tokens=,
   empty_error_codes=, batch_errors=, limits=, plugin_tables=, duplicate_rules=,
-  withheld_privileges=, degree_of_parallelism=, schema=)`.
-- `ServiceLimits(requests=6000, window=300, concurrent=52, penalty=, concurrent_wait=, clock=)`:
-  when requests are refused with 429; `Settings` has none by default.
+  withheld_privileges=, degree_of_parallelism=, page_size=, schema=)`.
+- `ServiceLimits(requests=6000, window=300, execution=1200, concurrent=52, penalty=,
+  concurrent_wait=, clock=)`: when requests are refused with 429; `Settings` has none by default.
 - `BatchErrors`: ``STATUS OK NESTED BARE``, the answer to a batch in which a request fails.
 - `Faults`: ``add(action, **fields) arm(fault) remove(number) clear() pending()``, with the fields
   of `Fault`; over HTTP ``POST /_simulator/faults`` takes one as JSON, ``GET`` lists them,

@@ -16,6 +16,7 @@ from writeahead.simulators.dataverse.batch import Batches
 from writeahead.simulators.dataverse.editor import Editor
 from writeahead.simulators.dataverse.faults import Fault, FaultAction, Faults
 from writeahead.simulators.dataverse.messages import API_ROOT, ApiRequest, ApiResponse, error_response
+from writeahead.simulators.dataverse.multipart import header_fields
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
 from writeahead.simulators.dataverse.privileges import Privileges
@@ -67,6 +68,7 @@ class SimulatorApp:
             settings.schema,
             settings.duplicate_rules,
             Privileges(settings.withheld_privileges),
+            page_size=settings.page_size,
         )
         self._editor = Editor(self._connection, settings.schema)
         self._plugin = Plugin(self._connection, settings.schema, settings.plugin_tables)
@@ -178,7 +180,8 @@ class SimulatorApp:
                 return self._batches.answer(api_request, sequence)
             return self._in_transaction(api_request, sequence)
         except ODataError as error:
-            return error_response(error, empty_code=self._settings.empty_error_codes)
+            prefer = request.headers.get("prefer", "")
+            return error_response(error, empty_code=self._settings.empty_error_codes, prefer=prefer)
 
     def _in_transaction(self, request: ApiRequest, sequence: int) -> ApiResponse:
         with transaction(self._connection):
@@ -272,7 +275,7 @@ def _api_request(request: Request, body: bytes) -> ApiRequest:
         method=request.method,
         path=request.scope["path"].removeprefix(API_ROOT),
         query=_query_string(request),
-        headers=dict(request.headers),
+        headers=header_fields(request.headers.items()),
         body=body,
         root=f"http://{request.headers.get('host', 'localhost')}{API_ROOT}",
     )

@@ -27,6 +27,7 @@ from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 from writeahead.simulators.dataverse.plugins import Plugin
 from writeahead.simulators.dataverse.requestlog import RequestLog
 from writeahead.simulators.dataverse.storage import transaction
+from writeahead.simulators.dataverse.understood import query_options, require_understood
 from writeahead.simulators.dataverse.webapi import WebApi
 
 __all__ = ["MOST_REQUESTS", "BatchErrors", "Batches"]
@@ -115,6 +116,8 @@ class Batches:
         """
         if request.method != "POST":
             raise ODataError(405, ErrorCode.NONE, "A batch must be sent by POST.")
+        require_understood(request)
+        query_options(request.query, ())
         steps = self._noted(_steps(request), sequence)
         go_on = _CONTINUE in request.headers.get("prefer", "")
         contents = []
@@ -154,7 +157,8 @@ class Batches:
         except ODataError as error:
             # The part that failed is the first without a reply; those before it are rolled back.
             part = step.parts[len(replies)]
-            failure = error_response(error, empty_code=self._empty_codes)
+            prefer = part.request.headers.get("prefer", "")
+            failure = error_response(error, empty_code=self._empty_codes, prefer=prefer)
             self._log.answered(part.sequence, status=failure.status, fault=None)
             self._keep_elastic(step, [done for done, _ in replies], batch)
             nested = step.change_set and self._errors is BatchErrors.NESTED
@@ -258,6 +262,8 @@ def _shown(reply: ApiResponse, content_id: str | None) -> bytes:
         headers["Location"] = headers["OData-EntityId"]
     if reply.status >= HTTPStatus.BAD_REQUEST:
         headers["REQ_ID"] = str(uuid.uuid4())
+    elif reply.body:
+        headers["Content-Type"] += "; odata.streaming=true"
     return http_part(reply.status, headers, reply.body, content_id)
 
 

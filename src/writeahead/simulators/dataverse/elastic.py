@@ -20,7 +20,7 @@ from writeahead.simulators.dataverse.messages import ApiRequest, ApiResponse
 from writeahead.simulators.dataverse.odata import ODataError, not_imitated
 from writeahead.simulators.dataverse.schema import PARTITION, Table
 
-__all__ = ["is_update", "of_query", "partitioned", "two_partitions", "with_session_token"]
+__all__ = ["is_update", "of_query", "options", "partitioned", "two_partitions", "with_session_token"]
 
 
 def partitioned(table: Table, key: RowKey, partition: Any) -> RowKey:
@@ -29,6 +29,11 @@ def partitioned(table: Table, key: RowKey, partition: Any) -> RowKey:
         return key
     values = {table.primary_key: key.id, PARTITION: partition or key.id}
     return RowKey(text=key.text, values=values)
+
+
+def options(table: Table) -> tuple[str, ...]:
+    """The query options of its own that a request for a row of the table may have."""
+    return ("partitionId",) if table.elastic else ()
 
 
 def of_query(query: str) -> str | None:

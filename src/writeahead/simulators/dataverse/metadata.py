@@ -12,18 +12,20 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from writeahead.simulators.dataverse.definition_filter import matching
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.privileges import privileges_of
 from writeahead.simulators.dataverse.schema import Column, Kind, Schema, Table
+from writeahead.simulators.dataverse.understood import query_options
 
 __all__ = ["Metadata"]
 
-_PATH = re.compile(r"EntityDefinitions(?:\(LogicalName='(?P<table>[^']*)'\))?(?:/(?P<rest>.+))?")
+_PATH = re.compile(
+    r"EntityDefinitions(?:\((?:LogicalName='(?P<table>[^']*)'|(?P<id>[0-9A-Fa-f-]{36}))\))?(?:/(?P<rest>.+))?"
+)
 _ATTRIBUTES = re.compile(
     r"Attributes(?:\(LogicalName='(?P<column>[^']*)'\))?(?:/Microsoft\.Dynamics\.CRM\.(?P<cast>\w+))?"
 )
-_CONDITION = r"(?:LogicalName|EntitySetName)\s+eq\s+'[^']*'"
-_FILTER = re.compile(rf"\s*{_CONDITION}(?:\s+or\s+{_CONDITION})*\s*")
 _OPTION = re.compile(r"(?P<name>\w+)(?:\((?P<options>.*)\))?")
 _NAMESPACE = uuid.UUID("5d0c9a53-52c5-4f0e-9a53-5b0b3a1c7d11")
 _CASTS = {
@@ -41,6 +43,9 @@ _CASTS = {
     "BooleanAttributeMetadata": Kind.BOOLEAN,
     "LookupAttributeMetadata": Kind.LOOKUP,
 }
+_OPTIONS = ("$select", "$expand", "$filter")
+# Types of columns that are listed only: they have no rows' values, or not yet.
+_OTHER_CASTS = {f"{name}AttributeMetadata" for name in ("EntityName", "Image")}
 _Json = dict[str, Any]
 
 
@@ -70,51 +75,44 @@ class Metadata:
         match = _PATH.fullmatch(urllib.parse.unquote(path))
         if match is None:
             raise not_imitated("this path below EntityDefinitions")
-        options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-        if match["table"] is None:
+        options = query_options(query, _OPTIONS)
+        if match["table"] is None and match["id"] is None:
             if match["rest"]:
                 raise not_imitated("this path below EntityDefinitions")
-            found = [_shaped(_definition(t, self._schema), options) for t in self._filtered(options)]
+            found = _listed([_definition(table, self._schema) for table in self._schema], options)
             return {"@odata.context": f"{self._context}#EntityDefinitions", "value": found}
-        table = next((table for table in self._schema if table.logical_name == match["table"]), None)
+        wanted = (match["table"], (match["id"] or "").lower())
+        table = next(
+            (
+                table
+                for table in self._schema
+                if table.logical_name == wanted[0] or _id(table.logical_name) == wanted[1]
+            ),
+            None,
+        )
         if table is None:
-            raise _absent("entity", match["table"])
+            raise _absent("entity", match["table"] or match["id"])
         if match["rest"]:
             return self._below(table, match["rest"], options)
         body = _shaped(_definition(table, self._schema), options)
         return {"@odata.context": f"{self._context}#EntityDefinitions/$entity", **body}
 
-    def _filtered(self, options: Mapping[str, str]) -> list[Table]:
-        if "$filter" not in options:
-            return list(self._schema)
-        text = options["$filter"]
-        if not _FILTER.fullmatch(text):
-            raise not_imitated("this $filter on EntityDefinitions")
-        wanted = set(re.findall(r"(LogicalName|EntitySetName)\s+eq\s+'([^']*)'", text))
-        return [
-            table
-            for table in self._schema
-            if wanted & {("LogicalName", table.logical_name), ("EntitySetName", table.entity_set)}
-        ]
-
     def _below(self, table: Table, rest: str, options: Mapping[str, str]) -> _Json:
         context = f"{self._context}#EntityDefinitions('{table.logical_name}')/{rest}"
         if rest in _COLLECTIONS:
             items = _COLLECTIONS[rest](table, self._schema)
-            return {"@odata.context": context, "value": [_shaped(item, options) for item in items]}
+            return {"@odata.context": context, "value": _listed(items, options)}
         match = _ATTRIBUTES.fullmatch(rest)
-        if match is None or (match["cast"] and match["cast"] not in _CASTS):
+        if match is None or match["cast"] not in (None, *_CASTS, *_OTHER_CASTS):
             raise not_imitated("this path below a table definition")
-        kind = _CASTS[match["cast"]] if match["cast"] else None
-        kinds = {kind, Kind.PARTYLIST} if kind is Kind.LOOKUP else {kind}
         found = [
             _attribute(table, name, self._schema)
             for name, column in table.columns.items()
-            if (kind is None or column.kind in kinds) and match["column"] in (None, name)
+            if match["cast"] in (None, _cast_of(column)) and match["column"] in (None, name)
         ]
         hidden = frozenset() if match["cast"] else _DERIVED
         if match["column"] is None:
-            return {"@odata.context": context, "value": [_shaped(item, options, hidden) for item in found]}
+            return {"@odata.context": context, "value": _listed(found, options, hidden)}
         if not found:
             raise _absent("attribute", match["column"])
         return {"@odata.context": f"{context}/$entity", **_shaped(found[0], options, hidden)}
@@ -129,12 +127,13 @@ def _definition(table: Table, schema: Schema) -> _Json:
         "PrimaryIdAttribute": table.primary_key,
         "PrimaryNameAttribute": table.primary_name,
         "IsActivity": table.activity,
+        "IsPrivate": False,
         # "EntityMetadata.TableType" and "TableTypeCode": Standard, Virtual or Elastic.
         "TableType": "Elastic" if table.elastic else "Standard",
         "IsCustomEntity": "_" in table.logical_name,
         "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
         "ChangeTrackingEnabled": True,
-        "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
+        "OwnershipType": table.ownership if "ownerid" in table.columns else "OrganizationOwned",
         "DisplayName": _label(table.logical_name),
         "Privileges": privileges_of(table),
         "Attributes": [_attribute(table, name, schema) for name in table.columns],
@@ -165,9 +164,16 @@ _DERIVED = frozenset(
 )
 
 
+def _listed(items: list[_Json], options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> list[_Json]:
+    """Apply ``$filter``, then the options of each item."""
+    others = {name: value for name, value in options.items() if name != "$filter"}
+    found = matching(items, options["$filter"]) if "$filter" in options else items
+    return [_shaped(item, others, hidden) for item in found]
+
+
 def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _DERIVED) -> _Json:
     """Apply $select and $expand. MetadataId is always there, a navigation property if expanded."""
-    if set(options) - {"$select", "$expand", "$filter"}:
+    if set(options) - {"$select", "$expand"}:
         raise not_imitated("this query option on a definition")
     wanted = _names(options["$select"]) if options.get("$select") else None
     expanded = _expanded(options.get("$expand", ""))
@@ -187,7 +193,7 @@ def _shaped(body: _Json, options: Mapping[str, str], hidden: frozenset[str] = _D
     for name, inner in expanded.items():
         value = body[name]
         if isinstance(value, list):
-            shaped[name] = [_shaped(item, inner) for item in value]
+            shaped[name] = _listed(value, inner)
         else:
             shaped[name] = None if value is None else _shaped(value, inner)
     return shaped
@@ -223,13 +229,9 @@ def _names(text: str) -> set[str]:
 
 def _attribute(table: Table, name: str, schema: Schema) -> _Json:
     column = table.columns[name]
-    writable = column.writable and not name.startswith("@")
-    kind = "Owner" if name == "ownerid" else column.kind.value[0]
-    # A party list is a lookup with an AttributeType of its own.
-    known = Kind.LOOKUP if column.kind is Kind.PARTYLIST else column.kind
-    cast = next((cast for cast, other in _CASTS.items() if other is known), "AttributeMetadata")
+    kind = "Owner" if name == "ownerid" else column.type_name
     return {
-        "@odata.type": f"#Microsoft.Dynamics.CRM.{cast}",
+        "@odata.type": f"#Microsoft.Dynamics.CRM.{_cast_of(column)}",
         "MetadataId": _id(f"{table.logical_name}.{name}"),
         "LogicalName": name,
         "SchemaName": name.capitalize(),
@@ -238,8 +240,8 @@ def _attribute(table: Table, name: str, schema: Schema) -> _Json:
         "AttributeTypeName": {"Value": f"{kind}Type"},
         "IsPrimaryId": name == table.primary_key,
         "IsPrimaryName": name == table.primary_name,
-        "IsValidForCreate": writable and column.creatable,
-        "IsValidForUpdate": writable and name != table.primary_key,
+        "IsValidForCreate": column.creatable,
+        "IsValidForUpdate": column.updatable and name != table.primary_key,
         "IsValidForRead": True,
         "RequiredLevel": {
             "Value": "SystemRequired" if name == table.primary_key else column.required,
@@ -261,16 +263,27 @@ _LIMITS = {
 }
 
 
+def _cast_of(column: Column) -> str:
+    """The derived type of a column's definition, which requests cast to."""
+    own = f"{column.type_name}AttributeMetadata"
+    by_kind = {kind: cast for cast, kind in _CASTS.items()}
+    # A list of parties is a lookup with an AttributeType of its own.
+    by_kind[Kind.PARTYLIST] = by_kind[Kind.LOOKUP]
+    return own if own in _OTHER_CASTS else by_kind.get(column.kind, "AttributeMetadata")
+
+
 def _typed(table: Table, column: Column, schema: Schema) -> _Json:
     """The properties that only columns of this kind have."""
     if column.kind in _LIMITS:
         return _numeric(column)
     if column.kind is Kind.BOOLEAN:
-        yes, no = ({"Value": value, "Label": _label(label)} for value, label in ((1, "Yes"), (0, "No")))
+        labels = {1: "Yes", 0: "No", **column.options}
+        yes, no = ({"Value": value, "Label": _label(labels[value])} for value in (1, 0))
         option_set = {"TrueOption": yes, "FalseOption": no}
         return {"DefaultValue": bool(column.default), "OptionSet": option_set, "GlobalOptionSet": None}
     if column.kind in (Kind.LOOKUP, Kind.PARTYLIST):
-        return {"Targets": sorted({_logical(schema, target) for target in column.navigation})}
+        targets = {_logical(schema, target) for target in column.navigation} | set(column.targets)
+        return {"Targets": sorted(targets)}
     if column.kind in (Kind.PICKLIST, Kind.MULTI_SELECT_PICKLIST, Kind.STATE, Kind.STATUS):
         options = [
             {

@@ -8,17 +8,29 @@ answer.
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
 
-__all__ = ["HttpRequest", "Item", "http_part", "joined", "malformed", "read_request", "split"]
+__all__ = [
+    "HttpRequest",
+    "Item",
+    "header_fields",
+    "http_part",
+    "joined",
+    "malformed",
+    "read_request",
+    "split",
+]
 
 _BOUNDARY = re.compile(r"multipart/mixed\s*;.*?boundary=(?:\"([^\"]+)\"|([^\s;\"]+))", re.IGNORECASE)
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n|\A\r?\n|\r?\n\Z")
-_REQUEST_LINE = re.compile(r"([A-Z]+) (\S+) HTTP/1\.1")
+# The URL is all between the first space and the last one: Microsoft's own SDK for Python sends
+# filters with spaces in them, and Microsoft's reader (github.com/OData/odata.net,
+# ODataMultipartMixedBatchReader) takes a request line apart in this manner.
+_REQUEST_LINE = re.compile(r"([A-Z]+) (\S(?:.*\S)?) HTTP/1\.1")
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,15 @@ def read_request(item: Item) -> HttpRequest:
     return HttpRequest(match[1], match[2], headers, body)
 
 
+def header_fields(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by name in lower case; several of one name are a list (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        before = found.get(name.lower())
+        found[name.lower()] = value if before is None else f"{before}, {value}"
+    return found
+
+
 def http_part(status: int, headers: Mapping[str, str], body: bytes, content_id: str | None) -> bytes:
     """A response as a part of a multipart body."""
     lines = ["Content-Type: application/http", "Content-Transfer-Encoding: binary"]
@@ -107,4 +128,5 @@ def _item(piece: bytes) -> Item:
 def _headers_and_body(content: bytes) -> tuple[dict[str, str], bytes]:
     head, *rest = _BLANK_LINE.split(content, maxsplit=1)
     pairs = (line.partition(":") for line in head.decode("latin-1").splitlines() if line.strip())
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}, b"".join(rest)
+    named = ((name.strip(), value.strip()) for name, _, value in pairs)
+    return header_fields(named), b"".join(rest)

@@ -34,12 +34,17 @@ class Plugin:
     def after(self, replies: Iterable[ApiResponse]) -> None:
         """Write the rows of a committed transaction again."""
         for reply in replies:
-            entity_set, _, rest = (reply.row or "").partition("(")
-            table = self._tables.get(entity_set)
-            if table is None or not reply.changed:
-                continue
-            with transaction(self._connection):
-                # A later request of the same change set may have deleted it.
-                record = self._records.find(table, guid(rest.removesuffix(")")))
-                if record is not None:
-                    self._records.update(record, {})
+            if reply.changed:
+                for path in reply.rows or filter(None, [reply.row]):
+                    self._write(path)
+
+    def _write(self, path: str) -> None:
+        entity_set, _, rest = path.partition("(")
+        table = self._tables.get(entity_set)
+        if table is None:
+            return
+        with transaction(self._connection):
+            # A later request of the same change set may have deleted it.
+            record = self._records.find(table, guid(rest.removesuffix(")")))
+            if record is not None:
+                self._records.update(record, {})

@@ -1,5 +1,7 @@
 """Query options of a read: ``$select``, ``$orderby``, ``$top``, and of ``$filter`` eq and and.
 
+Which options a request may have at all: `understood`.
+
 What OData has beyond that is refused with 501, so that a client can't come to rely on a filter that
 was not applied. Grammar: OData 4.0 part 2, "URL Conventions", section 5.1.1; string comparison
 ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData"), and accents
@@ -7,8 +9,7 @@ ignores case as Dataverse's does (learn.microsoft.com, "Filter rows using OData"
 """
 
 import re
-import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.schema import Column, Kind, Table
 from writeahead.simulators.dataverse.storage import COLLATION
+from writeahead.simulators.dataverse.understood import query_options
 from writeahead.simulators.dataverse.values import guid
 
 __all__ = ["Query", "literal", "parse_query", "sql_equals"]
 
-_KNOWN_OPTIONS = {"$select", "$filter", "$orderby", "$top"}
 _OTHER_WORDS = {"or", "not", "ne", "gt", "ge", "lt", "le", "in", "add", "sub", "mul", "div", "mod", "has"}
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -48,19 +49,23 @@ class Query:
     parameters: tuple[Any, ...] = ()
     order_by: str = "id"
     top: int | None = None
+    count: bool = False
+    skip_token: str | None = None
 
 
-def parse_query(table: Table, query: str) -> Query:
+def parse_query(table: Table, query: str, known: Collection[str] = ("$select",)) -> Query:
     """Read the query string of a request for rows of a table.
+
+    Args:
+        table: The table.
+        query: The query string, still encoded.
+        known: The options that mean something for this request.
 
     Raises:
         ODataError: 400 for a malformed option or an unknown column, 501 for an option that is not
             imitated.
     """
-    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    for option in options:
-        if option.startswith("$") and option not in _KNOWN_OPTIONS:
-            raise not_imitated(f"the query option {option}")
+    options = query_options(query, known)
     where, parameters = _Filter(table, options["$filter"]).compile() if "$filter" in options else ("1", [])
     return Query(
         select=_select(table, options.get("$select")),
@@ -68,6 +73,8 @@ def parse_query(table: Table, query: str) -> Query:
         parameters=tuple(parameters),
         order_by=_order_by(table, options.get("$orderby")),
         top=_top(options.get("$top")),
+        count=_flag(options.get("$count")),
+        skip_token=options.get("$skiptoken"),
     )
 
 
@@ -122,13 +129,19 @@ def _top(value: str | None) -> int | None:
     return int(value)
 
 
+def _flag(value: str | None) -> bool:
+    if value not in (None, "true", "false"):
+        raise ODataError(
+            400, ErrorCode.ODATA_QUERY_INVALID, f"Invalid value '{value}' for $count query option found."
+        )
+    return value == "true"
+
+
 def _column(table: Table, name: str) -> Column:
     column = table.properties.get(name)
     if column is None or column.kind is Kind.PARTYLIST:
         raise ODataError(
-            400,
-            ErrorCode.ODATA_QUERY_INVALID,
-            f"Could not find a property named '{name}' on type '{table.type_name}'.",
+            400, ErrorCode.NONE, f"Could not find a property named '{name}' on type '{table.type_name}'."
         )
     return column
 

@@ -17,7 +17,15 @@ from writeahead.simulators.dataverse.keys import (
     unique_queries,
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.ownership import owning_columns
 from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
+from writeahead.simulators.dataverse.properties import (
+    is_valid,
+    joined,
+    require_values,
+    unknown_navigation,
+    unknown_property,
+)
 from writeahead.simulators.dataverse.query import Query
 from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
@@ -146,7 +154,7 @@ class Records:
         """
         row_id = key.id if key else None
         payload, parties = nested_parties(table, payload)
-        changes = {**(key.values if key else {}), **self._changes(table, payload)}
+        changes = {**(key.values if key else {}), **self._changes(table, payload, new=True)}
         given = changes.pop(table.primary_key, None)
         if row_id and given and given != row_id:
             raise _other_id()
@@ -162,6 +170,7 @@ class Records:
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
         if table.elastic and columns.get(PARTITION) is None:
             columns[PARTITION] = row_id
+        require_values(table, columns)
         record = self._store(table, row_id, columns, moment)
         add_parties(self, self._schema, record, parties)
         return record
@@ -175,7 +184,7 @@ class Records:
         """
         if nested_parties(record.table, payload)[1]:
             raise not_imitated("parties in an update")
-        changes = self._changes(record.table, payload)
+        changes = self._changes(record.table, payload, new=False)
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
@@ -193,7 +202,8 @@ class Records:
         remove_parties(self, self._schema, record)
 
     def _store(self, table: Table, row_id: str, columns: dict[str, Any], moment: str) -> Record:
-        columns |= {"modifiedon": moment, "_modifiedby_value": self._user}
+        columns |= {"modifiedon": moment, "_modifiedby_value": self._user, **joined(table, columns)}
+        columns |= owning_columns(table, columns, self._has)
         self._require_unique(table, row_id, columns)
         (version,) = self._connection.execute(
             "UPDATE version SET latest = latest + 1 RETURNING latest"
@@ -204,6 +214,10 @@ class Records:
             (table.entity_set, row_id, version, json.dumps(columns)),
         )
         return Record(table, row_id, version, columns)
+
+    def _has(self, entity_set: str, row_id: str) -> bool:
+        table = self._schema.get(entity_set)
+        return table is not None and self.find(table, row_id) is not None
 
     def _require_free(self, table: Table, row_id: str) -> None:
         # Activities of all kinds share one table of GUIDs in Dataverse (activitypointer).
@@ -226,14 +240,22 @@ class Records:
                 # The same words and status as for a GUID that is taken.
                 raise _duplicate()
 
-    def _changes(self, table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Check and return the columns that a payload sets, without the read-only ones."""
+    def _changes(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        """Check and return the columns that a payload sets.
+
+        What the table does not let a client set is left out without a word ("Column definitions";
+        OData 4.0 part 1, sections 11.4.2 and 11.4.3).
+        """
+        changes = self._payload_values(table, payload, new=new)
+        return {name: value for name, value in changes.items() if is_valid(table, name, new=new)}
+
+    def _payload_values(self, table: Table, payload: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         changes = {}
         for name, value in payload.items():
             if name.endswith(_BIND):
                 navigation = table.navigations.get(name.removesuffix(_BIND))
                 if navigation is None:
-                    raise _unknown_property(table, name.removesuffix(_BIND))
+                    raise unknown_navigation(table, name.removesuffix(_BIND))
                 changes[navigation.property_name] = self._referenced(navigation, value)
             elif name in table.navigations and name not in table.properties:
                 if value is not None:
@@ -241,17 +263,17 @@ class Records:
                 changes[table.navigations[name].property_name] = None
             elif "@" not in name:
                 column = table.properties.get(name)
-                # A party list is in the definitions, and no property of the Web API.
-                if column is None or column.kind is Kind.PARTYLIST:
-                    raise _unknown_property(table, name)
-                if column.kind is Kind.LOOKUP and column.writable:
+                if column is None:
+                    raise unknown_property(table, name)
+                valid = is_valid(table, name, new=new)
+                if column.kind is Kind.LOOKUP and valid:
                     raise ODataError(
                         400,
                         ErrorCode.ODATA_QUERY_INVALID,
                         "CRM do not support direct update of Entity Reference properties, Use Navigation "
                         "properties instead.",
                     )
-                if column.writable:
+                if valid:
                     changes[name] = stored_value(table, name, column, value)
         return changes
 
@@ -284,16 +306,6 @@ def _duplicate() -> ODataError:
 
 def _other_id() -> ODataError:
     return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
-
-
-def _unknown_property(table: Table, name: str) -> ODataError:
-    return ODataError(
-        400,
-        ErrorCode.PAYLOAD_INVALID,
-        f"Error identified in Payload provided by the user for Entity :'{table.entity_set}'. The property "
-        f"'{name}' does not exist on type '{table.type_name}'. Make sure to only use property names that are "
-        "defined by the type.",
-    )
 
 
 def _require_owner(navigation: Navigation, found: Record) -> None:

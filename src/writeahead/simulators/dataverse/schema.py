@@ -33,6 +33,8 @@ class Kind(Enum):
     STATUS = ("Status", "Edm.Int32")
     LOOKUP = ("Lookup", "Edm.Guid")
     PARTYLIST = ("PartyList", "Collection(mscrm.activityparty)")
+    # Images, virtual columns and what else is only listed: null in every row.
+    OTHER = ("Virtual", "Edm.Binary")
 
     @property
     def edm(self) -> str:
@@ -61,14 +63,20 @@ class Column:
         format: How a moment is shown: DateAndTime or DateOnly.
         options: For option sets: the values allowed, with their labels.
         default: The value in a new row if none is given.
-        writable: Whether a client may set it. As in Dataverse, values for other columns are
-            ignored.
-        creatable: Whether the definition says that a new row may have it: IsValidForCreate.
-        navigation: For lookups: the navigation property of each table that it can point to, by
-            entity set; empty where the Web API does not show the relationship.
-        required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
         keeps: What is stored of a value that fits, in place of what the kind's rules make of it:
             for what no source says, such as blanks at the end of a text.
+        creatable: Whether a client may set it in a new row: IsValidForCreate. A value for another
+            column is ignored.
+        updatable: Whether a client may change it: IsValidForUpdate.
+        navigation: For lookups: the navigation property of each table that it can point to, by
+            entity set; empty where the Web API does not show the relationship.
+        targets: For lookups: the logical names in their definition, beside the tables of
+            ``navigation``.
+        required: Whether forms ask for it: Dataverse's RequiredLevel. The Web API does not.
+        attribute_type: The AttributeType in its definition, if it is not that of the kind.
+        exposed: Whether it is a property in the Web API. Definitions have columns that are not: the
+            table of a lookup's row (EntityName), and lists of activity parties.
+        joined: Columns whose texts the service joins with a blank to make this one.
     """
 
     kind: Kind
@@ -83,17 +91,26 @@ class Column:
     format: str = "DateAndTime"
     options: Mapping[int, str] = field(default_factory=dict)
     default: Any = None
-    writable: bool = True
     creatable: bool = True
+    updatable: bool = True
     navigation: Mapping[str, str] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
     required: str = "None"
     keeps: Callable[[Any], Any] | None = None
+    attribute_type: str | None = None
+    exposed: bool = True
+    joined: tuple[str, ...] = ()
 
     @property
     def edm(self) -> str:
         """The type's name in messages of the Web API; a date without a time has one of its own."""
         is_date = self.kind is Kind.DATETIME and self.behavior == "DateOnly"
         return "Edm.Date" if is_date else self.kind.edm
+
+    @property
+    def type_name(self) -> str:
+        """The AttributeType in its definition."""
+        return self.attribute_type or self.kind.value[0]
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,8 @@ class Table:
         elastic: Whether it is one on Azure Cosmos DB: see `elastic`. Its columns ``partitionid``
             and ``ttlinseconds``, and its key of GUID and partition, are added.
         list_only: Whether it can be listed and nothing else, as activity parties.
+        ownership: OwnershipType in its definition.
+        definition_only: Whether there are no rows of it, only its definition.
     """
 
     entity_set: str
@@ -164,6 +183,8 @@ class Table:
     unique: tuple[tuple[str, ...], ...] = ()
     elastic: bool = False
     list_only: bool = False
+    ownership: str = "UserOwned"
+    definition_only: bool = False
 
     def __post_init__(self) -> None:
         if self.elastic:
@@ -177,6 +198,7 @@ class Table:
         return {
             f"_{name}_value" if column.kind is Kind.LOOKUP else name: column
             for name, column in self.columns.items()
+            if column.exposed
         }
 
     @cached_property

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from writeahead.simulators.dataverse.batch import BatchErrors
+from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.protection import ServiceLimits
 from writeahead.simulators.dataverse.schema import Schema
 from writeahead.simulators.dataverse.tables import DEFAULT_SCHEMA
@@ -29,6 +30,7 @@ class Settings:
             a client sends ``MSCRM.SuppressDuplicateDetection: false``.
         withheld_privileges: What the application may not do, such as ``prvWriteContact``.
         degree_of_parallelism: What ``x-ms-dop-hint`` recommends; None for no such header.
+        page_size: The rows of a page at most, as long as a client does not prefer fewer.
         schema: The tables and their columns.
     """
 
@@ -44,4 +46,5 @@ class Settings:
     duplicate_rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
     withheld_privileges: Collection[str] = ()
     degree_of_parallelism: int | None = None
+    page_size: int = MOST_ROWS
     schema: Schema = DEFAULT_SCHEMA

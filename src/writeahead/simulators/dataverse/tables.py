@@ -1,17 +1,21 @@
 """The tables of the simulated organization. A new table needs a description here, no more.
 
-``phonecall``, ``task``, ``systemuser``, ``team``, ``contact``, ``account``, ``queue`` and
-``queueitem`` hold the columns that an outbound-call service touches, with the names, lengths and
-option values of Microsoft's table reference
-(learn.microsoft.com/power-apps/developer/data-platform/reference/entities). Columns and tables that
-start with ``wa_`` are such a service's own customization.
+``phonecall``, ``task``, ``activitypointer``, ``queueitem``, ``contact``, ``account`` and
+``incident`` are as Microsoft publishes them (see `reference`). ``systemuser``, ``team`` and
+``queue`` hold a few columns of the same reference. Columns and tables that start with ``wa_`` are
+the customization of an outbound-call service.
+
+Names of navigation properties: the Web API reference of each table ("phonecall EntityType" and so
+on), learn.microsoft.com.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from writeahead.simulators.dataverse.choices import OUTCOMES, QUEUE_STATUSES, REASONS
 from writeahead.simulators.dataverse.parties import PARTICIPATION
+from writeahead.simulators.dataverse.reference import published_table
 from writeahead.simulators.dataverse.schema import AlternateKey, Column, Kind, Schema, Table
 
 __all__ = [
@@ -20,43 +24,6 @@ __all__ = [
     "QUEUE_STATUSES",
     "REASONS",
 ]
-
-_FIRST_CUSTOM_OPTION = 100_000_000
-
-
-def _custom(*labels: str) -> dict[int, str]:
-    return {_FIRST_CUSTOM_OPTION + number: label for number, label in enumerate(labels)}
-
-
-QUEUE_STATUSES = _custom(
-    "pending",
-    "in_progress",
-    "completed",
-    "callback_requested",
-    "needs_review",
-    "do_not_call",
-    "blocked",
-    "failed",
-)
-OUTCOMES = _custom(
-    "interested_callback",
-    "email_captured",
-    "needs_human_review",
-    "do_not_call",
-    "blocked_by_eligibility",
-    "no_answer",
-    "voicemail",
-)
-REASONS = _custom(
-    "low_confidence",
-    "complaint",
-    "identity_not_confirmed",
-    "outside_calling_hours",
-    "on_do_not_call_list",
-    "no_consent",
-    "other",
-)
-_ANY_ACTIVITY_TARGET = ("contacts", "accounts", "wa_callqueues")
 
 
 def _text(max_length: int) -> Column:
@@ -87,25 +54,15 @@ def _lookup(**navigation: str) -> Column:
     return Column(kind=Kind.LOOKUP, navigation=navigation)
 
 
-def _party_list(*targets: str) -> Column:
-    # "Phone Call (PhoneCall) table reference": from and to are ApplicationRequired.
-    navigation = {target: f"partyid_{_LOGICAL[target]}" for target in targets}
-    return Column(kind=Kind.PARTYLIST, navigation=navigation, required="ApplicationRequired")
+def _read_only(kind: Kind) -> Column:
+    return Column(kind=kind, creatable=False, updatable=False)
 
 
-def _required(column: Column) -> Column:
-    return replace(column, required="ApplicationRequired")
-
-
-def _read_only(kind: Kind, default: Any = None) -> Column:
-    return Column(kind=kind, writable=False, default=default)
-
-
-def _labels(options: Iterable[int], labels: Iterable[str]) -> dict[int, str]:
-    return dict(zip(options, labels, strict=True))
-
-
-_OWNER = {"ownerid": _lookup(systemusers="ownerid", teams="ownerid")}
+_OWNER = {
+    "ownerid": _lookup(systemusers="ownerid", teams="ownerid"),
+    "owninguser": _read_only(Kind.LOOKUP),
+    "owningteam": _read_only(Kind.LOOKUP),
+}
 _SYSTEM = {
     "createdon": _read_only(Kind.DATETIME),
     "modifiedon": _read_only(Kind.DATETIME),
@@ -113,114 +70,84 @@ _SYSTEM = {
     "modifiedby": _read_only(Kind.LOOKUP),
     "versionnumber": _read_only(Kind.BIGINT),
 }
-_PRIORITY = _choice({0: "Low", 1: "Normal", 2: "High"}, default=1)
-
-
-def _states(states: Mapping[int, str], statuses: Mapping[int, str], default_status: int) -> dict[str, Column]:
-    return {
-        "statecode": Column(kind=Kind.STATE, options=states, default=0),
-        "statuscode": Column(kind=Kind.STATUS, options=statuses, default=default_status),
-    }
-
-
-def _opened(states: dict[str, Column]) -> dict[str, Column]:
-    """The states of a table whose rows are always open at first: IsValidForCreate is false."""
-    return {**states, "statecode": replace(states["statecode"], creatable=False)}
-
-
-_ACTIVE = _states({0: "Active", 1: "Inactive"}, {1: "Active", 2: "Inactive"}, default_status=1)
+# As every published table with states has them, those of solutions included, such as
+# msdyn_knowledgearticletemplate: a state is not valid for create.
+_ACTIVE = {
+    "statecode": Column(
+        kind=Kind.STATE,
+        options={0: "Active", 1: "Inactive"},
+        default=0,
+        creatable=False,
+        required="SystemRequired",
+    ),
+    "statuscode": Column(kind=Kind.STATUS, options={1: "Active", 2: "Inactive"}, default=1),
+}
 _ACTIVE_STATES = {0: (1,), 1: (2,)}
 
 
-def _activity(name: str) -> dict[str, Column]:
-    return {
-        "activityid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "activitytypecode": _read_only(Kind.STRING, default=name),
-        "subject": _required(_text(200)),
-        "description": _memo(2000),
-        "category": _text(250),
-        "subcategory": _text(250),
-        "scheduledstart": _time(),
-        "scheduledend": _time(),
-        "actualstart": _time(),
-        "actualend": _time(),
-        "scheduleddurationminutes": _read_only(Kind.INTEGER),
-        "actualdurationminutes": _integer(),
-        "prioritycode": _PRIORITY,
-        "regardingobjectid": _lookup(
-            **{target: f"regardingobjectid_{_LOGICAL[target]}_{name}" for target in _ANY_ACTIVITY_TARGET}
-        ),
-        # These say which operation wrote the row. A read-back after an unknown outcome reads them.
-        "wa_sessionid": _text(128),
-        "wa_operationid": _text(200),
-        "wa_outcome": _choice(OUTCOMES),
-        "wa_reasoncode": _choice(REASONS),
-        **_OWNER,
-        **_SYSTEM,
+def _standard(
+    name: str,
+    *,
+    columns: Mapping[str, Column] | None = None,
+    navigation: Mapping[str, Mapping[str, str]],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **table: Any,
+) -> Table:
+    """A published table with a customization.
+
+    Args:
+        name: Its logical name.
+        columns: Further columns.
+        navigation: The navigation properties of lookups, by entity set.
+        changes: Fields of published columns.
+        table: Fields of the table.
+    """
+    published = published_table(name)
+    changed = {column: dict(fields) for column, fields in (changes or {}).items()}
+    for column, names in navigation.items():
+        changed.setdefault(column, {})["navigation"] = names
+    own = {column: replace(published.columns[column], **fields) for column, fields in changed.items()}
+    return replace(published, columns={**published.columns, **own, **(columns or {})}, **table)
+
+
+_OWNERS = {"systemusers": "ownerid", "teams": "ownerid"}
+
+
+def _activity(name: str, columns: Mapping[str, Column]) -> Table:
+    regarding = {
+        "contacts": "contact",
+        "accounts": "account",
+        "incidents": "incident",
+        "wa_callqueues": "wa_callqueue",
     }
+    return _standard(
+        name,
+        activity=True,
+        navigation={
+            "regardingobjectid": {
+                entity_set: f"regardingobjectid_{target}_{name}" for entity_set, target in regarding.items()
+            },
+            "ownerid": _OWNERS,
+        },
+        changes={
+            "activitytypecode": {"default": name},
+            # The table reference has no defaults of choices. A new activity is of normal priority.
+            "prioritycode": {"default": 1},
+        },
+        columns={
+            # These say which operation wrote the row, to a read-back after an unknown outcome.
+            "wa_sessionid": _text(128),
+            "wa_operationid": _text(200),
+            "wa_outcome": _choice(OUTCOMES),
+            "wa_reasoncode": _choice(REASONS),
+            **columns,
+        },
+    )
 
 
-_LOGICAL = {
-    "contacts": "contact",
-    "accounts": "account",
-    "wa_callqueues": "wa_callqueue",
-    "systemusers": "systemuser",
-    "queues": "queue",
-    "phonecalls": "phonecall",
-    "tasks": "task",
-}
-
-_PHONECALL = Table(
-    entity_set="phonecalls",
-    logical_name="phonecall",
-    primary_key="activityid",
-    primary_name="subject",
-    activity=True,
-    states={0: (1,), 1: (2, 4), 2: (3,)},
-    columns={
-        **_activity("phonecall"),
-        "phonenumber": _text(200),
-        "directioncode": _yes_no(default=True),
-        "leftvoicemail": _yes_no(),
-        "from": _party_list("accounts", "contacts", "systemusers"),
-        "to": _party_list("accounts", "contacts", "systemusers"),
-        **_opened(
-            _states(
-                {0: "Open", 1: "Completed", 2: "Canceled"},
-                _labels((1, 2, 3, 4), ("Open", "Made", "Canceled", "Received")),
-                default_status=1,
-            )
-        ),
-    },
-)
-_TASK = Table(
-    entity_set="tasks",
-    logical_name="task",
-    primary_key="activityid",
-    primary_name="subject",
-    activity=True,
-    states={0: (2, 3, 4, 7), 1: (5,), 2: (6,)},
-    columns={
-        **_activity("task"),
-        "percentcomplete": _integer(0, 100, default=0),
-        "wa_email": _text(100),
-        **_states(
-            {0: "Open", 1: "Completed", 2: "Canceled"},
-            _labels(
-                (2, 3, 4, 5, 6, 7),
-                (
-                    "Not Started",
-                    "In Progress",
-                    "Waiting on someone else",
-                    "Completed",
-                    "Canceled",
-                    "Deferred",
-                ),
-            ),
-            default_status=2,
-        ),
-    },
-)
+_PHONECALL = _activity("phonecall", {})
+_TASK = _activity("task", {"wa_email": _text(100)})
+_ACTIVITYPOINTER = _standard("activitypointer", navigation={}, definition_only=True)
 _ACTIVITY_PARTY = Table(
     entity_set="activityparties",
     logical_name="activityparty",
@@ -229,14 +156,12 @@ _ACTIVITY_PARTY = Table(
     list_only=True,
     columns={
         "activitypartyid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "activityid": _lookup(
-            **{target: f"activityid_{_LOGICAL[target]}" for target in ("phonecalls", "tasks")}
-        ),
+        "activityid": _lookup(phonecalls="activityid_phonecall", tasks="activityid_task"),
         "partyid": _lookup(
-            **{
-                target: f"partyid_{_LOGICAL[target]}"
-                for target in ("accounts", "contacts", "queues", "systemusers")
-            }
+            accounts="partyid_account",
+            contacts="partyid_contact",
+            queues="partyid_queue",
+            systemusers="partyid_systemuser",
         ),
         "participationtypemask": _choice(PARTICIPATION),
         "addressused": _text(320),
@@ -312,51 +237,35 @@ _TEAM = Table(
         **_SYSTEM,
     },
 )
-_CONTACT = Table(
-    entity_set="contacts",
-    logical_name="contact",
-    primary_key="contactid",
-    primary_name="fullname",
-    states=_ACTIVE_STATES,
-    columns={
-        "contactid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "firstname": _text(50),
-        "lastname": _text(50),
-        "fullname": _text(160),
-        "emailaddress1": _text(100),
-        "telephone1": _text(50),
-        "mobilephone": _text(50),
-        "donotphone": _yes_no(),
-        "donotemail": _yes_no(),
-        "donotbulkemail": _yes_no(),
-        "donotpostalmail": _yes_no(),
-        "description": _memo(2000),
-        "parentcustomerid": _lookup(accounts="parentcustomerid_account", contacts="parentcustomerid_contact"),
-        **_OWNER,
-        **_SYSTEM,
-        **_ACTIVE,
+_CONTACT = _standard(
+    "contact",
+    navigation={
+        "parentcustomerid": {"accounts": "parentcustomerid_account", "contacts": "parentcustomerid_contact"},
+        "preferredsystemuserid": {"systemusers": "preferredsystemuserid"},
+        "ownerid": _OWNERS,
     },
+    # "First name, last name": the order is a setting of the organization
+    # (organization.fullnameconventioncode).
+    changes={"fullname": {"joined": ("firstname", "lastname")}},
 )
-_ACCOUNT = Table(
-    entity_set="accounts",
-    logical_name="account",
-    primary_key="accountid",
-    primary_name="name",
-    states=_ACTIVE_STATES,
+_ACCOUNT = _standard(
+    "account",
+    navigation={
+        "primarycontactid": {"contacts": "primarycontactid"},
+        "parentaccountid": {"accounts": "parentaccountid"},
+        "preferredsystemuserid": {"systemusers": "preferredsystemuserid"},
+        "ownerid": _OWNERS,
+    },
     keys={"wa_accountnumberkey": AlternateKey(("accountnumber",))},
-    columns={
-        "accountid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "name": _text(160),
-        "accountnumber": _text(20),
-        "emailaddress1": _text(100),
-        "telephone1": _text(50),
-        "donotphone": _yes_no(),
-        "donotemail": _yes_no(),
-        "description": _memo(2000),
-        "primarycontactid": _lookup(contacts="primarycontactid"),
-        **_OWNER,
-        **_SYSTEM,
-        **_ACTIVE,
+)
+_INCIDENT = _standard(
+    "incident",
+    navigation={
+        "customerid": {"accounts": "customerid_account", "contacts": "customerid_contact"},
+        "primarycontactid": {"contacts": "primarycontactid"},
+        "responsiblecontactid": {"contacts": "responsiblecontactid"},
+        "parentcaseid": {"incidents": "parentcaseid"},
+        "ownerid": _OWNERS,
     },
 )
 _QUEUE = Table(
@@ -375,24 +284,17 @@ _QUEUE = Table(
         **_ACTIVE,
     },
 )
-_QUEUEITEM = Table(
-    entity_set="queueitems",
-    logical_name="queueitem",
-    primary_key="queueitemid",
-    primary_name="title",
-    states=_ACTIVE_STATES,
-    columns={
-        "queueitemid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "title": _text(300),
-        "enteredon": _read_only(Kind.DATETIME),
-        "queueid": _lookup(queues="queueid"),
-        "objectid": _lookup(
-            phonecalls="objectid_phonecall", tasks="objectid_task", wa_callqueues="objectid_wa_callqueue"
-        ),
-        "workerid": _lookup(systemusers="workerid_systemuser", teams="workerid_team"),
-        **_OWNER,
-        **_SYSTEM,
-        **_ACTIVE,
+_QUEUEITEM = _standard(
+    "queueitem",
+    navigation={
+        "queueid": {"queues": "queueid"},
+        "objectid": {
+            "phonecalls": "objectid_phonecall",
+            "tasks": "objectid_task",
+            "incidents": "objectid_incident",
+            "wa_callqueues": "objectid_wa_callqueue",
+        },
+        "workerid": {"systemusers": "workerid_systemuser", "teams": "workerid_team"},
     },
 )
 
@@ -400,12 +302,14 @@ DEFAULT_SCHEMA = Schema(
     [
         _PHONECALL,
         _TASK,
+        _ACTIVITYPOINTER,
         _ACTIVITY_PARTY,
         _CALL_QUEUE,
         _SYSTEMUSER,
         _TEAM,
         _CONTACT,
         _ACCOUNT,
+        _INCIDENT,
         _QUEUE,
         _QUEUEITEM,
     ]

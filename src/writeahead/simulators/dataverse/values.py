@@ -67,7 +67,7 @@ def _text(table: Table, name: str, column: Column, value: Any) -> str:
         raise ODataError(
             400,
             ErrorCode.STRING_LENGTH_TOO_LONG,
-            f"A validation error occurred. The length of the '{name}' attribute of the "
+            f"A validation error occurred.  The length of the '{name}' attribute of the "
             f"'{table.logical_name}' entity exceeded the maximum allowed length of '{column.max_length}'.",
         )
     return value

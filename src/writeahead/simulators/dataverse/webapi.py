@@ -15,15 +15,20 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from writeahead.simulators.dataverse import elastic
-from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, key_query, parse_key
+from writeahead.simulators.dataverse.bulk import NAMESPACE, Bulk
+from writeahead.simulators.dataverse.duplicates import Duplicates
+from writeahead.simulators.dataverse.functions import USER_PRIVILEGES, Functions
+from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, parse_key
+from writeahead.simulators.dataverse.listing import Listing
 from writeahead.simulators.dataverse.messages import HEADERS, ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.metadata import Metadata
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
+from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
 from writeahead.simulators.dataverse.records import Record, Records
 from writeahead.simulators.dataverse.schema import PARTITION, Schema, Table
-from writeahead.simulators.dataverse.storage import APPLICATION_USER, setting
+from writeahead.simulators.dataverse.understood import query_options, require_understood
 
 __all__ = ["WebApi"]
 
@@ -31,14 +36,24 @@ _RESOURCE = re.compile(
     r"(?P<name>[A-Za-z_]\w*|\$batch|\$metadata)?"
     rf"(?:\((?P<key>{KEY_TEXT})\))?(?P<rest>/.*)?"
 )
+# Of definitions, and functions and actions that clients often use; other names are not found.
 _NOT_IMITATED = {
     "$metadata",
+    "BulkDelete",
+    "CreateEntities",
     "GlobalOptionSetDefinitions",
+    "GrantAccess",
+    "InitializeFrom",
+    "ManagedPropertyDefinitions",
+    "Merge",
+    "ModifyAccess",
+    "PublishXml",
     "RelationshipDefinitions",
+    "RetrieveDuplicates",
+    "RetrieveMetadataChanges",
+    "RetrieveTotalRecordCount",
+    "RevokeAccess",
 }
-_USER_PRIVILEGES = "Microsoft.Dynamics.CRM.RetrieveUserPrivileges()"
-# As a real environment words it, with a build of 2025.
-_VERSION = "9.2.25061.178"
 _MISMATCH = "The version of the existing record doesn't match the RowVersion property provided."
 _EXISTS = "A record with matching key values already exists."
 
@@ -54,6 +69,7 @@ class WebApi:
         schema: The tables and their columns.
         duplicate_rules: By entity set, the properties that make two rows duplicates.
         privileges: What the application may do.
+        page_size: The rows of a page at most.
     """
 
     def __init__(
@@ -62,16 +78,21 @@ class WebApi:
         schema: Schema,
         duplicate_rules: Mapping[str, Sequence[str]],
         privileges: Privileges,
+        page_size: int = MOST_ROWS,
     ) -> None:
         self._connection = connection
         self._schema = schema
         self._records = Records(connection, schema)
-        self._duplicate_rules = duplicate_rules
+        self._duplicates = Duplicates(self._records, duplicate_rules)
         self._privileges = privileges
-        self._without_rows: dict[str, Callable[[ApiRequest], ApiResponse]] = {
+        self._functions = Functions(connection, schema, privileges)
+        self._listing = Listing(self._records, page_size)
+        self._bulk = Bulk(self._records, privileges, self._duplicates)
+        self._without_table: dict[str, Callable[[ApiRequest], ApiResponse]] = {
+            "": self._functions.service_document,
             "EntityDefinitions": self._definitions,
-            "WhoAmI": self._who_am_i,
-            "RetrieveVersion": self._version,
+            "RetrieveVersion": self._functions.version,
+            "WhoAmI": self._functions.who_am_i,
         }
         self._on_collection: dict[str, Callable[[ApiRequest, Table], ApiResponse]] = {
             "GET": self._list,
@@ -95,21 +116,22 @@ class WebApi:
         Raises:
             ODataError: The request is refused; the caller rolls back.
         """
+        require_understood(request)
         match = _RESOURCE.fullmatch(request.path)
-        if match is None or match["name"] is None:
+        name = (match["name"] or "") if match else ""
+        if match is None or (not name and request.path):
             raise _no_resource(request.path)
-        name, key = match["name"], match["key"]
         if name in _NOT_IMITATED:
             raise not_imitated(name)
-        if name in self._without_rows:
-            return self._without_rows[name](request)
-        table = self._schema.get(name)
+        if name in self._without_table:
+            return self._without_table[name](request)
+        table, key = self._schema.get(name), match["key"]
         if table is None:
             raise _no_resource(name)
-        if match["rest"] == f"/{_USER_PRIVILEGES}" and name == "systemusers":
-            return self._user_privileges(request)
+        if table.definition_only:
+            raise not_imitated(f"rows of {name}")
         if match["rest"]:
-            raise not_imitated("paths below a row")
+            return self._below(request, table, key, match["rest"])
         if table.list_only and (key is not None or request.method != "GET"):
             raise ODataError(
                 400,
@@ -120,50 +142,34 @@ class WebApi:
             return _chosen(self._on_collection, request)(request, table)
         return _chosen(self._on_row, request)(request, table, parse_key(table, key))
 
+    def _below(self, request: ApiRequest, table: Table, key: str | None, rest: str) -> ApiResponse:
+        if key is None and rest == "/$count":
+            self._privileges.require(table, "Read")
+            return self._listing.count(request, table)
+        if rest == USER_PRIVILEGES and table.entity_set == "systemusers":
+            return self._functions.user_privileges(request)
+        name = rest.removeprefix(f"/{NAMESPACE}")
+        if key is None and name != rest and request.method == "POST":
+            return self._bulk.answer(request, table, name, _payload(request))
+        raise not_imitated("this path below a row or a table")
+
     def _definitions(self, request: ApiRequest) -> ApiResponse:
         if request.method != "GET":
             raise not_imitated("changes of table definitions")
         metadata = Metadata(self._schema, f"{request.root}$metadata")
         return json_response(200, metadata.read(request.path, request.query))
 
-    def _version(self, request: ApiRequest) -> ApiResponse:
-        if request.method != "GET":
-            raise _no_resource(request.path)
-        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveVersionResponse"
-        return json_response(200, {"@odata.context": context, "Version": _VERSION})
-
-    def _who_am_i(self, request: ApiRequest) -> ApiResponse:
-        if request.method != "GET":
-            raise ODataError(
-                404, "", f"No HTTP resource was found that matches the request URI '{request.root}WhoAmI'."
-            )
-        return json_response(
-            200,
-            {
-                "@odata.context": f"{request.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
-                "BusinessUnitId": setting(self._connection, "business_unit_id"),
-                "UserId": APPLICATION_USER,
-                "OrganizationId": setting(self._connection, "organization_id"),
-            },
-        )
-
-    def _user_privileges(self, request: ApiRequest) -> ApiResponse:
-        context = f"{request.root}$metadata#Microsoft.Dynamics.CRM.RetrieveUserPrivilegesResponse"
-        held = self._privileges.held(self._schema)
-        return json_response(200, {"@odata.context": context, "RolePrivileges": held})
-
     def _list(self, request: ApiRequest, table: Table) -> ApiResponse:
         self._privileges.require(table, "Read")
-        query = parse_query(table, request.query)
-        records = self._records.select(table, query)
-        rows = [record.body(query.select) for record in records]
-        return json_response(200, {"@odata.context": _context(request, table, query), "value": rows})
+        return self._listing.rows(request, table, f"{request.root}$metadata#{table.entity_set}")
 
     def _read(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
         self._privileges.require(table, "Read")
-        query = parse_query(table, request.query)
+        query = parse_query(table, request.query, ("$select", *elastic.options(table)))
         record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
-        if request.header("if-none-match") == record.etag:
+        # With annotations, which may come from other rows, it is never "not modified".
+        annotated = "odata.include-annotations" in request.headers.get("prefer", "")
+        if request.header("if-none-match") == record.etag and not annotated:
             return ApiResponse(status=304, headers=HEADERS)
         return self._representation(request, record, query, 200, {"ETag": record.etag}, changed=False)
 
@@ -214,6 +220,7 @@ class WebApi:
         return self._written(request, record, query, created=found is None, key=key)
 
     def _delete(self, request: ApiRequest, table: Table, key: RowKey) -> ApiResponse:
+        query_options(request.query, elastic.options(table))
         self._privileges.require(table, "Delete")
         record = self._records.get_by(table, elastic.partitioned(table, key, elastic.of_query(request.query)))
         if request.header("if-match") is not None:
@@ -230,7 +237,7 @@ class WebApi:
         created: bool,
         key: RowKey | None = None,
     ) -> ApiResponse:
-        self._refuse_duplicate(request, record)
+        self._duplicates.refuse(request, record)
         if "return=representation" in request.headers.get("prefer", "").replace(" ", ""):
             # As documented, OData-EntityId is not sent beside a representation.
             headers = {"Preference-Applied": "return=representation", "ETag": record.etag}
@@ -245,22 +252,6 @@ class WebApi:
         }
         written = ApiResponse(status=204, headers=headers, changed=True, row=record.path)
         return elastic.with_session_token(written, record.version) if record.table.elastic else written
-
-    def _refuse_duplicate(self, request: ApiRequest, record: Record) -> None:
-        """Refuse a duplicate, if the client asks ("Detect duplicate data using the Web API")."""
-        names = self._duplicate_rules.get(record.table.entity_set, ())
-        values = {name: record.columns.get(name) for name in names}
-        asked = request.headers.get("mscrm.suppressduplicatedetection", "").strip().lower() == "false"
-        if not asked or not values or None in values.values():
-            return
-        alike = self._records.select(record.table, key_query(values, record.table))
-        if any(other.id != record.id for other in alike):
-            raise ODataError(
-                500,
-                ErrorCode.DUPLICATE_RECORDS_FOUND,
-                "A record was not created or updated because a duplicate of the current record already "
-                "exists.",
-            )
 
     def _representation(
         self,

@@ -178,7 +178,7 @@ def test_a_resume_writes_the_same(run, simulator, file, tmp_path):
     ("old", "new", "said"),
     [
         ('unknown_columns = "drop"\n\n', 'unknown_columns = "ignore"\n\n', "unknown_columns must be"),
-        ('"description"]', '"prioritycode"]', "has column 'prioritycode' twice"),
+        ('"description"]', '"prioritycode"]', "has column 'prioritycode' twice: what is in options"),
         ("high = 2", 'high = "2"', "options.prioritycode.high"),
     ],
 )

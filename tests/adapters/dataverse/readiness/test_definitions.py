@@ -126,20 +126,22 @@ def test_every_gap_of_every_operation_is_named_at_once(environment):
     said = gaps(
         client,
         replace(CALL, columns={**CALL.columns, "subject": "x" * 201, "createdon": "2026-01-01T00:00:00Z"}),
-        replace(UPDATE, key="wa_id", columns={"wa_status": 7}),
+        replace(UPDATE, key="wa_id", columns={"wa_status": 7}, read=("wa_gone",)),
         replace(UPDATE, operation="3-lost", entity_set="nothings"),
     )
     for gap in (
         "operation 1-call: table phonecalls: there is no column wa_outcome",
-        "table phonecalls: there is no column wa_operationid, which the mapping guards or marks rows with",
+        "table phonecalls: there is no column wa_operationid: check the mapping",
         "table phonecalls: column subject holds 200 characters, and 201 are planned",
         "table phonecalls: column createdon can't be written",
         "operation 2-update: table wa_callqueues: its key column is wa_callqueueid, not wa_id",
+        "table wa_callqueues: there is no column wa_gone, which the mapping guards or marks rows with",
         "table wa_callqueues: it has no optimistic concurrency",
         "table wa_callqueues: column wa_status has no such option as is planned",
         "operation 3-lost: table nothings: it is not there",
     ):
         assert gap in said
+    assert said.count("no column wa_operationid") == 1
     assert "x" * 201 not in said
 
 
@@ -235,11 +237,15 @@ def test_the_metadata_of_a_table_is_read_as_it_is(environment):
     found = read_tables(client, {"accounts": None, "tasks": ["prioritycode"], "nothings": None})
     assert set(found) == {"accounts", "tasks"}
     assert found["accounts"].keys == (KeyDefinition(frozenset({"accountnumber", "name"}), "Failed"),)
-    assert found["accounts"].columns["donotphone"].options == {True: "Yes", False: "No"}
+    assert found["accounts"].columns["donotphone"].options == {True: "Do Not Allow", False: "Allow"}
+    assert found["accounts"].columns["creditonhold"].options == {True: "Yes", False: "No"}
     assert found["accounts"].columns["name"].max_length == 160
     assert found["tasks"].columns["prioritycode"].options == {0: "Low", 1: "Normal", 2: "High"}
     # Not asked for, so not read.
     assert found["tasks"].columns["description"].max_length is None
+    # Not asked for, so not read, unless a row must have it.
+    assert found["tasks"].columns["description"].max_length is None
+    assert found["tasks"].columns["subject"].max_length == 200
     assert entity_sets(client, ["task", "nothing"]) == {"task": "tasks"}
 
 
@@ -273,6 +279,7 @@ def test_two_kinds_of_session_do_not_take_turns_at_reading(environment):
         replace(CALL, columns={"subject": "Call"}),
         replace(CALL, columns={"subject": "", "description": "x"}),
     ]
+    both = [replace(CALL, columns={"subject": "Call", name: "x"}) for name in ("category", "description")]
     for demand in both:
         definitions.require([demand])
     warm = len(sim.requests())
@@ -331,6 +338,62 @@ def test_a_lookup_of_ones_own_to_users_points_to_users(environment):
     assert "wa_Reviewer does not point to teams" in said
     user = {"wa_Reviewer@odata.bind": f"/systemusers({guid})"}
     Definitions(client).require([replace(CALL, columns={"subject": "Call", **user})])
+    reviewed = {"subject": "Call", "wa_Reviewer@odata.bind": f"/systemusers({guid})"}
+    Definitions(client).require([replace(CALL, columns=reviewed)])
+
+
+QUEUED = {
+    "queueid@odata.bind": "/queues(00000000-0000-4000-8000-000000000001)",
+    "objectid_task@odata.bind": "/tasks(00000000-0000-4000-8000-000000000002)",
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "gap"),
+    [
+        (QUEUED, None),
+        ({"objectid_task@odata.bind": QUEUED["objectid_task@odata.bind"]}, "column queueid requires a value"),
+        ({"queueid@odata.bind": QUEUED["queueid@odata.bind"]}, "column objectid requires a value"),
+        ({**QUEUED, "title": "Call back"}, "column title can't be written"),
+    ],
+)
+def test_a_queue_item_needs_its_queue_and_its_object_alone(environment, columns, gap):
+    """Workeridtype is required in the definition, and no payload can hold it."""
+    _, client = environment()
+    item = WriteRequirements(
+        operation="1-item", entity_set="queueitems", key="queueitemid", columns=columns, creates=True
+    )
+    if gap:
+        said = gaps(client, item)
+        assert gap in said
+        assert "workeridtype" not in said
+    else:
+        Definitions(client).require([item])
+
+
+CASE = {"title": "No dial tone"}
+CUSTOMER = {"customerid_account@odata.bind": "/accounts(00000000-0000-4000-8000-000000000001)"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "gap"),
+    [
+        ({**CASE, **CUSTOMER}, None),
+        (CASE, "column customerid requires a value"),
+        (CUSTOMER, "column title requires a value"),
+    ],
+)
+def test_a_case_needs_its_customer(environment, columns, gap):
+    """It is required by the system, as are its owner and its key, which a new row has by itself."""
+    _, client = environment()
+    case = WriteRequirements(
+        operation="1-case", entity_set="incidents", key="incidentid", columns=columns, creates=True
+    )
+    if gap:
+        assert gaps(client, case).count("requires a value") == 1
+        assert gap in gaps(client, case)
+    else:
+        Definitions(client).require([case])
 
 
 def test_a_required_column_with_a_default_needs_no_value(environment):

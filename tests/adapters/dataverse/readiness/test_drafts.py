@@ -132,7 +132,7 @@ def test_an_entity_set_with_capitals_is_found_mapped_and_written(tmp_path):
             "wa_oddid": Column(kind=Kind.UNIQUEIDENTIFIER),
             "wa_name": Column(kind=Kind.STRING, max_length=50),
             "wa_parent": Column(kind=Kind.LOOKUP, navigation={"wa_OddSets": "wa_Parent", "contacts": ""}),
-            "createdon": Column(kind=Kind.DATETIME, writable=False),
+            "createdon": Column(kind=Kind.DATETIME, creatable=False, updatable=False),
         },
         keys={"wa_key": AlternateKey(("wa_parent", "wa_name"))},
     )

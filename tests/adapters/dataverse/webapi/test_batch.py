@@ -63,7 +63,7 @@ def test_a_change_set_as_it_goes_over_the_wire(server, client):
     [request] = server.requests
     assert (request.method, request.path, request.query) == ("POST", BATCH, "")
     # JSON would be the other format of a batch, to servers of OData 4.01.
-    assert request.headers["accept"] == "multipart/mixed"
+    assert request.headers["accept"] == "multipart/mixed, application/json;q=0.9"
     media, _, outer = request.headers["content-type"].partition("; boundary=")
     assert media == "multipart/mixed"
     head, *parts, tail = request.body.decode("ascii").split("\r\n--changeset_")

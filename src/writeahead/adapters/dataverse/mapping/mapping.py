@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from writeahead.adapters.dataverse.mapping.approval import Approval
+from writeahead.adapters.dataverse.mapping.free_texts import require_lengths
+from writeahead.adapters.dataverse.mapping.owner_from import owner_row
 from writeahead.adapters.dataverse.mapping.payloads import Party, PartyWrite, Reference, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import (
     DeclaredTable,
@@ -118,10 +120,11 @@ class TableMapping:
             fields: The payload; what is None in it is left alone.
 
         Raises:
-            InvalidInput: A field or label that is used is not mapped.
+            InvalidInput: A field or label that is used is not mapped, or a text is too long.
         """
         kind, operation_id = operation.kind, operation.id
         table = self.table(kind, operation_id)
+        require_lengths(kind, table, operation_id, fields)
         columns: dict[str, Scalar] = {}
         left_out = self.left_out(kind, operation_id, fields)
         parties: list[PartyWrite] = []
@@ -139,7 +142,8 @@ class TableMapping:
                 continue
             columns[self._plain_column(kind, operation_id, field)] = None
         default = self.owner_of(table)
-        if getattr(fields, "owner", False) is None and default and "owner" in table.lookups:
+        names_none = getattr(fields, "owner", False) is None and owner_row(table, columns) is None
+        if names_none and default and "owner" in table.lookups:
             owner = Reference(type=default.type, id=default.id)
             name, scalar = self._column(kind, operation_id, "owner", owner, fields)
             columns[name] = scalar

@@ -5,6 +5,8 @@ entity_set = "tasks"                # in the URL
 key = "activityid"                  # the primary key column
 # two text columns of 128 characters, that say which operation wrote the row last
 marker = { session = "wa_sessionid", operation = "wa_operationid" }
+owner_from = "regarding"            # who owns that row owns a new one that names no owner
+shorten = ["subject"]               # cut where it is longer than its column
 
 [kinds.task.columns]                # field = column
 subject = "subject"
@@ -31,7 +33,9 @@ from pydantic import BaseModel, ValidationError
 
 from writeahead.adapters.dataverse.mapping.approval import APPROVAL_KEYS, approval_of
 from writeahead.adapters.dataverse.mapping.elastic import elastic_setting_problem
+from writeahead.adapters.dataverse.mapping.free_texts import shorten_problem
 from writeahead.adapters.dataverse.mapping.mapping import NOT_COLUMNS, TableMapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_from_problem
 from writeahead.adapters.dataverse.mapping.payloads import INPUTS
 from writeahead.adapters.dataverse.mapping.tables import DeclaredTable, DefaultOwner, KindTable, Table
 from writeahead.adapters.dataverse.webapi.names import NAME
@@ -114,6 +118,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         table = _model(name, f"tables.{table_name}", DeclaredTable, content)
         tables[table_name] = table
         where = f"tables.{table_name}"
+        _require_one_place(name, where, table)
         _require_unique(name, where, "column", [table.key, *table.written()])
         _require_findable(name, where, table)
         _require_unwatched(name, where, table)
@@ -128,6 +133,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
                         f"mapping {name}: [{where}] {what} has {column!r}, which is neither in columns nor"
                         " the column of a lookup"
                     )
+        _require_usable(name, where, table, kind=None)
     return tables
 
 
@@ -169,6 +175,14 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
     if bool(table.guarded) != (kind == _GUARDING):
         must = "needs guarded, a list of columns" if kind == _GUARDING else "creates rows: leave guarded out"
         raise InvalidInput(f"mapping {name}: [kinds.{kind}] {must}")
+    _require_usable(name, f"kinds.{kind}", table, kind=kind)
+
+
+def _require_usable(name: str, where: str, table: Table, kind: str | None) -> None:
+    """Require that what names a field or a column names one that there is."""
+    problem = owner_from_problem(table) or shorten_problem(kind, table)
+    if problem:
+        raise InvalidInput(f"mapping {name}: [{where}] {problem}")
 
 
 def _require_unwatched(name: str, where: str, table: Table) -> None:
@@ -192,6 +206,15 @@ def _require_findable(name: str, where: str, table: Table) -> None:
                 " columns of the table, and the column of a lookup as _<column>_value"
             )
     _require_unique(name, where, "find_by", list(table.find_by))
+
+
+def _require_one_place(name: str, where: str, table: DeclaredTable) -> None:
+    twice = sorted(set(table.columns) & set(table.options))
+    if twice:
+        raise InvalidInput(
+            f"mapping {name}: [{where}] has column {twice[0]!r} twice: what is in options may be written, so"
+            " take it out of columns"
+        )
 
 
 def _require_unique(name: str, where: str, what: str, names: list[str]) -> None:

@@ -4,6 +4,7 @@ None in a field means: leave the column as it is. The mapping says which column 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -24,6 +25,7 @@ from writeahead.adapters.dataverse.webapi.names import ENTITY_SET, GUID, Scalar
 __all__ = [
     "INPUTS",
     "Baseline",
+    "FreeText",
     "Party",
     "PartyWrite",
     "PhoneCallActivity",
@@ -40,10 +42,23 @@ RowAddress: TypeAlias = tuple[str, str]
 Guid = Annotated[str, StringConstraints(pattern=rf"(?i)^{GUID.pattern}$", to_lower=True)]
 EntitySet = Annotated[str, StringConstraints(pattern=rf"^{ENTITY_SET.pattern}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """Marks a field whose text may be cut: see `free_texts`, which holds it to its length.
+
+    Attributes:
+        longest: Characters, if the mapping does not let it be cut.
+    """
+
+    longest: int
+
+
 # Lengths of the standard columns: "Phone Call (PhoneCall)" and "Task" table reference,
 # learn.microsoft.com.
-Subject = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Text = Annotated[str, StringConstraints(max_length=2000)]
+Subject = Annotated[str, StringConstraints(min_length=1), FreeText(200)]
+Text = Annotated[str, FreeText(2000)]
 Phone = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 # The length of addressused: "ActivityParty table reference", learn.microsoft.com.
 Address = Annotated[str, StringConstraints(min_length=1, max_length=320)]

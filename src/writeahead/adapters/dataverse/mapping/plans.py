@@ -8,7 +8,7 @@ from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
 from writeahead.adapters.dataverse.mapping.tables import STATES, Table
 from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
-from writeahead.errors import InvalidInput
+from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "noted",
     "plan_refusal",
     "planned_write",
+    "require_complete",
     "warnings_problem",
 ]
 
@@ -88,6 +89,22 @@ class Draft:
             for name, value in self.stored.items()
             if name in self.write.columns and value.forms
         }
+
+    def stored_warnings(self) -> tuple[str, ...]:
+        """Why columns that are written will not hold what was asked for."""
+        written = (value for name, value in self.stored.items() if name in self.write.columns)
+        return tuple(value.warning for value in written if value.warning)
+
+
+def require_complete(drafts: Sequence[Draft]) -> None:
+    """Require that no draft has a gap.
+
+    Raises:
+        NotReady: Some have; it names every gap.
+    """
+    gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
+    if gaps:
+        raise NotReady(*gaps)
 
 
 def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> Baseline | None:

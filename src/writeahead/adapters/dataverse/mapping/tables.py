@@ -110,6 +110,10 @@ class Table(OwnColumns):
             mapping.
         unknown_columns: What becomes of a field or column that is given and not mapped; None for
             what the whole mapping says.
+        owner_from: The field of a kind, or the navigation property of a declared table, whose row's
+            owner also owns a new row that names none: see `owner_from`.
+        shorten: Fields of a kind, or columns of a declared table, whose texts are cut to what the
+            column holds: see `shorten`.
         find_by: Columns that together tell a row: where one has the values that a create would
             write, the create counts as done. A lookup column is named ``_<name>_value``.
     """
@@ -122,6 +126,8 @@ class Table(OwnColumns):
     completion: Completion | None = None
     default_owner: DefaultOwner | None = None
     unknown_columns: Unknown | None = None
+    owner_from: Navigation | None = None
+    shorten: tuple[Name, ...] = ()
     find_by: tuple[ReadName, ...] = ()
 
     def written(self) -> list[str]:

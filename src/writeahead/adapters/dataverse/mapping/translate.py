@@ -131,10 +131,13 @@ def _labelled(
 def with_owner(
     mapping: TableMapping, operation: KeyedOperation, payload: CreateRow
 ) -> Mapping[str, RowReference | Scalar]:
-    """The columns of a new row, with the default owner if none is named and one is possible."""
+    """The columns of a new row, with the default owner if none is named and one is possible.
+
+    A row that has ``owner_from`` set gets its owner later: see `owner_from`.
+    """
     table = mapping.declared(payload.table, operation.id)
     owner = mapping.owner_of(table)
-    if owner is None or _OWNER in payload.columns:
+    if owner is None or _OWNER in payload.columns or table.owner_from in payload.columns:
         return payload.columns
     reference = RowReference(entity_set=owner.entity_set, id=owner.id)
     if not table.approves(_OWNER + BIND, row_reference(owner.entity_set, owner.id)):

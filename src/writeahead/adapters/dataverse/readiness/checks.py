@@ -1,14 +1,15 @@
 """What keeps an environment from taking one planned write, by the definition of its table.
 
-Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate,
-RequiredLevel: enforced by apps, not by the Web API), "Optimistic concurrency" (is enabled per
-table).
+Sources, learn.microsoft.com: "AttributeMetadata" (IsValidForCreate, IsValidForUpdate), "Column
+definitions" (RequiredLevel: ApplicationRequired is enforced by apps, not by the Web API;
+SystemRequired by Dataverse), "Optimistic concurrency" (is enabled per table).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from writeahead.adapters.dataverse.mapping.free_texts import cut
 from writeahead.adapters.dataverse.readiness.alternate_keys import key_gaps, own_name
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.owners import OWNER_TABLES
@@ -33,7 +34,9 @@ __all__ = [
 ]
 
 _LOOKUPS = {"Lookup", "Customer", "Owner"}
-# What no payload can have as a column: the platform fills it.
+# The table of a lookup's row, e.g. workeridtype beside workerid. Definitions call some required
+# and valid for create ("QueueItem table/entity reference"); the lookup alone sets them: the types
+# of the Web API have no such properties. The platform fills the other two as well.
 _NEVER_WRITTEN = {"CalendarRules", "EntityName", "ManagedProperty"}
 
 
@@ -53,6 +56,7 @@ class WriteRequirements:
         alternate_key: The columns that the row is addressed by, if it is not by its GUID, with
             their values; None for one that is not known.
         created: The column that says when a row was created, if that matters and there is one.
+        shortened: Columns whose texts are cut to what the column holds.
         elastic: The mapping says that the table is elastic.
         parties: Who is to take part, if the row is an activity.
     """
@@ -67,6 +71,7 @@ class WriteRequirements:
     versioned: bool = False
     alternate_key: Mapping[str, Any] = field(default_factory=dict)
     created: str | None = None
+    shortened: tuple[str, ...] = ()
     elastic: bool = False
     parties: PartyRequirements = NO_PARTIES
 
@@ -98,7 +103,8 @@ class _WriteCheck:
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if name not in table.columns and own_name(name) not in table.columns:
+            is_there = name in table.columns or own_name(name) in table.columns
+            if not is_there and name not in write.columns:  # else it is named as one that is written
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (
@@ -120,6 +126,8 @@ class _WriteCheck:
         elif column.type in _LOOKUPS:
             yield f"column {name} is a lookup: write it by its navigation property, and have that in lookups"
         elif value is not None:
+            if name in self.write.shortened and isinstance(value, str) and column.max_length is not None:
+                value = cut(value, column.max_length)
             yield from (f"column {name} {problem}" for problem in problems_of(value, column))
 
     def _lookup(self, navigation: str, target: str) -> Iterator[str]:
@@ -154,12 +162,18 @@ def missing_columns(write: WriteRequirements, table: TableDefinition) -> list[st
     looked_up = {item.column for item in table.relations if item.navigation in bound}
     plain = {name for name in plain_columns(write.columns) if write.columns[name] is not None}
     given = {*plain, *looked_up, *bound, *map(own_name, write.alternate_key)}
-    return [
-        name
-        for name, column in table.columns.items()
-        if column.required == "ApplicationRequired" and column.creatable and not column.has_default
-        if name not in given and column.type not in _NEVER_WRITTEN
-    ]
+    return [name for name, column in table.columns.items() if _is_needed(column) and name not in given]
+
+
+def _is_needed(column: ColumnDefinition) -> bool:
+    """Whether a new row must be given a value: for apps, or for the service ("Column definitions").
+
+    Of what the system requires, the service gives a new row its key, its owner and its states by
+    itself; a lookup of another kind it does not, such as the customer of a case.
+    """
+    asked = column.required == "ApplicationRequired" and column.type not in _NEVER_WRITTEN
+    by_system = column.required == "SystemRequired" and column.type in _LOOKUPS - {"Owner"}
+    return (asked or by_system) and column.creatable and not column.has_default
 
 
 def gaps_of(

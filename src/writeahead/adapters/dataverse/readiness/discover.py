@@ -1,8 +1,8 @@
 """Writing a mapping file from what an environment has: a first draft, to be cut down.
 
 The named kinds get the fields of the default mapping whose columns are there, with the labels of
-the live options. Other tables get every column that may be written; what is left in the file is
-what may be written.
+the live options, and as comments the custom columns that may stand in for those that are not there.
+Other tables get every column that may be written; what is left in the file is what may be written.
 """
 
 import json
@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
 from writeahead.adapters.dataverse.mapping.tables import KindTable, OptionSet
-from writeahead.adapters.dataverse.readiness.draft_columns import MULTI_SELECT, alternate_keys, column_line
+from writeahead.adapters.dataverse.readiness.draft_columns import (
+    MULTI_SELECT,
+    alternate_keys,
+    candidate_lines,
+    column_line,
+    inline,
+    label_lines,
+)
 from writeahead.adapters.dataverse.readiness.draft_names import (
     comment,
     known_names,
@@ -141,6 +148,9 @@ def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping
         guarded = [name for name in default.guarded if name in info.columns]
         yield "# What a user may decide while a session is under way; that edit wins."
         yield f"guarded = {_list(guarded or ['statecode'])}"
+    elif "ownerid" in info.columns:
+        yield '# owner_from = "regarding"  a new row that names no owner belongs to the owner of that row'
+    yield "# shorten = [...]  fields whose texts may be cut to what their columns hold"
     yield ""
     yield f"[kinds.{kind}.columns]"
     needed = required_fields(kind)
@@ -157,6 +167,12 @@ def _kind(kind: str, default: KindTable, info: TableDefinition, targets: Mapping
             yield _NOT_THERE.format(option.column)
             live = ColumnDefinition("Picklist", True, True, "None", options=_numbers(option))
         yield from _options(f"kinds.{kind}.options.{field}", field, option, live)
+    mapped = {*default.columns.values(), *(option.column for option in default.options.values())}
+    if mapped - info.columns.keys():
+        # A column that a customization has added is told by its publisher's prefix.
+        yield from candidate_lines(
+            {name: column for name, column in _plain(info).items() if "_" in name and name not in mapped}
+        )
     yield from _completion(f"kinds.{kind}.completion", default, info)
     for field, types in default.lookups.items():
         lookups = [
@@ -215,7 +231,7 @@ def _options(section: str, field: str, default: OptionSet, column: ColumnDefinit
     values = dict(default.values) if is_default else labelled(column.options)
     yield f"[{section}]"
     yield f"column = {_text(default.column)}"
-    yield f"values = {_inline(values)}"
+    yield f"values = {inline(values)}"
 
 
 def _numbers(option: OptionSet) -> dict[int | bool, str]:
@@ -234,7 +250,7 @@ def _completion(section: str, default: KindTable, info: TableDefinition) -> Iter
     if found["state"]:
         yield ""
         yield f"[{section}]"
-        yield from (f"{name} = {_inline(values)}" for name, values in found.items() if values)
+        yield from (f"{name} = {inline(values)}" for name, values in found.items() if values)
 
 
 def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
@@ -245,10 +261,9 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     if info.table_type == ELASTIC:
         yield "# upsert_row replaces whole rows here, and nothing else is possible: see docs/dataverse.md."
         yield "elastic = true"
+    columns = _plain(info)
     yield "columns = ["
-    for name, column in sorted(info.columns.items()):
-        if _is_plain(name, column, info):
-            yield column_line(name, column)
+    yield from (column_line(name, column) for name, column in columns.items())
     yield "]"
     keys, unusable_keys = alternate_keys(info)
     yield from (
@@ -258,6 +273,10 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     if keys:
         yield f"alternate_keys = [{', '.join(map(_list, keys))}]"
         yield f"# find_by = {_list(keys[0])}  a row that is there with these values counts as created"
+    if "ownerid" in info.columns:
+        yield "# owner_from = ...  a lookup: a new row that names no owner belongs to the owner of that row"
+    yield "# shorten = [...]  columns whose texts may be cut to what they hold"
+    yield from label_lines(f"tables.{info.logical_name}", columns)
     lookups = dict(_lookups(info, targets))
     if lookups:
         yield ""
@@ -266,6 +285,10 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
             f"{navigation} = {{ entity_sets = {_list(found)}, column = {_text(column)} }}"
             for navigation, (column, found) in lookups.items()
         )
+
+
+def _plain(info: TableDefinition) -> dict[str, ColumnDefinition]:
+    return {name: column for name, column in sorted(info.columns.items()) if _is_plain(name, column, info)}
 
 
 def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
@@ -313,6 +336,7 @@ def _marker(info: TableDefinition, default: KindTable | None) -> Iterator[str]:
     absent = [name for name in names if name not in info.columns]
     if absent:
         yield f"# Not there yet: {', '.join(absent)}. Add them: texts of 128 and 200 characters."
+        yield "# Or name one text column: { session = ..., length = ... }"
     if len(names) == 1:
         length = min(info.columns[names[0]].max_length or 0, _LONGEST_MARK)
         yield f"marker = {{ session = {_text(names[0])}, length = {length} }}"
@@ -332,10 +356,6 @@ def _texts(info: TableDefinition, pattern: re.Pattern[str], length: int) -> list
         for name, column in sorted(info.columns.items())
         if pattern.fullmatch(name) and column.type == "String" and (column.max_length or 0) >= length
     ]
-
-
-def _inline(values: Mapping[str, int | bool]) -> str:
-    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -6,13 +6,15 @@ Function" and "RolePrivilege ComplexType", "EntityMetadata" (Privileges, TableTy
 limits" (the headers with what is left), "Send parallel requests" (x-ms-dop-hint).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
+from writeahead.adapters.dataverse.mapping.owner_from import owner_targets
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.readiness.findings import Finding, Level
+from writeahead.adapters.dataverse.readiness.mapped_keys import key_findings
 from writeahead.adapters.dataverse.readiness.mapped_tables import pointed_to, table_findings
 from writeahead.adapters.dataverse.readiness.metadata import logical_names, privileges_of, read_tables
 from writeahead.adapters.dataverse.readiness.owners import Owners
@@ -126,7 +128,10 @@ class _Examination:
 
     def _tables(self) -> Iterator[Finding]:
         mapped = list(self._mapped())
-        wanted = {table.entity_set: None for _, table, _, _ in mapped}
+        wanted: dict[str, Iterable[str] | None] = {
+            target: () for _, table, _, _ in mapped for target in owner_targets(table)
+        }
+        wanted |= {table.entity_set: None for _, table, _, _ in mapped}
         found = read_tables(self._client, {**wanted, ACTIVITY_PARTIES: [ADDRESS]})
         targets = {target for _, table, _, _ in mapped for target in pointed_to(table)}
         names = dict.fromkeys(targets) | logical_names(self._client, targets)
@@ -141,6 +146,7 @@ class _Examination:
                 creates=creates,
                 updates=updates,
             )
+            yield from key_findings(subject, table, found)
 
     def _privileges(self) -> Iterator[Finding]:
         if self._user is None:
@@ -151,12 +157,11 @@ class _Examination:
             for item in self._client.ask(path).content.get("RolePrivileges", [])
             if isinstance(item, Mapping)
         }
-        tables = privileges_of(self._client, {table.entity_set for _, table, _, _ in self._mapped()})
-        for section, table, creates, updates in self._mapped():
-            subject = f"privileges on {table.entity_set} [{section}]"
-            needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
-            needed |= _PROBING if table.entity_set == self._probed else set()
-            known = tables.get(table.entity_set, {})
+        needs = list(self._needs())
+        tables = privileges_of(self._client, {entity_set for _, entity_set, _ in needs})
+        for section, entity_set, needed in needs:
+            subject = f"privileges on {entity_set} [{section}]"
+            known = tables.get(entity_set, {})
             missing = sorted(
                 name for kind, (name, key) in known.items() if kind in needed and key not in held
             )
@@ -166,6 +171,15 @@ class _Examination:
                 )
             elif known:
                 yield Finding(subject, Level.OK, f"{', '.join(sorted(needed))}, on some rows at least")
+
+    def _needs(self) -> Iterator[tuple[str, str, set[str]]]:
+        """The sections, tables, and the types of privileges that are needed on each."""
+        for section, table, creates, updates in self._mapped():
+            needed = (_CREATING if creates else set()) | (_UPDATING if updates else set())
+            needed |= _PROBING if table.entity_set == self._probed else set()
+            yield section, table.entity_set, needed
+            for target in owner_targets(table):
+                yield f"{section}, owner_from", target, {"Read"}
 
 
 def _clock(date: str, since: datetime, until: datetime) -> Iterator[Finding]:

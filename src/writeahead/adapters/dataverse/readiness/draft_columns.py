@@ -1,13 +1,14 @@
 """How the columns and the alternate keys of a table stand in a draft of a mapping."""
 
 import json
+from collections.abc import Iterator, Mapping
 
 from writeahead.adapters.dataverse.readiness.checks import is_lookup
-from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names
+from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names, labelled
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.table_types import ELASTIC
 
-__all__ = ["MULTI_SELECT", "alternate_keys", "column_line"]
+__all__ = ["MULTI_SELECT", "alternate_keys", "candidate_lines", "column_line", "inline", "label_lines"]
 
 MULTI_SELECT = "MultiSelectPicklist"
 
@@ -17,6 +18,33 @@ def column_line(name: str, column: ColumnDefinition) -> str:
     if known_names([name]):
         return f"  {json.dumps(name)},  # {_described(column)}"
     return f"  # left out, since it is no logical name: {comment(name)}"
+
+
+def label_lines(section: str, columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
+    """The labels of choice columns, as comments: a column with labels leaves the list."""
+    choices = {name: column for name, column in columns.items() if _is_choice(name, column)}
+    if choices:
+        yield "# Labels of choices. To use some, take the # away, and the column out of columns above."
+        yield f"# [{section}.options]"
+        yield from (f"# {name} = {inline(labelled(column.options))}" for name, column in choices.items())
+
+
+def candidate_lines(columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
+    """Columns of one's own, as comments, for fields whose column is not there."""
+    if columns:
+        yield "# Other columns of this table, for the fields whose column is not there:"
+    for name, column in columns.items():
+        labels = f", values = {inline(labelled(column.options))}" if _is_choice(name, column) else ""
+        yield f"#   {comment(name)}  {_described(column)}{labels}"
+
+
+def inline(values: Mapping[str, int | bool]) -> str:
+    """Labels and values as an inline table of TOML."""
+    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
+
+
+def _is_choice(name: str, column: ColumnDefinition) -> bool:
+    return column.type == "Picklist" and bool(column.options) and bool(known_names([name]))
 
 
 def alternate_keys(info: TableDefinition) -> tuple[list[list[str]], list[list[str]]]:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from writeahead.adapters.dataverse.mapping.free_texts import shortened_columns
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.plans import Draft
+from writeahead.adapters.dataverse.mapping.shorten import shortened
 from writeahead.adapters.dataverse.readiness.checks import (
     WriteRequirements,
     missing_columns,
@@ -40,7 +42,8 @@ class ReadinessGate:
         """Check drafts, and give those a default owner whose own can't own rows.
 
         Returns:
-            The drafts, in order, with what the service may make of their values.
+            The drafts, in order, with what the service may make of their values. Texts that the
+            mapping lets be cut are cut to what their columns hold.
 
         Raises:
             NotReady: Some can't be carried out; it names every gap.
@@ -50,8 +53,7 @@ class ReadinessGate:
         owned = [self._owned(draft, problems) for draft in drafts]
         gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
         gaps += [
-            f"operation {draft.operation}: its owner: {problems[value]}; name another, or a default_owner in"
-            " the mapping"
+            f"operation {draft.operation}: {self._owner_gap(draft, value, problems[value])}"
             for draft in owned
             for _, value in _owner_binds(draft)
             if value in problems
@@ -88,6 +90,13 @@ class ReadinessGate:
         owner = self._mapping.owner_of(draft.table)
         return row_reference(owner.entity_set, owner.id) if owner else None
 
+    def _owner_gap(self, draft: Draft, value: str, problem: str) -> str:
+        default = self._default(draft)
+        if value == default:
+            return f"its owner is the mapping's default_owner: {problem}; name another there"
+        other = "another default_owner" if default else "a default_owner"
+        return f"its owner: {problem}; name another, or {other} in the mapping"
+
     def _owned(self, draft: Draft, problems: Mapping[str, str]) -> Draft:
         for name, value in _owner_binds(draft):
             default = self._default(draft)
@@ -115,6 +124,8 @@ def _is_absent(draft: Draft) -> bool:
 
 def _described(draft: Draft, table: TableDefinition) -> Draft:
     """Add what the service may make of the values, and what a new row would lack."""
+    lengths = {name: column.max_length for name, column in table.columns.items() if column.max_length}
+    draft = shortened(draft, lengths)
     columns = draft.write.columns
     found = {name: stored_value(name, columns[name], table.columns[name]) for name in plain_columns(columns)}
     stored = {name: value for name, value in found.items() if value is not None}
@@ -124,7 +135,7 @@ def _described(draft: Draft, table: TableDefinition) -> Draft:
         missing = missing_columns(_requirements(draft), table)
         if missing:
             warnings += (f"a new row would have no value in {', '.join(missing)}, which is required",)
-    return replace(draft, stored=stored, warnings=warnings)
+    return replace(draft, stored={**draft.stored, **stored}, warnings=warnings)
 
 
 def _requirements(draft: Draft) -> WriteRequirements:
@@ -143,6 +154,7 @@ def _requirements(draft: Draft) -> WriteRequirements:
         versioned=draft.watches,
         alternate_key=write.key or {},
         created=(table.created or None) if draft.creates else None,
+        shortened=tuple(shortened_columns(table)),
         elastic=table.replaces_rows(),
         parties=party_requirements(table, write, draft.section),
     )
