@@ -404,7 +404,7 @@ def test_a_list_of_anything_else_is_refused(world, topics):
 
 @pytest.mark.parametrize("more", [MARKER, ""], ids=["marker", "no marker"])
 @pytest.mark.parametrize("edited", [False, True])
-def test_what_a_lost_run_has_stored_is_no_edit_since_the_row_was_loaded(world, more, edited):
+def test_what_a_lost_run_has_stored_is_no_edit(world, more, edited):
     sim, adapter = world(more=more)
     row_id = sim.seed("phonecalls", {"subject": "x", "wa_amount": 1})
     loaded = adapter.read_baseline("call", row_id).model_dump(mode="json")
