@@ -10,6 +10,8 @@ service Dataverse {
     wa_outcome            : Integer;
     category              : String(250);
     regardingobjectid_contact_phonecall : Association to contacts;
+    // As Dataverse shows a lookup.
+    _regardingobjectid_value : UUID = regardingobjectid_contact_phonecall.contactid;
     phonecall_activity_parties : Composition of many activityparties on phonecall_activity_parties._activityid_value = activityid;
   }
 
@@ -28,6 +30,8 @@ service Dataverse {
     wa_email      : String(100);
     wa_reasoncode : Integer;
     regardingobjectid_contact_task : Association to contacts;
+    // As Dataverse shows a lookup.
+    _regardingobjectid_value : UUID = regardingobjectid_contact_task.contactid;
   }
 
   entity contacts : versioned {
