@@ -47,6 +47,8 @@ class Tables:
     """What CAP keeps, read from its SQLite file; edits of others go through its Web API."""
 
     secrets = (TOKEN,)
+    # The default one.
+    mapping = None
 
     def __init__(self, cap: Cap) -> None:
         self.cap, self.url = cap, cap.url
@@ -87,11 +89,17 @@ class Tables:
         # One protection for each trial, by the kit's clock.
         protection = Protection(monotonic=clock.monotonic)
         return DataverseAdapter(
-            url, lambda: TOKEN, timeout=10, protection=protection, readiness="off", now=clock.now
+            url,
+            lambda: TOKEN,
+            mapping=self.mapping,
+            timeout=10,
+            protection=protection,
+            readiness="off",
+            now=clock.now,
         )
 
     def rotated(self, url, clock):
-        return DataverseAdapter(url, lambda: "planted-new-token", readiness="off")
+        return DataverseAdapter(url, lambda: "planted-new-token", mapping=self.mapping, readiness="off")
 
     def other_content(self, operation):
         notes = {"queue_status_update": "notes"}.get(operation.kind, "description")

@@ -578,6 +578,104 @@ def test_a_baseline_of_the_caller_that_nobody_looks_at(dataverse):
                         contract.test_an_edit_between_load_and_plan(removed=removed)
 
 
+# ---- an adapter that looks before it writes
+
+
+class LooksFirst(ReferenceAdapter):
+    """Asks whether the row is there, and writes then."""
+
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        ReferenceAdapter._read(self, operation)
+        return super().emit_create(payload, operation)
+
+
+class LooksAndCompares(LooksFirst, ComparesContent):
+    """The same, and it takes an edit of its own row for another session's content."""
+
+
+class LooksAndPosts(LooksFirst, PlainPost):
+    """The same, and nothing holds a second write back."""
+
+
+def test_the_write_is_not_the_first_request(five):
+    with five(LooksFirst, "create") as contract:
+        clean = contract._cleans["create"]
+        assert (clean.planning, clean.write, clean.total, clean.moments()) == (0, 1, 2, [0, 1])
+        contract.test_an_edit_of_what_was_written()
+        contract.test_two_resumers_at_once()
+        contract.test_a_request_that_arrives_late(edited=True)
+        contract.test_each_fault_after_a_lost_reply("503")
+    with five(LooksAndCompares, "create") as contract, caught("stuck: blocked conflict_detected"):
+        contract.test_an_edit_of_what_was_written()
+    with five(LooksAndPosts, "create") as contract:
+        for test in (
+            lambda: contract.test_a_kill(applied=True),
+            lambda: contract.test_each_fault_after_a_lost_reply("503"),
+            lambda: contract.test_a_request_that_arrives_late(edited=False),
+            contract.test_two_resumers_at_once,
+        ):
+            with caught("duplicate"):
+                test()
+
+
+class NoPlanIsKept(ReferenceAdapter):
+    """Writes while it plans, and looks then: that may fail."""
+
+    def plan(self, operations):
+        planned = super().plan(operations)
+        self._write("PUT", Text(text="hello"), planned[0].model_copy(update={"kind": "upsert"}), {})
+        for _ in range(2):
+            self._read(planned[0])
+        return planned
+
+
+class GivesUpAtPlanning(ReferenceAdapter):
+    """Takes a row that it can't read for one that was changed."""
+
+    def plan(self, operations):
+        planned = super().plan(operations)
+        try:
+            for _ in range(3):
+                self._read(planned[0])
+        except TransientError as error:
+            raise ConflictError(str(error)) from None
+        return planned
+
+
+class LooksAtPlanning(ReferenceAdapter):
+    """Reads before there is a plan."""
+
+    def plan(self, operations):
+        planned = super().plan(operations)
+        for _ in range(3):
+            self._read(planned[0])
+        return planned
+
+
+def _tests_of_planning(contract, name):
+    return [
+        lambda: contract.test_each_fault_at_each_exchange(name, FOREVER),
+        lambda: contract.test_each_lookup_of_planning(name),
+    ]
+
+
+@pytest.mark.parametrize("name", ["503", "not JSON", "truncated reply"])
+def test_a_fault_at_planning(five, name):
+    with five(LooksAtPlanning, "create") as contract:
+        for test in _tests_of_planning(contract, name):
+            test()
+        assert contract._tallies["create"]["cases"] == 4
+    with five(NoPlanIsKept, "upsert") as contract:
+        for test in _tests_of_planning(contract, name):
+            with caught("duplicate: something is written, and no plan"):
+                test()
+    with five(GivesUpAtPlanning, "create") as contract:
+        for test in _tests_of_planning(contract, name):
+            with caught("stuck: a fault at planning passes"):
+                test()
+
+
 # ---- the kit itself
 
 

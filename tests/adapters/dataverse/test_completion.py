@@ -275,3 +275,52 @@ def test_a_status_that_another_user_chose_is_no_part_of_ours(sim, environ, tmp_p
         with pytest.raises(ConflictError, match="statecode, statuscode"):
             adapter.emit(planned)
     assert state(sim, call) == (2, 3)
+
+
+# ---- what the mapping guards
+
+
+@pytest.fixture(params=[True, False], ids=["marker", "no marker"])
+def guarding(request, environ, tmp_path):
+    path = tmp_path / "guarding.toml"
+    marker = 'marker = { session = "wa_sessionid", operation = "wa_operationid" }' if request.param else ""
+    path.write_text(f'{DEFAULT}{DECLARED}guarded = ["leftvoicemail"]\n{marker}\n')
+    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as made:
+        yield made
+
+
+@pytest.fixture
+def there(sim):
+    return sim.seed("phonecalls", {"subject": "theirs"})
+
+
+@pytest.mark.parametrize("moment", ["since it was loaded", "since it was planned"])
+def test_an_edit_of_a_guarded_column_stops_a_completion(sim, guarding, there, moment):
+    loaded = guarding.read_baseline("call", there)
+    asked = keyed("complete_activity", {"table": "tables.call", "row_id": there})
+    if moment == "since it was loaded":
+        asked = asked.model_copy(update={"baseline": loaded.model_dump(mode="json")})
+        sim.edit("phonecalls", there, {"leftvoicemail": True})
+        with pytest.raises(ConflictError, match="leftvoicemail"):
+            guarding.plan([asked])
+    else:
+        [planned] = guarding.plan([asked])
+        sim.edit("phonecalls", there, {"leftvoicemail": True})
+        with pytest.raises(ConflictError, match="leftvoicemail"):
+            guarding.emit(planned)
+    assert state(sim, there) == (0, 1)
+
+
+def test_a_completion_that_was_planned_before_it_watched_more(sim, guarding, there):
+    [planned] = guarding.plan([keyed("complete_activity", {"table": "tables.call", "row_id": there})])
+    guards = {
+        name: value for name, value in planned.precondition["guarded"].items() if name != "leftvoicemail"
+    }
+    assert guards != planned.precondition["guarded"]
+    earlier = planned.model_copy(update={"precondition": {**planned.precondition, "guarded": guards}})
+    assert guarding.emit(earlier).outcome == "applied"
+    assert state(sim, there) == (1, 2)
+    less = {name: value for name, value in guards.items() if name != "statecode"}
+    broken = planned.model_copy(update={"precondition": {**planned.precondition, "guarded": less}})
+    with pytest.raises(InvalidInput, match="guards other columns"):
+        guarding.emit(broken)

@@ -400,3 +400,31 @@ def test_a_list_of_anything_else_is_refused(world, topics):
     _, adapter = world()
     with pytest.raises(InvalidInput, match="wa_topics"):
         adapter.plan([keyed("create_row", {"table": "call", "columns": {"wa_topics": topics}})])
+
+
+@pytest.mark.parametrize("more", [MARKER, ""], ids=["marker", "no marker"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_a_lost_run_has_stored_is_no_edit(world, more, edited):
+    sim, adapter = world(more=more)
+    row_id = sim.seed("phonecalls", {"subject": "x", "wa_amount": 1})
+    loaded = adapter.read_baseline("call", row_id).model_dump(mode="json")
+    # Without a marker, a value of which the service may make several things proves nothing.
+    sure = {name: value for name, value in CHANGED.items() if name not in ("wa_price", "wa_localday")}
+    columns = CHANGED if more else {**sure, "wa_amount": 99.994}
+    payload = {"table": "call", "row_id": row_id, "columns": columns}
+
+    def run():
+        operation = {"kind": "update_row", "payload": payload, "baseline": loaded}
+        return write_back([operation], session_id="s", store=MemoryStore(), adapter=adapter, policy=ONCE)
+
+    assert run().status is RunStatus.COMPLETED
+    if edited:
+        edit = {"wa_topics": "12", "wa_sessionid": "another"}
+        sim.edit("phonecalls", row_id, edit)
+        report = run()
+        assert report.block_reason is BlockReason.CONFLICT_DETECTED
+        assert "changed by another user since it was loaded" in report.error
+        assert call(sim)["wa_topics"] == "12"
+    else:
+        report = run()
+        assert (report.status, report.error) == (RunStatus.COMPLETED, None)

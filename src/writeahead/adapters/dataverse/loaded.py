@@ -131,9 +131,14 @@ def _has_our_write(draft: Draft, seen: Mapping[str, Scalar], row: Row, later: Se
     whole = not _lacking(draft, seen)
     # Where the service may make several things of a value, one of them may as well be another
     # user's, and would be overwritten: nothing of this plan was sent yet.
-    sure = {name: forms for name, forms in draft.forms.items() if len(forms) == 1}
+    sure = {name: forms for name, forms in draft.forms.items() if _are_one(forms)}
     before = Baseline(guarded=dict(seen), stored=sure)
     return whole and is_written(row.columns, draft.table, draft.write, before)
+
+
+def _are_one(forms: Sequence[Scalar]) -> bool:
+    """Whether these are one value, such as the same options in another order."""
+    return len({tuple(sorted(str(form).split(","))) for form in forms}) == 1
 
 
 def _held(draft: Draft) -> list[str]:

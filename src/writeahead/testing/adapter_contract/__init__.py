@@ -31,7 +31,12 @@ class AdapterContract(Faults, Crashes, ConcurrentEdits, Binding):
     - no operator was needed;
     - of a transaction the remote has all rows or none;
     - a session of the same id with other content is refused, or writes rows of its own;
+    - a session that met its fault at planning, and has no plan, has written nothing, and goes on
+      when it is run again;
     - no error said "surely not applied" of a request that the server had applied.
+
+    Which request writes is found out in a session without faults, by looking at the remote's rows
+    after each: an adapter may look before it writes.
 
     Declare what the remote can't have in ``impossible``, with the reason; its tests are then
     skipped. The parts are ``fork`` (the adapter in a process that is killed), ``late`` (a request

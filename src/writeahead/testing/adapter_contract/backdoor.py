@@ -66,7 +66,10 @@ class RemoteBackdoor(Protocol):
         """
 
     def rows(self, operation: KeyedOperation) -> Sequence[RemoteRow]:
-        """All rows that this operation of this session wrote, or that have its key; each once."""
+        """All rows that this operation of this session wrote, or that have its key; each once.
+
+        It is called from several threads, also while a request waits for its answer.
+        """
 
     def snapshot(self) -> object:
         """Everything that an operation could change; two snapshots are equal if nothing changed."""

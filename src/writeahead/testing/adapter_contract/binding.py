@@ -96,7 +96,8 @@ class Binding(ContractPart):
         with self._trial(kind, "late upsert") as trial:
             first = trial.given[0]
             _ask_for(trial, [first, self._backdoor.other_content(first)])
-            late = _LateRequest(trial, settles_after)
+            clean = self._cleans[kind]
+            late = _LateRequest(trial, settles_after, clean.write - clean.planning)
             adapter = trial.adapter()
             adapter.before_emit = late.before_emit
             report = trial.run(adapter)
@@ -155,8 +156,9 @@ class _LateRequest:
     was sent, or before that if the time is over by then.
     """
 
-    def __init__(self, trial: Trial, settles_after: timedelta) -> None:
+    def __init__(self, trial: Trial, settles_after: timedelta, skip: int) -> None:
         self._trial = trial
+        self._skip = skip
         self._settles_after = settles_after.total_seconds()
         self._first: str | None = None
         self._left_at = 0.0
@@ -167,7 +169,7 @@ class _LateRequest:
         if self._first is None:
             self._first = operation_id
             fault = Fault("late", forward=False, reset=True, before=self._leave)
-            self._trial.proxy.fault(lambda request: request.verb not in ("GET", "HEAD"), fault)
+            self._trial.proxy.at(self._skip, fault)
         elif operation_id != self._first and self._now() - self._left_at >= self._settles_after:
             self.land()
 

@@ -26,10 +26,10 @@ class ConcurrentEdits(ContractPart):
         """An edit of what the plan guards wins, and the session waits for an operator."""
         kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("edit")
-        for kind in kinds:
+        for kind, moment in self._moments(*kinds):
             with self._trial(kind, "edit before sending") as trial:
                 edit = Later(partial(self._backdoor.edit, trial.operation, guarded=True))
-                self._proxy.at(self._cleans[kind].planning, after(edit))
+                self._proxy.at(moment, after(edit))
                 self._require_conflict(trial, trial.run(), edit)
 
     def test_an_edit_between_two_runs(self) -> None:
@@ -76,10 +76,10 @@ class ConcurrentEdits(ContractPart):
         """An edit of what the plan does not guard stands beside the write."""
         kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("edit", "unguarded")
-        for kind in kinds:
+        for kind, moment in self._moments(*kinds):
             with self._trial(kind, "edit elsewhere") as trial:
                 edit = Later(partial(self._backdoor.edit, trial.operation, guarded=False))
-                self._proxy.at(self._cleans[kind].planning, after(edit))
+                self._proxy.at(moment, after(edit))
                 report = trial.run()
                 require_standing(trial, edit.stands)
                 trial.judge(report)
@@ -92,7 +92,7 @@ class ConcurrentEdits(ContractPart):
         self._need("edit")
         for kind in kinds:
             with self._trial(kind, "edit after a lost reply") as trial:
-                self._proxy.at(self._cleans[kind].planning, lost_reply(), times=FOREVER)
+                self._proxy.at(self._cleans[kind].write, lost_reply(), times=FOREVER)
                 trial.run()
                 self._proxy.clear()
                 stands = self._backdoor.edit(trial.operation, guarded=True)
@@ -124,11 +124,9 @@ class ConcurrentEdits(ContractPart):
         """A row that another user deleted before the write is not created again."""
         kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
         self._need("remove")
-        for kind in kinds:
+        for kind, moment in self._moments(*kinds):
             with self._trial(kind, "row removed") as trial:
-                self._proxy.at(
-                    self._cleans[kind].planning, after(partial(self._backdoor.remove, trial.operation))
-                )
+                self._proxy.at(moment, after(partial(self._backdoor.remove, trial.operation)))
                 report = trial.run()
                 if self._backdoor.rows(trial.operation):
                     trial.problems.append("loss: a row that another user deleted is there again")
@@ -139,10 +137,10 @@ class ConcurrentEdits(ContractPart):
         """Another user's row under our key is neither changed nor taken for ours."""
         kinds = self._kinds(ReplayClass.CREATE_WITH_KEY)
         self._need("take_key")
-        for kind in kinds:
+        for kind, moment in self._moments(*kinds):
             with self._trial(kind, "key taken") as trial:
                 stands = Later(partial(self._backdoor.take_key, trial.operation))
-                self._proxy.at(self._cleans[kind].planning, after(stands))
+                self._proxy.at(moment, after(stands))
                 report = trial.run()
                 require_standing(trial, stands.stands)
                 require_blocked(trial, report, BlockReason.CONFLICT_DETECTED, BlockReason.REJECTED)

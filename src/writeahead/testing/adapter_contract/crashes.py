@@ -39,7 +39,7 @@ class Crashes(ContractPart):
         for kind, clean in self._cleans.items():
             store = LocalStore(self._folder / kind)
             with self._trial(kind, f"kill -9, applied: {applied}", inner_store=store) as trial:
-                self._proxy.at(clean.planning, Fault("kill", forward=applied, reset=True))
+                self._proxy.at(clean.write, Fault("kill", forward=applied, reset=True))
                 status = forked(trial.run, partial(setattr, self._proxy, "victim"))
                 assert os.waitstatus_to_exitcode(status) == -KILL
                 trial.judge_rows()
@@ -60,7 +60,7 @@ class Crashes(ContractPart):
         """After a crash of unknown outcome two resume; the first request waits for the other."""
         for kind, clean in self._cleans.items():
             with self._trial(kind, "two resumers") as trial:
-                self._proxy.at(clean.planning, Fault("crash", forward=True, reset=True))
+                self._proxy.at(clean.write, Fault("crash", forward=True, reset=True))
                 trial.run()
                 self._proxy.clear()
                 other_is_done = threading.Event()
@@ -85,7 +85,7 @@ class Crashes(ContractPart):
                     arrived.set()
                     wait_for(go)
 
-                self._proxy.at(self._cleans[kind].planning, after(hold))
+                self._proxy.at(self._cleans[kind].write, after(hold))
                 slow = threading.Thread(target=trial.run)
                 slow.start()
                 try:

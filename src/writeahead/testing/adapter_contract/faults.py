@@ -54,6 +54,8 @@ FAULTS: Mapping[str, Callable[[bytes], Fault]] = {
     "503 seconds, applied": lambda body: applied_then(503, _HTML | _SECONDS, body),
     "504, applied": lambda body: applied_then(504, _HTML, body),
 }
+# Of these a read can't tell the others.
+_OF_LOOKUPS = ("reset before apply", "truncated reply", "not JSON", "429 seconds", "503")
 _WITH_RETRY_AFTER = ("429 seconds", "429 date", "503 seconds", "503 seconds, applied")
 
 
@@ -102,6 +104,17 @@ class Faults(ContractPart):
                     self._settle(trial, report)
                     self._require_waits(trial, name)
 
+    @pytest.mark.parametrize("name", _OF_LOOKUPS)
+    def test_each_lookup_of_planning(self, name: str) -> None:
+        """One that fails for good leaves nothing behind; the next run plans again."""
+        for kind, clean in self._cleans.items():
+            for exchange in clean.lookups():
+                with self._trial(kind, f"{name} at exchange {exchange}") as trial:
+                    self._proxy.at(exchange, FAULTS[name](self._echo), times=FOREVER)
+                    report = trial.run()
+                    assert any(request.fault for request in self._proxy.requests), "the fault was not met"
+                    self._settle(trial, report)
+
     @pytest.mark.parametrize("name", FAULTS)
     def test_each_fault_after_a_lost_reply(self, name: str) -> None:
         """The requests by which an adapter finds out about its own write may fail, too."""
@@ -109,7 +122,7 @@ class Faults(ContractPart):
             # Not where nothing more is sent: an unprovable request is over.
             for further in range(1, min(clean.more, 2) + 1):
                 with self._trial(kind, f"lost reply, then {name} {further} later") as trial:
-                    self._proxy.at(clean.planning, lost_reply())
+                    self._proxy.at(clean.write, lost_reply())
                     # Counted from the lost reply on: the first fault goes first.
                     self._proxy.at(further - 1, FAULTS[name](self._echo), times=FOREVER)
                     report = trial.run()
@@ -130,11 +143,9 @@ class Faults(ContractPart):
     @pytest.mark.parametrize("status", [429, 503])
     def test_nothing_is_sent_again_inside_an_attempt(self, status: int) -> None:
         """An attempt that meets "come back later" is over: only the runner sends again."""
-        for kind, clean in self._cleans.items():
+        for kind, moment in self._moments(*self._cleans):
             with self._trial(kind, f"{status} forever") as trial:
-                self._proxy.at(
-                    clean.planning, answer(status, {"Retry-After": str(RETRY_AFTER)}), times=FOREVER
-                )
+                self._proxy.at(moment, answer(status, {"Retry-After": str(RETRY_AFTER)}), times=FOREVER)
                 adapter = trial.adapter()
                 report = trial.run(adapter)
                 if adapter.repeats:

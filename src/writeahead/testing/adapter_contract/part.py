@@ -98,6 +98,10 @@ class ContractPart(Part):
             pytest.skip(f"no kind is of class {', '.join(sorted(classes))}")
         return kinds
 
+    def _moments(self, *kinds: str) -> list[tuple[str, int]]:
+        """Each kind with each of its `Clean.moments`."""
+        return [(kind, moment) for kind in kinds for moment in self._cleans[kind].moments()]
+
     def _cleans_of(self, backdoor: RemoteBackdoor) -> Mapping[str, Clean]:
         """Each kind's session without a fault, done once for all tests that share a backdoor."""
         known = type(self)._known  # noqa: SLF001 - the subclass's own
@@ -122,25 +126,28 @@ class ContractPart(Part):
         """Do one session without any fault, to learn its exchanges and its content."""
         trial = Trial(self._backdoor, self._proxy, kinds, atomic=atomic)
         try:
+            self._proxy.watch(trial.rows)
             report = trial.run()
             trial.judge(report)
             assert not trial.problems, f"{kinds}: without any fault: {'; '.join(trial.problems)}"
             content = {one.kind: self._backdoor.rows(one)[0].content for one in trial.operations}
             replay = "transaction" if atomic else str(trial.replay_of(trial.operation))
             planning, total = trial.store.planning or 0, len(self._proxy.requests)
+            # A write that leaves the rows as they were is taken for the first request that is sent.
+            write = planning if self._proxy.effect is None else self._proxy.effect
             takes_baseline = trial.adapters[0].kinds[trial.operation.kind].baseline is not None
         finally:
             trial.close()
-        more = self._more(kinds, planning, atomic=atomic)
-        return Clean(replay, planning, total, content, more, takes_baseline)
+        more = self._more(kinds, write, atomic=atomic)
+        return Clean(replay, planning, write, total, content, more, takes_baseline)
 
-    def _more(self, kinds: Sequence[str], planning: int, *, atomic: bool) -> int:
+    def _more(self, kinds: Sequence[str], write: int, *, atomic: bool) -> int:
         """How many requests a run sends after a lost reply; nothing is judged here."""
         trial = Trial(self._backdoor, self._proxy, kinds, atomic=atomic)
         try:
-            self._proxy.at(planning, lost_reply())
+            self._proxy.at(write, lost_reply())
             trial.run()
-            more = len(self._proxy.requests) - planning - 1
+            more = len(self._proxy.requests) - write - 1
             trial.settle()
             return more
         finally:
@@ -175,6 +182,7 @@ class ContractPart(Part):
         """Judge a session that met faults, after it was resumed if it must be."""
         trial.judge_rows()
         if report is None or report.status not in DONE:
+            trial.judge_planning(report)
             report = trial.settle()
         trial.judge(report)
 

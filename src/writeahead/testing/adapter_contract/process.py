@@ -40,6 +40,8 @@ class FaultProxy(HttpProxy):
         dead: Whether the process is; its store and its clock ask.
         victim: The id of a real process to kill.
         spoilt: How many requests the server got whose answer the client did not get whole.
+        effect: The position of the first request after which the remote looks different, of those
+            since `watch`.
         pid: The process that made this proxy.
     """
 
@@ -49,6 +51,9 @@ class FaultProxy(HttpProxy):
         self.dead = False
         self.victim: int | None = None
         self.spoilt = 0
+        self.effect: int | None = None
+        self._look: Callable[[], object] | None = None
+        self._seen: object = None
         self.pid = os.getpid()
 
     @property
@@ -60,11 +65,16 @@ class FaultProxy(HttpProxy):
         """Plan a fault for the exchange at this position, from 0, and for those that follow."""
         self.fault(lambda _request: True, fault, times=times, skip=exchange)
 
+    def watch(self, look: Callable[[], object]) -> None:
+        """Look at the remote now and after each request, until `clear`, to find the `effect`."""
+        self._look, self._seen = look, look()
+
     def clear(self) -> None:
         """Forget the requests and the faults; the process lives."""
         super().clear()
         self.dead = False
         self.victim = None
+        self._look = self.effect = None
 
     def next_fault(self, request: SeenRequest) -> Fault | None:
         """The fault of a request; nothing reaches the server from a dead process."""
@@ -83,6 +93,8 @@ class FaultProxy(HttpProxy):
     def record(self, request: SeenRequest) -> None:
         """Kill if planned: the server has done its part, and the client has no answer yet."""
         super().record(request)
+        if self._look is not None and self.effect is None and self._look() != self._seen:
+            self.effect = len(self.requests) - 1
         if request.fault == "crash":
             self.dead = True
         if request.fault == "kill" and self.victim is not None:

@@ -39,23 +39,33 @@ class Clean:
     Attributes:
         replay: The replay class of its kind.
         planning: How many requests planning took.
+        write: The position of the request that wrote. Some adapters look once more before it.
         total: How many requests all of it took.
         content: What it wrote, by kind.
-        more: How many requests a run sends after one whose reply was lost.
+        more: How many requests a run sends after a write whose reply was lost.
         takes_baseline: Whether its caller may say what the row was like.
     """
 
     replay: str
     planning: int
+    write: int
     total: int
     content: Mapping[str, Mapping[str, object]]
     more: int
     takes_baseline: bool = False
 
-    def exchanges(self) -> list[int]:
+    def exchanges(self) -> Sequence[int]:
         """Which requests to spoil: the first and the last of planning, and all that follow."""
         planning = {0, self.planning - 1} if self.planning else set()
         return sorted(planning | set(range(self.planning, self.total)))
+
+    def lookups(self) -> Sequence[int]:
+        """Which requests of planning `exchanges` leaves out."""
+        return range(1, self.planning - 1)
+
+    def moments(self) -> Sequence[int]:
+        """Before which requests others come between: the first one of sending, and the write."""
+        return sorted({self.planning, self.write})
 
 
 @dataclass
@@ -91,6 +101,7 @@ class Trial:
         self.store = KillableStore(self.inner_store, self.proxy)
         self.clock = KillableClock(self.proxy)
         self.adapters: list[RecordingAdapter] = []
+        self._at_first = self.rows()
 
     @property
     def operation(self) -> KeyedOperation:
@@ -185,6 +196,15 @@ class Trial:
             self.problems.append(f"duplicate: {max(counts)} rows")
         if self.atomic and 0 in counts and any(counts):
             self.problems.append("loss: a part of a transaction is there, and a part is not")
+
+    def judge_planning(self, report: RunReport | None) -> None:
+        """Look at a session that met faults before it had a plan, and ended without one."""
+        if self.is_planned() or report is None:
+            return
+        if self.rows() != self._at_first:
+            self.problems.append("duplicate: something is written, and no plan knows of it")
+        if report.status is not RunStatus.RESUME_NEEDED and report.block_reason is not BlockReason.NOT_READY:
+            self.problems.append(f"stuck: a fault at planning passes, and it ended {outcome_of(report)}")
 
     def judge(self, report: RunReport | None) -> None:
         """Compare what the session says with what the remote has."""

@@ -96,6 +96,14 @@ def test_a_table_that_can_t_be_looked_up_now_may_be_later(server, client):
     assert get(client) is None
 
 
+def test_a_space_in_a_query_is_no_plus(server, client):
+    server.script = [reply(200, {"value": []})]
+    assert client.query("tasks", select=["subject"], where="subject eq 'a + b'", top=2) == []
+    sent = server.requests[0].query
+    assert "%24filter=subject%20eq%20%27a%20%2B%20b%27" in sent
+    assert "+" not in sent
+
+
 def test_a_query(server, client):
     server.script = [reply(200, {"value": [{"@odata.etag": 'W/"3"', "subject": "s"}]})]
     [row] = client.query("tasks", select=["subject"], where="subject eq 's'", top=2)

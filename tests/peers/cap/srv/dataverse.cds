@@ -8,7 +8,20 @@ service Dataverse {
     directioncode         : Boolean;
     actualdurationminutes : Integer;
     wa_outcome            : Integer;
+    category              : String(250);
     regardingobjectid_contact_phonecall : Association to contacts;
+    // As Dataverse shows a lookup.
+    _regardingobjectid_value : UUID = regardingobjectid_contact_phonecall.contactid;
+    phonecall_activity_parties : Composition of many activityparties on phonecall_activity_parties._activityid_value = activityid;
+  }
+
+  // Addresses alone: who stands behind a lookup of several tables has no name in CAP.
+  entity activityparties {
+    key activitypartyid  : UUID;
+    participationtypemask : Integer;
+    addressused           : String(320);
+    _activityid_value     : UUID;
+    _partyid_value        : UUID;
   }
 
   entity tasks : activity {
@@ -17,6 +30,8 @@ service Dataverse {
     wa_email      : String(100);
     wa_reasoncode : Integer;
     regardingobjectid_contact_task : Association to contacts;
+    // As Dataverse shows a lookup.
+    _regardingobjectid_value : UUID = regardingobjectid_contact_task.contactid;
   }
 
   entity contacts : versioned {
@@ -42,6 +57,7 @@ service Dataverse {
     wa_reasoncode         : Integer;
     wa_lastsession        : String(128);
     wa_lastoperation      : String(128);
+    wa_warnings           : String(2000);
   }
 }
 
@@ -59,4 +75,5 @@ aspect activity : versioned {
   actualend      : DateTime;
   wa_sessionid   : String(128);
   wa_operationid : String(128);
+  wa_warnings    : String(2000);
 }

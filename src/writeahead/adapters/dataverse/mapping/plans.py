@@ -1,13 +1,13 @@
 """Writes as they go into a plan and come out of one: a file, which may be tampered with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.dataverse.mapping.payloads import Baseline, RowWrite
 from writeahead.adapters.dataverse.mapping.row_baseline import RowBaseline
-from writeahead.adapters.dataverse.mapping.tables import Table
+from writeahead.adapters.dataverse.mapping.tables import STATES, Table
 from writeahead.adapters.dataverse.webapi.names import ETAG, Scalar
 from writeahead.errors import InvalidInput, NotReady
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass
@@ -154,14 +154,21 @@ def baseline_of(operation: PlannedOperation, table: Table, write: RowWrite) -> B
     elif baseline.absent and operation.replay is not ReplayClass.CONDITIONAL_UPDATE:
         problem = None
     else:
-        problem = _problem_of_guards(baseline, table, write)
+        # Completions of earlier versions watch the state alone.
+        added = set(table.guarded) - set(STATES) if operation.kind == "complete_activity" else set()
+        problem = _problem_of_guards(baseline, table, write, added)
     if problem:
         raise plan_refusal(operation, problem)
     return baseline
 
 
-def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str | None:
-    """Say why a baseline does not guard what the mapping has guarded; None if it does."""
+def _problem_of_guards(
+    baseline: Baseline, table: Table, write: RowWrite, unsaid: Collection[str]
+) -> str | None:
+    """Say why a baseline does not guard what the mapping has guarded; None if it does.
+
+    ``unsaid`` are columns that it may leave out.
+    """
     guarded, least = set(baseline.guarded), set(table.watched_columns())
     if baseline.etag is None:
         # A row that an operation before this one makes: what that leaves behind is watched.
@@ -171,7 +178,7 @@ def _problem_of_guards(baseline: Baseline, table: Table, write: RowWrite) -> str
         return "the precondition holds no ETag"
     most = set(table.baseline_columns(write.columns))
     # What an operation before this one writes, too, is not guarded: see `baselines`.
-    if not (least if table.marker else most) <= guarded <= most:
+    if not (least if table.marker else most) - set(unsaid) <= guarded <= most:
         return "the precondition guards other columns than the mapping"
     return None
 

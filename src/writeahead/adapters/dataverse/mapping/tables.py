@@ -21,6 +21,7 @@ from writeahead.adapters.dataverse.webapi.names import BIND, Scalar, referenced_
 
 __all__ = [
     "NAVIGATION",
+    "STATES",
     "Completion",
     "DeclaredTable",
     "DefaultOwner",
@@ -44,6 +45,8 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# What a completion writes, and watches together with what the mapping guards.
+STATES = ("statecode", "statuscode")
 # Of a column that the mapping does not name.
 Unknown: TypeAlias = Literal["refuse", "drop"]
 
@@ -244,7 +247,7 @@ class Table(OwnColumns):
             entity_set=self.entity_set,
             key=self.key,
             marker=self.marker,
-            guarded=("statecode", "statuscode"),
+            guarded=tuple(dict.fromkeys([*STATES, *self.guarded])),
             options=options,
             warnings_to=self.warnings_to,
         )

@@ -19,7 +19,7 @@ from writeahead.adapters.dataverse.webapi.errors import (
     refusal,
 )
 from writeahead.adapters.dataverse.webapi.names import service_root
-from writeahead.adapters.dataverse.webapi.paths import ResourcePath
+from writeahead.adapters.dataverse.webapi.paths import ResourcePath, query_string
 from writeahead.adapters.dataverse.webapi.protection import (
     Protection,
     RateLimited,
@@ -166,21 +166,20 @@ class Endpoint:
             resource: Where to.
             url: Where to instead, for a link that the service gave.
             headers: In addition to those of every request.
-            params: The query.
+            params: The query, not encoded; without ``url``.
             content: The body.
 
         Raises:
             TransientDataverseError, PermanentDataverseError: No whole response came.
             NotReady: The token is refused, or there is none.
         """
-        target = url or self.root.copy_with(raw_path=(self.root.path + resource.path).encode())
+        path = self.root.path + resource.path + (f"?{query_string(params)}" if params else "")
+        target = url or self.root.copy_with(raw_path=path.encode())
         sent = Trace(client_request_id=new_client_request_id())
         named = {**_HEADERS, CLIENT_REQUEST_ID: sent.client_request_id, **(headers or {})}
         failure: Exception
         try:
-            response = self._connections.exchange(
-                method, target, headers=named, params=params, content=content
-            )
+            response = self._connections.exchange(method, target, headers=named, content=content)
         except RateLimited as limited:
             failure = TransientDataverseError(
                 method,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -27,7 +27,16 @@ from writeahead.adapters.dataverse.webapi.names import (
 )
 from writeahead.errors import InvalidInput
 
-__all__ = ["ResourcePath", "RowKey", "next_page", "resource_path", "row_path", "selected", "table_path"]
+__all__ = [
+    "ResourcePath",
+    "RowKey",
+    "next_page",
+    "query_string",
+    "resource_path",
+    "row_path",
+    "selected",
+    "table_path",
+]
 
 # A row: its GUID, or the columns of an alternate key with their values.
 RowKey: TypeAlias = str | Mapping[str, Scalar]
@@ -114,6 +123,16 @@ def next_page(root: httpx.URL, link: object) -> httpx.URL | None:
     same = (url.scheme, url.host, url.port) == (root.scheme, root.host, root.port)
     within = url.path.startswith(root.path + "/") and _RESOURCE.fullmatch(url.path.removeprefix(root.path))
     return url if same and within else None
+
+
+def query_string(params: Mapping[str, str]) -> str:
+    """Encode a query for a URL, a space as ``%20``.
+
+    As ``+``, the usual form of HTML, it is no space in OData: a plus is one ("OData ABNF
+    Construction Rules", RWS, docs.oasis-open.org). SAP CAP answers 400 for it, and so does Olingo
+    (tuomur/python-odata, issue 23). Microsoft's own client for Python sends it to Dataverse.
+    """
+    return urlencode(params, quote_via=quote, safe="")
 
 
 def selected(names: Sequence[str]) -> str:
