@@ -20,6 +20,7 @@ from azure.core.credentials import AccessToken
 from PowerPlatform.Dataverse.client import DataverseClient
 from requests.adapters import HTTPAdapter
 
+from writeahead.simulators.dataverse import Simulator
 from writeahead.testing.http_proxy import HttpProxy
 
 ORGANIZATION = "https://org.crm.dynamics.com"
@@ -52,6 +53,11 @@ class Wire(HttpProxy):
         """The requests since the last time."""
         found, self.sent = self.sent, []
         return found
+
+
+def subjects(sim: Simulator) -> list[str]:
+    """The subjects of the tasks that there are."""
+    return sorted(row["subject"] for row in sim.rows("tasks"))
 
 
 class _ToLoopback(HTTPAdapter):

@@ -8,8 +8,8 @@ import dataclasses
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import ACCOUNT, CONTACT, DEFAULT, ROW, TABLES, keyed
 from tests.support.dataverse_backdoor import environ_of
+from tests.support.dataverse_rows import ACCOUNT, CONTACT, DEFAULT, ROW, TABLES, keyed, seed_rows
 from writeahead import Operation, RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import PermanentDataverseError, adapter_from_settings
 from writeahead.errors import ConflictError
@@ -45,9 +45,7 @@ def sim(request, tmp_path):
     ]
     settings = Settings(empty_error_codes=request.param, schema=DEFAULT_SCHEMA.with_tables(*tables))
     with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
-        running.seed("accounts", {"accountid": ACCOUNT, "name": "Ada Ltd", "accountnumber": "A-1"})
-        running.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "donotphone": False})
-        running.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_externalid": "X-1"})
+        seed_rows(running)
         for table, column in COLUMN.items():
             running.seed(SETS[table], {column: TAKEN})
         yield running

@@ -94,9 +94,7 @@ def require_entity_set(name: str) -> str:
     Raises:
         InvalidInput: It is none.
     """
-    if not ENTITY_SET.fullmatch(name):
-        raise InvalidInput("an entity set's name must be of letters, 0-9 and _, and begin with a letter")
-    return name
+    return _required(ENTITY_SET, name, "an entity set's name must be of letters, 0-9 and _")
 
 
 def require_name(name: str) -> str:
@@ -105,8 +103,12 @@ def require_name(name: str) -> str:
     Raises:
         InvalidInput: It is none.
     """
-    if not NAME.fullmatch(name):
-        raise InvalidInput("a logical name must be of a-z, 0-9 and _, and begin with a letter")
+    return _required(NAME, name, "a logical name must be of a-z, 0-9 and _")
+
+
+def _required(pattern: re.Pattern[str], name: str, rule: str) -> str:
+    if not pattern.fullmatch(name):
+        raise InvalidInput(f"{rule}, and begin with a letter")
     return name
 
 
