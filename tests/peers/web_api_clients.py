@@ -1,4 +1,4 @@
-"""Two clients of the Dataverse Web API that nobody here wrote, and the wire that they write on.
+"""Two clients of the Dataverse Web API of other authors, and the wire that they write on.
 
 Microsoft's SDK for Python (``PowerPlatform-Dataverse-Client``) refuses plain HTTP, so its requests
 leave for a made-up https URL and an adapter of ``requests`` takes them to loopback: only the URL
@@ -56,7 +56,7 @@ class Wire(HttpProxy):
 
 
 def subjects(sim: Simulator) -> list[str]:
-    """The subjects of the tasks that there are."""
+    """The subjects of all tasks."""
     return sorted(row["subject"] for row in sim.rows("tasks"))
 
 

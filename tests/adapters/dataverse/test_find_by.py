@@ -282,7 +282,7 @@ def test_a_row_that_was_found_and_is_no_more_is_a_conflict(sim, adapter, theirs,
 @pytest.mark.parametrize("edit", [{}, {"accountnumber": "edited"}, {"description": "edited"}])
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
 def test_a_create_whose_reply_is_lost_is_known_by_its_guid(sim, adapter, emit, edit):
-    """Also if somebody has made another such row since."""
+    """Also if another user has made such a row since."""
     planned = plan(adapter, CREATE)
     sim.faults.add("drop", method="PATCH" if emit is emit_each else "POST", apply=True)
     with pytest.raises(TransientDataverseError):

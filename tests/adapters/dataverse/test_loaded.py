@@ -148,7 +148,7 @@ def test_a_row_that_is_gone_is_a_conflict(sim, adapter, store, case):
     assert sim.row(entity_set, row_id) is None
 
 
-def test_a_row_that_nobody_touched_is_written(sim, adapter, store, case):
+def test_a_row_without_an_edit_is_written(sim, adapter, store, case):
     operation, *_ = case
     assert run(adapter, store, operation).ok
     assert [request.status for request in sim.requests(method="PATCH")] == [204]

@@ -153,7 +153,7 @@ def test_without_definitions_fields_have_their_own_length_and_columns_none(run, 
     assert report.status is RunStatus.COMPLETED
     assert sim.rows("tasks")[0]["subject"] == (PLANTED * 16)[:199].rstrip() + "…"
     assert sum("subject is cut to the 200" in line for line in report.warnings) == 1
-    # The service refuses what nobody has cut.
+    # The service refuses a text that was not cut.
     assert run(create(name="x" * 99), readiness="off", session="s2").status is RunStatus.BLOCKED
 
 

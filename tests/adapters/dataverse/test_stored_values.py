@@ -276,7 +276,7 @@ def test_a_blind_upsert_in_a_transaction_that_took_effect_is_found(world):
     with pytest.raises(TransientDataverseError):
         adapter.transact(planned)
     assert [receipt.outcome for receipt in adapter.transact(planned)] == ["already_applied"] * 2
-    # Alone it is sent once more, as ever, whatever is in the row.
+    # Alone it is sent again, as ever, whatever is in the row.
     sim.edit("phonecalls", ROW, {"wa_amount": 7})
     assert adapter.emit(planned[1]).outcome == "applied"
     assert sim.row("phonecalls", ROW)["wa_amount"] == 100

@@ -115,7 +115,7 @@ def test_the_session_is_rejected_and_a_resume_sends_nothing(sim, adapter, tmp_pa
 
 
 def test_a_row_that_is_gone_when_it_is_looked_for_is_none_of_it(sim, adapter):
-    """Somebody makes a row of this GUID, and removes it before it is read."""
+    """Another user makes a row of this GUID, and removes it before it is read."""
     operation = planned(adapter, "create_row", "account", {})
     operation = operation.model_copy(
         update={"payload": {**operation.payload, "columns": {"name": "another name"}}}

@@ -178,7 +178,7 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
 
 
 def _require_usable(name: str, where: str, table: Table, kind: str | None) -> None:
-    """Require that what names a field or a column names one that there is."""
+    """Require that ``owner_from`` and ``shorten`` name fields and columns that the mapping has."""
     problem = owner_from_problem(table) or shorten_problem(kind, table)
     if problem:
         raise InvalidInput(f"mapping {name}: [{where}] {problem}")

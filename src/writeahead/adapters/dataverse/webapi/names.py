@@ -40,8 +40,8 @@ _RIGHT_FORM = "give the environment alone, as in https://org.crm.dynamics.com"
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 # Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
-# by default only ("Web API service documents", learn.microsoft.com), and OData's names are told by
-# case.
+# by default only ("Web API service documents", learn.microsoft.com), and OData
+# tells upper from lower case in names.
 ENTITY_SET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _REFERENCE = re.compile(rf"/({ENTITY_SET.pattern})\((?i:({GUID.pattern}))\)")
