@@ -20,7 +20,12 @@ navigation = "regardingobjectid_contact_task"
 entity_set = "contacts"
 
 [kinds.queue_status_update]
-guarded = ["wa_status"]             # columns that a concurrent edit of which is a conflict
+guarded = ["wa_status"]             # another user's edit of one is a conflict
+
+[tables.contact]                    # a declared table, for create_row, update_row and upsert_row
+entity_set = "contacts"
+key = "contactid"
+columns = ["lastname", "telephone1"]
 """
 
 import tomllib

@@ -1,8 +1,8 @@
 """Columns that hold what writeahead itself has to say of a row: its marker, and warnings.
 
 Sources, learn.microsoft.com: "Column types in Microsoft Dataverse" (a single line of text has 100
-characters by default, and 4,000 at most), "nchar and nvarchar (Transact-SQL)" (a
-length counts pairs of bytes, which are UTF-16 units).
+characters by default, and 4,000 at most), "nchar and nvarchar (Transact-SQL)" (a length counts
+pairs of bytes, which are UTF-16 units).
 """
 
 import hashlib
