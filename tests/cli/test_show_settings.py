@@ -78,6 +78,20 @@ def test_the_settings_of_an_adapter_come_from_file_variable_or_default(cli, fold
     assert shown(cli)["adapters.test.client_secret"] == ("not set", "DATAVERSE_CLIENT_SECRET")
 
 
+def test_a_variable_that_the_file_leaves_no_room_for_is_named(cli, folder, monkeypatch):
+    (folder / "writeahead.toml").write_text(
+        'adapter = "dataverse"\n[adapters.dataverse]\nurl = "https://file.example"\nmapping = ""\n'
+    )
+    monkeypatch.setenv("DATAVERSE_URL", "https://variable.example")
+    monkeypatch.setenv("DATAVERSE_MAPPING", "mine.toml")
+    found = shown(cli)
+    assert found["adapters.dataverse.url"] == (
+        "https://file.example",
+        "writeahead.toml: adapters.dataverse.url (DATAVERSE_URL does not count)",
+    )
+    assert found["adapters.dataverse.mapping"] == ("mine.toml", "DATAVERSE_MAPPING")
+
+
 WRONG = {
     "variable": ({"WRITEAHEAD_ATTEMPTS": "four"}, "", "WRITEAHEAD_ATTEMPTS: Input should be"),
     "unknown variable": ({"WRITEAHEAD_STOR": "x"}, "", "did you mean WRITEAHEAD_STORE?"),

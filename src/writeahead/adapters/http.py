@@ -75,7 +75,7 @@ def secure_url(value: object, name: str) -> httpx.URL:
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
         raise InvalidInput(f"{name} must begin with https:// (http:// is for loopback hosts only)")
     if url.userinfo or url.query or url.fragment:
-        raise InvalidInput(f"{name} must have no user, query or fragment")
+        raise InvalidInput(f"{name} must have no user, query or fragment: leave that out")
     return url
 
 

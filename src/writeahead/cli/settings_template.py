@@ -84,6 +84,7 @@ def _table(adapter: str, factory: Callable[..., object]) -> Iterator[str]:
         for name in model.model_fields
         if not model.is_secret(name) and name not in model.code_only
     }
+    yield from _prose("The variable in parentheses stands for a key that is not set here.")
     yield from _fields(model, in_file)
     for name in model.model_fields:
         if model.is_secret(name):

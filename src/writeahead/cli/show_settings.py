@@ -91,6 +91,7 @@ def _adapter_lines(found: Settings) -> tuple[list[_Line], list[str]]:
     model = settings_model(factory)
     if model is None:
         return table, []
+    table = [*_table_lines(found, model)]
     lines = [*table, *_other_lines(found, model)]
     try:
         model.read(given, os.environ)
@@ -99,11 +100,15 @@ def _adapter_lines(found: Settings) -> tuple[list[_Line], list[str]]:
     return lines, []
 
 
-def _table_lines(found: Settings) -> Iterator[_Line]:
-    """Show what the file says for the chosen adapter."""
+def _table_lines(found: Settings, model: type[AdapterSettings] | None = None) -> Iterator[_Line]:
+    """Show what the file says for the chosen adapter, and which variables do not count for it."""
     for key, value in found.adapters.get(found.adapter or "", {}).items():
         name = _place(found, key)
-        yield _Line(name, without_secrets(value, key), f"{found.file}: {name}")
+        source = f"{found.file}: {name}"
+        variable = model.variable(key) if model is not None and key in model.model_fields else ""
+        if value != "" and os.environ.get(variable):
+            source += f" ({variable} does not count)"
+        yield _Line(name, without_secrets(value, key), source)
 
 
 def _other_lines(found: Settings, model: type[AdapterSettings]) -> Iterator[_Line]:

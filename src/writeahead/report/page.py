@@ -209,9 +209,9 @@ def _unblock_step(session_id: str, reason: BlockReason | None, operation: str | 
         case BlockReason.UNKNOWN_KIND:
             return f"install the adapter's version that has the kind, then: {unblock}, and resume"
         case BlockReason.CONFLICT_DETECTED:
-            found = "settle the conflict"
             if operation is None:  # a file in the final artifact's place
-                return f"{found}, then: {unblock}, and resume"
+                return f"settle the conflict, then: {unblock}, and resume"
+            found = "if the other change stands: writeahead abandon; else settle the conflict"
         case BlockReason.REJECTED:
             found = (
                 "if the payload is wrong: writeahead abandon, then writeahead remaining; else fix the cause"

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from writeahead.adapters.dataverse import DataverseAdapter, load_mapping
+from writeahead.adapters.dataverse.mapping.approval import approved_text
 from writeahead.errors import InvalidInput
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Schema, Settings, Simulator
 
@@ -211,6 +212,33 @@ def test_what_can_not_be_read_is_unknown_and_no_message_holds_a_secret(environme
 def test_a_table_that_the_mapping_does_not_have_is_refused(environment):
     with pytest.raises(InvalidInput, match=r"has no kinds\.other: name a table"):
         findings(environment(), "kinds.other")
+
+
+def test_a_mapping_that_must_be_approved_is_a_problem_until_it_is(environment, tmp_path):
+    simulator = environment()
+    file = tmp_path / "mapping.toml"
+    file.write_text(
+        "require_approval = true\n"
+        '[tables.account]\nentity_set = "accounts"\nkey = "accountid"\ncolumns = ["name"]\n'
+    )
+    found = findings(simulator, "tables.account", mapping=file)
+    assert [line.partition(":")[0] for line in said(found, "problem")] == ["approval"]
+    assert "write probe on accounts: left out: solve the problems first" in said(found, "unknown")
+    assert writes(simulator) == []
+    file.write_text(approved_text("mapping.toml", file.read_text(), "Ada Okafor"))
+    assert said(findings(simulator, mapping=file), "problem") == []
+
+
+def test_an_elastic_table_is_not_probed(environment, tmp_path):
+    simulator = changed(environment, "wa_callqueues", elastic=True, keys={})
+    file = tmp_path / "mapping.toml"
+    file.write_text(
+        '[tables.log]\nentity_set = "wa_callqueues"\nkey = "wa_callqueueid"\nelastic = true\n'
+        'logical_name = "wa_callqueue"\ncolumns = ["wa_name"]\n'
+    )
+    with pytest.raises(InvalidInput, match="wa_callqueues is an elastic table"):
+        findings(simulator, "tables.log", mapping=file)
+    assert writes(simulator) == []
 
 
 def test_required_columns_that_the_mapping_lacks_are_warnings(environment, tmp_path):

@@ -2,15 +2,16 @@
 
 `adapter_from_settings` reads ``DATAVERSE_URL``, ``DATAVERSE_TENANT_ID``, ``DATAVERSE_CLIENT_ID``
 and ``DATAVERSE_CLIENT_SECRET``, and, if set, ``DATAVERSE_AUTHORITY``, ``DATAVERSE_MAPPING``,
-``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT``, ``DATAVERSE_MAX_REQUESTS`` and
-``DATAVERSE_SERVICE_TEXT``. Three rooms: `webapi` sends one request, `mapping` turns payloads into
-writes, `readiness` checks writes against the live environment. On top of them `baselines` reads
-what rows are like at planning, `contents` compares rows with what is planned, `resends` says how
-often a refused write is sent again, `rows` makes writes that can be repeated, `change_set` makes
-them in one transaction, `planning` puts the stages of a plan together, and `adapter` has the kinds
-of operation. `loaded` holds rows against what callers have loaded, `find_by` looks for rows that
-are there already, `row_owners` reads who owns rows, `diagnosis` tells what a first run would meet,
-and `write_probe` proves the conditional requests on a row of its own.
+``DATAVERSE_TIMEOUT``, ``DATAVERSE_MAX_CONCURRENT``, ``DATAVERSE_MAX_REQUESTS``,
+``DATAVERSE_READINESS``, ``DATAVERSE_REQUIRE_APPROVAL`` and ``DATAVERSE_SERVICE_TEXT``. Three rooms:
+`webapi` sends one request, `mapping` turns payloads into writes, `readiness` checks writes against
+the live environment. On top of them `baselines` reads what rows are like at planning, `contents`
+compares rows with what is planned, `resends` says how often a refused write is sent again, `rows`
+makes writes that can be repeated, `change_set` makes them in one transaction, `planning` puts the
+stages of a plan together, and `adapter` has the kinds of operation. `loaded` holds rows against
+what callers have loaded, `find_by` looks for rows that are there already, `row_owners` reads who
+owns rows, `diagnosis` tells what a first run would meet, and `write_probe` proves the conditional
+requests on a row of its own.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter

@@ -73,7 +73,7 @@ def _read(client: DataverseClient, drafts: Sequence[Draft]) -> dict[RowAddress, 
         if row is None and any(user.loaded for user in users):
             continue  # it was there: a conflict, and no gap
         if row is None and any(user.replay is ReplayClass.CONDITIONAL_UPDATE for user in users):
-            problems.append(f"{write.where} does not exist")
+            problems.append(f"operation {users[0].operation}: {write.where} does not exist")
         elif row is not None and row.etag is None:
             problems.append(f"{write.where} has no ETag: enable optimistic concurrency for its table")
     if problems:

@@ -1,6 +1,7 @@
 """All that can be told of an environment: by reading it, and on request by a row of its own."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
 from writeahead.adapters.dataverse.mapping.tables import Table
@@ -30,13 +31,16 @@ def probed_table(mapping: TableMapping, name: str | None) -> Table | None:
     return table
 
 
-def diagnose(client: DataverseClient, mapping: TableMapping, probed: Table | None) -> Iterator[Finding]:
+def diagnose(
+    client: DataverseClient, mapping: TableMapping, probed: Table | None, *, unapproved: str | None
+) -> Iterator[Finding]:
     """Look at an environment, and prove the conditional requests if that is asked for.
 
     Args:
         client: Of the environment.
         mapping: What may be written.
         probed: The table on which a row is made, changed and removed; None to read only.
+        unapproved: Why nothing may be written by the mapping; None if it may be used.
 
     Yields:
         Findings, while they are made.
@@ -45,7 +49,9 @@ def diagnose(client: DataverseClient, mapping: TableMapping, probed: Table | Non
         InvalidInput: The table has no text column that the mapping names.
     """
     found = []
-    for finding in examine(client, mapping, client.limits, probed=probed.entity_set if probed else None):
+    approval = [Finding("approval", Level.PROBLEM, unapproved)] if unapproved is not None else []
+    examined = examine(client, mapping, client.limits, probed=probed.entity_set if probed else None)
+    for finding in chain(approval, examined):
         found.append(finding.level)
         yield finding
     if probed is not None and Level.PROBLEM not in found:

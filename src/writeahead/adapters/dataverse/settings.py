@@ -41,10 +41,12 @@ class DataverseSettings(AdapterSettings):
         token: Returns a bearer token, or is a credential of the Azure SDK; then tenant, application
             and secret are not needed. It has no environment variable.
         mapping: The mapping file; by default the one of the package.
-        timeout: Seconds, as for `DataverseClient`.
+        timeout: Seconds for each of four parts of a request: waiting for a connection, connecting,
+            sending and receiving; by default 5, 5, 25 and 25.
         max_concurrent: Requests of this process at the same time; by default 52.
         max_requests: Requests of this process in 5 minutes; by default 5,900.
-        readiness: ``full`` or ``off``, as for `DataverseAdapter`.
+        readiness: ``full``: planning holds every write against the environment's table
+            definitions; ``off``: it does not.
         require_approval: Whether the mapping must be approved before anything is written by it.
         service_text: Whether errors repeat the service's own words, which may hold what is in a
             record.

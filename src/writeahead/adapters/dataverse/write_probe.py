@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from writeahead.adapters.dataverse.mapping.tables import Table
 from writeahead.adapters.dataverse.readiness.findings import Finding, Level
 from writeahead.adapters.dataverse.readiness.metadata import TableDefinition, read_tables
+from writeahead.adapters.dataverse.readiness.table_types import ELASTIC
 from writeahead.adapters.dataverse.webapi.client import DataverseClient, Part, Row
 from writeahead.adapters.dataverse.webapi.errors import (
     PermanentDataverseError,
@@ -38,8 +39,8 @@ def probe(client: DataverseClient, table: Table) -> Iterator[Finding]:
         the caller stops.
 
     Raises:
-        InvalidInput: The table is not there, or the mapping names no text column that can be
-            written. Nothing was sent.
+        InvalidInput: The table is not there or an elastic one, or the mapping names no text column
+            that can be written. Nothing was sent.
         TransientDataverseError, PermanentDataverseError, NotReady: Its definition can't be read.
     """
     definition = read_tables(client, {table.entity_set: table.written()}).get(table.entity_set)
@@ -59,6 +60,11 @@ def _text_column(table: Table, definition: TableDefinition | None) -> str:
     if definition is None:
         raise InvalidInput(
             f"the environment has no table {table.entity_set}: correct entity_set in the mapping"
+        )
+    if definition.table_type == ELASTIC:
+        raise InvalidInput(
+            f"{table.entity_set} is an elastic table: nothing rests on conditions there, so there is nothing"
+            " to prove; name another table"
         )
     for name in table.written():
         column = definition.columns.get(name)

@@ -165,7 +165,7 @@ def test_a_resume_writes_the_same(run, sim, adapter_with, store):
     ("old", "new", "said"),
     [
         ('unknown_columns = "drop"\n\n', 'unknown_columns = "ignore"\n\n', "unknown_columns must be"),
-        ('"description"]', '"prioritycode"]', "has column 'prioritycode' twice"),
+        ('"description"]', '"prioritycode"]', "has column 'prioritycode' twice: what is in options"),
         ("high = 2", 'high = "2"', "options.prioritycode.high"),
     ],
 )

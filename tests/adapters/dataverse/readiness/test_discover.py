@@ -73,6 +73,32 @@ def test_labels_come_from_the_live_options(environment, tmp_path):
     assert values == {"interested": 1, "no_answer": 2, "no_answer_3": 3, "option_3_tries": 4, "option": 5}
 
 
+def test_custom_columns_are_named_where_a_field_has_no_column(environment, tmp_path):
+    calls = DEFAULT_SCHEMA.get("phonecalls")
+    columns = {name: column for name, column in calls.columns.items() if name != "wa_outcome"}
+    columns["cc_result"] = replace(calls.columns["wa_outcome"], options={7: "No answer", 8: "Call back"})
+    text = discover(environment(replace(calls, columns=columns)), {"phone_call_activity": "phonecall"}, [])
+    line = "#   cc_result  Picklist, 2 options, values = { no_answer = 7, call_back = 8 }"
+    assert line in text.splitlines()
+    # Taken for a field as it stands there.
+    text += "\n[kinds.phone_call_activity.options.outcome]\ncolumn = 'cc_result'\n"
+    text += line.partition(", 2 options, ")[2]
+    outcome = read_back(tmp_path, text).kinds["phone_call_activity"].options["outcome"]
+    assert outcome.values == {"no_answer": 7, "call_back": 8}
+
+
+def test_a_table_gets_the_labels_of_its_choices_as_comments(environment, tmp_path):
+    text = discover(environment(), {}, ["wa_callqueue"])
+    assert read_back(tmp_path, text).tables["wa_callqueue"].options == {}
+    head, lines = text.partition("# [tables.wa_callqueue.options]")[::2]
+    head = "\n".join(line for line in head.splitlines() if "# Picklist" not in line)
+    labels = "\n".join(line.removeprefix("# ") for line in lines.partition("\n\n")[0].splitlines())
+    table = read_back(tmp_path, f"{head}\n[tables.wa_callqueue.options]{labels}\n").tables["wa_callqueue"]
+    assert set(table.options) == {"wa_status", "wa_lastoutcome", "wa_reasoncode"}
+    assert table.options["wa_status"]["callback_requested"] == 100000003
+    assert "wa_status" not in table.columns
+
+
 def test_any_other_table_gets_its_writable_columns_only(environment, tmp_path):
     accounts = replace(
         DEFAULT_SCHEMA.get("accounts"),

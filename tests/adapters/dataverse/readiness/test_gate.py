@@ -141,8 +141,11 @@ def test_a_default_owner_that_can_own_nothing_is_a_gap(sim, environ, store, tmp_
             adapter=adapter,
         )
     assert report.block_reason is BlockReason.NOT_READY
-    assert "operation 1-task: its owner: the user is disabled" in report.error
-    assert "operation 2-task: its owner: there is no such team" in report.error
+    assert report.error == (
+        "operation 1-task: its owner: the user is disabled; name another, or another default_owner in the"
+        " mapping; operation 2-task: its owner is the mapping's default_owner: there is no such team; name"
+        " another there"
+    )
 
 
 def test_the_gate_can_be_left_open(environ, sim, store):

@@ -121,8 +121,19 @@ def test_a_fork_while_a_thread_waits_for_a_token(server):
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (401, {"error": "invalid_client", "error_codes": [7000215]}, ["invalid_client", "AADSTS7000215"]),
-        (400, {"error": "unauthorized_client", "error_codes": ["planted", True, 700016]}, ["AADSTS700016"]),
+        (
+            401,
+            {"error": "invalid_client", "error_codes": [7000215]},
+            ["invalid_client", "AADSTS7000215", "the secret is wrong"],
+        ),
+        (
+            400,
+            {"error": "unauthorized_client", "error_codes": ["planted", True, 700016]},
+            ["AADSTS700016", "check DATAVERSE_CLIENT_ID"],
+        ),
+        (400, {"error": "invalid_request", "error_codes": [1, 90002]}, ["check DATAVERSE_TENANT_ID"]),
+        (401, {"error": "invalid_client", "error_codes": [7000222]}, ["the secret has expired"]),
+        (401, {"error": "invalid_client"}, [": check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID and"]),
         (400, {"error": "planted-error"}, ["400"]),
         (404, b"planted", ["404"]),
         (302, b"", ["302"]),
@@ -134,7 +145,7 @@ def test_refused_credentials_are_not_ready(server, credentials, status, body, wo
     server.script = [reply(status, body, Location="https://evil.example")]
     with pytest.raises(NotReady) as caught:
         credentials()
-    assert all(word in str(caught.value) for word in [*words, "DATAVERSE_CLIENT_SECRET"])
+    assert all(word in str(caught.value) for word in [*words, "DATAVERSE_"])
     assert "planted" not in str(caught.value)
     assert TENANT not in str(caught.value)
     assert len(server.requests) == 1

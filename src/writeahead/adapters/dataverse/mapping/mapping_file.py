@@ -123,6 +123,7 @@ def _declared(name: str, found: Mapping[str, Any]) -> dict[str, DeclaredTable]:
         table = _model(name, f"tables.{table_name}", DeclaredTable, content)
         tables[table_name] = table
         where = f"tables.{table_name}"
+        _require_one_place(name, where, table)
         _require_unique(name, where, "column", [table.key, *table.written()])
         _require_findable(name, where, table)
         _require_unwatched(name, where, table)
@@ -210,6 +211,15 @@ def _require_findable(name: str, where: str, table: Table) -> None:
                 " columns of the table, and the column of a lookup as _<column>_value"
             )
     _require_unique(name, where, "find_by", list(table.find_by))
+
+
+def _require_one_place(name: str, where: str, table: DeclaredTable) -> None:
+    twice = sorted(set(table.columns) & set(table.options))
+    if twice:
+        raise InvalidInput(
+            f"mapping {name}: [{where}] has column {twice[0]!r} twice: what is in options may be written, so"
+            " take it out of columns"
+        )
 
 
 def _require_unique(name: str, where: str, what: str, names: list[str]) -> None:

@@ -103,7 +103,8 @@ class _WriteCheck:
         if table.key != write.key:
             yield f"its key column is {table.key}, not {write.key}: correct key in the mapping"
         for name in write.read:
-            if name not in table.columns and own_name(name) not in table.columns:
+            is_there = name in table.columns or own_name(name) in table.columns
+            if not is_there and name not in write.columns:  # else it is named as one that is written
                 yield f"there is no column {name}, which the mapping guards or marks rows with"
         if write.created and write.created not in table.columns:
             yield (

@@ -7,13 +7,17 @@ sections of named kinds are in `writeahead.adapters.dataverse.readiness.draft_ki
 from collections.abc import Iterator, Mapping, Sequence
 
 from writeahead.adapters.dataverse.mapping.mapping_file import load_mapping
-from writeahead.adapters.dataverse.readiness.draft_columns import MULTI_SELECT, alternate_keys, column_line
+from writeahead.adapters.dataverse.readiness.draft_columns import (
+    alternate_keys,
+    column_line,
+    label_lines,
+    plain_columns,
+)
 from writeahead.adapters.dataverse.readiness.draft_kinds import kind_parties, kind_section
-from writeahead.adapters.dataverse.readiness.draft_markers import marker, marker_columns
+from writeahead.adapters.dataverse.readiness.draft_markers import marker
 from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names, unusable
 from writeahead.adapters.dataverse.readiness.draft_toml import toml_list, toml_text
 from writeahead.adapters.dataverse.readiness.metadata import (
-    ColumnDefinition,
     TableDefinition,
     entity_sets,
     read_tables,
@@ -31,27 +35,6 @@ _HEAD = (
     "# Written from the table definitions of an environment. Cut it down: what stands here may be written,",
     "# and nothing else ever is. The format is described in docs/dataverse.md.",
 )
-# Not a column to write: the platform's own, and what a state change of its own is for.
-_PLATFORM = {
-    "statecode",
-    "statuscode",
-    "importsequencenumber",
-    "overriddencreatedon",
-    "timezoneruleversionnumber",
-}
-_PLAIN = {
-    "String",
-    "Memo",
-    "Integer",
-    "BigInt",
-    "Decimal",
-    "Double",
-    "Money",
-    "Boolean",
-    "DateTime",
-    "Picklist",
-    MULTI_SELECT,
-}
 
 
 def discover(client: DataverseClient, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
@@ -142,10 +125,9 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     if info.table_type == ELASTIC:
         yield "# upsert_row replaces whole rows here, and nothing else is possible: see docs/dataverse.md."
         yield "elastic = true"
+    columns = plain_columns(info)
     yield "columns = ["
-    for name, column in sorted(info.columns.items()):
-        if _is_plain(name, column, info):
-            yield column_line(name, column)
+    yield from (column_line(name, column) for name, column in columns.items())
     yield "]"
     keys, unusable_keys = alternate_keys(info)
     yield from (
@@ -158,6 +140,7 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
     if "ownerid" in info.columns:
         yield "# owner_from = ...  a lookup: a new row that names no owner belongs to the owner of that row"
     yield "# shorten = [...]  columns whose texts may be cut to what they hold"
+    yield from label_lines(f"tables.{info.logical_name}", columns)
     lookups = dict(_lookups(info, targets))
     if lookups:
         yield ""
@@ -166,12 +149,6 @@ def _table(info: TableDefinition, targets: Mapping[str, str]) -> Iterator[str]:
             f"{navigation} = {{ entity_sets = {toml_list(found)}, column = {toml_text(column)} }}"
             for navigation, (column, found) in lookups.items()
         )
-
-
-def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
-    marks = marker_columns(info)
-    is_free = name != info.key and name not in _PLATFORM and name not in marks
-    return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
 
 
 def _lookups(

@@ -1,15 +1,50 @@
 """How the columns and the alternate keys of a table stand in a draft of a mapping."""
 
 import json
+from collections.abc import Iterator, Mapping
 
 from writeahead.adapters.dataverse.readiness.checks import is_lookup
-from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names
+from writeahead.adapters.dataverse.readiness.draft_markers import marker_columns
+from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names, labelled
+from writeahead.adapters.dataverse.readiness.draft_toml import toml_inline
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.table_types import ELASTIC
 
-__all__ = ["MULTI_SELECT", "alternate_keys", "column_line"]
+__all__ = ["alternate_keys", "candidate_lines", "column_line", "label_lines", "plain_columns"]
 
-MULTI_SELECT = "MultiSelectPicklist"
+_MULTI_SELECT = "MultiSelectPicklist"
+# Not a column to write: the platform's own, and what a state change of its own is for.
+_PLATFORM = {
+    "statecode",
+    "statuscode",
+    "importsequencenumber",
+    "overriddencreatedon",
+    "timezoneruleversionnumber",
+}
+_PLAIN = {
+    "String",
+    "Memo",
+    "Integer",
+    "BigInt",
+    "Decimal",
+    "Double",
+    "Money",
+    "Boolean",
+    "DateTime",
+    "Picklist",
+    _MULTI_SELECT,
+}
+
+
+def plain_columns(info: TableDefinition) -> dict[str, ColumnDefinition]:
+    """The columns of a table that are plain values to be written, by name."""
+    return {name: column for name, column in sorted(info.columns.items()) if _is_plain(name, column, info)}
+
+
+def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
+    marks = marker_columns(info)
+    is_free = name != info.key and name not in _PLATFORM and name not in marks
+    return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
 
 
 def column_line(name: str, column: ColumnDefinition) -> str:
@@ -17,6 +52,28 @@ def column_line(name: str, column: ColumnDefinition) -> str:
     if known_names([name]):
         return f"  {json.dumps(name)},  # {_described(column)}"
     return f"  # left out, since it is no logical name: {comment(name)}"
+
+
+def label_lines(section: str, columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
+    """The labels of choice columns, as comments: a column with labels leaves the list."""
+    choices = {name: column for name, column in columns.items() if _is_choice(name, column)}
+    if choices:
+        yield "# Labels of choices. To use some, take the # away, and the column out of columns above."
+        yield f"# [{section}.options]"
+        yield from (f"# {name} = {toml_inline(labelled(column.options))}" for name, column in choices.items())
+
+
+def candidate_lines(columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
+    """Columns of one's own, as comments, for fields whose column is not there."""
+    if columns:
+        yield "# Other columns of this table, for the fields whose column is not there:"
+    for name, column in columns.items():
+        labels = f", values = {toml_inline(labelled(column.options))}" if _is_choice(name, column) else ""
+        yield f"#   {comment(name)}  {_described(column)}{labels}"
+
+
+def _is_choice(name: str, column: ColumnDefinition) -> bool:
+    return column.type == "Picklist" and bool(column.options) and bool(known_names([name]))
 
 
 def alternate_keys(info: TableDefinition) -> tuple[list[list[str]], list[list[str]]]:
@@ -39,7 +96,7 @@ def alternate_keys(info: TableDefinition) -> tuple[list[list[str]], list[list[st
 def _described(column: ColumnDefinition) -> str:
     said = [column.type]
     said += [f"at most {column.max_length} characters"] if column.max_length else []
-    if column.type == MULTI_SELECT and column.options:
+    if column.type == _MULTI_SELECT and column.options:
         said.append(f"values of {', '.join(f'{value} {label}' for value, label in column.options.items())}")
     elif column.options:
         said.append(f"{len(column.options)} options")

@@ -1,13 +1,14 @@
 """The sections of a named kind in a draft of a mapping.
 
 A kind gets the fields of the default mapping whose columns are there, with the labels of the live
-options.
+options, and as comments the custom columns that may stand in for those that are not there.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 
 from writeahead.adapters.dataverse.mapping.tables import KindTable, OptionSet
+from writeahead.adapters.dataverse.readiness.draft_columns import candidate_lines, plain_columns
 from writeahead.adapters.dataverse.readiness.draft_markers import marker
 from writeahead.adapters.dataverse.readiness.draft_names import labelled, required_fields
 from writeahead.adapters.dataverse.readiness.draft_toml import toml_inline, toml_list, toml_text
@@ -58,6 +59,16 @@ def kind_section(
             yield _NOT_THERE.format(option.column)
             live = ColumnDefinition("Picklist", True, True, "None", options=_numbers(option))
         yield from _options(f"kinds.{kind}.options.{field}", field, option, live)
+    mapped = {*default.columns.values(), *(option.column for option in default.options.values())}
+    if mapped - info.columns.keys():
+        # The name of a column that a customization has added has its publisher's prefix.
+        yield from candidate_lines(
+            {
+                name: column
+                for name, column in plain_columns(info).items()
+                if "_" in name and name not in mapped
+            }
+        )
     yield from _completion(f"kinds.{kind}.completion", default, info)
     for field, types in default.lookups.items():
         lookups = [

@@ -26,6 +26,7 @@ def marker(info: TableDefinition, default: KindTable | None) -> Iterator[str]:
     absent = [name for name in names if name not in info.columns]
     if absent:
         yield f"# Not there yet: {', '.join(absent)}. Add them: texts of 128 and 200 characters."
+        yield "# Or name one text column: { session = ..., length = ... }"
     if len(names) == 1:
         length = min(info.columns[names[0]].max_length or 0, _LONGEST_MARK)
         yield f"marker = {{ session = {toml_text(names[0])}, length = {length} }}"

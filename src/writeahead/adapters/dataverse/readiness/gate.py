@@ -53,8 +53,7 @@ class ReadinessGate:
         owned = [self._owned(draft, problems) for draft in drafts]
         gaps = [f"operation {draft.operation}: {gap}" for draft in drafts for gap in draft.gaps]
         gaps += [
-            f"operation {draft.operation}: its owner: {problems[value]}; name another, or a default_owner in"
-            " the mapping"
+            f"operation {draft.operation}: {self._owner_gap(draft, value, problems[value])}"
             for draft in owned
             for _, value in _owner_binds(draft)
             if value in problems
@@ -90,6 +89,13 @@ class ReadinessGate:
     def _default(self, draft: Draft) -> str | None:
         owner = self._mapping.owner_of(draft.table)
         return row_reference(owner.entity_set, owner.id) if owner else None
+
+    def _owner_gap(self, draft: Draft, value: str, problem: str) -> str:
+        default = self._default(draft)
+        if value == default:
+            return f"its owner is the mapping's default_owner: {problem}; name another there"
+        other = "another default_owner" if default else "a default_owner"
+        return f"its owner: {problem}; name another, or {other} in the mapping"
 
     def _owned(self, draft: Draft, problems: Mapping[str, str]) -> Draft:
         for name, value in _owner_binds(draft):

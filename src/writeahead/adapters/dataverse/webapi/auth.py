@@ -30,6 +30,15 @@ DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 # RFC 6749, section 5.2, and what Entra adds. Other texts of the remote's are not repeated.
+# What to look at, by the number of the error. A hint for people: the numbers may change, says the
+# page "Microsoft Entra authentication and authorization error codes".
+_ADVICE = {
+    90002: "the tenant is not found: check DATAVERSE_TENANT_ID",
+    700016: "the tenant has no such application: check DATAVERSE_CLIENT_ID and DATAVERSE_TENANT_ID",
+    7000215: "the secret is wrong: check DATAVERSE_CLIENT_SECRET, which is the secret's value and not its id",
+    7000222: "the secret has expired: make another one, and put it in DATAVERSE_CLIENT_SECRET",
+}
+_ANY_ADVICE = "check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID and DATAVERSE_CLIENT_SECRET"
 _KNOWN_ERRORS = {
     "invalid_request",
     "invalid_client",
@@ -151,10 +160,8 @@ def _failure(
     # codes").
     said += [f"AADSTS{number}" for number in numbers]
     said += sign_in_ids(content)
-    return NotReady(
-        f"no token for Dataverse ({', '.join(said)}): check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID and"
-        " DATAVERSE_CLIENT_SECRET"
-    )
+    advice = next((_ADVICE[number] for number in numbers if number in _ADVICE), _ANY_ADVICE)
+    return NotReady(f"no token for Dataverse ({', '.join(said)}): {advice}")
 
 
 def _seconds(value: object) -> float | None:
