@@ -20,7 +20,7 @@ def defined(file):
 
 
 def test_the_tables_are_read():
-    assert len(FACTS) > 45
+    assert len(FACTS) > 90
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact[0])

@@ -72,11 +72,18 @@ def test_an_unprovable_operation_s_unknown_outcome_is_the_cause(world):
     assert isinstance(report.cause, TransientError)
 
 
-@pytest.mark.parametrize("error", [NotReady("no password"), TransientError("503"), Refused("409")])
-def test_what_ended_planning_is_the_cause(world, error):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotReady("no password"), BlockReason.NOT_READY),
+        (TransientError("503"), BlockReason.NOT_READY),
+        (Refused("409"), BlockReason.CONFLICT_DETECTED),
+    ],
+)
+def test_what_ended_planning_is_the_cause(world, error, reason):
     world.policy = RunPolicy(attempts=1)
     report = ends_with(world, error, "plan")
-    assert (report.block_reason, report.cause) == (BlockReason.NOT_READY, error)
+    assert (report.block_reason, report.cause) == (reason, error)
 
 
 def test_a_watcher_that_fails_leaves_the_cause(world):

@@ -70,6 +70,21 @@ def test_a_row_in_a_partition_is_told_by_both(sim, http):
     assert stored(sim) is None
 
 
+@pytest.mark.parametrize("withheld", ["prvCreateWa_reading", "prvWriteWa_reading"])
+def test_an_upsert_needs_both_privileges(tmp_path, withheld):
+    settings = Settings(
+        static_tokens=[TOKEN], schema=DEFAULT_SCHEMA.with_tables(READING), withheld_privileges=[withheld]
+    )
+    with (
+        Simulator(tmp_path / "other.sqlite", settings=settings) as sim,
+        httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+    ):
+        sim.seed("wa_readings", {"wa_readingid": ROW, "wa_value": 1})
+        for row in (ROW, OTHER):
+            assert http.patch(f"wa_readings({row})", json={"wa_value": 2}).status_code == 403
+        assert (stored(sim)["wa_value"], stored(sim, OTHER)) == (1, None)
+
+
 def test_a_change_set_is_no_transaction(sim, http):
     lines = (f"PATCH wa_readings({ROW})", f"PATCH tasks({ROW})", f"PATCH nothings({ROW})")
     parts = "".join(

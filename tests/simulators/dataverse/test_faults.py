@@ -69,6 +69,19 @@ def test_status_before_applying_n_times(sim, status):
     assert logged(sim) == [(f"status {status}", status, False)] * 2 + [(None, 204, True)]
 
 
+def test_an_environment_in_administration_mode(sim):
+    """Refused until an administrator opens it again: here, until the faults are cleared."""
+    control = f"{sim.url}/_simulator/faults"
+    fault = {"action": "status", "status": 403, "code": "0x8004a113", "times": None}
+    assert httpx.post(control, json=fault).status_code == 201
+    for _ in range(3):
+        status, _, body = parsed(exchange(sim)[0])
+        assert (status, json.loads(body)["error"]["code"]) == (403, "0x8004a113")
+    assert sim.count("tasks") == 0
+    httpx.delete(control)
+    assert parsed(exchange(sim)[0])[0] == 204
+
+
 def test_status_after_applying(sim):
     sim.faults.add("status", status=500, apply=True)
     assert parsed(exchange(sim)[0])[0] == 500

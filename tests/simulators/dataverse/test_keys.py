@@ -219,8 +219,9 @@ def test_a_unique_index_answers_as_for_a_guid_that_is_taken(tmp_path):
         for reply in replies:
             assert (reply.status_code, reply.json()["error"]["code"]) == (412, "0x80040237")
         assert stored(sim, "contacts") == before
-        # It names no row.
+        # It names no row, and no definition shows it.
         assert http.get("contacts(emailaddress1='taken')").status_code == 400
+        assert http.get("EntityDefinitions(LogicalName='contact')/Keys").json()["value"] == []
 
 
 def test_a_unique_index_holds_for_its_columns_together_and_lets_nulls_repeat(tmp_path):

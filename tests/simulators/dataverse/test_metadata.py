@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.simulators.dataverse.conftest import TOKEN
+from tests.simulators.dataverse.test_batch import running
 from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 
 PICKLIST = "Microsoft.Dynamics.CRM.PicklistAttributeMetadata"
@@ -128,6 +129,7 @@ SYSTEM_REQUIRED = "Microsoft.Dynamics.CRM.AttributeRequiredLevel'SystemRequired'
         ("EntityDefinitions", "IsPrivate eq false and (LogicalName eq 'task')", {"task"}),
         ("EntityDefinitions", "LogicalName eq 'task' or EntitySetName eq 'teams'", {"task", "team"}),
         ("EntityDefinitions", "IsPrivate eq true", set()),
+        ("EntityDefinitions(LogicalName='task')/Attributes", "IsPrimaryId ne false", {"activityid"}),
         (
             "EntityDefinitions(LogicalName='task')/Attributes",
             "AttributeType eq Microsoft.Dynamics.CRM.AttributeTypeCode'State'",
@@ -157,6 +159,13 @@ def test_a_definition_is_found_by_its_id(http):
     assert get(http, f"EntityDefinitions({by_name['MetadataId']})")["LogicalName"] == "task"
     get(http, f"EntityDefinitions({by_name['MetadataId'][:-1]}x)", 501)
     get(http, "EntityDefinitions(00000000-0000-4000-8000-000000000000)", 404)
+
+
+def test_definitions_never_come_in_pages(tmp_path):
+    with running(tmp_path, page_size=1) as (_, http):
+        reply = http.get("EntityDefinitions?$select=LogicalName", headers={"Prefer": "odata.maxpagesize=2"})
+    assert len(reply.json()["value"]) == len(list(DEFAULT_SCHEMA))
+    assert "@odata.nextLink" not in reply.json()
 
 
 def test_definitions_are_those_of_the_given_schema(tmp_path):

@@ -31,6 +31,17 @@ def test_a_client_can_not_set_them(http, sim, team):
     assert row["_owninguser_value"] == APPLICATION_USER
 
 
+@pytest.mark.parametrize(("kind", "owns"), [(0, True), (1, False), (2, True), (3, True)])
+def test_an_access_team_owns_nothing(http, sim, kind, owns):
+    other = sim.seed("teams", {"name": "Access", "teamtype": kind})
+    row = sim.seed("accounts", {"name": "a"})
+    bind = {"ownerid@odata.bind": f"/teams({other})"}
+    replies = [http.post("tasks", json=bind), http.patch(f"accounts({row})", json=bind)]
+    assert [reply.status_code for reply in replies] == ([204] * 2 if owns else [400] * 2)
+    assert sim.count("tasks") == int(owns)
+    assert sim.row("accounts", row)["_ownerid_value"] == (other if owns else APPLICATION_USER)
+
+
 def test_a_table_without_an_owner_has_none_of_them(http, team):
     reply = http.get(f"teams({team})", params={"$select": "_owninguser_value"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "0x0")

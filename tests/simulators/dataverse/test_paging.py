@@ -1,5 +1,8 @@
 """Pages of rows and counts, as a plain client meets them."""
 
+import contextlib
+import sqlite3
+
 import httpx
 import pytest
 
@@ -69,6 +72,18 @@ def test_a_page_has_no_more_rows_than_the_service_allows(tmp_path):
                 first = http.get("tasks", headers=headers).json()
                 assert len(first["value"]) == 2
                 assert len(http.get(first["@odata.nextLink"], headers=headers).json()["value"]) == 1
+
+
+def test_five_thousand_rows_are_the_most_of_a_page_and_of_a_count(sim, http):
+    with contextlib.closing(sqlite3.connect(sim.path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO rows VALUES ('tasks', ?, 1, '{}')",
+            [(f"00000000-0000-4000-8000-{number:012}",) for number in range(5001)],
+        )
+    found = http.get("tasks?$select=activityid&$count=true", headers=prefer(6000)).json()
+    assert (len(found["value"]), found["@odata.count"]) == (5000, 5000)
+    assert len(http.get(found["@odata.nextLink"]).json()["value"]) == 1
+    assert http.get("tasks/$count").text == "5000"
 
 
 def test_a_token_that_is_none(http, rows):

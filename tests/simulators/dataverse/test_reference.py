@@ -112,6 +112,16 @@ def test_a_required_level_binds_apps_and_not_the_web_api(sim, http):
     assert sim.rows("contacts")[0]["lastname"] is None
 
 
+def test_amounts_of_published_columns_are_kept(sim, http):
+    amounts = {"creditlimit": 1000.129, "address1_latitude": 52.1234567, "entityimage": "AAAA"}
+    assert http.post("accounts", json=amounts).status_code == 204
+    [row] = sim.rows("accounts")
+    assert (row["creditlimit"], row["address1_latitude"]) == (1000.13, 52.12346)
+    # What is left out: the amount in the base currency, and images.
+    assert (row["creditlimit_base"], row["entityimage"]) == (None, None)
+    assert http.post("accounts", json={"creditlimit": -1}).status_code == 400
+
+
 def test_what_the_system_requires_a_new_row_must_have(sim, http):
     account = sim.seed("accounts", {"name": "Ada & Co"})
     reply = http.post("incidents", json={"title": "No dial tone"})

@@ -34,20 +34,22 @@ def test_a_token_is_issued_and_accepted(guarded):
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "error"),
+    ("changes", "status", "error", "code"),
     [
-        ({"client_secret": "wrong"}, 401, "invalid_client"),
-        ({"client_secret": "falsch-ü"}, 401, "invalid_client"),
-        ({"client_secret": None}, 401, "invalid_client"),
-        ({"client_id": "other"}, 400, "unauthorized_client"),
-        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
-        ({"scope": "https://org/user_impersonation"}, 400, "invalid_scope"),
+        ({"client_secret": "wrong"}, 401, "invalid_client", 7000215),
+        ({"client_secret": "falsch-ü"}, 401, "invalid_client", 7000215),
+        ({"client_secret": None}, 401, "invalid_client", 7000215),
+        ({"client_id": "other"}, 400, "unauthorized_client", 700016),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type", 70003),
+        ({"scope": "https://org/user_impersonation"}, 400, "invalid_scope", 1002012),
     ],
 )
-def test_refused(guarded, changes, status, error):
+def test_refused(guarded, changes, status, error, code):
     form = {name: value for name, value in {**FORM, **changes}.items() if value is not None}
     reply = httpx.post(guarded.token_url, data=form)
     assert (reply.status_code, reply.json()["error"]) == (status, error)
+    assert reply.json()["error_codes"] == [code]
+    assert reply.json()["error_description"].startswith(f"AADSTS{code}: ")
     assert "s3cret" not in reply.text
 
 

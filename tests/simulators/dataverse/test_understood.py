@@ -94,7 +94,10 @@ def test_a_tag_changes_nothing(http, row):
         ("MSCRM.MergeLabels", "true"),
         ("MSCRM.SolutionUniqueName", "Any"),
         ("X-HTTP-Method-Override", "DELETE"),
+        ("If-Modified-Since", "Mon, 02 Mar 2026 09:00:00 GMT"),
         ("If-Unmodified-Since", "Mon, 02 Mar 2026 09:00:00 GMT"),
+        ("Range", "bytes=0-9"),
+        ("Content-Encoding", "gzip"),
         ("OData-Version", "4.01"),
         ("Accept", "application/json; odata.metadata=full"),
         ("Accept", "application/json;IEEE754Compatible=true"),
@@ -190,3 +193,27 @@ def test_the_service_document_names_the_tables(http):
 )
 def test_actions_and_functions_that_are_not_imitated(http, method, path):
     assert ask(http, method, path).status_code == 501
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "$metadata", None),
+        ("GET", f"tasks({ROW})/subject", None),
+        ("PUT", f"tasks({ROW})/subject", {"value": "changed"}),
+        ("DELETE", f"tasks({ROW})/subject", None),
+        ("PUT", f"tasks({ROW})/ownerid/$ref", {"@odata.id": f"systemusers({APPLICATION_USER})"}),
+        ("GET", f"tasks({ROW})/ownerid", None),
+        ("GET", f"tasks({ROW})?$expand=ownerid", None),
+        ("PATCH", f"tasks({ROW})", {"regardingobjectid_contact_task": {"lastname": "new"}}),
+        ("POST", "EntityDefinitions", {"LogicalName": "wa_other"}),
+        ("PUT", "EntityDefinitions(LogicalName='task')", {}),
+        ("GET", "RelationshipDefinitions", None),
+        ("POST", "GrantAccess", {}),
+    ],
+)
+def test_what_is_left_out_says_so(http, row, method, path, body):
+    before = row()
+    reply = http.request(method, path, json=body)
+    assert (reply.status_code, "does not imitate" in reply.json()["error"]["message"]) == (501, True)
+    assert row() == before

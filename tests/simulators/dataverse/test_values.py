@@ -1,5 +1,6 @@
 """What is stored of a value that fits, and which values do not fit."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP
@@ -43,6 +44,8 @@ def with_columns(tmp_path):
         ("wa_day", "2026-03-05", "2026-03-05"),
         ("wa_localday", "2026-03-05T10:00:00+01:00", "2026-03-05T09:00:00Z"),
         ("wa_checkin", "2026-03-05T15:00:00Z", "2026-03-05T15:00:00Z"),
+        # No source: an offset counts where there are no time zones.
+        ("wa_checkin", "2026-03-05T15:00:00+02:00", "2026-03-05T13:00:00Z"),
         # The example of "Choices columns".
         ("wa_topics", "1, 9", "1,9"),
         ("wa_topics", "9,1,9", "1,9"),
@@ -59,6 +62,14 @@ def test_what_is_stored_of_a_value(with_columns, column, sent, stored):
     assert http.get("phonecalls", params={"$select": column}).json()["value"][0][column] == stored
 
 
+def test_an_amount_is_shown_with_its_fraction(with_columns):
+    """As text, since 5 and 5.0 are one number to a test."""
+    _, http = with_columns()
+    assert http.post("phonecalls", json={"wa_amount": 5, "wa_rate": 7}).status_code == 204
+    shown = http.get("phonecalls?$select=wa_amount,wa_rate").text
+    assert re.findall(r'"wa_\w+": ?([\d.]+)', shown) == ["5.0", "7.0"]
+
+
 @pytest.mark.parametrize(
     ("column", "sent", "code", "words"),
     [
@@ -71,6 +82,7 @@ def test_what_is_stored_of_a_value(with_columns, column, sent, stored):
         ("wa_day", "2026-02-30", "0x80048d19", "'Edm.Date'"),
         ("wa_day", "1752-12-31", "0x80040203", "outside the valid range"),
         ("wa_localday", "2026-03-05", "0x80048d19", "'Edm.DateTimeOffset'"),
+        ("wa_checkin", "2026-03-05T15:00:00", "0x80048d19", "'Edm.DateTimeOffset'"),
         ("wa_localday", "1752-12-31T00:00:00Z", "0x80040203", "outside the valid range"),
         ("wa_topics", "1,999", "0x8004431a", "Accepted Values: 1,2,9,12"),
         ("wa_topics", "1,abc", "0x80048d19", "'Edm.String'"),

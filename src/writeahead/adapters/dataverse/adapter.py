@@ -191,7 +191,8 @@ class DataverseAdapter(TransactionalAdapter):
             for missing in self._missing or ("neither URL nor credentials were given",):
                 yield Finding("settings", Level.PROBLEM, missing)
             return
-        yield from diagnose(self._client, self._mapping, table, unapproved=self._unapproved)
+        known = [Finding("approval", Level.PROBLEM, self._unapproved)] if self._unapproved else []
+        yield from diagnose(self._client, self._mapping, table, known)
 
     def preview(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Plan for a dry run; without settings for requests, as much as can be planned offline.

@@ -1,6 +1,6 @@
 """All that can be told of an environment: by reading it, and on request by a row of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from writeahead.adapters.dataverse.mapping.mapping import TableMapping
@@ -32,7 +32,7 @@ def probed_table(mapping: TableMapping, name: str | None) -> Table | None:
 
 
 def diagnose(
-    client: DataverseClient, mapping: TableMapping, probed: Table | None, *, unapproved: str | None
+    client: DataverseClient, mapping: TableMapping, probed: Table | None, known: Sequence[Finding] = ()
 ) -> Iterator[Finding]:
     """Look at an environment, and prove the conditional requests if that is asked for.
 
@@ -40,7 +40,7 @@ def diagnose(
         client: Of the environment.
         mapping: What may be written.
         probed: The table on which a row is made, changed and removed; None to read only.
-        unapproved: Why nothing may be written by the mapping; None if it may be used.
+        known: Findings that are known already; they come first.
 
     Yields:
         Findings, while they are made.
@@ -49,9 +49,8 @@ def diagnose(
         InvalidInput: The table has no text column that the mapping names.
     """
     found = []
-    approval = [Finding("approval", Level.PROBLEM, unapproved)] if unapproved is not None else []
     examined = examine(client, mapping, client.limits, probed=probed.entity_set if probed else None)
-    for finding in chain(approval, examined):
+    for finding in chain(known, examined):
         found.append(finding.level)
         yield finding
     if probed is not None and Level.PROBLEM not in found:
