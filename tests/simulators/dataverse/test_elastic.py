@@ -4,6 +4,7 @@ import contextlib
 import json
 import sqlite3
 
+import httpx
 import pytest
 
 from tests.simulators.dataverse.conftest import TOKEN

@@ -33,7 +33,7 @@ __all__ = ["discover"]
 
 _HEAD = (
     "# Written from the table definitions of an environment. Cut it down: what stands here may be written,",
-    "# and nothing else ever is. The format is described in docs/dataverse.md.",
+    "# and nothing else ever is. The format is described in docs/dataverse-mapping.md.",
 )
 
 
