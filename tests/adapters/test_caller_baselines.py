@@ -240,7 +240,7 @@ def test_what_remains_keeps_the_baselines_of_the_file(world):
     assert world.run_operations(asked).status is RunStatus.BLOCKED
     found = remaining_of(world, Asked(asked))
     assert [one.baseline for one in found.operations] == [{"version": 7}]
-    assert not any("planned anew" in warning for warning in found.warnings)
+    assert not any("planned again" in warning for warning in found.warnings)
     [bare] = remaining_of(world).operations
     assert bare.baseline is None
-    assert any("planned anew" in warning for warning in remaining_of(world).warnings)
+    assert any("planned again" in warning for warning in remaining_of(world).warnings)

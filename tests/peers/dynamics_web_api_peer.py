@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tests.peers.web_api_clients import TOKEN, NodeError, dynamics_web_api
+from tests.peers.web_api_clients import TOKEN, NodeError, dynamics_web_api, subjects
 from writeahead.simulators.dataverse import HUMAN_USER, Settings, Simulator
 
 HARD = "O'Neil & S\u00f6hne 100% #1 + \U0001f4de"
@@ -37,10 +37,6 @@ def empty(sim):
 
 def task(sim, subject="x", **columns):
     return sim.seed("tasks", {"subject": subject, **columns})
-
-
-def subjects(sim):
-    return sorted(row["subject"] for row in sim.rows("tasks"))
 
 
 def refused(call, status):

@@ -7,7 +7,7 @@ import pytest
 from PowerPlatform.Dataverse.core.errors import HttpError, MetadataError
 from PowerPlatform.Dataverse.models import UpsertItem, col
 
-from tests.peers.web_api_clients import TOKEN, Wire, microsofts_sdk
+from tests.peers.web_api_clients import TOKEN, Wire, microsofts_sdk, subjects
 from writeahead.simulators.dataverse import Settings, Simulator
 
 HARD = "O'Neil & S\u00f6hne 100% #1 + \U0001f4de"
@@ -29,10 +29,6 @@ def wire(sim):
 def client(wire):
     with microsofts_sdk(wire.url) as sdk:
         yield sdk
-
-
-def subjects(sim):
-    return sorted(row["subject"] for row in sim.rows("tasks"))
 
 
 def refused(call, status):

@@ -1,4 +1,4 @@
-"""Two clients of the Dataverse Web API that nobody here wrote, and the wire that they write on.
+"""Two clients of the Dataverse Web API of other authors, and the wire that they write on.
 
 Microsoft's SDK for Python (``PowerPlatform-Dataverse-Client``) refuses plain HTTP, so its requests
 leave for a made-up https URL and an adapter of ``requests`` takes them to loopback: only the URL
@@ -20,6 +20,7 @@ from azure.core.credentials import AccessToken
 from PowerPlatform.Dataverse.client import DataverseClient
 from requests.adapters import HTTPAdapter
 
+from writeahead.simulators.dataverse import Simulator
 from writeahead.testing.http_proxy import HttpProxy
 
 ORGANIZATION = "https://org.crm.dynamics.com"
@@ -52,6 +53,11 @@ class Wire(HttpProxy):
         """The requests since the last time."""
         found, self.sent = self.sent, []
         return found
+
+
+def subjects(sim: Simulator) -> list[str]:
+    """The subjects of all tasks."""
+    return sorted(row["subject"] for row in sim.rows("tasks"))
 
 
 class _ToLoopback(HTTPAdapter):

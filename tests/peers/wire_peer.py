@@ -224,7 +224,7 @@ def test_change_sets(trio):
         # three forms in OData 4.0 part 1, section 11.7.2, which the page's examples use, too.
         assert their_line.replace(ORGANIZATION, "").replace(trio.wire.url, "") == line
         assert inner.pop("host") == trio.wire.url.removeprefix("http://")
-        # Errors within parts are JSON whoever asks; it is what single requests have.
+        # Errors within parts are JSON for every client, as for single requests.
         assert inner.pop("accept") == "application/json"
         # "; type=entry" of the SDK is a leaving of Atom.
         assert inner.pop("content-type") == their_inner.pop("content-type").partition(";")[0]

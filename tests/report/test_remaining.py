@@ -152,7 +152,7 @@ def test_payloads_that_planning_changed_are_not_passed_off_as_the_request():
     assert found.operations[0].payload == {"text": "TWO"}
     changed, anew = found.warnings
     assert "not what it was asked for (kinds: loud)" in changed
-    assert anew.startswith("2-loud: planned anew")
+    assert anew.startswith("2-loud: planned again")
 
 
 def test_the_request_itself_brings_the_right_payloads_back():

@@ -87,7 +87,7 @@ def doctor(
 def approve(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="The mapping file.")],
-    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who has looked at it and approves it.")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who has read it and approves it.")],
     context: CommandContext,
 ) -> Answer:
     """Approve a mapping file: write the name and a digest into it."""

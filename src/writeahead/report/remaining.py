@@ -144,7 +144,7 @@ def _unlike_the_request(
 def _without_baseline(
     missing: Sequence[PlannedOperation], given: Mapping[str, KeyedOperation]
 ) -> Iterator[str]:
-    """Say of which rows others may have edited what nobody will compare."""
+    """Name the operations whose rows others may have edited since the first plan."""
     kept = {name for name, item in given.items() if item.baseline is not None}
     guarded = ", ".join(
         item.id
@@ -153,8 +153,8 @@ def _without_baseline(
     )
     if guarded:
         yield (
-            f"{guarded}: planned anew, on the rows as they are then: what others have changed since the first"
-            " plan is no conflict any more"
+            f"{guarded}: planned again, on the rows as they are then: what others have changed since the"
+            " first plan is no conflict any more"
         )
 
 

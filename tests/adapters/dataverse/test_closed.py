@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import keyed
-from writeahead import Operation, RunPolicy, open_store, sweep, write_back
+from tests.support.dataverse_rows import keyed
+from writeahead import Operation, RunPolicy, sweep, write_back
 from writeahead.adapters.dataverse import TransientDataverseError
 from writeahead.adapters.dataverse.webapi.codes import ADMINISTRATION_WAIT
 from writeahead.errors import Applied
@@ -18,9 +18,11 @@ def closed(sim, code="0x8004a113", status=403, **fields):
     return sim.faults.add("status", status=status, code=code, times=None, **fields)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "artifacts"))
+def a_sweep_completes(sim, adapter, store, clock):
+    clock.advance(ADMINISTRATION_WAIT + 10)
+    [result] = sweep(store, adapter, clock=clock)
+    assert result.report.status is RunStatus.COMPLETED
+    assert sorted(row["subject"] for row in sim.rows("tasks")) == ["first", "second"]
 
 
 @pytest.mark.parametrize("atomic", [False, True])
@@ -41,10 +43,7 @@ def test_a_run_is_parked_and_a_sweep_completes_it(sim, adapter, store, code, ato
     assert sim.requests(after=before) == []
 
     sim.faults.remove(fault)
-    clock.advance(ADMINISTRATION_WAIT + 10)
-    [result] = sweep(store, adapter, clock=clock)
-    assert result.report.status is RunStatus.COMPLETED
-    assert sorted(row["subject"] for row in sim.rows("tasks")) == ["first", "second"]
+    a_sweep_completes(sim, adapter, store, clock)
 
 
 def test_it_stays_parked_for_as_long_as_it_is_closed(sim, adapter, store):
@@ -66,10 +65,7 @@ def test_a_full_storage_parks_and_what_was_written_all_the_same_is_found(sim, ad
     assert report.status is RunStatus.RESUME_NEEDED
     assert report.not_before > clock.now()
     assert "make room" in report.error
-    clock.advance(ADMINISTRATION_WAIT + 10)
-    [result] = sweep(store, adapter, clock=clock)
-    assert result.report.status is RunStatus.COMPLETED
-    assert sorted(row["subject"] for row in sim.rows("tasks")) == ["first", "second"]
+    a_sweep_completes(sim, adapter, store, clock)
 
 
 def test_planning_says_when_to_come_again(sim, adapter, store):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, TABLES, keyed
+from tests.support.dataverse_rows import DEFAULT, ROW, SESSION, TABLES, keyed
 from writeahead import RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import TransientDataverseError, adapter_from_settings
 from writeahead.errors import ConflictError, InvalidInput

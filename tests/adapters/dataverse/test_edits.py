@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import DEFAULT, keyed
+from tests.support.dataverse_rows import DEFAULT, emit_change_set, emit_each, plan
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.adapters.dataverse.mapping.payloads import Baseline
 from writeahead.adapters.dataverse.rows import changed_columns
@@ -48,27 +48,12 @@ def sim(tmp_path):
 
 
 @pytest.fixture
-def adapter(environ, tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text(DEFAULT + TABLES)
-    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as made:
-        yield made
-
-
-def plan(adapter, *operations):
-    return adapter.plan([keyed(kind, payload, n) for n, (kind, payload) in enumerate(operations, start=1)])
+def mapping_text():
+    return DEFAULT + TABLES
 
 
 def update(**columns):
     return "update_row", {"table": "marked", "row_id": ROW, "columns": columns}
-
-
-def emit_each(adapter, planned):
-    return [adapter.emit(operation).outcome for operation in planned]
-
-
-def emit_change_set(adapter, planned):
-    return [receipt.outcome for receipt in adapter.transact(planned)]
 
 
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.dataverse_backdoor import environ_of
+from tests.support.dataverse_elastic import READING
 from tests.support.worlds import names
 from writeahead import write_back
 from writeahead.adapters.dataverse import DataverseClient, adapter_from_settings, load_mapping
@@ -10,24 +11,11 @@ from writeahead.adapters.dataverse.readiness.discover import discover
 from writeahead.adapters.dataverse.readiness.metadata import read_tables
 from writeahead.errors import InvalidInput
 from writeahead.model import BlockReason, KeyedOperation, RunStatus
-from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Column, Kind, Settings, Simulator, Table
+from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 from writeahead.stores.memory import MemoryStore
 
 ROW = "c1000000-0000-4000-8000-000000000001"
 TOKEN = "token-of-elastic"
-READING = Table(
-    entity_set="wa_readings",
-    logical_name="wa_reading",
-    primary_key="wa_readingid",
-    primary_name="wa_sensor",
-    elastic=True,
-    columns={
-        "wa_readingid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "wa_sensor": Column(kind=Kind.STRING, max_length=100),
-        "wa_value": Column(kind=Kind.INTEGER),
-        "createdon": Column(kind=Kind.DATETIME, creatable=False, updatable=False),
-    },
-)
 MAPPING = """
 [tables.reading]
 entity_set = "wa_readings"

@@ -1,13 +1,10 @@
 """Rows that an earlier system made: a create of one counts as done, judged by the rows."""
 
-from contextlib import ExitStack
-
 import pytest
 
-from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
-from tests.adapters.dataverse.test_rows import DEFAULT, SESSION, keyed, sent
+from tests.support.dataverse_rows import DEFAULT, SESSION, emit_change_set, emit_each, keyed, plan, sent
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.adapters.dataverse import TransientDataverseError, adapter_from_settings, load_mapping
+from writeahead.adapters.dataverse import TransientDataverseError, load_mapping
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady
 from writeahead.model import BlockReason, Operation, RunStatus, idempotency_key
 from writeahead.stores.memory import MemoryStore
@@ -45,21 +42,8 @@ ONCE = RunPolicy(wait_initial=0, wait_max=0, attempts=1)
 
 
 @pytest.fixture
-def adapter_with(environ, tmp_path):
-    path = tmp_path / "mine.toml"
-    with ExitStack() as opened:
-
-        def make(text=MAPPING, **options):
-            path.write_text(text)
-            made = adapter_from_settings(environ=environ, timeout=5, mapping=path, **options)
-            return opened.enter_context(made)
-
-        yield make
-
-
-@pytest.fixture
-def adapter(adapter_with):
-    return adapter_with()
+def mapping_text():
+    return MAPPING
 
 
 @pytest.fixture
@@ -67,10 +51,6 @@ def theirs(sim):
     """A row of an earlier system, as it is stored."""
     sim.seed("accounts", {"accountid": THEIRS, "accountnumber": VALUE, "name": "theirs"})
     return sim.row("accounts", THEIRS)
-
-
-def plan(adapter, *operations):
-    return adapter.plan([keyed(kind, payload, n) for n, (kind, payload) in enumerate(operations, start=1)])
 
 
 def searches(sim, table="accounts"):
@@ -302,7 +282,7 @@ def test_a_row_that_was_found_and_is_no_more_is_a_conflict(sim, adapter, theirs,
 @pytest.mark.parametrize("edit", [{}, {"accountnumber": "edited"}, {"description": "edited"}])
 @pytest.mark.parametrize("emit", [emit_each, emit_change_set])
 def test_a_create_whose_reply_is_lost_is_known_by_its_guid(sim, adapter, emit, edit):
-    """Also if somebody has made another such row since."""
+    """Also if another user has made such a row since."""
     planned = plan(adapter, CREATE)
     sim.faults.add("drop", method="PATCH" if emit is emit_each else "POST", apply=True)
     with pytest.raises(TransientDataverseError):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import ACCOUNT, CONTACT, DEFAULT, ROW, SESSION, TABLES
+from tests.support.dataverse_rows import ACCOUNT, CONTACT, DEFAULT, ROW, SESSION, TABLES, seed_rows
 from writeahead import Operation, RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import RowBaseline, adapter_from_settings
 from writeahead.adapters.dataverse.mapping.payloads import RowWrite
@@ -66,20 +66,15 @@ WHERE = {ROW: "wa_callqueues", CONTACT: "contacts", ACCOUNT: "accounts", TASK: "
 
 
 @pytest.fixture
-def adapter(environ, sim, tmp_path):
-    sim.seed("accounts", {"accountid": ACCOUNT, "name": "Ada Ltd", "accountnumber": "A-1"})
-    sim.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "donotphone": False})
-    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_donotcall": False})
-    sim.seed("tasks", {"activityid": TASK, "subject": "Call back"})
-    path = tmp_path / "mine.toml"
-    path.write_text(DEFAULT + TABLES + MORE)
-    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as made:
-        yield made
+def mapping_text():
+    return DEFAULT + TABLES + MORE
 
 
 @pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "artifacts"))
+def sim(sim):
+    seed_rows(sim)
+    sim.seed("tasks", {"activityid": TASK, "subject": "Call back"})
+    return sim
 
 
 def run(adapter, store, *operations, **options):
@@ -153,7 +148,7 @@ def test_a_row_that_is_gone_is_a_conflict(sim, adapter, store, case):
     assert sim.row(entity_set, row_id) is None
 
 
-def test_a_row_that_nobody_touched_is_written(sim, adapter, store, case):
+def test_a_row_without_an_edit_is_written(sim, adapter, store, case):
     operation, *_ = case
     assert run(adapter, store, operation).ok
     assert [request.status for request in sim.requests(method="PATCH")] == [204]

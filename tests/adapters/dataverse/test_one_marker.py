@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
-from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed
+from tests.support.dataverse_rows import (
+    DEFAULT,
+    ROW,
+    SESSION,
+    emit_change_set,
+    emit_each,
+    emit_without_replies,
+    keyed,
+)
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.adapters.dataverse import TransientDataverseError, adapter_from_settings, load_mapping
+from writeahead.adapters.dataverse import adapter_from_settings, load_mapping
 from writeahead.adapters.dataverse.mapping.own_columns import Marker
 from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.model import Operation, RunStatus
@@ -31,22 +38,14 @@ ONCE = RunPolicy(wait_initial=0, wait_max=0, attempts=1)
 
 
 @pytest.fixture
-def adapter_with(environ, sim, tmp_path):
-    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada"})
-    path = tmp_path / "one.toml"
-    with ExitStack() as opened:
-
-        def make(text=MAPPING, **options):
-            path.write_text(text)
-            made = adapter_from_settings(environ=environ, timeout=5, mapping=path, **options)
-            return opened.enter_context(made)
-
-        yield make
+def mapping_text():
+    return MAPPING
 
 
 @pytest.fixture
-def adapter(adapter_with):
-    return adapter_with()
+def sim(sim):
+    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada"})
+    return sim
 
 
 def update(number=1, **columns):
@@ -161,11 +160,7 @@ def test_a_create_and_its_completion(sim, adapter):
             keyed("complete_activity", {"operation": "1-phone_call_activity", "status": "made"}, 2),
         ]
     )
-    for operation in planned:
-        sim.faults.add("drop", method="PATCH", apply=True)
-        with pytest.raises(TransientDataverseError):
-            adapter.emit(operation)
-        assert adapter.emit(operation).outcome == "already_applied"
+    emit_without_replies(sim, adapter, planned)
     [call] = sim.rows("phonecalls")
     assert (call["statecode"], call["wa_sessionid"]) == (1, f"{SESSION}/2-complete_activity")
     assert emit_each(adapter, planned) == ["already_applied", "already_applied"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from writeahead import RunPolicy, open_store, resume_session, write_back
+from writeahead import RunPolicy, resume_session
 from writeahead.adapters.dataverse import DataverseAdapter, load_mapping
 from writeahead.errors import InvalidInput
 from writeahead.model import RunStatus
@@ -74,27 +74,13 @@ def owned(sim, entity_set, columns, team=None, user=None):
 
 
 @pytest.fixture
-def adapters(sim, tmp_path):
-    path, made = tmp_path / "mapping.toml", []
-
-    def adapter(text=WITH_DEFAULT, **options):
-        path.write_text(text)
-        made.append(DataverseAdapter(sim.url, sim.issue_token, mapping=path, **options))
-        return made[-1]
-
-    yield adapter
-    for one in made:
-        one.close()
+def mapping_text():
+    return WITH_DEFAULT
 
 
 @pytest.fixture
-def run(adapters, tmp_path):
-    def run(*operations, text=WITH_DEFAULT, session="s1", readiness="full", **options):
-        store = open_store(str(tmp_path / "store"))
-        adapter = adapters(text, readiness=readiness)
-        return write_back(operations, session_id=session, store=store, adapter=adapter, **options)
-
-    return run
+def environ(environ):
+    return {**environ, "DATAVERSE_READINESS": "full"}
 
 
 def task(row=QUEUE, type_="queue_row", **more):
@@ -232,30 +218,30 @@ def test_a_row_that_cannot_be_read_now_is_no_gap(run, sim):
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_a_resume_keeps_to_the_owner_that_was_planned(run, sim, adapters, tmp_path, atomic):
+def test_a_resume_keeps_to_the_owner_that_was_planned(run, sim, adapter_with, store, atomic):
     sim.faults.add("drop", method="PATCH", path="tasks(*", apply=False, times=1)
     sim.faults.add("drop", method="POST", path="$batch", apply=False, times=1)
     report = run(task(), policy=RunPolicy(attempts=1), atomic=atomic)
     assert report.status is RunStatus.RESUME_NEEDED
     sim.edit("wa_callqueues", QUEUE, {"ownerid@odata.bind": f"/systemusers({HUMAN_USER})"})
-    done = resume_session("s1", store=open_store(str(tmp_path / "store")), adapter=adapters())
+    done = resume_session("s1", store=store, adapter=adapter_with())
     assert done.status is RunStatus.COMPLETED
     assert owners(sim) == [TEAM]
     assert reads(sim, "wa_callqueues(*") == 1
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_a_lost_reply_writes_one_row(run, sim, adapters, tmp_path, atomic):
+def test_a_lost_reply_writes_one_row(run, sim, adapter_with, store, atomic):
     sim.faults.add("drop", method="PATCH", path="tasks(*", apply=True, times=1)
     sim.faults.add("drop", method="POST", path="$batch", apply=True, times=1)
     assert run(task(), policy=RunPolicy(attempts=1), atomic=atomic).status is RunStatus.RESUME_NEEDED
-    done = resume_session("s1", store=open_store(str(tmp_path / "store")), adapter=adapters())
+    done = resume_session("s1", store=store, adapter=adapter_with())
     assert done.status is RunStatus.COMPLETED
     assert owners(sim) == [TEAM]
 
 
-def test_a_plan_with_an_owner_of_another_table_is_not_carried_out(sim, adapters):
-    adapter = adapters()
+def test_a_plan_with_an_owner_of_another_table_is_not_carried_out(sim, adapter_with):
+    adapter = adapter_with()
     (planned,) = adapter.plan(keyed_operations("s1", [task()]))
     assert planned.payload["columns"]["ownerid@odata.bind"] == f"/teams({TEAM})"
     columns = {**planned.payload["columns"], "ownerid@odata.bind": f"/wa_callqueues({QUEUE})"}
@@ -334,9 +320,9 @@ def test_the_kind_that_creates_nothing_takes_none(tmp_path):
         load_mapping(path)
 
 
-def test_the_doctor_finds_rows_that_no_one_owns(adapters):
+def test_the_doctor_finds_rows_that_no_one_owns(adapter_with):
     text = WITH_DEFAULT.replace('["accounts"]', '["accounts", "teams"]')
-    found = [item.text for item in adapters(text).doctor()]
+    found = [item.text for item in adapter_with(text).doctor()]
     told = [text for text in found if "which parentcustomerid_account may point to" in text]
     assert [text.split(",")[0] for text in told] == ["rows of teams"]
     assert "have no owner" in told[0]

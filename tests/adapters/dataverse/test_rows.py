@@ -1,77 +1,35 @@
 """Operations on declared tables, judged by the simulator's rows and request log."""
 
 import json
-from importlib import resources
 
 import pytest
 
-from writeahead.adapters.dataverse import TransientDataverseError, adapter_from_settings
+from tests.support.dataverse_rows import (
+    ACCOUNT,
+    CONTACT,
+    DEFAULT,
+    ROW,
+    SESSION,
+    TABLES,
+    keyed,
+    seed_rows,
+    sent,
+)
+from writeahead.adapters.dataverse import TransientDataverseError
 from writeahead.errors import Applied, ConflictError, InvalidInput, NotReady
-from writeahead.model import KeyedOperation, idempotency_key
 
-DEFAULT = (resources.files("writeahead.adapters.dataverse") / "default_mapping.toml").read_text()
-TABLES = """
-[tables.account]
-entity_set = "accounts"
-key = "accountid"
-columns = ["name", "telephone1", "description"]
-alternate_keys = [["accountnumber"]]
-phones = ["telephone1"]
-
-[tables.contact]
-entity_set = "contacts"
-key = "contactid"
-columns = ["firstname", "lastname", "telephone1", "description"]
-guarded = ["donotphone"]
-preserve = ["telephone1", "parentcustomerid"]
-
-[tables.contact.lookups]
-ownerid = ["systemusers", "teams"]
-parentcustomerid_account = { entity_sets = ["accounts"], column = "parentcustomerid" }
-
-[tables.row]
-entity_set = "wa_callqueues"
-key = "wa_callqueueid"
-marker = { session = "wa_lastsession", operation = "wa_lastoperation" }
-columns = ["wa_name", "wa_attempts", "wa_notes", "wa_email"]
-alternate_keys = [["wa_externalid"]]
-guarded = ["wa_donotcall"]
-preserve = ["wa_email"]
-"""
-SESSION = "planted-session"
-ACCOUNT = "b1000000-0000-4000-8000-000000000001"
-CONTACT = "b2000000-0000-4000-8000-000000000001"
-ROW = "b3000000-0000-4000-8000-000000000001"
 USER = "a0000000-0000-4000-8000-000000000002"
 
 
-def keyed(kind, payload, number=1):
-    operation_id = f"{number}-{kind}"
-    key = idempotency_key(SESSION, operation_id)
-    return KeyedOperation(session_id=SESSION, id=operation_id, kind=kind, key=key, payload=payload)
+@pytest.fixture
+def mapping_text():
+    return DEFAULT + TABLES
 
 
 @pytest.fixture
-def adapter_with(environ, tmp_path):
-    made = []
-
-    def make(tables=TABLES):
-        path = tmp_path / f"mine{len(made)}.toml"
-        path.write_text(DEFAULT + tables)
-        made.append(adapter_from_settings(environ=environ, timeout=5, mapping=path))
-        return made[-1]
-
-    yield make
-    for adapter in made:
-        adapter.close()
-
-
-@pytest.fixture
-def adapter(adapter_with, sim):
-    sim.seed("accounts", {"accountid": ACCOUNT, "name": "Ada Ltd", "accountnumber": "A-1"})
-    sim.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "donotphone": False})
-    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_externalid": "X-1"})
-    return adapter_with()
+def sim(sim):
+    seed_rows(sim)
+    return sim
 
 
 def plan(adapter, kind, **payload):
@@ -81,12 +39,6 @@ def plan(adapter, kind, **payload):
 
 def update(adapter, **columns):
     return plan(adapter, "update_row", table="contact", row_id=CONTACT, columns=columns)
-
-
-def sent(sim):
-    return [
-        (request.status, request.if_match, request.if_none_match) for request in sim.requests(method="PATCH")
-    ]
 
 
 # ---- create
@@ -373,7 +325,7 @@ def test_an_upsert_of_a_row_that_was_not_there(sim, adapter, table, is_ours):
 @pytest.mark.parametrize("named", [True, False])
 def test_a_new_row_belongs_to_the_default_owner_if_none_is_named(sim, adapter_with, named):
     team = sim.seed("teams", {"name": "Callers"})
-    adapter = adapter_with(TABLES + f'\n[default_owner]\ntype = "team"\nid = "{team}"\n')
+    adapter = adapter_with(DEFAULT + TABLES + f'\n[default_owner]\ntype = "team"\nid = "{team}"\n')
     reference = {"entity_set": "systemusers", "id": USER}
     row = {"table": "contact", "columns": {"lastname": "x", **({"ownerid": reference} if named else {})}}
     task = {"subject": "x", **({"owner": {"type": "user", "id": USER}} if named else {})}

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.adapters.dataverse.test_redaction import ANSWERS, ERROR, HOST, KEY, answering, clean
-from tests.adapters.dataverse.test_rows import DEFAULT, TABLES
+from tests.support.dataverse_rows import DEFAULT, TABLES
 from writeahead.adapters.dataverse import DataverseAdapter, load_mapping
 from writeahead.errors import ConflictError, InvalidInput, WriteaheadError
 from writeahead.model import KeyedOperation, PlannedOperation, ReplayClass, idempotency_key

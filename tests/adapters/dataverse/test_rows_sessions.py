@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import ACCOUNT, CONTACT, DEFAULT, ROW, SESSION, TABLES
-from writeahead import RunPolicy, open_store, resume_session, write_back
-from writeahead.adapters.dataverse import adapter_from_settings
+from tests.support.dataverse_rows import CONTACT, DEFAULT, ROW, SESSION, TABLES, seed_rows
+from writeahead import RunPolicy, resume_session, write_back
 from writeahead.model import BlockReason, Operation, RunStatus, idempotency_key
 
 ONCE = RunPolicy(wait_initial=0, wait_max=0, attempts=1)
@@ -18,19 +17,14 @@ TABLE_OF = {"row": ("wa_callqueues", ROW), "contact": ("contacts", CONTACT)}
 
 
 @pytest.fixture
-def adapter(environ, sim, tmp_path):
-    sim.seed("accounts", {"accountid": ACCOUNT, "name": "Ada Ltd", "accountnumber": "A-1"})
-    sim.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "donotphone": False})
-    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_externalid": "X-1"})
-    path = tmp_path / "mine.toml"
-    path.write_text(DEFAULT + TABLES)
-    with adapter_from_settings(environ=environ, timeout=5, mapping=path) as made:
-        yield made
+def mapping_text():
+    return DEFAULT + TABLES
 
 
 @pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "artifacts"))
+def sim(sim):
+    seed_rows(sim)
+    return sim
 
 
 def run(adapter, store, *operations, **options):

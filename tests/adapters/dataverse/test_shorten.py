@@ -44,27 +44,13 @@ def sim(tmp_path):
 
 
 @pytest.fixture
-def adapters(sim, tmp_path):
-    path, made = tmp_path / "mapping.toml", []
-
-    def adapter(text=MAPPING, **options):
-        path.write_text(text)
-        made.append(DataverseAdapter(sim.url, sim.issue_token, mapping=path, **options))
-        return made[-1]
-
-    yield adapter
-    for one in made:
-        one.close()
+def mapping_text():
+    return MAPPING
 
 
 @pytest.fixture
-def run(adapters, tmp_path):
-    def run(*operations, text=MAPPING, session="s1", readiness="full", **options):
-        store = open_store(str(tmp_path / "store"))
-        adapter = adapters(text, readiness=readiness)
-        return write_back(operations, session_id=session, store=store, adapter=adapter, **options)
-
-    return run
+def environ(environ):
+    return {**environ, "DATAVERSE_READINESS": "full"}
 
 
 def task(**fields):
@@ -167,7 +153,7 @@ def test_without_definitions_fields_have_their_own_length_and_columns_none(run, 
     assert report.status is RunStatus.COMPLETED
     assert sim.rows("tasks")[0]["subject"] == (PLANTED * 16)[:199].rstrip() + "…"
     assert sum("subject is cut to the 200" in line for line in report.warnings) == 1
-    # The service refuses what nobody has cut.
+    # The service refuses a text that was not cut.
     assert run(create(name="x" * 99), readiness="off", session="s2").status is RunStatus.BLOCKED
 
 
@@ -192,13 +178,13 @@ def test_a_dry_run_without_credentials_shows_the_cut(tmp_path):
 
 
 @pytest.mark.parametrize("atomic", [False, True])
-def test_a_lost_reply_and_a_resume_leave_the_planned_text(run, sim, adapters, tmp_path, atomic):
+def test_a_lost_reply_and_a_resume_leave_the_planned_text(run, sim, adapter_with, store, atomic):
     sim.faults.add("drop", method="PATCH", apply=True, times=1)
     sim.faults.add("drop", method="POST", path="$batch", apply=True, times=1)
     long = PLANTED * 99
     report = run(task(subject=long), update(name=long), policy=RunPolicy(attempts=1), atomic=atomic)
     assert report.status is RunStatus.RESUME_NEEDED
-    done = resume_session("s1", store=open_store(str(tmp_path / "store")), adapter=adapters())
+    done = resume_session("s1", store=store, adapter=adapter_with())
     assert done.status is RunStatus.COMPLETED
     assert sim.count("tasks") == 1
     assert sim.row("accounts", ACCOUNT)["name"] == "planted-text plante…"
@@ -216,13 +202,13 @@ def test_a_repeat_is_the_same_request_and_another_text_is_not(run, sim):
     assert len(sim.requests(method="PATCH")) == sent
 
 
-def test_what_was_asked_for_is_told_whatever_was_cut_of_it(adapters, tmp_path):
+def test_what_was_asked_for_is_told_whatever_was_cut_of_it(adapter_with, tmp_path):
     text = MAPPING.replace(', email = "wa_email"', "").replace('"category" }', '"wa_email" }')
     text = text.replace('["subject", "description"]', '["category"]')
     plans = []
     for readiness in ("full", "off"):
         store = open_store(str(tmp_path / readiness))
-        adapter = adapters(text, readiness=readiness)
+        adapter = adapter_with(text, readiness=readiness)
         write_back([task(category="x" * 300)], session_id="s1", store=store, adapter=adapter)
         plans.append(json.loads((tmp_path / readiness / "s1/planned-writeback.json").read_text()))
     cut_to = [len(plan["operations"][0]["payload"]["columns"]["wa_email"]) for plan in plans]
@@ -230,11 +216,11 @@ def test_what_was_asked_for_is_told_whatever_was_cut_of_it(adapters, tmp_path):
     assert plans[0]["request_digest"] == plans[1]["request_digest"]
 
 
-def test_a_plan_that_was_lost_meets_its_own_row(run, sim, tmp_path, adapters):
+def test_a_plan_that_was_lost_meets_its_own_row(run, sim, tmp_path, adapter_with):
     assert run(task(subject=PLANTED * 99)).status is RunStatus.COMPLETED
     other = open_store(str(tmp_path / "other"))
     operations = [task(subject=PLANTED * 99)]
-    again = write_back(operations, session_id="s1", store=other, adapter=adapters())
+    again = write_back(operations, session_id="s1", store=other, adapter=adapter_with())
     assert again.status is RunStatus.COMPLETED
     assert sim.count("tasks") == 1
 
@@ -263,8 +249,8 @@ def test_the_warning_stands_in_the_row_where_warnings_do(run, sim):
     assert sim.rows("tasks")[0]["subcategory"] == said
 
 
-def test_a_plan_with_another_text_is_sent_as_it_is_and_refused_by_the_service(sim, adapters):
-    adapter = adapters()
+def test_a_plan_with_another_text_is_sent_as_it_is_and_refused_by_the_service(sim, adapter_with):
+    adapter = adapter_with()
     (planned,) = adapter.plan(keyed_operations("s1", [task(subject=PLANTED * 99)]))
     columns = {**planned.payload["columns"], "subject": "x" * 201}
     with pytest.raises(Exception, match="400"):
@@ -328,9 +314,9 @@ def test_a_mapping_that_names_what_can_not_be_cut(tmp_path, old, new, said):
     assert said in str(refused.value)
 
 
-def test_the_doctor_finds_a_column_that_is_no_text(adapters):
+def test_the_doctor_finds_a_column_that_is_no_text(adapter_with):
     text = MAPPING.replace('shorten = ["name"', 'shorten = ["name", "donotphone"')
-    problems = [item.text for item in adapters(text).doctor() if item.level == "problem"]
+    problems = [item.text for item in adapter_with(text).doctor() if item.level == "problem"]
     assert problems == ["column donotphone is no text, and can't be cut: take donotphone out of shorten"]
 
 

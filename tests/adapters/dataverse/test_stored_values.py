@@ -11,8 +11,8 @@ from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import DEFAULT, ROW, keyed
 from tests.support.dataverse_backdoor import environ_of
+from tests.support.dataverse_rows import DEFAULT, ROW, keyed
 from tests.support.dataverse_values import COLUMNS, schema_of
 from writeahead import RunPolicy, resume_session, write_back
 from writeahead.adapters.dataverse import TransientDataverseError, adapter_from_settings
@@ -85,6 +85,11 @@ def session_of(columns, then):
     return [create, {"kind": then, "payload": update}]
 
 
+def write(adapter, operations, **options):
+    options = {"store": MemoryStore(), "policy": FAST, **options}
+    return write_back(operations, session_id="s", adapter=adapter, **options)
+
+
 def call(sim):
     [row] = sim.rows("phonecalls")
     return row
@@ -100,14 +105,7 @@ def is_done(row, then):
 @pytest.mark.parametrize("atomic", [False, True])
 def test_our_own_value_is_no_edit(world, columns, more, then, atomic):
     sim, adapter = world(more=more, **columns)
-    report = write_back(
-        session_of(CHANGED, then),
-        session_id="s",
-        store=MemoryStore(),
-        adapter=adapter,
-        policy=FAST,
-        atomic=atomic,
-    )
+    report = write(adapter, session_of(CHANGED, then), atomic=atomic)
     assert (report.status, report.error) == (RunStatus.COMPLETED, None)
     row = call(sim)
     assert is_done(row, then)
@@ -122,9 +120,7 @@ def test_a_lost_reply_and_a_resume(world, more, lost, applied):
     sim, adapter = world(more=more)
     store = MemoryStore()
     sim.faults.add("drop", method="PATCH", skip=lost, apply=applied)
-    report = write_back(
-        session_of(CHANGED, "update_row"), session_id="s", store=store, adapter=adapter, policy=ONCE
-    )
+    report = write(adapter, session_of(CHANGED, "update_row"), store=store, policy=ONCE)
     assert report.status is RunStatus.RESUME_NEEDED
     report = resume_session("s", store=store, adapter=adapter, policy=ONCE)
     assert (report.status, report.error) == (RunStatus.COMPLETED, None)
@@ -138,7 +134,7 @@ def test_a_lost_reply_of_a_transaction(world, applied):
     store = MemoryStore()
     sim.faults.add("drop", path="$batch", apply=applied)
     operations = session_of(CHANGED, "complete_activity")
-    report = write_back(operations, session_id="s", store=store, adapter=adapter, policy=ONCE, atomic=True)
+    report = write(adapter, operations, store=store, policy=ONCE, atomic=True)
     assert report.status is RunStatus.RESUME_NEEDED
     report = resume_session("s", store=store, adapter=adapter, policy=ONCE)
     assert (report.status, report.error) == (RunStatus.COMPLETED, None)
@@ -162,9 +158,7 @@ def test_an_edit_in_between_is_a_conflict(world, edit):
     sim, adapter = world()
     store = MemoryStore()
     sim.faults.add("status", method="PATCH", skip=1, times=1, status=503)
-    write_back(
-        session_of(CHANGED, "complete_activity"), session_id="s", store=store, adapter=adapter, policy=ONCE
-    )
+    write(adapter, session_of(CHANGED, "complete_activity"), store=store, policy=ONCE)
     sim.edit("phonecalls", call(sim)["activityid"], edit)
     before = call(sim)
     report = resume_session("s", store=store, adapter=adapter, policy=ONCE)
@@ -175,9 +169,7 @@ def test_an_edit_in_between_is_a_conflict(world, edit):
 
 def test_the_plan_says_what_is_stored_as_something_else(world):
     sim, adapter = world()
-    report = write_back(
-        session_of(CHANGED, "update_row"), session_id="s", store=MemoryStore(), adapter=adapter
-    )
+    report = write(adapter, session_of(CHANGED, "update_row"))
     assert [warning.split(":")[0] + warning.split(":")[1][:12] for warning in report.warnings] == [
         "1-create_row wa_amount k",
         "1-create_row wa_rate kee",
@@ -284,7 +276,7 @@ def test_a_blind_upsert_in_a_transaction_that_took_effect_is_found(world):
     with pytest.raises(TransientDataverseError):
         adapter.transact(planned)
     assert [receipt.outcome for receipt in adapter.transact(planned)] == ["already_applied"] * 2
-    # Alone it is sent once more, as ever, whatever is in the row.
+    # Alone it is sent again, as ever, whatever is in the row.
     sim.edit("phonecalls", ROW, {"wa_amount": 7})
     assert adapter.emit(planned[1]).outcome == "applied"
     assert sim.row("phonecalls", ROW)["wa_amount"] == 100
@@ -304,9 +296,7 @@ def test_two_updates_of_a_guarded_column(world, atomic, edit):
     ]
     if edit:
         sim.faults.add("edit", method="PATCH", edit_after={"row": f"phonecalls({row})", "columns": edit})
-    report = write_back(
-        operations, session_id="s", store=MemoryStore(), adapter=adapter, policy=FAST, atomic=atomic
-    )
+    report = write(adapter, operations, atomic=atomic)
     expected = RunStatus.BLOCKED if edit and not atomic else RunStatus.COMPLETED
     assert report.status is expected, report.error
     assert "wa_amount" in (report.error or "wa_amount")
@@ -338,9 +328,7 @@ def test_a_second_run_after_the_store_was_lost(world, monkeypatch, atomic, edit)
     operations = session_of(CHANGED, "update_row")[:1]
 
     def run():
-        return write_back(
-            operations, session_id="s", store=MemoryStore(), adapter=adapter, policy=FAST, atomic=atomic
-        )
+        return write(adapter, operations, atomic=atomic)
 
     assert run().status is RunStatus.COMPLETED
     sim.edit("phonecalls", call(sim)["activityid"], edit)
@@ -358,14 +346,7 @@ def test_a_second_run_of_an_update(world, atomic):
     row = sim.seed("phonecalls", {"subject": "x"})
     update = {"table": "call", "row_id": row, "columns": {"wa_amount": 99.995, "wa_topics": "9,1"}}
     for _ in range(2):
-        report = write_back(
-            [{"kind": "update_row", "payload": update}],
-            session_id="s",
-            store=MemoryStore(),
-            adapter=adapter,
-            policy=FAST,
-            atomic=atomic,
-        )
+        report = write(adapter, [{"kind": "update_row", "payload": update}], atomic=atomic)
         assert (report.status, report.error) == (RunStatus.COMPLETED, None)
     assert len(sim.requests(method="PATCH", applied=True)) == 1
 
@@ -373,13 +354,7 @@ def test_a_second_run_of_an_update(world, atomic):
 def test_without_definitions_a_rounded_value_looks_like_an_edit(world):
     """What it costs to leave out the readiness check, as the documentation says."""
     sim, adapter = world(readiness="off")
-    report = write_back(
-        session_of({"wa_amount": 99.995}, "complete_activity"),
-        session_id="s",
-        store=MemoryStore(),
-        adapter=adapter,
-        policy=FAST,
-    )
+    report = write(adapter, session_of({"wa_amount": 99.995}, "complete_activity"))
     assert (report.status, report.block_reason) == (RunStatus.BLOCKED, BlockReason.CONFLICT_DETECTED)
     assert "wa_amount" in report.error
     assert call(sim)["statecode"] == 0

@@ -8,8 +8,8 @@ import dataclasses
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import ACCOUNT, CONTACT, DEFAULT, ROW, TABLES, keyed
 from tests.support.dataverse_backdoor import environ_of
+from tests.support.dataverse_rows import ACCOUNT, CONTACT, DEFAULT, ROW, TABLES, keyed, seed_rows
 from writeahead import Operation, RunPolicy, open_store, resume_session, write_back
 from writeahead.adapters.dataverse import PermanentDataverseError, adapter_from_settings
 from writeahead.errors import ConflictError
@@ -45,9 +45,7 @@ def sim(request, tmp_path):
     ]
     settings = Settings(empty_error_codes=request.param, schema=DEFAULT_SCHEMA.with_tables(*tables))
     with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
-        running.seed("accounts", {"accountid": ACCOUNT, "name": "Ada Ltd", "accountnumber": "A-1"})
-        running.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "donotphone": False})
-        running.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_externalid": "X-1"})
+        seed_rows(running)
         for table, column in COLUMN.items():
             running.seed(SETS[table], {column: TAKEN})
         yield running
@@ -117,7 +115,7 @@ def test_the_session_is_rejected_and_a_resume_sends_nothing(sim, adapter, tmp_pa
 
 
 def test_a_row_that_is_gone_when_it_is_looked_for_is_none_of_it(sim, adapter):
-    """Somebody makes a row of this GUID, and removes it before it is read."""
+    """Another user makes a row of this GUID, and removes it before it is read."""
     operation = planned(adapter, "create_row", "account", {})
     operation = operation.model_copy(
         update={"payload": {**operation.payload, "columns": {"name": "another name"}}}

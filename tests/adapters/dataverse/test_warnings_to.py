@@ -1,19 +1,23 @@
 """Warnings of a plan in a column of the row, judged by the rows themselves."""
 
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.adapters.dataverse.test_binding import at
-from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
-from tests.adapters.dataverse.test_rows import CONTACT, DEFAULT, ROW, keyed, sent
-from writeahead import RunPolicy, resume_session, write_back
-from writeahead.adapters.dataverse import (
-    TransientDataverseError,
-    adapter_from_settings,
-    load_mapping,
+from tests.support.dataverse_rows import (
+    CONTACT,
+    DEFAULT,
+    ROW,
+    emit_change_set,
+    emit_each,
+    emit_without_replies,
+    keyed,
+    plan,
+    sent,
 )
+from writeahead import RunPolicy, resume_session, write_back
+from writeahead.adapters.dataverse import load_mapping
 from writeahead.adapters.dataverse.mapping.own_columns import WarningsColumn
 from writeahead.errors import ConflictError, InvalidInput, NotReady
 from writeahead.model import Operation, RunStatus
@@ -45,27 +49,15 @@ ONCE = RunPolicy(wait_initial=0, wait_max=0, attempts=1)
 
 
 @pytest.fixture
-def adapter_with(environ, sim, tmp_path):
-    sim.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "telephone1": "theirs"})
-    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_notes": "before"})
-    path = tmp_path / "mine.toml"
-    with ExitStack() as opened:
-
-        def make(text=MAPPING + TABLES, **options):
-            path.write_text(text)
-            made = adapter_from_settings(environ=environ, timeout=5, mapping=path, **options)
-            return opened.enter_context(made)
-
-        yield make
+def mapping_text():
+    return MAPPING + TABLES
 
 
 @pytest.fixture
-def adapter(adapter_with):
-    return adapter_with()
-
-
-def plan(adapter, *operations):
-    return adapter.plan([keyed(kind, payload, n) for n, (kind, payload) in enumerate(operations, start=1)])
+def sim(sim):
+    sim.seed("contacts", {"contactid": CONTACT, "firstname": "Ada", "telephone1": "theirs"})
+    sim.seed("wa_callqueues", {"wa_callqueueid": ROW, "wa_name": "Ada", "wa_notes": "before"})
+    return sim
 
 
 def person(**columns):
@@ -243,11 +235,7 @@ def test_a_completion_has_them_too(sim, adapter):
         ("phone_call_activity", {"subject": "x", "phone_number": "030"}),
         ("complete_activity", {"operation": "1-phone_call_activity", "status": "made"}),
     )
-    for operation in planned:
-        sim.faults.add("drop", method="PATCH", apply=True)
-        with pytest.raises(TransientDataverseError):
-            adapter.emit(operation)
-        assert adapter.emit(operation).outcome == "already_applied"
+    emit_without_replies(sim, adapter, planned)
     [call] = sim.rows("phonecalls")
     assert (call["statecode"], call["subcategory"][:12]) == (1, "phone_number")
 

@@ -39,6 +39,6 @@ def test_a_table_that_is_not_there_is_no_missing_row(tmp_path, codes, kind, addr
     assert report.block_reason is BlockReason.NOT_READY
     assert report.error == (
         f"operation 1-{kind}: the environment has no table Contacts: correct entity_set in [tables.person] of"
-        " the mapping (names of entity sets are told by case)"
+        " the mapping (upper and lower case count in names of entity sets)"
     )
     assert names(store) == []

@@ -7,24 +7,13 @@ import sqlite3
 import httpx
 import pytest
 
-from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Column, Kind, Settings, Simulator, Table
+from tests.simulators.dataverse.conftest import TOKEN
+from tests.support.dataverse_elastic import READING
+from writeahead.simulators.dataverse import DEFAULT_SCHEMA, Settings, Simulator
 
-TOKEN = "token-of-the-tests"
 ROW = "11111111-2222-4333-8444-555555555555"
 OTHER = "21111111-2222-4333-8444-555555555555"
 CONDITION = {"If-Match": "*"}
-READING = Table(
-    entity_set="wa_readings",
-    logical_name="wa_reading",
-    primary_key="wa_readingid",
-    primary_name="wa_sensor",
-    elastic=True,
-    columns={
-        "wa_readingid": Column(kind=Kind.UNIQUEIDENTIFIER),
-        "wa_sensor": Column(kind=Kind.STRING, max_length=100),
-        "wa_value": Column(kind=Kind.INTEGER),
-    },
-)
 
 
 @pytest.fixture
@@ -32,12 +21,6 @@ def sim(tmp_path):
     settings = Settings(static_tokens=[TOKEN], schema=DEFAULT_SCHEMA.with_tables(READING))
     with Simulator(tmp_path / "crm.sqlite", settings=settings) as running:
         yield running
-
-
-@pytest.fixture
-def http(sim):
-    with httpx.Client(base_url=sim.api_url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        yield client
 
 
 def stored(sim, row_id=ROW):

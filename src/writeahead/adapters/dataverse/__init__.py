@@ -10,7 +10,8 @@ compares rows with what is planned, `resends` says how often a refused write is 
 makes writes that can be repeated, `change_set` makes them in one transaction, `planning` puts the
 stages of a plan together, and `adapter` has the kinds of operation. `loaded` holds rows against
 what callers have loaded, `find_by` looks for rows that are there already, `row_owners` reads who
-owns rows, and `diagnosis` tells what a first run would meet.
+owns rows, `diagnosis` tells what a first run would meet, and `write_probe` proves the conditional
+requests on a row of its own.
 """
 
 from writeahead.adapters.dataverse.adapter import DataverseAdapter

@@ -88,7 +88,7 @@ def _unreadable(draft: Draft, error: PermanentDataverseError) -> str:
     where = f"[{draft.write.table}] of the mapping" if draft.write.table else "the mapping of its kind"
     return (
         f"operation {draft.operation}: the environment has no table {draft.write.entity_set}: correct"
-        f" entity_set in {where} (names of entity sets are told by case)"
+        f" entity_set in {where} (upper and lower case count in names of entity sets)"
     )
 
 

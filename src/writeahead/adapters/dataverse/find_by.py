@@ -82,7 +82,7 @@ def with_existing(client: DataverseClient, drafts: Sequence[Draft]) -> list[Draf
 def receipt_of_existing(
     client: DataverseClient, table: Table, write: RowWrite, baseline: Baseline | None
 ) -> Receipt | None:
-    """Look once more, just before a row is created.
+    """Look for the row again, just before it is created.
 
     Args:
         client: Of the environment.

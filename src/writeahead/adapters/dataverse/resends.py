@@ -23,7 +23,7 @@ __all__ = ["Resends", "may_hide_a_row"]
 
 
 class Resends:
-    """What one write was sent again for. It begins anew with each attempt, so nothing is kept.
+    """What one write was sent again for. Each attempt starts with an empty one, so nothing is kept.
 
     Args:
         what: What is written, as messages name it.

@@ -45,8 +45,8 @@ def with_row_owners(client: DataverseClient, mapping: TableMapping, drafts: Sequ
         drafts: Of the session, in order.
 
     Returns:
-        The drafts, in order, with their owners. Without a default owner, that there is none is a
-        gap of the draft.
+        The drafts, in order, with their owners. A new row without any owner, where the mapping
+        has no default one, is a gap of its draft.
 
     Raises:
         NotReady: The token is refused.

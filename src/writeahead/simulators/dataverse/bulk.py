@@ -18,7 +18,8 @@ from writeahead.simulators.dataverse.keys import KEY_TEXT, RowKey, parse_key
 from writeahead.simulators.dataverse.messages import ApiRequest, ApiResponse, json_response
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
 from writeahead.simulators.dataverse.privileges import Privileges
-from writeahead.simulators.dataverse.records import Record, Records
+from writeahead.simulators.dataverse.record import Record
+from writeahead.simulators.dataverse.records import Records
 from writeahead.simulators.dataverse.schema import Table
 from writeahead.simulators.dataverse.understood import query_options
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from writeahead.simulators.dataverse.keys import key_query
 from writeahead.simulators.dataverse.messages import ApiRequest
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
-from writeahead.simulators.dataverse.records import Record, Records
+from writeahead.simulators.dataverse.record import Record
+from writeahead.simulators.dataverse.records import Records
 
 __all__ = ["Duplicates"]
 

@@ -1,4 +1,4 @@
-"""The columns that the platform keeps beside ``ownerid``: which user or which team owns a row.
+"""Who may own a row, and the columns that the platform keeps beside ``ownerid``.
 
 Sources, learn.microsoft.com: "Phone Call (PhoneCall)" and "Queue Item (QueueItem)" table reference
 (OwningUser: the user that owns the row; OwningTeam: the team that does; both are read-only, and
@@ -9,11 +9,15 @@ report (jordimontana82/fake-xrm-easy, pull request 315); no page of Microsoft's 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from writeahead.simulators.dataverse.schema import Table
+from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
+from writeahead.simulators.dataverse.record import Record
+from writeahead.simulators.dataverse.schema import Navigation, Table
 
-__all__ = ["owning_columns"]
+__all__ = ["owning_columns", "require_owner"]
 
 _OWNER = "_ownerid_value"
+# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
+_ACCESS_TEAM = 1
 # The column of each table of owners.
 _OWNING = {"systemusers": "_owninguser_value", "teams": "_owningteam_value"}
 
@@ -34,3 +38,17 @@ def owning_columns(
         for entity_set, name in _OWNING.items()
         if name in table.properties
     }
+
+
+def require_owner(navigation: Navigation, found: Record) -> None:
+    """Refuse an access team as the owner of a row.
+
+    "Use access teams and owner teams to collaborate and share information" says that it owns none;
+    no page was found that says how that is answered.
+
+    Raises:
+        ODataError: 400.
+    """
+    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
+    if navigation.property_name == _OWNER and is_access_team:
+        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")

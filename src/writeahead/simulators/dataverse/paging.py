@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from writeahead.simulators.dataverse.messages import ApiRequest
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError
-from writeahead.simulators.dataverse.records import Record
+from writeahead.simulators.dataverse.record import Record
 
 __all__ = ["MOST_ROWS", "Page", "page_size"]
 

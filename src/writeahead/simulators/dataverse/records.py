@@ -4,8 +4,7 @@ import json
 import re
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from writeahead.simulators.dataverse.keys import (
@@ -17,7 +16,7 @@ from writeahead.simulators.dataverse.keys import (
     unique_queries,
 )
 from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imitated
-from writeahead.simulators.dataverse.ownership import owning_columns
+from writeahead.simulators.dataverse.ownership import owning_columns, require_owner
 from writeahead.simulators.dataverse.parties import add_parties, nested_parties, remove_parties
 from writeahead.simulators.dataverse.properties import (
     is_valid,
@@ -27,49 +26,17 @@ from writeahead.simulators.dataverse.properties import (
     unknown_property,
 )
 from writeahead.simulators.dataverse.query import Query
+from writeahead.simulators.dataverse.record import Record
 from writeahead.simulators.dataverse.schema import PARTITION, Kind, Navigation, Schema, Table
+from writeahead.simulators.dataverse.states import apply_state, require_open
 from writeahead.simulators.dataverse.storage import APPLICATION_USER
 from writeahead.simulators.dataverse.values import now, stored_value
 
-__all__ = ["Record", "Records"]
+__all__ = ["Records"]
 
 _BIND = "@odata.bind"
-# Team.TeamType: 0 owner, 1 access, 2 and 3 groups of Entra ID.
-_ACCESS_TEAM = 1
 # A path below the service root or a whole URL: both are allowed in a bind.
 _REFERENCE = re.compile(rf"(?:.*/)?(?P<set>\w+)\((?P<key>{KEY_TEXT})\)")
-
-
-@dataclass(frozen=True)
-class Record:
-    """A stored row."""
-
-    table: Table
-    id: str
-    version: int
-    columns: Mapping[str, Any]
-
-    @property
-    def etag(self) -> str:
-        """The row's version as the Web API shows it: a weak entity tag."""
-        return f'W/"{self.version}"'
-
-    @property
-    def path(self) -> str:
-        """The row's path below the service root."""
-        return f"{self.table.entity_set}({self.id})"
-
-    def body(self, select: Iterable[str] | None = None) -> dict[str, Any]:
-        """The row's JSON; the primary key is always in it, columns without a value are null."""
-        own = {**self.columns, self.table.primary_key: self.id, "versionnumber": self.version}
-        if select is None:
-            # Activity parties come back by $expand only.
-            names: Iterable[str] = (
-                name for name, column in self.table.properties.items() if column.kind is not Kind.PARTYLIST
-            )
-        else:
-            names = dict.fromkeys([*select, self.table.primary_key])
-        return {"@odata.etag": self.etag, **{name: own.get(name) for name in names}}
 
 
 class Records:
@@ -165,7 +132,7 @@ class Records:
         }
         if "_ownerid_value" in table.properties:
             columns["_ownerid_value"] = self._user
-        _apply_state(table, columns, changes, new=True)
+        apply_state(table, columns, changes, new=True)
         moment = now()
         columns |= {"createdon": moment, "_createdby_value": self._user} | changes
         if table.elastic and columns.get(PARTITION) is None:
@@ -188,8 +155,8 @@ class Records:
         if changes.pop(record.table.primary_key, record.id) != record.id:
             raise _other_id()
         columns = dict(record.columns)
-        _require_open(record, changes)
-        _apply_state(record.table, columns, changes, new=False)
+        require_open(record, changes)
+        apply_state(record.table, columns, changes, new=False)
         updated = self._store(record.table, record.id, columns | changes, now())
         add_parties(self, self._schema, updated, [])
         return updated
@@ -296,7 +263,7 @@ class Records:
                 f"{target.entity_set}.",
             )
         found = self.get_by(target, parse_key(target, match["key"]))
-        _require_owner(navigation, found)
+        require_owner(navigation, found)
         return found.id
 
 
@@ -306,39 +273,3 @@ def _duplicate() -> ODataError:
 
 def _other_id() -> ODataError:
     return ODataError(400, ErrorCode.INVALID_ARGUMENT, "The id in the payload is not the one in the URL.")
-
-
-def _require_owner(navigation: Navigation, found: Record) -> None:
-    """Refuse an access team as the owner of a row.
-
-    "Use access teams and owner teams to collaborate and share information" says that it owns none;
-    no page was found that says how that is answered.
-    """
-    is_access_team = found.table.logical_name == "team" and found.columns.get("teamtype") == _ACCESS_TEAM
-    if navigation.property_name == "_ownerid_value" and is_access_team:
-        raise ODataError(400, ErrorCode.NONE, "An access team can't be the owner of a record.")
-
-
-def _require_open(record: Record, changes: Mapping[str, Any]) -> None:
-    closed = record.table.activity and record.columns.get("statecode") != 0
-    if closed and record.table.closed_read_only and changes.get("statecode") != 0:
-        raise ODataError(400, ErrorCode.NONE, "Cannot update Closed or Cancelled Activity")
-
-
-def _apply_state(table: Table, columns: dict[str, Any], changes: dict[str, Any], *, new: bool) -> None:
-    """Keep state and status consistent: a state without a status gets its default status."""
-    if not table.states or not {"statecode", "statuscode"} & set(changes):
-        return
-    state: Any = changes.get("statecode", columns.get("statecode"))
-    if "statuscode" not in changes:
-        changes["statuscode"] = table.states[state][0] if state in table.states else None
-    status = changes["statuscode"]
-    # A new activity is open; completing it takes a second request.
-    if status not in table.states.get(state, ()) or (new and table.activity and state != 0):
-        shown = table.columns["statecode"].options.get(state, state)
-        raise ODataError(
-            400,
-            ErrorCode.INVALID_STATE_CODE_STATUS_CODE,
-            f"{status} is not a valid status code for state code {table.logical_name}State.{shown} "
-            f"on {table.logical_name}.",
-        )

@@ -6,13 +6,14 @@ whatever changes the meaning is imitated, answered as the real service answers i
 Sources: OData 4.0 part 1, section 6.2 (a service must fail a request with query options that it
 does not understand), part 2, section 5.2 (custom options have neither ``$`` nor ``@`` before their
 name); on learn.microsoft.com (power-apps/developer/data-platform) "Use OData to query data" (the
-options that there are, and those that are not supported; names tell upper from lower case), "Use
-optional parameters" (``tag``, ``partitionId``, the ``MSCRM.`` headers), "Compose HTTP requests and
-handle errors" and "Impersonate another user using the Web API" (headers). The error for an unknown
-option is reported in github.com/rappen/FetchXMLBuilder, issue 437, that for ``sql``, where an
-environment does not have it, in github.com/microsoft/PowerPlatform-DataverseClient-Python, issue
-74. No source was found for the code of the latter, for an option that is given twice, and for
-headers of the ``MSCRM.`` kind that do not exist.
+options that the service has, and those that it does not support; upper and lower case count in
+their names), "Use optional parameters" (``tag``, ``partitionId``, the ``MSCRM.`` headers), "Compose
+HTTP requests and handle errors" and "Impersonate another user using the Web API" (headers). The
+error for an unknown option is reported in github.com/rappen/FetchXMLBuilder, issue 437, that for
+``sql``, where an environment does not have it, in
+github.com/microsoft/PowerPlatform-DataverseClient-Python, issue 74. No source was found for the
+code of the latter, for an option that is given twice, and for headers of the ``MSCRM.`` kind that
+do not exist.
 """
 
 import re

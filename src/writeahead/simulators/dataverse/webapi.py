@@ -26,7 +26,8 @@ from writeahead.simulators.dataverse.odata import ErrorCode, ODataError, not_imi
 from writeahead.simulators.dataverse.paging import MOST_ROWS
 from writeahead.simulators.dataverse.privileges import Privileges
 from writeahead.simulators.dataverse.query import Query, parse_query
-from writeahead.simulators.dataverse.records import Record, Records
+from writeahead.simulators.dataverse.record import Record
+from writeahead.simulators.dataverse.records import Records
 from writeahead.simulators.dataverse.schema import PARTITION, Schema, Table
 from writeahead.simulators.dataverse.understood import query_options, require_understood
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from writeahead import RunPolicy, open_store, resume_session, write_back
-from writeahead.adapters.dataverse import DataverseAdapter, load_mapping
+from writeahead import RunPolicy, resume_session
+from writeahead.adapters.dataverse import load_mapping
 from writeahead.errors import InvalidInput
 from writeahead.model import RunStatus
 from writeahead.protocol.planning import keyed_operations
@@ -52,7 +52,7 @@ id = "{OTHER_TEAM}"
 
 
 @pytest.fixture
-def simulator(tmp_path):
+def sim(tmp_path):
     with Simulator(tmp_path / "crm.sqlite") as running:
         running.seed("teams", {"teamid": TEAM, "name": "Desk"})
         running.seed("teams", {"teamid": OTHER_TEAM, "name": "Others"})
@@ -60,37 +60,25 @@ def simulator(tmp_path):
 
 
 @pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "mapping.toml"
-    path.write_text(MAPPING)
-    return path
-
-
-@pytest.fixture
-def run(simulator, file, tmp_path):
-    def run(*operations, session="s1", **options):
-        store = open_store(str(tmp_path / "store"))
-        with DataverseAdapter(simulator.url, simulator.issue_token, mapping=file) as adapter:
-            return write_back(operations, session_id=session, store=store, adapter=adapter, **options)
-
-    return run
+def mapping_text():
+    return MAPPING
 
 
 def create(table, **columns):
     return {"kind": "create_row", "payload": {"table": table, "columns": columns}}
 
 
-def test_a_label_becomes_its_value(run, simulator):
+def test_a_label_becomes_its_value(run, sim):
     assert run(create("task", subject="a", prioritycode="high")).status is RunStatus.COMPLETED
     assert run(create("task", subject="b", prioritycode=0), session="s2").status is RunStatus.COMPLETED
-    assert {row["subject"]: row["prioritycode"] for row in simulator.rows("tasks")} == {"a": 2, "b": 0}
+    assert {row["subject"]: row["prioritycode"] for row in sim.rows("tasks")} == {"a": 2, "b": 0}
 
 
 @pytest.mark.parametrize("value", ["urgent", 7, True, 2.0])
-def test_a_label_or_a_value_that_the_mapping_lacks_is_refused(run, simulator, value):
+def test_a_label_or_a_value_that_the_mapping_lacks_is_refused(run, sim, value):
     with pytest.raises(InvalidInput, match=r"1-create_row: prioritycode"):
         run(create("task", subject="a", prioritycode=value))
-    assert simulator.requests(method="PATCH") == []
+    assert sim.requests(method="PATCH") == []
 
 
 def test_unknown_labels_name_the_known_ones(run):
@@ -98,38 +86,38 @@ def test_unknown_labels_name_the_known_ones(run):
         run(create("task", subject="a", prioritycode="urgent"))
 
 
-def test_a_plan_with_another_value_than_a_label_has_is_not_carried_out(run, simulator, tmp_path, file):
-    simulator.faults.add("status", method="PATCH", status=403, code="0x80040220", times=1)
+def test_a_plan_with_another_value_than_a_label_has_is_not_carried_out(run, sim, adapter_with):
+    sim.faults.add("status", method="PATCH", status=403, code="0x80040220", times=1)
     assert run(create("task", subject="a", prioritycode="high")).status is RunStatus.BLOCKED
-    with DataverseAdapter(simulator.url, simulator.issue_token, mapping=file) as adapter:
-        planned = adapter.plan([_keyed(create("task", subject="a", prioritycode="high"))])
-        payload = {**planned[0].payload, "columns": {**planned[0].payload["columns"], "prioritycode": 3}}
-        with pytest.raises(InvalidInput, match="prioritycode"):
-            adapter.emit(planned[0].model_copy(update={"payload": payload}))
-    assert simulator.count("tasks") == 0
+    adapter = adapter_with(readiness="full")
+    planned = adapter.plan([_keyed(create("task", subject="a", prioritycode="high"))])
+    payload = {**planned[0].payload, "columns": {**planned[0].payload["columns"], "prioritycode": 3}}
+    with pytest.raises(InvalidInput, match="prioritycode"):
+        adapter.emit(planned[0].model_copy(update={"payload": payload}))
+    assert sim.count("tasks") == 0
 
 
 def _keyed(operation):
     return keyed_operations("s1", [operation])[0]
 
 
-def test_a_tables_own_default_owner_comes_before_the_files(run, simulator):
+def test_a_tables_own_default_owner_comes_before_the_files(run, sim):
     run(create("task", subject="a"), create("contact", lastname="Okafor"))
-    assert simulator.rows("tasks")[0]["_ownerid_value"] == TEAM
-    assert simulator.rows("contacts")[0]["_ownerid_value"] == OTHER_TEAM
+    assert sim.rows("tasks")[0]["_ownerid_value"] == TEAM
+    assert sim.rows("contacts")[0]["_ownerid_value"] == OTHER_TEAM
 
 
-def test_it_replaces_an_owner_that_can_not_own(run, simulator):
-    simulator.edit("systemusers", HUMAN_USER, {"isdisabled": True})
+def test_it_replaces_an_owner_that_can_not_own(run, sim):
+    sim.edit("systemusers", HUMAN_USER, {"isdisabled": True})
     owner = {"entity_set": "systemusers", "id": HUMAN_USER}
     report = run(create("task", subject="a", ownerid=owner), create("contact", lastname="b", ownerid=owner))
     assert report.status is RunStatus.COMPLETED
-    assert simulator.rows("tasks")[0]["_ownerid_value"] == TEAM
-    assert simulator.rows("contacts")[0]["_ownerid_value"] == OTHER_TEAM
+    assert sim.rows("tasks")[0]["_ownerid_value"] == TEAM
+    assert sim.rows("contacts")[0]["_ownerid_value"] == OTHER_TEAM
     assert sum("the default owner gets it" in line for line in report.warnings) == 2
 
 
-def test_unknown_columns_are_left_out_and_listed(run, simulator, tmp_path):
+def test_unknown_columns_are_left_out_and_listed(run, sim, tmp_path):
     report = run(
         create("task", subject="a", wa_email="x@example.com", regardingobjectid_contact_task=_row()),
         {"kind": "task", "payload": {"subject": "b", "category": "c", "due": "2026-12-01T10:00:00Z"}},
@@ -141,7 +129,7 @@ def test_unknown_columns_are_left_out_and_listed(run, simulator, tmp_path):
     plan = (tmp_path / "store/s1/planned-writeback.json").read_text()
     assert "wa_email is not in the mapping" in json.loads(plan)["operations"][0]["warnings"][0]
     assert "x@example.com" not in plan
-    assert [row["wa_email"] for row in simulator.rows("tasks")] == [None, None]
+    assert [row["wa_email"] for row in sim.rows("tasks")] == [None, None]
 
 
 def _row():
@@ -157,21 +145,20 @@ def _row():
     ],
     ids=["refused by the table", "nothing left", "a lookup to another table"],
 )
-def test_what_is_still_refused(run, simulator, operation):
+def test_what_is_still_refused(run, sim, operation):
     with pytest.raises(InvalidInput):
         run(operation)
-    assert simulator.requests(method="PATCH") == []
+    assert sim.requests(method="PATCH") == []
 
 
-def test_a_resume_writes_the_same(run, simulator, file, tmp_path):
-    simulator.faults.add("drop", method="PATCH", apply=True, times=3)
+def test_a_resume_writes_the_same(run, sim, adapter_with, store):
+    sim.faults.add("drop", method="PATCH", apply=True, times=3)
     report = run(create("task", subject="a", prioritycode="high", other=1), policy=RunPolicy(attempts=1))
     assert report.status is RunStatus.RESUME_NEEDED
-    simulator.faults.clear()
-    with DataverseAdapter(simulator.url, simulator.issue_token, mapping=file) as adapter:
-        done = resume_session("s1", store=open_store(str(tmp_path / "store")), adapter=adapter)
+    sim.faults.clear()
+    done = resume_session("s1", store=store, adapter=adapter_with(readiness="full"))
     assert done.status is RunStatus.COMPLETED
-    assert [(row["subject"], row["prioritycode"]) for row in simulator.rows("tasks")] == [("a", 2)]
+    assert [(row["subject"], row["prioritycode"]) for row in sim.rows("tasks")] == [("a", 2)]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +169,9 @@ def test_a_resume_writes_the_same(run, simulator, file, tmp_path):
         ("high = 2", 'high = "2"', "options.prioritycode.high"),
     ],
 )
-def test_a_mapping_that_can_not_be_used(file, old, new, said):
-    file.write_text(MAPPING.replace(old, new))
+def test_a_mapping_that_can_not_be_used(tmp_path, old, new, said):
+    path = tmp_path / "mapping.toml"
+    path.write_text(MAPPING.replace(old, new))
     with pytest.raises(InvalidInput) as refused:
-        load_mapping(file)
+        load_mapping(path)
     assert said.split(".")[-1] in str(refused.value)

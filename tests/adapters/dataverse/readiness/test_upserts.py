@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.adapters.dataverse.test_rows import DEFAULT
 from tests.support.dataverse_backdoor import environ_of
+from tests.support.dataverse_rows import DEFAULT
 from writeahead import write_back
 from writeahead.adapters.dataverse import adapter_from_settings
 from writeahead.model import BlockReason, RunStatus

@@ -30,7 +30,7 @@ class Approval:
 
     Attributes:
         required: Whether it may be written by only once it is approved.
-        by: Who approved it; None if no one did.
+        by: Who approved it; None without an approval.
         approved: The digest of what was approved.
         digest: The digest of what the file holds now: the sha256, in hex, of its content as JSON
             with sorted keys, without ``approved_by`` and ``approved_sha256``. Comments and the

@@ -1,11 +1,11 @@
 """What may be done to an elastic table: nothing but to replace whole rows, by `upsert_row`.
 
 Sources, learn.microsoft.com: "Use Upsert to create or update a record" and "Use elastic tables
-using code" (an upsert overwrites all of a row, and a row is told by its GUID and its
-``partitionid``, which an upsert has in its body), "Elastic tables for developers" (a read without
-a session token may not show the latest write; a change set is no transaction). No page was found
-that says what ``If-None-Match: *`` or a version in ``If-Match`` does to an elastic table. So a
-create, an update and a read-back prove nothing there, and are refused.
+using code" (an upsert overwrites all of a row; GUID and ``partitionid`` identify a row, and the
+body of an upsert has the latter), "Elastic tables for developers" (a read without a session token
+may not show the latest write; a change set is no transaction). No page was found that says what
+``If-None-Match: *`` or a version in ``If-Match`` does to an elastic table. So a create, an update
+and a read-back prove nothing there, and are refused.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,12 @@ navigation = "regardingobjectid_contact_task"
 entity_set = "contacts"
 
 [kinds.queue_status_update]
-guarded = ["wa_status"]             # columns that a concurrent edit of which is a conflict
+guarded = ["wa_status"]             # another user's edit of one is a conflict
+
+[tables.contact]                    # a declared table, for create_row, update_row and upsert_row
+entity_set = "contacts"
+key = "contactid"
+columns = ["lastname", "telephone1"]
 """
 
 import tomllib
@@ -179,7 +184,7 @@ def _check_kind(name: str, kind: str, table: KindTable) -> None:
 
 
 def _require_usable(name: str, where: str, table: Table, kind: str | None) -> None:
-    """Require that what names a field or a column names one that there is."""
+    """Require that ``owner_from`` and ``shorten`` name fields and columns that the mapping has."""
     problem = owner_from_problem(table) or shorten_problem(kind, table)
     if problem:
         raise InvalidInput(f"mapping {name}: [{where}] {problem}")

@@ -1,8 +1,8 @@
 """Columns that hold what writeahead itself has to say of a row: its marker, and warnings.
 
 Sources, learn.microsoft.com: "Column types in Microsoft Dataverse" (a single line of text has 100
-characters if nobody says otherwise, and 4,000 at most), "nchar and nvarchar (Transact-SQL)" (a
-length counts pairs of bytes, which are UTF-16 units).
+characters by default, and 4,000 at most), "nchar and nvarchar (Transact-SQL)" (a length counts
+pairs of bytes, which are UTF-16 units).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class _Model(BaseModel):
 class Marker(_Model):
     """The columns that say which operation wrote a row last: one for each id, or one for both.
 
-    One column for both holds ``<session>/<operation>``. What is longer than the column is told by
+    One column for both holds ``<session>/<operation>``. What is longer than the column becomes
     ``<session>~<digest>``: the session's id, cut if need be, and 16 hex digits of the sha256 of the
     whole. No id has one of these two signs in it, so the two forms are never the same.
 

@@ -87,7 +87,7 @@ def columns_to_load(table: Table, names: Sequence[str] | None = None) -> list[st
 
 
 def require_known(mapping: TableMapping, operation_id: str, entity_set: str, loaded: RowBaseline) -> None:
-    """Refuse a column that would be watched by nobody, though the caller may count on it.
+    """Refuse a column that no operation would watch, though the caller may count on it.
 
     Raises:
         InvalidInput: No table of the mapping has it; a row may be loaded as one and written as

@@ -140,7 +140,7 @@ class Table(OwnColumns):
         return {}
 
     def approved_parties(self) -> ApprovedParties | None:
-        """Who may take part in its rows; None if no one, or if they are no activities."""
+        """Who may take part in its rows; None if the mapping has no parties there."""
         return None
 
     def body(self, write: RowWrite) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def row_write(
                 " must have it in columns or lookups"
             )
         columns[column] = value
-    # The owner may be the default one, which no one has asked for.
+    # The owner may be the default one, which the payload does not name.
     if left_out and not set(columns) - {_OWNER + BIND}:
         raise InvalidInput(
             f"operation {operation.id}: nothing is left to write, for {where} of mapping {mapping.name} names"

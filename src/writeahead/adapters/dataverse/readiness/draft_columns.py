@@ -4,13 +4,47 @@ import json
 from collections.abc import Iterator, Mapping
 
 from writeahead.adapters.dataverse.readiness.checks import is_lookup
+from writeahead.adapters.dataverse.readiness.draft_markers import marker_columns
 from writeahead.adapters.dataverse.readiness.draft_names import comment, known_names, labelled
+from writeahead.adapters.dataverse.readiness.draft_toml import toml_inline
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition, TableDefinition
 from writeahead.adapters.dataverse.readiness.table_types import ELASTIC
 
-__all__ = ["MULTI_SELECT", "alternate_keys", "candidate_lines", "column_line", "inline", "label_lines"]
+__all__ = ["alternate_keys", "candidate_lines", "column_line", "label_lines", "plain_columns"]
 
-MULTI_SELECT = "MultiSelectPicklist"
+_MULTI_SELECT = "MultiSelectPicklist"
+# Not a column to write: the platform's own, and what a state change of its own is for.
+_PLATFORM = {
+    "statecode",
+    "statuscode",
+    "importsequencenumber",
+    "overriddencreatedon",
+    "timezoneruleversionnumber",
+}
+_PLAIN = {
+    "String",
+    "Memo",
+    "Integer",
+    "BigInt",
+    "Decimal",
+    "Double",
+    "Money",
+    "Boolean",
+    "DateTime",
+    "Picklist",
+    _MULTI_SELECT,
+}
+
+
+def plain_columns(info: TableDefinition) -> dict[str, ColumnDefinition]:
+    """The columns of a table that are plain values to be written, by name."""
+    return {name: column for name, column in sorted(info.columns.items()) if _is_plain(name, column, info)}
+
+
+def _is_plain(name: str, column: ColumnDefinition, info: TableDefinition) -> bool:
+    marks = marker_columns(info)
+    is_free = name != info.key and name not in _PLATFORM and name not in marks
+    return is_free and column.type in _PLAIN and (column.creatable or column.updatable)
 
 
 def column_line(name: str, column: ColumnDefinition) -> str:
@@ -26,7 +60,7 @@ def label_lines(section: str, columns: Mapping[str, ColumnDefinition]) -> Iterat
     if choices:
         yield "# Labels of choices. To use some, take the # away, and the column out of columns above."
         yield f"# [{section}.options]"
-        yield from (f"# {name} = {inline(labelled(column.options))}" for name, column in choices.items())
+        yield from (f"# {name} = {toml_inline(labelled(column.options))}" for name, column in choices.items())
 
 
 def candidate_lines(columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
@@ -34,13 +68,8 @@ def candidate_lines(columns: Mapping[str, ColumnDefinition]) -> Iterator[str]:
     if columns:
         yield "# Other columns of this table, for the fields whose column is not there:"
     for name, column in columns.items():
-        labels = f", values = {inline(labelled(column.options))}" if _is_choice(name, column) else ""
+        labels = f", values = {toml_inline(labelled(column.options))}" if _is_choice(name, column) else ""
         yield f"#   {comment(name)}  {_described(column)}{labels}"
-
-
-def inline(values: Mapping[str, int | bool]) -> str:
-    """Labels and values as an inline table of TOML."""
-    return f"{{ {', '.join(f'{label} = {json.dumps(value)}' for label, value in values.items())} }}"
 
 
 def _is_choice(name: str, column: ColumnDefinition) -> bool:
@@ -67,7 +96,7 @@ def alternate_keys(info: TableDefinition) -> tuple[list[list[str]], list[list[st
 def _described(column: ColumnDefinition) -> str:
     said = [column.type]
     said += [f"at most {column.max_length} characters"] if column.max_length else []
-    if column.type == MULTI_SELECT and column.options:
+    if column.type == _MULTI_SELECT and column.options:
         said.append(f"values of {', '.join(f'{value} {label}' for value, label in column.options.items())}")
     elif column.options:
         said.append(f"{len(column.options)} options")

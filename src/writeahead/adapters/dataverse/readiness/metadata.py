@@ -165,7 +165,7 @@ def logical_names(client: DataverseClient, entity_sets: Iterable[str]) -> dict[s
 
 
 def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, str]:
-    """The entity set of each table that there is, by logical name; one without it is not named.
+    """The entity set of each existing table, by logical name; a table without one is left out.
 
     Raises: as `read_tables`.
     """
@@ -176,7 +176,7 @@ def entity_sets(client: DataverseClient, logical: Iterable[str]) -> dict[str, st
 def privileges_of(
     client: DataverseClient, entity_sets: Iterable[str]
 ) -> dict[str, dict[str, tuple[str, str]]]:
-    """The privileges of each table that there is, by entity set and PrivilegeType: name and id.
+    """The privileges of each existing table, by entity set and PrivilegeType: name and id.
 
     Raises: as `read_tables`.
     """

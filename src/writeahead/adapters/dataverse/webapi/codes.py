@@ -36,8 +36,8 @@ NO_SUCH_TABLE = "0x8006088a"
 VERSION_MISMATCH = "0x80060882"
 
 # Seconds. The service does not say when an administrator lets users in again, so this is our own
-# choice: seldom enough to be no load, often enough that nobody waits long. It is longer than a run
-# lasts by default, so that the session is parked.
+# choice: seldom enough to be no load, often enough that no session waits long. It is longer than a
+# run lasts by default, so that the session is parked.
 ADMINISTRATION_WAIT = 900.0
 
 THROTTLED = {

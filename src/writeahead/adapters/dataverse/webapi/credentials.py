@@ -156,7 +156,7 @@ def _failure(error: Exception) -> NotReady | TransientDataverseError:
 def _text(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a class of somebody else's
+    except Exception:  # noqa: BLE001 - a class that is not ours
         return ""
 
 

@@ -43,8 +43,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 # A lookup column as it is read: "Use an alternate key to reference a record", learn.microsoft.com.
 LOOKUP = re.compile(r"_[a-z][a-z0-9_]{0,127}_value")
 # Unlike a logical name it may have capitals, which count: it is the table's LogicalCollectionName
-# by default only ("Web API service documents", learn.microsoft.com), and OData's names are told by
-# case.
+# by default only ("Web API service documents", learn.microsoft.com), and OData
+# tells upper from lower case in names.
 ENTITY_SET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _REFERENCE = re.compile(rf"/({ENTITY_SET.pattern})\((?i:({GUID.pattern}))\)")
@@ -97,9 +97,7 @@ def require_entity_set(name: str) -> str:
     Raises:
         InvalidInput: It is none.
     """
-    if not ENTITY_SET.fullmatch(name):
-        raise InvalidInput("an entity set's name must be of letters, 0-9 and _, and begin with a letter")
-    return name
+    return _required(ENTITY_SET, name, "an entity set's name must be of letters, 0-9 and _")
 
 
 def require_name(name: str) -> str:
@@ -108,8 +106,12 @@ def require_name(name: str) -> str:
     Raises:
         InvalidInput: It is none.
     """
-    if not NAME.fullmatch(name):
-        raise InvalidInput("a logical name must be of a-z, 0-9 and _, and begin with a letter")
+    return _required(NAME, name, "a logical name must be of a-z, 0-9 and _")
+
+
+def _required(pattern: re.Pattern[str], name: str, rule: str) -> str:
+    if not pattern.fullmatch(name):
+        raise InvalidInput(f"{rule}, and begin with a letter")
     return name
 
 
