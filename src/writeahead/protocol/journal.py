@@ -147,15 +147,15 @@ class Journal:
         clock: Clock,
         *,
         lease: float,
-        known_at: float,
+        known_at: float | None = None,
     ) -> Self:
         """The history of a session that was read, for a new owner who has not claimed it yet.
 
-        ``known_at`` is the monotonic clock before it was read.
+        ``known_at`` is the monotonic clock before it was read; by default it was read just now.
         """
         entry = session.entry
         journal = cls(store, clock, plan, new_owner(), lease, session.number, clock.monotonic())
-        journal.known_at = known_at
+        journal.known_at = journal.renewed_at if known_at is None else known_at
         # A run that died right after its plan may have left either marker.
         journal.was_blocked = entry is None or entry.was_blocked or entry.event is Event.UNBLOCKED
         for held in session.entries:
