@@ -1,6 +1,5 @@
 """``prune``: what it says, what it does, and its exit codes."""
 
-import json
 from datetime import timedelta
 
 import pytest
@@ -8,17 +7,15 @@ import pytest
 from writeahead.cli.prune import age_of
 from writeahead.errors import InvalidInput
 from writeahead.protocol import retry
-from writeahead.testing import ManualClock
 
 LEFT = {"s1/planned-writeback.json", "s1/pruned"}
 
 
 @pytest.fixture
 def later(monkeypatch):
-    """A hundred days from now."""
-    clock = ManualClock()
-    clock.advance(100 * 86_400)
-    monkeypatch.setattr(retry.Clock, "now", lambda _: clock.start + timedelta(seconds=clock.elapsed))
+    """Makes it a hundred days from now."""
+    now = retry.Clock().now()
+    return lambda: monkeypatch.setattr(retry.Clock, "now", lambda _: now + timedelta(days=100))
 
 
 def completed(cli, *ids):
@@ -30,6 +27,7 @@ def test_it_shows_what_it_would_do_and_then_does_it(cli, remote, later):
     completed(cli, "s1")
     remote.answers = [503, 503]
     assert cli("run", cli.session("row", session_id="open"), "--write", "-q").code == 75
+    later()
     before = cli.bytes_in_store()
     done = cli("prune", "--older-than", "90d")
     assert (done.code, done.err) == (0, "")
@@ -56,6 +54,7 @@ def test_it_shows_what_it_would_do_and_then_does_it(cli, remote, later):
 def test_what_the_other_commands_say_of_a_pruned_session(cli, remote, later):
     completed(cli, "s1")
     file = cli.session("row", session_id="s1")
+    later()
     cli("prune", "--older-than", "1h", "--write")
     requests = list(remote.requests)
     assert cli("list", "--json").json["sessions"] == []
@@ -79,6 +78,7 @@ def test_what_the_other_commands_say_of_a_pruned_session(cli, remote, later):
 
 def test_an_archive_has_the_final_artifact(cli, later, tmp_path):
     completed(cli, "s1", "s2")
+    later()
     final = cli.bytes_in_store()["s1/writeback.json"]
     (tmp_path / "kept/s2").mkdir(parents=True)
     (tmp_path / "kept/s2/writeback.json").write_text("another")
@@ -95,6 +95,7 @@ def test_an_archive_has_the_final_artifact(cli, later, tmp_path):
 
 def test_a_limit(cli, later):
     completed(cli, "s1", "s2", "s3")
+    later()
     arguments = ("prune", "--older-than", "90d", "--write", "--limit", "2", "--json")
     assert [found["session_id"] for found in cli(*arguments).json["sessions"]] == ["s1", "s2"]
     assert [found["session_id"] for found in cli(*arguments).json["sessions"]] == ["s3"]
@@ -123,7 +124,7 @@ def test_what_is_no_age_is_named(cli, given):
     done = cli("prune", f"--older-than={given}", "--missing-ok")
     assert done.code == 2
     assert "--older-than: " in done.err
-    assert json.dumps(given).strip('"')[:2] in done.err or given == ""
+    assert repr(given) in done.err or "too short" in done.err
 
 
 def test_an_age_must_be_given(cli):

@@ -60,7 +60,7 @@ ADDED = {
 }
 
 
-# A tombstone of version 3, which is that of a plan: whoever knows no pruning must not take it for one.
+# A tombstone is a plan of version 3: what knows no pruning must say "upgrade".
 VERSION_3 = {
     PrunedPlan: {
         *("session_id", "status", "ended_at", "pruned_at", "adapter", "request_digest", "target"),
@@ -88,7 +88,7 @@ def test_a_tombstone_is_a_plan_of_a_newer_version_to_all_that_read_plans():
     assert decode(data, PrunedPlan, key=key) == pruned_plan()
     with pytest.raises(NewerArtifact, match=r"format version 3, this one reads up to 2\): upgrade"):
         decode(data, PlannedWriteback, key=key)
-    with pytest.raises(NewerArtifact, match="zork.*upgrade"):
+    with pytest.raises(NewerArtifact, match=r"zork.*upgrade"):
         decode(resealed(data, zork=1), PrunedPlan, key=key)
     with pytest.raises(NewerArtifact, match="reads up to 3"):
         decode(resealed(data, version=4), PrunedPlan, key=key)
