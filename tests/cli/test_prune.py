@@ -76,6 +76,20 @@ def test_what_the_other_commands_say_of_a_pruned_session(cli, remote, later):
     assert remote.requests == requests
 
 
+def test_of_an_abandoned_one_nothing_remains(cli, remote, later):
+    remote.answers = [400]
+    cli("run", cli.session("row"), "--write", "-q")
+    assert cli("abandon", "s1", "--reason", "x").code == 0
+    later()
+    assert cli("prune", "--older-than", "90d", "--write").code == 0
+    for command in (["show", "s1"], ["run", cli.session("row"), "--write"], ["list", "--state", "pruned"]):
+        done = cli(*command)
+        assert "abandoned" in done.out
+        assert "remaining" not in done.out
+    done = cli("remaining", "s1")
+    assert (done.code, "was abandoned, and pruned at" in done.err) == (2, True)
+
+
 def test_an_archive_has_the_final_artifact(cli, later, tmp_path):
     completed(cli, "s1", "s2")
     later()
