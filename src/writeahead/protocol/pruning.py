@@ -11,26 +11,17 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, InvalidInput, NotFound, WriteaheadError
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import decode, encode_model, is_foreign, is_pruned
+from writeahead.protocol.folders import Folder, folders
 from writeahead.protocol.journal import LOOK_AGAIN
-from writeahead.protocol.keys import (
-    BLOCKED_PREFIX,
-    DRY_RUN_PREFIX,
-    OPEN_PREFIX,
-    final_key,
-    is_session_id,
-    planned_key,
-    pruned_key,
-)
+from writeahead.protocol.keys import final_key, planned_key, pruned_key
 from writeahead.protocol.messages import foreign_final, one_line
-from writeahead.protocol.own_plans import checksums
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import PlannedWriteback, PrunedPlan
-from writeahead.protocol.session import StoredSession, after, entry_numbers, read_artifact, stored_in
+from writeahead.protocol.session import StoredSession, after, read_artifact, stored_in
 from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = ["YOUNGEST", "PruneResult", "prune"]
@@ -118,47 +109,6 @@ def prune(
 
 
 @dataclass(frozen=True)
-class _Folder:
-    """What a listing has of one session: its own objects by key, and elsewhere."""
-
-    session_id: str
-    found: Mapping[str, ObjectInfo]
-    outside: Sequence[ObjectInfo]
-
-    @property
-    def journal_and_checksums(self) -> list[str]:
-        numbered = [key for key in self.found if entry_numbers(self.session_id, (key,))]
-        return [*checksums(self.session_id, self.found), *numbered]
-
-    @property
-    def leftovers(self) -> dict[str, ObjectInfo]:
-        """All but the two objects that stay."""
-        stay = (planned_key(self.session_id), pruned_key(self.session_id))
-        return {key: info for key, info in self.found.items() if key not in stay}
-
-
-def _folders(store: ArtifactStore) -> Iterator[_Folder]:
-    """Stream what one listing of the store has of each session.
-
-    Names that begin with a dot come first. Of these all are kept in memory: of unfinished sessions,
-    and of dry runs.
-    """
-    outside: dict[str, list[ObjectInfo]] = {}
-    for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
-        if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX, DRY_RUN_PREFIX):
-            for info in group:
-                outside.setdefault(info.key.split("/")[1], []).append(info)
-        elif is_session_id(first):
-            found = {info.key: info for info in group if _is_ours(first, info.key)}
-            yield _Folder(first, found, outside.pop(first, ()))
-
-
-def _is_ours(session_id: str, key: str) -> bool:
-    known = (planned_key(session_id), final_key(session_id), pruned_key(session_id))
-    return key in known or bool(entry_numbers(session_id, (key,)) or checksums(session_id, (key,)))
-
-
-@dataclass(frozen=True)
 class _End:
     """An end that is long enough ago: the tombstone for it, and what is removed."""
 
@@ -182,7 +132,7 @@ class _Pruning:
         if self.archive is not None and not self.dry_run:
             self._require_another_place(self.archive)
         count = 0
-        for folder in _folders(self.store):
+        for folder in folders(self.store):
             if stop and stop.is_set():
                 return
             result = self._guarded(folder)
@@ -204,7 +154,7 @@ class _Pruning:
         if is_same:
             raise InvalidInput("archive: it is the same place as the store: give another one")
 
-    def _guarded(self, folder: _Folder) -> PruneResult | None:
+    def _guarded(self, folder: Folder) -> PruneResult | None:
         try:
             return self._result(folder)
         except NotFound:
@@ -212,7 +162,7 @@ class _Pruning:
         except WriteaheadError as error:
             return PruneResult(folder.session_id, error=one_line(error))
 
-    def _result(self, folder: _Folder) -> PruneResult | None:
+    def _result(self, folder: Folder) -> PruneResult | None:
         if planned_key(folder.session_id) not in folder.found or self._is_young(folder):
             return None
         if pruned_key(folder.session_id) in folder.found:
@@ -237,7 +187,7 @@ class _Pruning:
         self._delete(end.delete)
         return replace(result, archived=archived, written=True)
 
-    def _tidied(self, folder: _Folder) -> PruneResult | None:
+    def _tidied(self, folder: Folder) -> PruneResult | None:
         """Remove what is left, or is there again, of a session that was pruned before."""
         rest = folder.leftovers | self._outside(folder)
         if final_key(folder.session_id) in rest and self._is_of_others(folder):
@@ -253,7 +203,7 @@ class _Pruning:
         self._delete(rest)
         return replace(result, archived=archived, written=True)
 
-    def _is_of_others(self, folder: _Folder) -> bool:
+    def _is_of_others(self, folder: Folder) -> bool:
         """Whether the final artifact's key holds another program's file."""
         final, planned = final_key(folder.session_id), planned_key(folder.session_id)
         if not is_foreign(read_artifact(self.store, folder.found[final]), key=final):
@@ -261,12 +211,12 @@ class _Pruning:
         tombstone = read_artifact(self.store, folder.found[planned])
         return decode(tombstone, PrunedPlan, key=planned).adapter is not None
 
-    def _is_young(self, folder: _Folder) -> bool:
+    def _is_young(self, folder: Folder) -> bool:
         """Whether an object was written too late, by the store's clock; it costs no request."""
         moments = (info.last_modified for info in folder.leftovers.values())
         return any(moment is not None and moment > self.until for moment in moments)
 
-    def _outside(self, folder: _Folder) -> dict[str, ObjectInfo]:
+    def _outside(self, folder: Folder) -> dict[str, ObjectInfo]:
         """Markers, which are there again, and an old dry run's plan."""
         return {
             info.key: info
@@ -274,7 +224,7 @@ class _Pruning:
             if info.last_modified is None or info.last_modified <= self.until
         }
 
-    def _end(self, folder: _Folder) -> _End | None:
+    def _end(self, folder: Folder) -> _End | None:
         """The end of a session; None if it has none, or a late one."""
         session = stored_in(self.store, folder.session_id, folder.found)
         status = session.status(self.now, 0)
@@ -295,7 +245,7 @@ class _Pruning:
         return _End(tombstone, stands, delete, kept)
 
     def _tombstone(
-        self, folder: _Folder, session: StoredSession, status: RunStatus
+        self, folder: Folder, session: StoredSession, status: RunStatus
     ) -> tuple[PrunedPlan | None, bool]:
         """The tombstone for a session, and whether it stands in the plan's place."""
         if session.pruned:
@@ -344,7 +294,7 @@ class _Pruning:
             self.store.delete(key)
 
 
-def _ended_at(folder: _Folder, session: StoredSession) -> datetime | None:
+def _ended_at(folder: Folder, session: StoredSession) -> datetime | None:
     """When a session ended, the latest that is said; None if nothing says it."""
     moments = [info.last_modified for info in folder.leftovers.values()]
     if session.final:
