@@ -44,7 +44,7 @@ from writeahead import (
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
-from writeahead.errors import CorruptArtifact, InvalidInput, NotFound, PlanConflict
+from writeahead.errors import AccessDenied, CorruptArtifact, InvalidInput, NotFound, PlanConflict
 from writeahead.model import RunStatus
 from writeahead.protocol import journal, pruning
 from writeahead.protocol.journal import Journal
@@ -716,6 +716,17 @@ def test_the_archive_must_be_another_place(remote, tmp_path):
     with pytest.raises(InvalidInput, match="archive: it is the same place"):
         pruned(store, archive=LocalStore(tmp_path / "b"))
     assert names(store) == before
+
+
+def test_an_archive_may_refuse_deletes(store, remote):
+    class WriteOnce(MemoryStore):
+        def _delete(self, key):
+            raise AccessDenied(self.name, "delete", key, "planted")
+
+    completed(store, remote)
+    archive = WriteOnce()
+    assert [result.archived for result in pruned(store, archive=archive)] == [1]
+    assert names(archive)[1:] == [FINAL]
 
 
 def test_an_archive_that_fails_costs_nothing(store, remote):
