@@ -31,6 +31,7 @@ def test_the_public_names_are_these():
         "find_sessions",
         "load_replay_artifact",
         "open_store",
+        "prune",
         "read_session",
         "resume_session",
         "sweep",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         write_writeback_artifact,
     )
     from writeahead.protocol.finding import find_sessions
+    from writeahead.protocol.pruning import prune
     from writeahead.protocol.resuming import resume_session
     from writeahead.protocol.retry import Clock
     from writeahead.protocol.runner import write_back
@@ -52,6 +53,7 @@ __all__ = [
     "find_sessions",
     "load_replay_artifact",
     "open_store",
+    "prune",
     "read_session",
     "resume_session",
     "sweep",
@@ -84,6 +86,7 @@ _HOMES = {
     "find_sessions": "protocol.finding",
     "load_replay_artifact": "protocol.artifacts",
     "open_store": "stores.registry",
+    "prune": "protocol.pruning",
     "read_session": "report.session",
     "resume_session": "protocol.resuming",
     "sweep": "protocol.sweep",

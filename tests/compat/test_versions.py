@@ -476,3 +476,27 @@ def test_artifacts_of_an_own_orchestrator_are_read_by_both(tmp_path, sides):
         # Writing the same again is no error, whichever version wrote it.
         done = reader(tmp_path, driver, verb, store, "own")
         assert done.code == OK, done
+
+
+PRUNE = """
+import sys
+from datetime import timedelta
+from writeahead import open_store, prune
+from writeahead.testing import ManualClock
+clock = ManualClock()
+clock.advance(7200)
+assert len(list(prune(open_store(sys.argv[1]), timedelta(hours=1), dry_run=False, clock=clock))) == 1
+"""
+
+
+def test_the_released_version_refuses_a_pruned_session(case, old, new):
+    """Not as damaged: a plan that is restored would be sent again."""
+    case = case(State())
+    case.leave(new)
+    done = Side.wait(new.start(case.folder, "-c", PRUNE, case.store.url))
+    assert done.code == OK, done
+    refuses(case, old)
+    done = case.run(new)
+    assert (done.code, "no_resume_needed" in done.out) == (OK, True), done
+    case.do(new, "sweep", "--write")
+    assert set(case.store.everything()) == {"s1/planned-writeback.json", "s1/pruned"}

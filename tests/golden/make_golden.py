@@ -3,10 +3,10 @@
     PYTHONPATH=. python tests/golden/make_golden.py tests/golden/v2
 
 What is there stays forever, to be resumed by later versions. Make a new folder for a new version of
-the format, or for new fields of an artifact (as ``v1-atomic``, ``v2-deltas``). The folder's name
-begins the id of each session, as in ``v2-parked``, so that no two folders have sessions of one
-name. ``test_golden`` finds the folder by itself. ``expected.json`` holds what the remote had
-applied by then, and SHA256SUMS what the bytes are.
+the format, or for new fields of an artifact (as ``v1-atomic``, ``v2-deltas``, ``v3-pruned``). The
+folder's name begins the id of each session, as in ``v2-parked``, so that no two folders have
+sessions of one name. ``test_golden`` finds the folder by itself. ``expected.json`` holds what the
+remote had applied by then, and SHA256SUMS what the bytes are.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from tests.support.invariants import hours_later
@@ -27,11 +28,12 @@ from tests.support.remotes import (
     found_out,
     operations,
 )
-from writeahead import RunPolicy, resume_session, write_back
+from writeahead import RunPolicy, prune, resume_session, write_back
 from writeahead.protocol import liveness
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import abandon_session, unblock_session
 from writeahead.stores.local import LocalStore
+from writeahead.testing import WrapperStore
 
 KINDS = ("create", "upsert", "update", "lookup", "mail")
 ONCE = RunPolicy(attempts=1, clock_skew=0, run_limit=3000, journal_interval=0)
@@ -200,13 +202,35 @@ def make_deltas(root: Path) -> dict[str, list[str]]:
     return effects
 
 
+def make_pruned(root: Path) -> dict[str, list[str]]:
+    """Sessions that were pruned, and one whose prune was killed after the tombstone."""
+    effects = {}
+    for name in ("gone", "gone-abandoned", "gone-halfway"):
+        it = Maker(root, f"{root.name}-{name}")
+        it.run(update=[Meets.UNAVAILABLE] if name == "gone-abandoned" else [])
+        if name == "gone-abandoned":
+            abandon_session(it.id, store=it.store, reason="not wanted any more")
+        store = DiesAfterTheTombstone(it.store) if name == "gone-halfway" else it.store
+        with contextlib.suppress(KeyboardInterrupt):
+            list(prune(store, timedelta(hours=1), dry_run=False, clock=hours_later(2)))
+        effects[it.id] = it.remote.effects
+    return effects
+
+
+class DiesAfterTheTombstone(WrapperStore):
+    def _around(self, verb, key, call):
+        if key.endswith("/pruned"):
+            raise KeyboardInterrupt
+        return call()
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     root.mkdir()
     # Of a machine that no test runs on: else its dead processes would be known to be dead.
     liveness._boot_id = lambda: "golden"
     socket.gethostname = lambda: "golden"
-    of = {"atomic": make_atomic, "deltas": make_deltas}
+    of = {"atomic": make_atomic, "deltas": make_deltas, "pruned": make_pruned}
     expected = of.get(root.name.rpartition("-")[2], make)(root)
     (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
     sums = "".join(

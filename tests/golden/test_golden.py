@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ import pytest
 from tests.support.invariants import hours_later
 from tests.support.processes import child_environment
 from tests.support.remotes import ALL, Remote, RemoteAdapter, TransactionalRemoteAdapter, operations
-from writeahead import ResumeError, RunPolicy, resume_session, write_back
-from writeahead.errors import InvalidInput
+from writeahead import ResumeError, RunPolicy, prune, resume_session, write_back
+from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import BlockReason, RunStatus, idempotency_key
-from writeahead.protocol.encoding import VERSION, artifact_type, decode, encode_model, is_abandoned
+from writeahead.protocol.encoding import VERSION, artifact_type, decode, encode_model, is_abandoned, is_pruned
 from writeahead.protocol.finding import find_sessions, unfinished_sessions
-from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, Writeback
+from writeahead.protocol.schema import AbandonedPlan, JournalEntry, PlannedWriteback, PrunedPlan, Writeback
 from writeahead.protocol.sweep import sweep
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
@@ -85,7 +86,7 @@ def test_no_session_hides_one_of_another_version():
     assert len(WHERE) == sum(len(sessions) for sessions in EXPECTED.values())
 
 
-@pytest.mark.parametrize("folder", ["v2", "v2-atomic", "v2-deltas"])
+@pytest.mark.parametrize("folder", ["v2", "v2-atomic", "v2-deltas", "v3-pruned"])
 def test_new_golden_sessions_hide_none_that_exist(tmp_path, folder):
     made = tmp_path / folder
     subprocess.run([sys.executable, HERE / "make_golden.py", made], check=True, env=child_environment())
@@ -121,6 +122,8 @@ def test_each_artifact_is_read_and_written_again_the_same():
         model = artifact_type(key)
         if model is PlannedWriteback and is_abandoned(data, key=key):
             model = AbandonedPlan
+        elif model is PlannedWriteback and is_pruned(data, key=key):
+            model = PrunedPlan
         again = encode_model(decode(data, model, key=key))
         if model is JournalEntry:
             assert decode(again, model, key=key) == decode(data, model, key=key)
@@ -130,7 +133,7 @@ def test_each_artifact_is_read_and_written_again_the_same():
         assert _unversioned(again) == _unversioned(data)
         assert again == data or json.loads(data)["version"] < VERSION
         seen[model] += 1
-    assert set(seen) == {PlannedWriteback, JournalEntry, Writeback, AbandonedPlan}
+    assert set(seen) == {PlannedWriteback, JournalEntry, Writeback, AbandonedPlan, PrunedPlan}
 
 
 def _unversioned(data):
@@ -240,6 +243,24 @@ def test_a_dry_run_cannot_be_resumed(golden, name):
     assert list(find_sessions(store)) == []
     with pytest.raises(ResumeError, match="neither"):
         resume(name, store, remote)
+    assert remote.requests == []
+
+
+PRUNED = {"gone": RunStatus.NO_RESUME_NEEDED, "gone-abandoned": RunStatus.ABANDONED}
+PRUNED["gone-halfway"] = PRUNED["gone"]
+
+
+@of_each_version(*PRUNED)
+def test_what_was_pruned_stays_closed(golden, name):
+    store, remote = golden(name)
+    means = {"store": store, "adapter": RemoteAdapter(remote), "clock": hours_later(2)}
+    assert resume(name, store, remote).status is PRUNED[story_of(name)]
+    assert write_back(operations(*KINDS), session_id=name, **means).status is PRUNED[story_of(name)]
+    with pytest.raises(PlanConflict):
+        write_back(operations("create"), session_id=name, **means)
+    list(prune(store, timedelta(hours=1), dry_run=False, clock=hours_later(200_000)))
+    assert [info.key for info in store.list()] == [f"{name}/planned-writeback.json", f"{name}/pruned"]
+    assert [found.session_id for found in find_sessions(store, "pruned")] == [name]
     assert remote.requests == []
 
 

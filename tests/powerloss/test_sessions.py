@@ -12,7 +12,10 @@ import pytest
 
 from tests.support.invariants import POLICY, hours_later
 from tests.support.powerloss_environment import Environment
-from tests.support.weak_disk import lay_out, states_after
+from tests.support.pruned import ENDED, closed, pruned
+from tests.support.remotes import Remote as NumberedRemote
+from tests.support.weak_disk import Recorder, lay_out, states_after
+from writeahead.errors import WriteaheadError
 from writeahead.protocol import runner
 from writeahead.protocol.sweep import sweep
 from writeahead.stores import durable
@@ -65,6 +68,52 @@ def test_a_deleted_marker_comes_back(stage):
         assert (place / "s1/writeback.json").exists()
         found.add((place / ".open/s1").exists())
     assert found == {True, False}
+
+
+def _cut_while_pruned(folder, state):
+    """Every state that a power cut may leave a session in while it is pruned."""
+    remote, recorder, known = NumberedRemote(), Recorder(folder / "store"), set()
+    with recorder.recording(), contextlib.closing(recorder):
+        ENDED[state](LocalStore(recorder.root), remote)
+        begun = len(recorder.events)
+        pruned(LocalStore(recorder.root))
+        for number in range(begun, len(recorder.events) + 1):
+            known |= states_after(recorder.events[:number])
+    return remote, known
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_a_prune_outlives_a_power_cut(tmp_path, state):
+    """Any of its deletes may be undone. What was put before them is there."""
+    remote, trees = _cut_while_pruned(tmp_path, state)
+    left = set()
+    for number, tree in enumerate(trees):
+        place = tmp_path / f"left-{number}"
+        lay_out(tree, place)
+        names = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+        left.add(frozenset(name for name in names if not name.startswith((".", "s1/~"))))
+        store = LocalStore(place)
+        closed(store, remote, state)
+        pruned(store)
+        closed(store, remote, state)
+    print(f"{len(trees)} states, {len(left)} sets of names")
+    # The final artifact, or the newest entry, alone beside the tombstone, and without the others.
+    assert {"s1/planned-writeback.json", "s1/pruned"} in left
+    assert len(left) > 5
+
+
+def test_a_planted_prune_without_a_sync_of_the_tombstone_is_found(tmp_path, monkeypatch):
+    put = LocalStore._put
+
+    def unsynced(self, key, data, *, if_absent):
+        with monkeypatch.context() as patch:
+            if b"pruned_at" in data:
+                patch.setattr(durable, "sync", lambda file: None)
+            return put(self, key, data, if_absent=if_absent)
+
+    monkeypatch.setattr(LocalStore, "_put", unsynced)
+    with pytest.raises((AssertionError, WriteaheadError)):
+        test_a_prune_outlives_a_power_cut(tmp_path, "completed")
 
 
 @pytest.mark.parametrize("planted", ["no sync of files", "no sync of folders"])

@@ -11,12 +11,20 @@ from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, write_back
 from writeahead.errors import CorruptArtifact, NewerArtifact
 from writeahead.model import KeyedOperation, PlannedOperation, Receipt
-from writeahead.protocol.encoding import VERSION, artifact_type, decode, encode, encode_model
+from writeahead.protocol.encoding import (
+    VERSION,
+    artifact_type,
+    decode,
+    encode,
+    encode_model,
+    is_pruned,
+)
 from writeahead.protocol.schema import (
     AbandonedPlan,
     Event,
     JournalEntry,
     PlannedWriteback,
+    PrunedPlan,
     SettledOperation,
     Writeback,
 )
@@ -52,9 +60,51 @@ ADDED = {
 }
 
 
+# A tombstone is a plan of version 3: what knows no pruning must say "upgrade".
+VERSION_3 = {
+    PrunedPlan: {
+        *("session_id", "status", "ended_at", "pruned_at", "adapter", "request_digest", "target"),
+    },
+}
+
+
 @pytest.mark.parametrize("model", VERSION_1, ids=lambda model: model.__name__)
 def test_the_fields_of_an_artifact_are_these(model):
     assert set(model.model_fields) == VERSION_1[model] | ADDED.get(model, set())
+
+
+def test_the_fields_of_a_tombstone_are_these():
+    assert {model: set(model.model_fields) for model in VERSION_3} == VERSION_3
+
+
+def pruned_plan():
+    moment = datetime(2026, 11, 27, tzinfo=UTC)
+    return PrunedPlan(session_id="s1", status="completed", ended_at=moment, pruned_at=moment)
+
+
+def test_a_tombstone_is_a_plan_of_a_newer_version_to_all_that_read_plans():
+    key, data = "s1/planned-writeback.json", encode_model(pruned_plan())
+    assert json.loads(data)["version"] == 3
+    assert decode(data, PrunedPlan, key=key) == pruned_plan()
+    with pytest.raises(NewerArtifact, match=r"format version 3, this one reads up to 2\): upgrade"):
+        decode(data, PlannedWriteback, key=key)
+    with pytest.raises(NewerArtifact, match=r"zork.*upgrade"):
+        decode(resealed(data, zork=1), PrunedPlan, key=key)
+    with pytest.raises(NewerArtifact, match="reads up to 3"):
+        decode(resealed(data, version=4), PrunedPlan, key=key)
+
+
+def test_an_altered_tombstone_is_told_from_a_plan():
+    key, data = "s1/planned-writeback.json", encode_model(pruned_plan())
+    for position in range(len(data)):
+        altered = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        with pytest.raises(CorruptArtifact):
+            decode(altered, PrunedPlan if is_pruned(altered, key=key) else PlannedWriteback, key=key)
+
+
+def test_a_callers_own_plan_is_no_tombstone():
+    for own in (b'{"pruned_at": "x"}', b'{\n  "pruned_at": "x"\n}', b"not JSON", b""):
+        assert not is_pruned(own, key="s1/planned-writeback.json")
 
 
 def test_the_events_and_the_version_are_these():

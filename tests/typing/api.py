@@ -7,7 +7,7 @@ complain of the comment.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, assert_type
 
@@ -36,6 +36,7 @@ from writeahead import (
     find_sessions,
     load_replay_artifact,
     open_store,
+    prune,
     read_session,
     resume_session,
     sweep,
@@ -50,6 +51,7 @@ from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, R
 from writeahead.protocol.artifacts import FinalInfo
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.progress import Ended, Progress, Waiting, WaitReason
+from writeahead.protocol.pruning import PruneResult
 from writeahead.protocol.sweep import SweepResult
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
@@ -353,6 +355,7 @@ def look_at(store: ArtifactStore) -> datetime | None:
 
 def look_after(store: ArtifactStore) -> list[str]:
     names = [assert_type(found, SessionSummary).session_id for found in find_sessions(store, "open")]
+    assert_type(prune(store, timedelta(days=90)), Iterator[PruneResult])
     for result in sweep(store, Crm("http://crm"), policy=RunPolicy(max_turns=5)):
         assert_type(result.report, RunReport | None)
     assert_type(abandon_session("s2", store=store, reason="asked"), RunReport)

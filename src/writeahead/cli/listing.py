@@ -26,7 +26,7 @@ def list_sessions(
         typer.Option(
             "--state",
             help="Only sessions in this state; open is every state but completed and abandoned, own is those"
-            " of an orchestrator of its own.",
+            " of an orchestrator of its own; pruned ones are in no other list.",
         ),
     ] = None,
     missing_ok: options.MissingOkOption = False,

@@ -11,6 +11,7 @@ from rich.text import Text
 from writeahead.cli.streams import printable
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.finding import SessionSummary
+from writeahead.protocol.pruning import PruneResult
 from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SweepResult
 from writeahead.report.page import ArtifactLine, SessionPage
@@ -22,6 +23,8 @@ __all__ = [
     "show_file",
     "show_none",
     "show_page",
+    "show_prune_result",
+    "show_prune_totals",
     "show_report",
     "show_settings",
     "show_simulator",
@@ -70,6 +73,8 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     if page.adapter:
         planned = f", planned {shown_time(page.planned_at)}" if page.planned_at else ""
         _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
+    if page.pruned_at:
+        _line(console, f"  pruned {shown_time(page.pruned_at)}: its payloads and receipts are gone")
     _section(console, "operations", bool(page.operations))
     _operations(console, page.operations)
     for warning in page.warnings:
@@ -137,6 +142,33 @@ def show_totals(
         _line(console, "Stopped before the rest. Run it again to go on.")
     if not done:
         _line(console, "Nothing was done. Add --write to do it.")
+
+
+def show_prune_result(console: Console, result: PruneResult) -> None:
+    """Show what was, or would be, removed of one session, in one line."""
+    word = "error" if result.error else result.status.value if result.status else "pruned"
+    ended = f", ended {shown_time(result.ended_at)}" if result.ended_at else ""
+    archived = f", {result.archived} archived" if result.archived else ""
+    note = result.error or f"{result.objects} objects, {result.size} bytes{ended}{archived}"
+    style = "red" if result.error else _STYLES.get(word, "")
+    _line(console, (word.ljust(_STATUS_WIDTH), style), f"  {result.session_id}", (f"  {note}", "dim"))
+
+
+def show_prune_totals(
+    console: Console, store: str, totals: Mapping[str, int], *, stopped: bool, done: bool
+) -> None:
+    """Show how much was, or would be, removed."""
+    if not totals:
+        _line(console, f"no session to prune in {store}")
+    else:
+        count, verb = totals.get("sessions", 0), "" if done else " would be"
+        size = f"{totals['objects']} objects, {totals['bytes']} bytes"
+        failed = f"; {totals['failed']} failed" if totals.get("failed") else ""
+        _line(console, f"{count} session{'' if count == 1 else 's'}{verb} pruned: {size}{failed}")
+        if not done:
+            _line(console, "Nothing was done. Add --write to do it.")
+    if stopped:
+        _line(console, "Stopped before the rest. Run it again to go on.")
 
 
 def show_check(console: Console, check: StoreCheck) -> None:

@@ -53,6 +53,7 @@ def next_step_of(session: Session | SessionSummary, context: CommandContext) -> 
         block_reason=session.block_reason,
         operation=session.operation,
         not_before=session.not_before,
+        planned=session.pruned_at is None,
         own=session.own,
         options=context.options(),
         resume_options=context.resume_options(session.adapter),

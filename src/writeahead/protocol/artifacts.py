@@ -14,7 +14,14 @@ from pydantic import BaseModel
 
 from writeahead._roundtrip import difference_of
 from writeahead.errors import AlreadyExists, CorruptArtifact, PlanConflict, ResumeError, StoreError
-from writeahead.protocol.encoding import decode, encode_model, is_abandoned, is_foreign, is_ours
+from writeahead.protocol.encoding import (
+    decode,
+    encode_model,
+    is_abandoned,
+    is_foreign,
+    is_ours,
+    is_pruned,
+)
 from writeahead.protocol.keys import (
     FINAL,
     PLANNED,
@@ -25,9 +32,10 @@ from writeahead.protocol.keys import (
     planned_key,
     require_session_id,
 )
-from writeahead.protocol.messages import one_line
+from writeahead.protocol.messages import one_line, when_pruned
 from writeahead.protocol.own_plans import checksum_file, is_own_plan, require_checksum
-from writeahead.protocol.session import entry_numbers, objects_of, read_artifact
+from writeahead.protocol.schema import PrunedPlan
+from writeahead.protocol.session import entry_numbers, objects_of, read_artifact, require_tombstone
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject, require_store
 
 __all__ = [
@@ -79,7 +87,8 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
     the session. Writing the same again is no error.
 
     Raises:
-        PlanConflict: The session already has another plan, or was abandoned. Nothing was changed.
+        PlanConflict: The session already has another plan, or was abandoned or pruned. Nothing was
+            changed.
         CorruptArtifact: It has a plan that was altered since it was written, and stays as it is.
         InvalidInput: The session id or the model can't be used.
         StoreError: As `ArtifactStore.put`.
@@ -97,7 +106,13 @@ def write_planned_writeback_artifact(store: ArtifactStore, session_id: str, mode
         return store.put(key, data, if_absent=True)
     except AlreadyExists:
         stored = store.get(key)
+    if is_pruned(stored.data, key=key):
+        if not is_ours(type(model)):
+            store.delete(checksum)
+        remove_markers(store, session_id, was_blocked=False)
+        raise PlanConflict(f"{_pruned(stored.data, key)}; a session id names one unit of work")
     found = {stored.info.key: stored.info, **objects_of(store, session_id)}
+    require_tombstone(session_id, found)
     if final_key(session_id) in found:
         remove_markers(store, session_id, was_blocked=False)
     if checksum in found and not _tells_of_an_edit(checksum, stored, found):
@@ -183,9 +198,10 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
     Look at ``finished`` before you send: a finished session has its plan still.
 
     Raises:
-        ResumeError: There is neither; or an operator abandoned the session; or the model's JSON
-            differs from what was written, since the model has changed; or, as `CorruptArtifact`,
-            the one found can't be read, or was altered since it was written, and stays as it is.
+        ResumeError: There is neither; or an operator abandoned the session; or it was pruned; or
+            the model's JSON differs from what was written, since the model has changed; or, as
+            `CorruptArtifact`, the one found can't be read, or was altered since it was written, and
+            stays as it is.
         InvalidInput: The session id can't be used.
         StoreError: As `ArtifactStore.list` and `ArtifactStore.get`.
     """
@@ -195,7 +211,12 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
         if key not in found:
             continue
         data = read_artifact(store, found[key])
+        if name == PLANNED and is_pruned(data, key=key):
+            if final_key(session_id) in found:
+                continue  # written since: it says what was done
+            raise ResumeError(_pruned(data, key))
         if name == PLANNED:
+            require_tombstone(session_id, found)
             _require_plan(session_id, data, found)
         model = decode(data, model_type, key=key)
         difference = _difference(data, model)
@@ -206,6 +227,11 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
             )
         return ReplayArtifact(name, model, finished=final_key(session_id) in found)
     raise no_session(store, session_id)
+
+
+def _pruned(data: bytes, key: str) -> str:
+    tombstone = decode(data, PrunedPlan, key=key)
+    return f"session {tombstone.session_id} {when_pruned(tombstone.status, tombstone.pruned_at)}"
 
 
 def _require_plan(session_id: str, data: bytes, found: Collection[str]) -> None:

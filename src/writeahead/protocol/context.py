@@ -55,6 +55,11 @@ class RunContext:
         deadline = clock.monotonic() + policy.run_limit
         return cls(store, adapter, policy, stop, clock, deadline, Observer(on_progress))
 
+    @property
+    def begun_at(self) -> float:
+        """When the run began, on the monotonic clock."""
+        return self.deadline - self.policy.run_limit
+
     def progress(
         self, session_id: str, operations: Sequence[KeyedOperation | PlannedOperation]
     ) -> SessionProgress:

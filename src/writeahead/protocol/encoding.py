@@ -21,6 +21,7 @@ from writeahead.protocol.schema import (
     AbandonedPlan,
     JournalEntry,
     PlannedWriteback,
+    PrunedPlan,
     Writeback,
     document_of_receipt,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "is_abandoned",
     "is_foreign",
     "is_ours",
+    "is_pruned",
     "require_size",
 ]
 
@@ -50,16 +52,22 @@ VERSION = 2
 _FORMATS: Mapping[type[BaseModel], str] = {
     PlannedWriteback: "writeahead/planned-writeback",
     AbandonedPlan: "writeahead/abandoned",
+    PrunedPlan: "writeahead/planned-writeback",
     JournalEntry: "writeahead/journal-entry",
     Writeback: "writeahead/writeback",
 }
 
-# Bytes; a tombstone holds an id and a moment.
+# What only some versions of writeahead know at a plan's key is a plan of a higher version, so that
+# the others say "upgrade", and nobody restores the plan that was there.
+_VERSIONS: Mapping[type[BaseModel], int] = {PrunedPlan: 3}
+
+# Bytes; a tombstone holds an id, digests and moments.
 _LARGEST_TOMBSTONE = 4096
 _ZEROS = "0" * 64
 # What each artifact of ours has besides its fields. A flipped bit spoils one of the three names.
 _SEAL = ("format", "version", "checksum")
 _OUR_FORMAT = b'\n  "format": "writeahead/'
+_PRUNED_AT = b'\n  "pruned_at": "'
 _CHECKSUM_LINE = b'\n  "checksum": "%b",\n'
 _CHECKSUM = re.compile(rb'\n  "checksum": "([0-9a-f]{64})",\n')
 # What is wrong with a sealed artifact only if it is newer: a field, an event or a status unknown
@@ -74,7 +82,7 @@ M = TypeVar("M", bound=BaseModel)
 def artifact_type(key: str) -> type[BaseModel] | None:
     """Return the model of the artifact at a key; None for what is no artifact of ours.
 
-    A plan's key may hold a tombstone instead: see `is_abandoned`.
+    A plan's key may hold a tombstone instead: see `is_abandoned` and `is_pruned`.
     """
     name = key.removeprefix(DRY_RUN_PREFIX).partition("/")[2]
     if name.startswith("journal/"):
@@ -195,7 +203,7 @@ def encode_model(model: BaseModel) -> bytes:
 
 def _sealed(model: BaseModel, name: str) -> bytes:
     document = model.model_dump(mode="json", exclude={"operations"}) | _operations_of(model)
-    document |= {"format": name, "version": VERSION, "checksum": _ZEROS}
+    document |= {"format": name, "version": _VERSIONS.get(type(model), VERSION), "checksum": _ZEROS}
     text = _brief(document)
     before, _, after = text.partition(_CHECKSUM_LINE % _ZEROS.encode())
     digest = hashlib.sha256(before + b"\n" + after).hexdigest()
@@ -214,7 +222,7 @@ def decode(data: bytes, model_type: type[M], *, key: str) -> M:
     if name is None:
         _parse(data, key)
         return _validate(lambda: model_type.model_validate_json(data), model_type, key)
-    fields = _unseal(data, name, key)
+    fields = _unseal(data, name, key, newest=_VERSIONS.get(model_type, VERSION))
     model = _validate(lambda: model_type.model_validate(fields), model_type, key, sealed=True)
     _require_consistent(model, key)
     return model
@@ -231,11 +239,20 @@ def require_size(size: int, key: str) -> None:
 
 
 def is_abandoned(data: bytes, *, key: str) -> bool:
-    """Tell whether the bytes at a plan's key are a tombstone."""
+    """Tell whether the bytes at a plan's key are the tombstone of a run that had no plan."""
     if len(data) > _LARGEST_TOMBSTONE:
         return False
     document = _parse(data, key)
     return isinstance(document, dict) and document.get("format") == _FORMATS[AbandonedPlan]
+
+
+def is_pruned(data: bytes, *, key: str) -> bool:
+    """Tell whether the bytes at a plan's key are the tombstone of a session that was pruned."""
+    # A caller's own plan need not be JSON of ours, so nothing else is parsed.
+    if len(data) > _LARGEST_TOMBSTONE or _PRUNED_AT not in data or _OUR_FORMAT not in data:
+        return False
+    document = _parse(data, key)
+    return document.get("format") == _FORMATS[PrunedPlan] and "pruned_at" in document
 
 
 def is_foreign(data: bytes, *, key: str, beside_own: bool = False) -> bool:
@@ -271,17 +288,17 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _unseal(data: bytes, expected: str, key: str) -> dict[str, Any]:
+def _unseal(data: bytes, expected: str, key: str, *, newest: int) -> dict[str, Any]:
     """The fields under a seal that holds. Linear in the bytes: hashed once, parsed once."""
     intact = _is_intact(data)
     document = _parse(data, key)
     if not isinstance(document, dict) or document.get("format") != expected:
         raise CorruptArtifact(f"{key}: not a {expected} artifact; it was left as it is")
     version = document.pop("version", None)
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version > newest:
         raise NewerArtifact(
             f"{key}: written by a newer version of writeahead (format version {version}, this one reads up"
-            f" to {VERSION}): upgrade; it was left as it is"
+            f" to {newest}): upgrade; it was left as it is"
         )
     checksum = document.pop("checksum", None)
     if not intact and not (version == 1 and _is_intact_version_1(document, checksum)):

@@ -21,6 +21,7 @@ from writeahead.protocol.keys import (
     final_key,
     is_session_id,
     planned_key,
+    pruned_key,
 )
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
@@ -44,7 +45,8 @@ class State(StrEnum):
     """What `find_sessions` can be asked for.
 
     ``open`` is every session that is not at its end; ``own`` is every open one of an orchestrator
-    of its own.
+    of its own. ``pruned`` is every one whose artifacts were removed after its end: no other state
+    is, and a list of everything leaves them out.
     """
 
     OPEN = "open"
@@ -54,6 +56,7 @@ class State(StrEnum):
     COMPLETED = "completed"
     ABANDONED = "abandoned"
     OWN = "own"
+    PRUNED = "pruned"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class SessionSummary:
         marked: Whether its marker is there. If not, only a sweep with ``scan`` finds it.
         host: The machine of the run that holds its lease, unless it gave the session up.
         pid: That run's process.
+        pruned_at: When its artifacts were removed, if they were.
     """
 
     session_id: str
@@ -93,9 +97,12 @@ class SessionSummary:
     host: str | None = None
     pid: int | None = None
     marked: bool = True
+    pruned_at: datetime | None = None
 
     def matches(self, state: State | None) -> bool:
         """Tell whether the session belongs in a list of this state. An unreadable one is open."""
+        if self.pruned_at or state is State.PRUNED:
+            return self.pruned_at is not None and state is State.PRUNED
         is_open = self.status not in (RunStatus.COMPLETED, RunStatus.ABANDONED)
         match state:
             case None:
@@ -108,11 +115,15 @@ class SessionSummary:
 
 
 class Found(NamedTuple):
-    """A session in a listing of the whole store: whether it has a marker, and a final artifact."""
+    """A session in a listing of the whole store.
+
+    Whether it has a marker, and a final artifact; or whether it was pruned.
+    """
 
     session_id: str
     is_marked: bool
     is_final: bool
+    is_pruned: bool = False
 
 
 def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
@@ -154,7 +165,7 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
                 # Another program's file ends no session. It costs a request elsewhere.
                 is_final = not _has_foreign_final(store, first)
             if is_marked or inside.is_ours:
-                yield Found(first, is_marked, is_final)
+                yield Found(first, is_marked, is_final, is_pruned=inside.was_pruned and not is_final)
             marked.discard(first)
     for session_id in sorted(marked):
         yield Found(session_id, is_marked=True, is_final=False)
@@ -166,20 +177,22 @@ class _Inside(NamedTuple):
     has_plan: bool
     has_entry: bool
     has_final: bool
+    was_pruned: bool
 
     @property
     def is_ours(self) -> bool:
-        return any(self)
+        return self.has_plan or self.has_entry or self.has_final
 
 
 def _looked_through(session_id: str, keys: Iterator[str]) -> _Inside:
-    planned, final = planned_key(session_id), final_key(session_id)
-    has_plan = has_entry = has_final = False
+    planned, final, pruned = planned_key(session_id), final_key(session_id), pruned_key(session_id)
+    has_plan = has_entry = has_final = was_pruned = False
     for key in keys:
         has_plan = has_plan or key == planned
         has_final = has_final or key == final
+        was_pruned = was_pruned or key == pruned
         has_entry = has_entry or bool(entry_numbers(session_id, (key,)))
-    return _Inside(has_plan, has_entry, has_final)
+    return _Inside(has_plan, has_entry, has_final, was_pruned)
 
 
 def _has_foreign_final(store: ArtifactStore, session_id: str) -> bool:
@@ -198,11 +211,11 @@ def find_sessions(
 ) -> Iterator[SessionSummary]:
     """Stream sessions with their status.
 
-    Asked for everything, ``completed`` or ``abandoned``, it lists the store; else it starts from
-    the markers. A session that can't be read is listed with the reason, and never hides the others.
-    One without a marker that has a final artifact is ``completed``; that artifact is not read,
-    since it would cost a request each. Only in a folder and in memory is it looked at, if there is
-    a journal, since another program's file ends no session.
+    Asked for everything, ``completed``, ``abandoned`` or ``pruned``, it lists the store; else it
+    starts from the markers. A session that can't be read is listed with the reason, and never hides
+    the others. One without a marker that has a final artifact is ``completed``; that artifact is
+    not read, since it would cost a request each. Only in a folder and in memory is it looked at, if
+    there is a journal, since another program's file ends no session.
 
     Raises:
         InvalidInput: There is no such state.
@@ -217,11 +230,13 @@ def find_sessions(
 def _summaries(
     store: ArtifactStore, state: State | None, clock: Clock, clock_skew: float
 ) -> Iterator[SessionSummary]:
-    everything = state in (None, State.COMPLETED, State.ABANDONED)
+    everything = state in (None, State.COMPLETED, State.ABANDONED, State.PRUNED)
     for found in all_sessions(store) if everything else marked_sessions(store):
         if found.is_final and not found.is_marked:
             summary = SessionSummary(found.session_id, RunStatus.COMPLETED)
-        elif state is State.COMPLETED:
+        elif state is State.COMPLETED or (
+            found.is_pruned is not (state is State.PRUNED) and not found.is_marked
+        ):
             continue
         else:
             summary = replace(_summary(store, found.session_id, clock, clock_skew), marked=found.is_marked)
@@ -236,6 +251,9 @@ def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: fl
         return SessionSummary(session_id, None, note=one_line(error))
     if session.abandoned:
         return SessionSummary(session_id, None, note="abandoned before it emitted anything")
+    if session.pruned:
+        pruned = session.pruned
+        return SessionSummary(session_id, pruned.status, adapter=pruned.adapter, pruned_at=pruned.pruned_at)
     if not session.is_planned:
         return SessionSummary(session_id, None, note="no plan yet", own=session.is_own)
     now = clock.now()

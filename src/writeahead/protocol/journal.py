@@ -16,7 +16,7 @@ from writeahead.errors import AlreadyExists, Fenced, InvalidInput, WriteaheadErr
 from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
 from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import encode_model
-from writeahead.protocol.keys import journal_key
+from writeahead.protocol.keys import journal_key, pruned_key
 from writeahead.protocol.liveness import this_process
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
@@ -31,7 +31,11 @@ from writeahead.protocol.schema import (
 from writeahead.protocol.session import StoredSession, build_on
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Ending", "Journal", "new_owner", "renewed_key", "require_reason"]
+__all__ = ["LOOK_AGAIN", "Ending", "Journal", "new_owner", "renewed_key", "require_reason"]
+
+# Seconds. A session is pruned twice that long after its end at the earliest (`pruning`), and with
+# its journal the fence goes. So an owner that knows how it stood only from before that looks again.
+LOOK_AGAIN = 1800.0
 
 
 def renewed_key(key: str, generation: int) -> str:
@@ -107,6 +111,7 @@ class Journal:
         turn: How often the session was claimed.
         idle: Turns since the last new receipt, this one included.
         waiting: Operations whose receipts no entry holds yet.
+        known_at: The monotonic clock when the session was read; None where ``renewed_at`` says it.
     """
 
     store: ArtifactStore
@@ -125,6 +130,7 @@ class Journal:
     turn: int = 0
     idle: int = 0
     waiting: list[str] = field(default_factory=list)
+    known_at: float | None = None
     # The first entry of this owner.
     _first: int | None = None
     # Of each entry that another can build on: where the history of each field was.
@@ -141,10 +147,15 @@ class Journal:
         clock: Clock,
         *,
         lease: float,
+        known_at: float | None = None,
     ) -> Self:
-        """The history of a session that was read, for a new owner who has not claimed it yet."""
+        """The history of a session that was read, for a new owner who has not claimed it yet.
+
+        ``known_at`` is the monotonic clock before it was read; by default it was read just now.
+        """
         entry = session.entry
         journal = cls(store, clock, plan, new_owner(), lease, session.number, clock.monotonic())
+        journal.known_at = journal.renewed_at if known_at is None else known_at
         # A run that died right after its plan may have left either marker.
         journal.was_blocked = entry is None or entry.was_blocked or entry.event is Event.UNBLOCKED
         for held in session.entries:
@@ -229,7 +240,7 @@ class Journal:
         An ending gives the lease up.
 
         Raises:
-            Fenced: The number is taken: another owner has the session now.
+            Fenced: The number is taken: another owner has the session now; or it was pruned.
             StoreError: As `ArtifactStore.put`.
         """
         while True:
@@ -248,10 +259,19 @@ class Journal:
                 self.number, self._unsettled = entry.number, []
             else:
                 break
+        known_at = self.renewed_at if self.known_at is None else self.known_at
+        if self.clock.monotonic() - known_at > LOOK_AGAIN and self._is_pruned():
+            message = f"session {self.plan.session_id}: it came to its end without this run, and was pruned"
+            raise Fenced(message)
         self.number, self.renewed_at, self._unsettled = entry.number, before, []
+        self.known_at = None
         self.waiting = []
         self._first = self._first or entry.number
         self._mark(entry.number)
+
+    def _is_pruned(self) -> bool:
+        """Whether the entry that would have stopped this owner may be gone; asked after the put."""
+        return self.store.head(pruned_key(self.plan.session_id)) is not None
 
     def _entry(
         self,

@@ -22,6 +22,7 @@ __all__ = [
     "journal_prefix",
     "open_key",
     "planned_key",
+    "pruned_key",
     "require_session_id",
 ]
 
@@ -60,6 +61,14 @@ def require_session_id(session_id: str) -> str:
 def planned_key(session_id: str) -> str:
     """Where a session's plan is."""
     return f"{session_id}/{PLANNED}"
+
+
+def pruned_key(session_id: str) -> str:
+    """Where an empty object tells a listing that a session's plan is a `PrunedPlan`.
+
+    It is put after that tombstone, and before anything is deleted.
+    """
+    return f"{session_id}/pruned"
 
 
 def checksum_prefix(session_id: str) -> str:

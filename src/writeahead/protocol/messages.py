@@ -1,10 +1,12 @@
 """Error messages, as they go into artifacts and to people."""
 
 import re
+from datetime import datetime
 
 from writeahead.errors import AdapterError, InvalidInput, NotReady
+from writeahead.model import RunStatus
 
-__all__ = ["foreign_final", "one_line"]
+__all__ = ["foreign_final", "one_line", "when_pruned"]
 
 # What adapters' messages may hold from a client library, and what is left of it. A query takes the
 # rest of the message with it, since its end can't be recognized.
@@ -31,3 +33,8 @@ def one_line(error: BaseException) -> str:
 def foreign_final(key: str) -> str:
     """Why a session can't be finished whose final artifact's key holds another program's file."""
     return f"{key} is a file of another program, where the final artifact goes: move it elsewhere"
+
+
+def when_pruned(status: RunStatus, pruned_at: datetime) -> str:
+    """What became of a session that was pruned, in words that follow its name."""
+    return f"was {status}, and pruned at {pruned_at:%Y-%m-%d %H:%M:%SZ}: its payloads and receipts are gone"

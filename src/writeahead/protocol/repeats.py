@@ -7,10 +7,11 @@ from writeahead.errors import InvalidInput, PlanConflict
 from writeahead.model import PlannedOperation, RunReport
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
-from writeahead.protocol.encoding import decode
+from writeahead.protocol.encoding import decode, is_pruned
 from writeahead.protocol.keys import planned_key
+from writeahead.protocol.messages import when_pruned
 from writeahead.protocol.resuming import report_of, report_of_final, require_same_remote, resume_from
-from writeahead.protocol.schema import PlannedWriteback, Writeback
+from writeahead.protocol.schema import PlannedWriteback, PrunedPlan, Writeback
 from writeahead.protocol.session import StoredSession, read_artifact
 from writeahead.stores.base import ArtifactStore
 
@@ -41,9 +42,11 @@ def repeat(
             f"session {session_id} already has a plan of an orchestrator of its own"
             f" ({planned_key(session_id)}): a session id names one unit of work, so give this one its own"
         )
-    plan = session.plan
+    plan, pruned = session.plan, session.pruned
     if session.final:
-        plan = _plan_behind(store, session.final)
+        plan, pruned = _plan_behind(store, session.final)
+    if pruned:
+        return _repeat_of_pruned(context, session, pruned, request_digest)
     same = plan is None or plan.request_digest == request_digest
     try:
         if session.final and asked and plan is None:
@@ -62,11 +65,37 @@ def repeat(
     return resume_from(session, context)
 
 
-def _plan_behind(store: ArtifactStore, final: Writeback) -> PlannedWriteback | None:
-    """The plan of a completed session; None if it was removed since."""
+def _repeat_of_pruned(
+    context: RunContext, session: StoredSession, pruned: PrunedPlan, request_digest: str
+) -> RunReport:
+    """Tell how a session ended of which little more than its request's digest is left.
+
+    A marker that we have just put goes again, whatever is wrong with the request.
+
+    Raises:
+        PlanConflict: It was for another request, or of an orchestrator of its own.
+        InvalidInput: It was for another remote.
+    """
+    remove_markers(context.store, session.session_id, was_blocked=False)
+    if pruned.request_digest != request_digest:
+        raise PlanConflict(
+            f"session {session.session_id} {when_pruned(pruned.status, pruned.pruned_at)}, and it was for"
+            " another request: a session id names one unit of work, so give this one its own"
+        )
+    require_same_remote(context.adapter, pruned)
+    return resume_from(session, context)
+
+
+def _plan_behind(store: ArtifactStore, final: Writeback) -> tuple[PlannedWriteback | None, PrunedPlan | None]:
+    """The plan of a completed session, or its tombstone; neither if it was removed since."""
     info = store.head(planned_key(final.session_id))
-    plan = decode(read_artifact(store, info), PlannedWriteback, key=info.key) if info else None
-    return plan if plan and plan.digest == final.plan_digest else None
+    if info is None:
+        return None, None
+    data = read_artifact(store, info)
+    if is_pruned(data, key=info.key):
+        return None, decode(data, PrunedPlan, key=info.key)
+    plan = decode(data, PlannedWriteback, key=info.key)
+    return (plan if plan.digest == final.plan_digest else None), None
 
 
 def _require_same_end(

@@ -12,10 +12,11 @@ from writeahead.protocol.context import RunContext, require_means
 from writeahead.protocol.execution import Execution
 from writeahead.protocol.in_doubt import in_doubt, silently_sent
 from writeahead.protocol.journal import Ending, Journal, require_reason
+from writeahead.protocol.messages import when_pruned
 from writeahead.protocol.planning import require_atomic
 from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import Event, PlannedWriteback
+from writeahead.protocol.schema import Event, PlannedWriteback, PrunedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored, require_ours
 from writeahead.stores.base import ArtifactStore
 
@@ -23,6 +24,7 @@ __all__ = [
     "Override",
     "report_of",
     "report_of_final",
+    "report_of_pruned",
     "require_same_remote",
     "resume_from",
     "resume_session",
@@ -97,20 +99,23 @@ def resume_session(
     for name, reason in (("take_over", take_over), ("now", now)):
         if reason is not None:
             require_reason(name, reason)
+    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     session = read_stored(store, session_id)
     override = Override(take_over=take_over, now=now)
-    context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
     return context.ended(resume_from(session, context, override))
 
 
 def resume_from(session: StoredSession, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
-    """Do the same as `resume_session` with a session that has just been read."""
+    """Do the same as `resume_session` with a session that was read since the run began."""
     if session.abandoned:
         when = session.abandoned.abandoned_at
         raise ResumeError(
             f"session {session.session_id} was abandoned at {when:%Y-%m-%d %H:%M:%SZ} before it emitted"
             " anything: run it again"
         )
+    if session.pruned and not session.final:
+        remove_markers(context.store, session.session_id, was_blocked=True)
+        return report_of_pruned(session.pruned)
     if session.final:
         return report_of_final(session, remove_markers(context.store, session.session_id, was_blocked=True))
     require_ours(session)
@@ -128,7 +133,7 @@ def resume_from(session: StoredSession, context: RunContext, override: Override 
     return _claim(context, session, plan, override)
 
 
-def require_same_remote(adapter: Adapter, plan: PlannedWriteback) -> None:
+def require_same_remote(adapter: Adapter, plan: PlannedWriteback | PrunedPlan) -> None:
     """Refuse an adapter that would write elsewhere than the plan was made for.
 
     Raises:
@@ -163,7 +168,8 @@ def _claim(
     context: RunContext, session: StoredSession, plan: PlannedWriteback, override: Override
 ) -> RunReport:
     """Take a session over and carry on with it, unless another run is faster."""
-    journal = Journal.of(session, plan, context.store, context.clock, lease=context.policy.lease)
+    lease = context.policy.lease
+    journal = Journal.of(session, plan, context.store, context.clock, lease=lease, known_at=context.begun_at)
     _suspect_silent_owner(session, journal, context)
     execution = Execution(journal, context)
     was_unblocked = session.entry is not None and session.entry.event is Event.UNBLOCKED
@@ -213,6 +219,17 @@ def report_of_final(session: StoredSession, warnings: Sequence[str] = ()) -> Run
         operations=session.final.operations,
         receipts=dict(session.receipts),
         warnings=tuple(warnings),
+    )
+
+
+def report_of_pruned(tombstone: PrunedPlan) -> RunReport:
+    """How a session stands whose artifacts were removed."""
+    is_complete = tombstone.status is RunStatus.COMPLETED
+    words = f"the session {when_pruned(tombstone.status, tombstone.pruned_at)}"
+    return RunReport(
+        session_id=tombstone.session_id,
+        status=RunStatus.NO_RESUME_NEEDED if is_complete else RunStatus.ABANDONED,
+        warnings=(words,),
     )
 
 

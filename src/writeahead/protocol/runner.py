@@ -215,7 +215,8 @@ def _begin_again(
     """
     store, session_id = context.store, plan.session_id
     store.put(blocked_key(session_id), b"")
-    journal = Journal.of(session, plan, store, context.clock, lease=context.policy.lease)
+    lease = context.policy.lease
+    journal = Journal.of(session, plan, store, context.clock, lease=lease, known_at=context.begun_at)
     execution = Execution(journal, context)
     held_until = session.lease_ends and after(session.lease_ends, context.policy.clock_skew)
     if held_until and context.clock.now() < held_until and not session.owner_is_dead:
@@ -225,6 +226,9 @@ def _begin_again(
         journal.append(Event.CLAIMED)
     except Fenced as error:
         return execution.fenced(error)
+    if journal.lease_left() <= 0:
+        # Another run may have begun again meanwhile, and the key may hold more than a tombstone.
+        return execution.report(RunStatus.RESUME_NEEDED, error="its lease ran out before it had a plan")
     store.delete(planned_key(session_id))
     try:
         store.put(planned_key(session_id), data, if_absent=True)
@@ -249,7 +253,7 @@ def _not_planned(
         message = "stopped by a signal or by the caller while it was planning; nothing was written"
         return RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=message)
     session = StoredSession(session_id) if dry_run else read_stored(context.store, session_id)
-    if session.final or session.plan:
+    if session.final or session.plan or session.pruned:
         return repeat(context, session, digest, None)
     wait = error.retry_after if isinstance(error, TransientError) else None
     is_conflict = isinstance(error, ConflictError)

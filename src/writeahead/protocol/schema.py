@@ -30,6 +30,7 @@ __all__ = [
     "Holder",
     "JournalEntry",
     "PlannedWriteback",
+    "PrunedPlan",
     "SettledOperation",
     "StoredReceipt",
     "Writeback",
@@ -151,6 +152,28 @@ class AbandonedPlan(_Artifact):
     """A tombstone at the plan's key: the run died before its plan, so nothing was emitted."""
 
     abandoned_at: Timestamp
+
+
+class PrunedPlan(Sparse, _Artifact):
+    """A tombstone at the plan's key: the session was at its end, and its artifacts were removed.
+
+    The id stays closed. See docs/decisions/0016.
+
+    Attributes:
+        status: How it ended.
+        ended_at: When, by the store's clock or its last owner's, whichever says later.
+        pruned_at: When its artifacts were removed.
+        adapter: The adapter that its plan was for; None for an orchestrator of its own.
+        request_digest: The plan's, to tell a repeat from a conflict; None likewise.
+        target: The plan's.
+    """
+
+    status: Literal[RunStatus.COMPLETED, RunStatus.ABANDONED]
+    ended_at: Timestamp
+    pruned_at: Timestamp
+    adapter: Annotated[str | None, LeftOut(is_none)] = None
+    request_digest: Annotated[str | None, LeftOut(is_none)] = None
+    target: Annotated[str | None, LeftOut(is_none)] = None
 
 
 class Event(StrEnum):

@@ -11,12 +11,13 @@ from typing import Any
 
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
 from writeahead.model import Receipt, RunStatus
-from writeahead.protocol.encoding import decode, is_abandoned, require_size
+from writeahead.protocol.encoding import decode, is_abandoned, is_pruned, require_size
 from writeahead.protocol.keys import (
     entry_number,
     final_key,
     journal_key,
     planned_key,
+    pruned_key,
     require_session_id,
 )
 from writeahead.protocol.liveness import is_dead
@@ -29,6 +30,7 @@ from writeahead.protocol.schema import (
     Holder,
     JournalEntry,
     PlannedWriteback,
+    PrunedPlan,
     Writeback,
 )
 from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
@@ -42,6 +44,7 @@ __all__ = [
     "read_artifact",
     "read_stored",
     "require_ours",
+    "require_tombstone",
     "stored_in",
 ]
 
@@ -80,6 +83,8 @@ class StoredSession:
         is_own: The session is one of a caller's own orchestrator, whose models are not read here.
         has_foreign_final: There is a final artifact that writeahead did not write. A session of an
             own orchestrator is finished by it; any other one finds it in its way.
+        pruned: The tombstone at the plan's key of a session that was pruned. What may be there
+            besides, but for a final artifact, is not read.
     """
 
     session_id: str
@@ -90,6 +95,7 @@ class StoredSession:
     written_at: datetime | None = None
     is_own: bool = False
     has_foreign_final: bool = False
+    pruned: PrunedPlan | None = None
 
     @cached_property
     def entry(self) -> JournalEntry | None:
@@ -108,6 +114,8 @@ class StoredSession:
     @property
     def is_final(self) -> bool:
         """Whether all is done."""
+        if self.pruned:
+            return self.pruned.status is RunStatus.COMPLETED
         return self.final is not None or (self.is_own and self.has_foreign_final)
 
     @property
@@ -138,7 +146,12 @@ class StoredSession:
     @property
     def is_planned(self) -> bool:
         """Whether there is a plan, or what it came to."""
-        return self.plan is not None or self.is_final or (self.is_own and self.written_at is not None)
+        return (
+            self.plan is not None
+            or self.is_final
+            or self.pruned is not None
+            or (self.is_own and self.written_at is not None)
+        )
 
     @property
     def planned_at(self) -> datetime | None:
@@ -148,7 +161,7 @@ class StoredSession:
     @property
     def adapter(self) -> str | None:
         """The name of the adapter that it is for; None where only its own orchestrator knows."""
-        found = self.final or self.plan
+        found = self.final or self.plan or self.pruned
         return found.adapter if found else None
 
     @property
@@ -188,6 +201,8 @@ class StoredSession:
 
     def status(self, now: datetime, clock_skew: float) -> RunStatus:
         """Tell the session's status: completed, blocked, in progress, or needing a resume."""
+        if self.pruned and not self.final:
+            return self.pruned.status
         if self.is_final:
             return RunStatus.COMPLETED
         if self.entry and self.entry.status in (RunStatus.BLOCKED, RunStatus.ABANDONED):
@@ -223,10 +238,14 @@ def stored_in(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectI
     numbers = entry_numbers(session_id, found)
     planned = found.get(planned_key(session_id))
     if planned is None:
+        require_tombstone(session_id, found)
         _require_no_entry(session_id, numbers)
         is_own = has_foreign_final or bool(checksums(session_id, found))
         return StoredSession(session_id, is_own=is_own, has_foreign_final=has_foreign_final)
     data = read_artifact(store, planned)
+    if is_pruned(data, key=planned.key):
+        return StoredSession(session_id, pruned=decode(data, PrunedPlan, key=planned.key))
+    require_tombstone(session_id, found)
     newest = _newest_entry(store, session_id, found, numbers)
     entries = _entries(store, newest, found) if newest else []
     if is_own_plan(session_id, data, found, has_journal=bool(entries)):
@@ -300,6 +319,23 @@ def _latest(last_modified: datetime | None) -> datetime | None:
     if last_modified is not None and last_modified.microsecond == 0:
         return after(last_modified, 1.0)
     return last_modified
+
+
+def require_tombstone(session_id: str, found: Iterable[str]) -> None:
+    """Refuse a session that was pruned, and whose plan came back or whose tombstone went.
+
+    Args:
+        session_id: The session.
+        found: The keys in its folder; what is at the plan's key is no tombstone.
+
+    Raises:
+        CorruptArtifact: It was pruned.
+    """
+    if pruned_key(session_id) in found:
+        raise CorruptArtifact(
+            f"{planned_key(session_id)}: the session was pruned, and its tombstone is not there any more: it"
+            " was replaced or removed, as by an older backup; nothing of it must be sent"
+        )
 
 
 def _require_no_entry(session_id: str, numbers: Sequence[int]) -> None:

@@ -112,7 +112,7 @@ class SweepAction(StrEnum):
 def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
     """Stream the sessions that a sweep looks at."""
     found = all_sessions(store) if scan else marked_sessions(store)
-    return (one for one in found if one.is_marked or not one.is_final)
+    return (one for one in found if one.is_marked or not (one.is_final or one.is_pruned))
 
 
 def sweep_step(
@@ -163,6 +163,8 @@ def _planned_step(
 
 
 def _how_it_ended(session: StoredSession) -> str | None:
+    if session.pruned:
+        return "pruned"
     if session.is_final:
         return "finished"
     if session.abandoned:
@@ -196,16 +198,26 @@ class _Sweep:
                 yield result
 
     def _result(self, found: Found) -> SweepResult | None:
+        # Counted from before the session is read.
+        context = self._begun()
         session = read_stored(self.store, found.session_id)
         if found.is_marked:
-            return self._swept(session)
+            return self._swept(session, context)
         marker = lost_marker(session)
         if marker is None:
             return None
         self.store.put(marker, b"")
-        return replace(self._swept(session), restored=True)
+        return replace(self._swept(session, context), restored=True)
 
-    def _swept(self, session: StoredSession) -> SweepResult:
+    def _begun(self) -> RunContext | None:
+        """The context of a resume that begins now; None without an adapter."""
+        if self.adapter is None:
+            return None
+        return RunContext.begin(
+            self.store, self.adapter, self.policy, self.stop, self.clock, on_progress=self.on_progress
+        )
+
+    def _swept(self, session: StoredSession, context: RunContext | None) -> SweepResult:
         action, note = sweep_step(
             session,
             now=self.clock.now(),
@@ -222,14 +234,11 @@ class _Sweep:
                 return SweepResult(session_id, note=note)
             case SweepAction.RESUME_OWN:
                 return self._resumed_own(session_id)
-        if self.adapter is None:
+        if context is None:
             return SweepResult(
                 session_id, note=f"planned by adapter {session.adapter!r}: sweep it with that one"
             )
         # One that has to wait is reported as a resume reports it.
-        context = RunContext.begin(
-            self.store, self.adapter, self.policy, self.stop, self.clock, on_progress=self.on_progress
-        )
         return SweepResult(session_id, report=context.ended(resume_from(session, context)))
 
     def _resumed_own(self, session_id: str) -> SweepResult:

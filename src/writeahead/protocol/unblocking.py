@@ -62,12 +62,13 @@ def unblock_session(
     """
     require_reason("reason", reason)
     clock = clock or Clock()
+    known_at = clock.monotonic()
     session = existing_session(store, session_id)
     if session.plan is None or session.entry is None or session.entry.status is not RunStatus.BLOCKED:
         raise InvalidInput(f"session {session_id} is not blocked: there is nothing to unblock")
     if session.has_foreign_final:
         raise InvalidInput(f"session {session_id}: {foreign_final(final_key(session_id))} first")
-    journal = Journal.of(session, session.plan, store, clock, lease=0)
+    journal = Journal.of(session, session.plan, store, clock, lease=0, known_at=known_at)
     decisions = {name: _checked(name, value) for name, value in (assume or {}).items()}
     _assume(journal, decisions, remote_ids or {}, clock.now())
     for operation_id in new_keys:
@@ -115,14 +116,17 @@ def abandon_session(
     """
     require_reason("reason", reason)
     clock = clock or Clock()
+    known_at = clock.monotonic()
     session = existing_session(store, session_id, or_own=True)
     if session.is_final:
         raise InvalidInput(f"session {session_id} is completed: there is nothing to abandon")
+    if session.pruned:
+        return RunReport(session_id=session_id, status=RunStatus.ABANDONED)
     if session.is_own and session.is_planned:
         return _abandon_own(session, store, reason, clock.now(), dry_run=dry_run)
     if session.plan is None:
         raise no_session(store, session_id)
-    journal = Journal.of(session, session.plan, store, clock, lease=0)
+    journal = Journal.of(session, session.plan, store, clock, lease=0, known_at=known_at)
     for operation_id, latest in silently_sent(session, clock.now()).items():
         # Once the session has ended, nothing else tells what its owner may have sent in silence.
         journal.suspect(operation_id, latest)

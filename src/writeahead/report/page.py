@@ -144,7 +144,7 @@ def next_step(
         block_reason: Why it is blocked, if it is.
         operation: The operation it stopped at, if any.
         not_before: Resuming earlier than this is pointless.
-        planned: Whether it has a plan, so that there is something to resume.
+        planned: Whether it has a plan, so that there is something to resume, or to see.
         own: Whether it is of an orchestrator of its own.
         options: The flags that any command needs, e.g. ``--store ./artifacts``.
         resume_options: The flags that a resume needs.
@@ -164,7 +164,7 @@ def next_step(
             step = "nothing was sent; run it again with --write"
         case RunStatus.BLOCKED:
             step = _blocked_step(session_id, block_reason, operation, when, options, planned=planned)
-        case RunStatus.ABANDONED:
+        case RunStatus.ABANDONED if planned:
             remaining = f"writeahead remaining {session_id} {options}".rstrip()
             step = f"for a session of what is missing: {remaining}"
     return step

@@ -10,6 +10,7 @@ from writeahead.errors import InvalidInput, ResumeError
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, RunStatus, idempotency_key
 from writeahead.protocol.emission import OVERWRITING
 from writeahead.protocol.in_doubt import in_doubt
+from writeahead.protocol.messages import when_pruned
 from writeahead.protocol.planning import keyed_operations, request_digest
 from writeahead.protocol.references import filled_in
 from writeahead.protocol.schema import PlannedWriteback
@@ -64,6 +65,9 @@ def remaining_operations(
     plan = session.plan
     if session.final:
         raise InvalidInput(f"session {session.session_id} is completed: nothing is missing")
+    if session.pruned:
+        words = when_pruned(session.pruned.status, session.pruned.pruned_at)
+        raise InvalidInput(f"session {session.session_id} {words}")
     if plan is None:
         raise ResumeError(f"session {session.session_id} has no plan: nothing was sent, so run it again")
     missing = [item for item in plan.operations if item.id not in session.receipts]

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from writeahead.errors import CorruptArtifact, NewerArtifact, NotFound
-from writeahead.protocol.encoding import decode, is_abandoned
+from writeahead.protocol.encoding import decode, is_abandoned, is_pruned
 from writeahead.protocol.keys import (
     blocked_key,
     entry_number,
@@ -15,7 +15,7 @@ from writeahead.protocol.keys import (
     planned_key,
 )
 from writeahead.protocol.own_plans import is_others
-from writeahead.protocol.schema import JournalEntry, PlannedWriteback, Writeback
+from writeahead.protocol.schema import JournalEntry, PlannedWriteback, PrunedPlan, Writeback
 from writeahead.protocol.session import StoredSession, entry_numbers, read_artifact
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
@@ -33,6 +33,7 @@ class Readable:
         entries: The journal entries that read, by number.
         problems: What is wrong with the others, by key; also of entries that are missing.
         needs_newer: Whether some of them were written by a newer version.
+        pruned: The tombstone in the plan's place, if the session was pruned.
     """
 
     session_id: str
@@ -41,6 +42,7 @@ class Readable:
     entries: dict[int, JournalEntry] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     needs_newer: bool = False
+    pruned: PrunedPlan | None = None
 
     def session(self) -> StoredSession:
         """The newest state that can be told from what reads. It may be older than the truth."""
@@ -84,7 +86,7 @@ def read_each(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectI
         except CorruptArtifact as error:
             readable.problems[info.key] = str(error)
             readable.needs_newer = readable.needs_newer or isinstance(error, NewerArtifact)
-    if readable.final is None:
+    if readable.final is None and readable.pruned is None:
         readable.problems |= _missing(session_id, found.keys())
     return readable
 
@@ -133,6 +135,8 @@ def _keep(readable: Readable, key: str, data: bytes, found: Iterable[str]) -> No
         return  # no artifact of ours
     elif key == final_key(session_id):
         readable.final = decode(data, Writeback, key=key)
+    elif is_pruned(data, key=key):
+        readable.pruned = decode(data, PrunedPlan, key=key)
     elif not is_abandoned(data, key=key):
         readable.plan = decode(data, PlannedWriteback, key=key)
 

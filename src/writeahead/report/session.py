@@ -86,6 +86,7 @@ class Session(Line):
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
         host: The machine of the run that holds its lease, unless it gave the session up.
         pid: That run's process.
+        pruned_at: When its artifacts were removed after its end, if they were.
         operations: The plan's operations, in order, with what is known of each.
     """
 
@@ -103,6 +104,7 @@ class Session(Line):
     not_before: Timestamp | None = None
     host: str | None = None
     pid: int | None = None
+    pruned_at: Timestamp | None = None
     operations: tuple[OperationLine, ...] = ()
 
     @property
@@ -160,6 +162,7 @@ def fields_of_history(stored: StoredSession, plan: PlannedWriteback | None) -> d
         "operation": entry.operation if entry else None,
         "host": holder.host if holder else None,
         "pid": holder.pid if holder else None,
+        "pruned_at": stored.pruned.pruned_at if stored.pruned else None,
     }
 
 
