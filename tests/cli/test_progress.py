@@ -125,7 +125,7 @@ def test_the_lines_of_a_sweep_are_not_on_the_terminal_of_its_progress(start, cli
         remote.answers = [503, 503]
         cli("run", cli.session("row", session_id=session_id), "--write")
     code, out, shown = on_a_terminal(start, "sweep", "--write")
-    assert (code, [line.split() for line in out.splitlines()]) == (
+    assert (code, sorted(line.split() for line in out.splitlines())) == (
         0,
         [["completed", "s1"], ["completed", "s2"]],
     )

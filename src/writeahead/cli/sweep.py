@@ -19,15 +19,8 @@ from writeahead.cli.streams import printable
 from writeahead.errors import InvalidInput, ResumeError, StoreError
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, read_stored
-from writeahead.protocol.sweep import (
-    OnOwn,
-    SweepAction,
-    SweepResult,
-    candidates,
-    lost_marker,
-    sweep,
-    sweep_step,
-)
+from writeahead.protocol.settling import OnOwn, SweepAction, lost_marker, sweep_step
+from writeahead.protocol.sweep import SweepResult, candidates, sweep
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
