@@ -117,7 +117,7 @@ class Breaker:
                     self._is_probing = False
 
     def _hold_back(self, asked: float) -> None:
-        """Open, or stay open. Only what a probe met, or what was asked for, makes it wait longer."""
+        """Open, or stay open. Only a probe, or what was asked for, makes the wait longer."""
         now = self._clock.now()
         wait = asked
         if self._probe_at is None or self._is_probing:
