@@ -229,6 +229,21 @@ def test_a_stop_leaves_the_rest_without_a_word(store, service, parked, clock):
     service.meet = lambda session: stop.set()
     assert [result.session_id for result in sweep(store, service, clock=clock, stop=stop)] == ["a"]
     assert open_ones(store) == ["b", "c"]
+    assert list(sweep(store, service, clock=clock, stop=stop)) == []
+
+
+@pytest.mark.parametrize("stop_at", ["a", "c", None])
+def test_a_sweep_says_whether_each_had_its_turn(store, service, parked, clock, stop_at):
+    stop = threading.Event()
+    parked(*"abc")
+    service.meet = lambda session: stop.set() if session == stop_at else None
+    said = []
+
+    def results():
+        said.append((yield from sweep(store, service, clock=clock, stop=stop)))
+
+    list(results())
+    assert said == [stop_at != "a"]
 
 
 @pytest.mark.parametrize(

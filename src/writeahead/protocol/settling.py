@@ -12,7 +12,7 @@ from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
 from writeahead.errors import AlreadyExists, TransientError, WriteaheadError
-from writeahead.model import RunPolicy, RunReport, RunStatus
+from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
 from writeahead.protocol.context import RunContext
@@ -56,6 +56,7 @@ class SweepResult:
         error: what went wrong, or
         left: why it was left as it is.
         restored: Whether its marker was lost, and was put again.
+        block_reason: Why it is blocked, where the note says that it is.
         not_before: Before when another look at it is pointless, if that is known.
         again: Whether this very sweep will come back to it: another result of it follows, unless
             the sweep is stopped.
@@ -68,6 +69,7 @@ class SweepResult:
     error: str | None = None
     restored: bool = False
     left: Left | None = None
+    block_reason: BlockReason | None = None
     not_before: datetime | None = None
     again: bool = False
     found: int = 0
@@ -209,7 +211,8 @@ class Settler:
             case SweepAction.ABANDON:
                 return Settled(self._abandoned(session_id))
             case SweepAction.SKIP:
-                return Settled(SweepResult(session_id, note=note))
+                reason = session.entry.block_reason if session.entry else None
+                return Settled(SweepResult(session_id, note=note, block_reason=reason))
             case SweepAction.RESUME_OWN:
                 return self._resumed_own(session_id)
         return self._by_adapter(session, action)

@@ -6,7 +6,7 @@ import heapq
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ def sweep(
     limit: int | None = None,
     max_time: float | None = None,
     until_done: bool = False,
-) -> Iterator[SweepResult]:
+) -> Generator[SweepResult, None, bool]:
     """Resume every session that needs it, and remove markers of finished ones. Streams results.
 
     One bad session never stops the sweep: its error is in its result. A marker without a plan,
@@ -98,6 +98,9 @@ def sweep(
         until_done: Come back to sessions that have to wait, and wait for those, until all are
             completed, blocked, abandoned, not for this sweep, or in error. A result with ``again``
             is not the last of its session.
+
+    Returns:
+        The results, as they come; as the value of the generator, whether each session had its turn.
 
     Raises:
         InvalidInput: There is neither an adapter nor ``on_own``, or a number is out of its range.
@@ -216,20 +219,27 @@ class _Sweep:
         self._seen: set[str] = set()
         self._told: set[str] = set()
         self._attempts = 0
+        self._is_unlisted = True
 
-    def results(self, *, scan: bool) -> Iterator[SweepResult]:
+    def results(self, *, scan: bool) -> Generator[SweepResult, None, bool]:
+        """Sweep; return whether each session had its turn."""
         try:
             while self._find(scan=scan):
                 yield from self._work_off()
                 if not self._bounds.until_done or self._is_over() or self._is_at_limit():
                     break
+            is_through = not (self._queue or self._held or self._waiting) and not self._is_unlisted
             yield from self._leftovers()
         finally:
             self._end()
+        return is_through
 
     def _find(self, *, scan: bool) -> bool:
         """List the sessions that this sweep has not seen; tell whether there are any."""
         settler = self._settler
+        if self._is_over():
+            return False
+        self._is_unlisted = False
         found = (one for one in candidates(settler.store, scan=scan) if one.session_id not in self._seen)
         self._queue.extend(_in_turn(found, settler.clock.random))
         self._seen.update(one.session_id for one in self._queue)
