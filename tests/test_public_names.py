@@ -32,6 +32,7 @@ def test_the_public_names_are_these():
         "load_replay_artifact",
         "open_store",
         "read_session",
+        "resume_item",
         "resume_session",
         "sweep",
         "unblock_session",

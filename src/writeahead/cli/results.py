@@ -11,7 +11,6 @@ from rich.console import Console
 from writeahead.cli import render
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.output import report_document
-from writeahead.model import RunStatus
 from writeahead.protocol.sweep import SweepResult
 
 __all__ = ["Results"]
@@ -104,8 +103,8 @@ class Results:
         word, reason = render.word_of(result), result.left or result.block_reason
         if result.report is not None:
             reason = result.report.block_reason
-        elif result.block_reason:
-            word = RunStatus.BLOCKED.value
+        elif word == "-" and result.status:
+            word = result.status.value
         self.totals[word] += 1
         if reason:
             self.reasons[word, reason.value] += 1

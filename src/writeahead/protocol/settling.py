@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.errors import AlreadyExists, TransientError, WriteaheadError
+from writeahead.errors import AlreadyExists, OutcomeUnknown, TransientError, Unavailable, WriteaheadError
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
@@ -56,7 +56,8 @@ class SweepResult:
         error: what went wrong, or
         left: why it was left as it is.
         restored: Whether its marker was lost, and was put again.
-        block_reason: Why it is blocked, where the note says that it is.
+        status: How it stands, where that is known.
+        block_reason: Why it is blocked, if it is.
         not_before: Before when another look at it is pointless, if that is known.
         again: Whether this very sweep will come back to it: another result of it follows, unless
             the sweep is stopped.
@@ -69,6 +70,7 @@ class SweepResult:
     error: str | None = None
     restored: bool = False
     left: Left | None = None
+    status: RunStatus | None = None
     block_reason: BlockReason | None = None
     not_before: datetime | None = None
     again: bool = False
@@ -180,6 +182,9 @@ class Settler:
         """
         try:
             return self._settled(found)
+        except (Unavailable, OutcomeUnknown) as error:
+            soon = after(self.clock.now(), self.policy.longest_wait)
+            return Settled(SweepResult(found.session_id, error=one_line(error), not_before=soon))
         except WriteaheadError as error:
             return Settled(SweepResult(found.session_id, error=one_line(error)))
         except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
@@ -211,8 +216,7 @@ class Settler:
             case SweepAction.ABANDON:
                 return Settled(self._abandoned(session_id))
             case SweepAction.SKIP:
-                reason = session.entry.block_reason if session.entry else None
-                return Settled(SweepResult(session_id, note=note, block_reason=reason))
+                return Settled(_skipped(session, note))
             case SweepAction.RESUME_OWN:
                 return self._resumed_own(session_id)
         return self._by_adapter(session, action)
@@ -298,7 +302,24 @@ class Settler:
 
 
 def _reported(report: RunReport) -> SweepResult:
-    return SweepResult(report.session_id, report=report, not_before=report.not_before)
+    return SweepResult(
+        report.session_id,
+        report=report,
+        status=report.status,
+        block_reason=report.block_reason,
+        not_before=report.not_before,
+    )
+
+
+def _skipped(session: StoredSession, note: str) -> SweepResult:
+    entry = session.entry
+    is_blocked = entry is not None and entry.status is RunStatus.BLOCKED
+    return SweepResult(
+        session.session_id,
+        note=note,
+        status=RunStatus.BLOCKED if is_blocked else None,
+        block_reason=entry.block_reason if entry and is_blocked else None,
+    )
 
 
 def lost_marker(session: StoredSession) -> str | None:
@@ -318,4 +339,8 @@ def _tidied(session: StoredSession, store: ArtifactStore) -> SweepResult:
     problems = remove_markers(store, session_id, was_blocked=session.abandoned is None)
     if problems:
         return SweepResult(session_id, error=problems[0])
-    return SweepResult(session_id, note=f"{_how_it_ended(session)}: its marker was removed")
+    return SweepResult(
+        session_id,
+        note=f"{_how_it_ended(session)}: its marker was removed",
+        status=RunStatus.COMPLETED if session.is_final else RunStatus.ABANDONED,
+    )

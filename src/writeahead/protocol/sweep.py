@@ -154,7 +154,8 @@ def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
 def next_look(result: SweepResult, *, now: datetime, policy: RunPolicy) -> datetime | None:
     """When to look at a session again, as its result has it; None if that is at rest.
 
-    At rest is what is completed, blocked or abandoned, what is not for this sweep, and an error.
+    At rest is what is completed, blocked or abandoned, what is not for this sweep, and an error of
+    other kinds than a store that can't be reached.
     """
     status = result.report.status if result.report else None
     if status is RunStatus.IN_PROGRESS:
