@@ -117,7 +117,12 @@ def _asynchronous_each(function: Callable[_P, Iterator[_T]]) -> Callable[_P, Asy
         finally:
             # Where the loop is gone, the thread may still be in it; then its stop is set.
             with contextlib.suppress(ValueError):
-                cast("Generator[_T]", found).close()
+                close = cast("Generator[_T]", found).close
+                try:
+                    # Runs that are under way end first, and their coroutines need this loop.
+                    await _in_thread(close, stop)
+                except RuntimeError:  # there is no loop to wait on
+                    close()
 
     return _introduced(call)
 

@@ -20,6 +20,7 @@ from writeahead import (
     write_planned_writeback_artifact,
     write_writeback_artifact,
 )
+from writeahead.adapters import limits
 from writeahead.errors import Applied, InvalidInput, PermanentError, TransientError
 from writeahead.model import RunStatus
 from writeahead.protocol.finding import unfinished_sessions
@@ -421,6 +422,43 @@ def test_on_asyncio_the_coroutines_of_all_run_on_the_callers_loop(store, clock):
     results, loop = asyncio.run(main())
     assert statuses(results) == {RunStatus.COMPLETED: 4}
     assert threads == {loop}
+
+
+def test_an_asynchronous_sweep_that_is_left_cancels_what_is_under_way(store, clock, monkeypatch):
+    import asyncio
+
+    monkeypatch.setattr(limits, "STOP_GRACE", 0.01)
+    service, seen = AsyncService(), []
+    for name in "abc":
+        operations = [{"kind": "work", "payload": {"session": name}}]
+        service.meet = down
+        write_back(operations, session_id=name, store=store, adapter=service, clock=clock, policy=ONCE)
+
+    class Slow(AsyncService):
+        @emits("create_with_key")
+        async def emit_work(self, payload: Work, operation):
+            if payload.session == "a":
+                await begun.acquire()  # b and c are under way
+                await begun.acquire()
+                return Receipt(remote_id=operation.key)
+            begun.release()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append(payload.session)
+                raise
+
+    async def main():
+        nonlocal begun
+        begun = asyncio.Semaphore(0)
+        found = asweep(store, Slow(), concurrency=3, clock=ChanceClock(fixed=0.0))
+        assert (await anext(found)).session_id == "a"
+        await found.aclose()
+        assert sorted(seen) == ["b", "c"]
+
+    begun = None
+    asyncio.run(main())
+    assert statuses(sweep(store, service)) == {RunStatus.RESUME_NEEDED: 2}
 
 
 def test_many_sessions_in_memory_cost_a_few_hundred_bytes_each():
