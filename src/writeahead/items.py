@@ -24,7 +24,7 @@ from writeahead.protocol.finding import Found
 from writeahead.protocol.keys import open_key, require_session_id
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.settling import Settler, SweepResult
-from writeahead.protocol.sweep import next_look
+from writeahead.protocol.turns import next_look
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 

@@ -131,6 +131,17 @@ def test_a_signal_ends_every_after_the_requests_under_way(start, cli, remote, pa
     assert len(remote.effects) == 8
 
 
+def test_a_signal_ends_the_wait_for_one_that_is_not_due(start, cli, remote, parked):
+    parked("held")
+    (cli.store / "held/journal/000001.json").unlink()  # as if this process were still at it
+    process = start("sweep", "--write", "--quiet", "--json-lines", "--until-done")
+    line = json.loads(process.stdout.readline())
+    assert (line["report"]["status"], line["again"]) == ("in_progress", True)
+    process.send_signal(signal.SIGTERM)
+    code, out, _ = finished(process)
+    assert (code, lines(out)[-1]["stopped"], remote.requests) == (75, True, [])
+
+
 def test_a_second_interrupt_of_a_concurrent_sweep_is_safe(start, cli, remote, parked):
     parked(*"abcd")
     remote.hold = True

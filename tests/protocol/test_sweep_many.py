@@ -21,13 +21,13 @@ from writeahead import (
     write_writeback_artifact,
 )
 from writeahead.adapters import limits
-from writeahead.errors import Applied, InvalidInput, PermanentError, TransientError
+from writeahead.errors import Applied, InvalidInput, PermanentError, TransientError, Unavailable
 from writeahead.model import RunStatus
 from writeahead.protocol.finding import unfinished_sessions
 from writeahead.protocol.settling import Left
 from writeahead.protocol.sweep import sweep
 from writeahead.stores.memory import MemoryStore
-from writeahead.testing import ManualClock
+from writeahead.testing import ManualClock, WrapperStore
 
 ONCE = RunPolicy(attempts=1)
 SECONDS = 60  # that a test waits for a thread; a failure only
@@ -321,6 +321,30 @@ def test_no_more_is_handed_to_an_executor_than_may_run(store, service, parked):
         assert pool.most <= 3
         assert service.most_at_once == 1
         pool.submit(int)  # it was not shut down
+
+
+def test_what_a_busy_executor_never_began_is_not_waited_for_after_a_stop(store, service, parked):
+    parked(*"abc")
+    stop, handed_over, go_on, results = threading.Event(), threading.Event(), threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args, **kwargs):
+            future = super().submit(*args, **kwargs)
+            handed_over.set()
+            return future
+
+    with Pool(1) as pool:
+        pool.submit(go_on.wait, SECONDS)
+        handed_over.clear()
+        swept = sweep(store, service, executor=pool, concurrency=2, stop=stop)
+        sweeping = threading.Thread(target=lambda: results.extend(swept))
+        sweeping.start()
+        assert handed_over.wait(SECONDS)
+        stop.set()
+        sweeping.join(SECONDS)
+        assert not sweeping.is_alive()
+        go_on.set()
+    assert (results, service.requests, open_ones(store)) == ([], [], ["a", "b", "c"])
 
 
 def test_a_bug_that_one_session_meets_costs_that_session(store, service, parked):
@@ -623,6 +647,26 @@ def test_until_done_sees_what_another_run_leaves(store, service, parked, clock):
         RunStatus.COMPLETED,
     ]
     assert open_ones(store) == []
+
+
+def test_until_done_outlasts_a_store_that_can_not_be_reached(store, service, parked, clock):
+    parked("a", "b")
+    refusals = ["once"]
+
+    class Flaky(WrapperStore):
+        def _get(self, key):
+            if key.startswith("a/") and refusals:
+                raise Unavailable(self.name, refusals.pop(), key, "503")
+            return super()._get(key)
+
+    flaky = Flaky(store)
+    results = list(sweep(flaky, service, clock=clock, until_done=True))
+    assert [(result.session_id, bool(result.error), result.again) for result in results] == [
+        ("a", True, True),
+        ("b", False, False),
+        ("a", False, False),
+    ]
+    assert service.effects == {"a": 1, "b": 1}
 
 
 def test_until_done_takes_what_comes_meanwhile(store, service, parked, clock):

@@ -19,8 +19,10 @@ from writeahead.cli.streams import print_json_line, printable
 from writeahead.errors import InvalidInput, ResumeError, StoreError
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, read_stored
-from writeahead.protocol.settling import OnOwn, SweepAction, lost_marker, sweep_step
-from writeahead.protocol.sweep import candidates, sweep
+from writeahead.protocol.settling import OnOwn
+from writeahead.protocol.steps import SweepAction, lost_marker, sweep_step
+from writeahead.protocol.sweep import sweep
+from writeahead.protocol.turns import candidates
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]

@@ -6,37 +6,35 @@ import heapq
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import POLL
 from writeahead.errors import InvalidInput
-from writeahead.model import RunPolicy, RunStatus
+from writeahead.model import RunPolicy
 from writeahead.protocol.breaker import Breaker
 from writeahead.protocol.context import require_means
-from writeahead.protocol.finding import Found, all_sessions, marked_sessions
+from writeahead.protocol.finding import Found
 from writeahead.protocol.progress import OnProgress, Progress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 from writeahead.protocol.settling import Left, OnOwn, Settled, Settler, SweepResult
 from writeahead.protocol.stopping import LinkedStop
+from writeahead.protocol.turns import candidates, in_turn, next_look
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["OnOwn", "SweepResult", "candidates", "next_look", "sweep"]
+__all__ = ["OnOwn", "SweepResult", "sweep"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _DEFAULT_POLICY = RunPolicy()
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # Seconds that a sweep waits at most, each time, for a remote that is down: three probes in 35 s.
 # One that goes on until all is done waits as long as it takes.
 _PATIENCE = 30.0
-# Seconds after which a session that another run is at is looked at again: it may be done, or dead.
-_LOOK_AGAIN = 60.0
 # The longest single wait: what a clock or a lock takes has its limits.
 _LONGEST_SLEEP = 3600.0
 
@@ -145,39 +143,6 @@ def _one_at_a_time(call: OnProgress) -> OnProgress:
     return locked
 
 
-def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
-    """Stream the sessions that a sweep looks at."""
-    found = all_sessions(store) if scan else marked_sessions(store)
-    return (one for one in found if one.is_marked or not one.is_final)
-
-
-def next_look(result: SweepResult, *, now: datetime, policy: RunPolicy) -> datetime | None:
-    """When to look at a session again, as its result has it; None if that is at rest.
-
-    At rest is what is completed, blocked or abandoned, what is not for this sweep, and an error of
-    other kinds than a store that can't be reached.
-    """
-    status = result.report.status if result.report else None
-    if status is RunStatus.IN_PROGRESS:
-        soon = after(now, _LOOK_AGAIN)
-        return min(result.not_before or soon, soon)
-    if status is RunStatus.RESUME_NEEDED:
-        return result.not_before or after(now, policy.longest_wait)
-    return result.not_before
-
-
-def _in_turn(found: Iterable[Found], chance: Callable[[], float]) -> Iterator[Found]:
-    """The oldest first, from a start by chance; those that have but a ``.blocked/`` marker last."""
-    groups: tuple[list[Found], list[Found]] = ([], [])
-    for one in found:
-        groups[one.is_marked and not one.is_open].append(one)
-    for group in groups:
-        group.sort(key=lambda one: (one.marked_at or _LONG_AGO, one.session_id))
-        start = int(chance() * len(group))
-        yield from group[start:]
-        yield from group[:start]
-
-
 class _Bounds(NamedTuple):
     concurrency: int
     limit: int | None
@@ -242,7 +207,7 @@ class _Sweep:
             return False
         self._is_unlisted = False
         found = (one for one in candidates(settler.store, scan=scan) if one.session_id not in self._seen)
-        self._queue.extend(_in_turn(found, settler.clock.random))
+        self._queue.extend(in_turn(found, settler.clock.random))
         self._seen.update(one.session_id for one in self._queue)
         return bool(self._queue)
 
@@ -286,6 +251,10 @@ class _Sweep:
 
     def _finished(self) -> Iterator[SweepResult]:
         """Wait a little for what is under way; yield what it came to."""
+        if self._is_over():
+            # What a busy executor has not begun yet need not be begun any more.
+            for future in [one for one in self._under_way if one.cancel()]:
+                self._queue.append(self._under_way.pop(future))
         done, _ = wait(self._under_way, POLL, FIRST_COMPLETED)
         for future in done:
             found = self._under_way.pop(future)
@@ -360,8 +329,7 @@ class _Sweep:
         stop = self._settler.stop
         if self._under_way and isinstance(stop, LinkedStop):
             stop.set()
-            for future in self._under_way:
-                future.cancel()
-            wait(self._under_way)
+            # One that is cancelled before it was begun is not waited for: its executor may be busy.
+            wait([future for future in self._under_way if not future.cancel()])
         if self._own_pool is not None:
             self._own_pool.shutdown()
