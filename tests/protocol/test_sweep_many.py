@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -257,11 +257,17 @@ def test_a_sweep_says_whether_each_had_its_turn(store, service, parked, clock, s
         {"max_time": 0},
         {"max_time": float("nan")},
         {"max_time": float("inf")},
+        {"executor": ThreadPoolExecutor},
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused(store, service, wrong):
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         sweep(store, service, **wrong)
+
+
+def test_processes_are_refused_with_advice(store, service):
+    with ProcessPoolExecutor(1) as pool, pytest.raises(InvalidInput, match="resume_item"):
+        sweep(store, service, executor=pool)
 
 
 # Several at once

@@ -101,7 +101,8 @@ def sweep(
         The results, as they come; as the value of the generator, whether each session had its turn.
 
     Raises:
-        InvalidInput: There is neither an adapter nor ``on_own``, or a number is out of its range.
+        InvalidInput: There is neither an adapter nor ``on_own``, a number is out of its range, or
+            the executor is none, or has processes.
         StoreError: The markers, or with ``scan`` the store, can't be listed.
     """
     if adapter is None:
@@ -111,6 +112,7 @@ def sweep(
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
     _require_numbers(concurrency, limit, max_time)
+    _require_threads(executor)
     clock = clock or Clock()
     is_inline = executor is None and concurrency == 1
     if not is_inline or max_time is not None:
@@ -129,6 +131,19 @@ def _require_numbers(concurrency: int, limit: int | None, max_time: float | None
             raise InvalidInput(f"{name}: give a whole number of 1 or more, not {number!r}")
     if max_time is not None and not 0 < max_time < math.inf:
         raise InvalidInput(f"max_time: give a number of seconds above 0, not {max_time!r}")
+
+
+def _require_threads(executor: object) -> None:
+    if executor is None:
+        return
+    if not isinstance(executor, Executor):
+        raise InvalidInput(f"executor: give a concurrent.futures.Executor, not a {type(executor).__name__}")
+    # By name: to import the class would load multiprocessing.
+    if any(kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__):
+        raise InvalidInput(
+            "executor: a store and an adapter can't be sent to a process: give a ThreadPoolExecutor, or"
+            " submit writeahead.resume_item to it"
+        )
 
 
 def _one_at_a_time(call: OnProgress) -> OnProgress:
