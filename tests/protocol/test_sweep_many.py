@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from writeahead import (
     Adapter,
+    Clock,
     Receipt,
     RunPolicy,
     asweep,
@@ -389,16 +390,11 @@ def test_a_sweep_that_is_left_ends_what_is_under_way(store, service, parked):
     assert service.effects == dict.fromkeys("abcdef", 1)
 
 
-class _Real(ChanceClock):
+class _Real(Clock):
     """Real time, so that a wait is one that only a stop ends; the start is the oldest."""
 
-    def __init__(self):
-        super().__init__(fixed=0.0)
-
-    monotonic = staticmethod(time.monotonic)
-
-    def sleep(self, seconds):
-        raise AssertionError("the stop's own wait is used")
+    def random(self):
+        return 0.0
 
 
 def test_an_interrupt_in_one_run_ends_the_others_and_gets_out(store, service, parked):
