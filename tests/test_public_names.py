@@ -33,6 +33,7 @@ def test_the_public_names_are_these():
         "open_store",
         "prune",
         "read_session",
+        "resume_item",
         "resume_session",
         "sweep",
         "unblock_session",

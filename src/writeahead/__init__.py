@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from writeahead.adapters.base import Adapter, emits
     from writeahead.aio import aresume_session, asweep, awrite_back
     from writeahead.errors import ResumeError, WriteaheadError
+    from writeahead.items import resume_item
     from writeahead.model import Operation, PlannedOperation, Receipt, RunReport
     from writeahead.policy import RunPolicy
     from writeahead.protocol.artifacts import (
@@ -55,6 +56,7 @@ __all__ = [
     "open_store",
     "prune",
     "read_session",
+    "resume_item",
     "resume_session",
     "sweep",
     "unblock_session",
@@ -88,6 +90,7 @@ _HOMES = {
     "open_store": "stores.registry",
     "prune": "protocol.pruning",
     "read_session": "report.session",
+    "resume_item": "items",
     "resume_session": "protocol.resuming",
     "sweep": "protocol.sweep",
     "unblock_session": "protocol.unblocking",

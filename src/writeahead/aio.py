@@ -19,11 +19,10 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from writeahead.adapters import limits
 from writeahead.adapters.awaiting import coroutines_on
 from writeahead.protocol.resuming import resume_session
-from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
+from writeahead.protocol.stopping import LinkedStop
 from writeahead.protocol.sweep import sweep
 
 if TYPE_CHECKING:
@@ -35,43 +34,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=Callable[..., Any])
 _NO_MORE = object()
-
-
-class _Stop(threading.Event):
-    """Set when the call is cancelled; counts as set, too, while the caller's own event is.
-
-    Args:
-        callers: What the caller gave as ``stop``.
-        clock: What the caller gave as ``clock``.
-    """
-
-    def __init__(self, callers: threading.Event | None, clock: Clock | None) -> None:
-        super().__init__()
-        self._callers = callers
-        self._clock = clock
-
-    def is_set(self) -> bool:
-        return super().is_set() or (self._callers is not None and self._callers.is_set())
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if self._callers is not None:
-            return self._wait_for_both(timeout)
-        if self._clock is None or timeout is None or type(self._clock).sleep is Clock.sleep:
-            return super().wait(timeout)
-        # The caller's time: the synchronous function would sleep on it, too.
-        if not self.is_set():
-            self._clock.sleep(timeout)
-        return self.is_set()
-
-    def _wait_for_both(self, timeout: float | None) -> bool:
-        assert self._callers is not None
-        # On the caller's, which may have its own idea of time; so a cancellation is seen in slices.
-        left = timeout
-        while not self.is_set() and (left is None or left > 0):
-            piece = limits.POLL if left is None else min(left, limits.POLL)
-            self._callers.wait(piece)
-            left = None if left is None else left - piece
-        return self.is_set()
 
 
 async def _in_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
@@ -124,8 +86,8 @@ async def _wait_for(ended: "asyncio.Event", stop: threading.Event) -> "asyncio.C
     return cancelled
 
 
-def _with_stop(options: Mapping[str, Any]) -> tuple[dict[str, Any], _Stop]:
-    stop = _Stop(options.get("stop"), options.get("clock"))
+def _with_stop(options: Mapping[str, Any]) -> tuple[dict[str, Any], LinkedStop]:
+    stop = LinkedStop(options.get("stop"), options.get("clock"))
     return {**options, "stop": stop}, stop
 
 
@@ -155,7 +117,12 @@ def _asynchronous_each(function: Callable[_P, Iterator[_T]]) -> Callable[_P, Asy
         finally:
             # Where the loop is gone, the thread may still be in it; then its stop is set.
             with contextlib.suppress(ValueError):
-                cast("Generator[_T]", found).close()
+                close = cast("Generator[_T]", found).close
+                try:
+                    # Runs that are under way end first, and their coroutines need this loop.
+                    await _in_thread(close, stop)
+                except RuntimeError:  # there is no loop to wait on
+                    close()
 
     return _introduced(call)
 

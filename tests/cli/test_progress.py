@@ -125,11 +125,12 @@ def test_the_lines_of_a_sweep_are_not_on_the_terminal_of_its_progress(start, cli
         remote.answers = [503, 503]
         cli("run", cli.session("row", session_id=session_id), "--write")
     code, out, shown = on_a_terminal(start, "sweep", "--write")
-    assert (code, [line.split() for line in out.splitlines()]) == (
-        0,
-        [["completed", "s1"], ["completed", "s2"]],
-    )
+    *each, totals = out.splitlines()
+    assert sorted(line.split() for line in each) == [["completed", "s1"], ["completed", "s2"]]
+    assert (code, totals) == (0, "2 sessions: 2 completed")
     assert "completed" not in shown
+    assert "1 of 2 sessions, " in shown
+    assert "/s, 0:00:0" in shown
     assert "s2: 1/1 1-row" in shown
 
 

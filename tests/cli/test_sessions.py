@@ -335,7 +335,8 @@ def test_a_sweep_that_leaves_work_says_so_by_its_exit_code(cli, remote):
     (cli.store / "a" / "planned-writeback.json").write_bytes(b"{")
     done = cli("sweep", "--write", "--json")
     assert done.code == 3
-    assert done.json["sessions"][0]["error"].startswith("a/planned-writeback.json: truncated")
+    (error,) = [item["error"] for item in done.json["sessions"] if item["session_id"] == "a"]
+    assert error.startswith("a/planned-writeback.json: truncated")
 
 
 def test_check_has_a_line_for_each_promise(cli):

@@ -102,5 +102,5 @@ def test_a_sweep_stops_between_sessions(start, cli, remote):
     remote.go_on.set()
     code, out, _ = finished(process)
     assert code == 75
-    assert [item["session_id"] for item in json.loads(out)["sessions"]] == ["a"]
+    assert [item["report"]["status"] for item in json.loads(out)["sessions"]] == ["completed"]
     assert len(remote.requests) == 1

@@ -34,8 +34,7 @@ from tests.support.stepping import (
 )
 from writeahead.errors import Fenced, InvalidInput, NotFound, ResumeError
 from writeahead.model import Receipt, RunPolicy, RunReport, RunStatus
-from writeahead.protocol import emission, execution, journal, resuming, runner, session, unblocking
-from writeahead.protocol import sweep as sweep_module
+from writeahead.protocol import emission, execution, journal, resuming, runner, session, settling, unblocking
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.runner import write_back
@@ -245,7 +244,7 @@ def with_open_as_the_new_runs_marker(monkeypatch):
 def with_a_sweep_that_takes_all_markers(monkeypatch):
     honest = execution.remove_markers
     monkeypatch.setattr(
-        sweep_module, "remove_markers", lambda store, name, was_blocked: honest(store, name, was_blocked=True)
+        settling, "remove_markers", lambda store, name, was_blocked: honest(store, name, was_blocked=True)
     )
 
 

@@ -6,6 +6,7 @@ complain of the comment.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ from writeahead import (
     open_store,
     prune,
     read_session,
+    resume_item,
     resume_session,
     sweep,
     unblock_session,
@@ -47,11 +49,13 @@ from writeahead import (
 )
 from writeahead.adapters.base import TransactionalAdapter
 from writeahead.errors import Applied, ConflictError, TransientError
+from writeahead.items import AdapterSpec, Outcome
 from writeahead.model import Assume, BlockReason, KeyedOperation, ReplayClass, RunStatus
 from writeahead.protocol.artifacts import FinalInfo
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.progress import Ended, Progress, Waiting, WaitReason
 from writeahead.protocol.pruning import PruneResult
+from writeahead.protocol.settling import Left
 from writeahead.protocol.sweep import SweepResult
 from writeahead.stores.base import ObjectInfo, StoreCheck, StoredObject
 from writeahead.stores.memory import MemoryStore
@@ -204,6 +208,12 @@ def watched(store: ArtifactStore) -> list[str]:
     report = resume_session("s1", store=store, adapter=Crm("http://crm"), on_progress=on_progress)
     assert_type(report.attempted, dict[str, datetime])
     list(sweep(store, Crm("http://crm"), on_progress=on_progress))
+    with ThreadPoolExecutor() as pool:
+        swept = sweep(store, Crm("http://crm"), executor=pool, concurrency=4, limit=10, max_time=60)
+        assert_type(next(swept).left, Left | None)
+        item = pool.submit(resume_item, "./store", AdapterSpec("crm", {"url": "http://crm"}), "s1")
+        assert_type(item.result(), Outcome)
+        assert_type(item.result().not_before, datetime | None)
     write_back([], session_id="s1", store=store, adapter=Crm("http://crm"), on_progress=seen)  # type: ignore[arg-type]
     return seen
 

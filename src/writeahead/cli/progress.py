@@ -2,7 +2,10 @@
 
 import contextlib
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.live import Live
@@ -23,8 +26,9 @@ from writeahead.protocol.progress import (
     Waiting,
     WaitReason,
 )
+from writeahead.protocol.sweep import SweepResult
 
-__all__ = ["progress_shown"]
+__all__ = ["RunsShown", "headline", "progress_shown", "runs_shown"]
 
 # Seconds from which on their fractions are not shown.
 _WHOLE = 10
@@ -52,6 +56,79 @@ def progress_shown(*, quiet: bool) -> Iterator[OnProgress | None]:
         status.clear()
 
 
+class RunsShown:
+    """Shows the runs of many sessions, some of them at the same time. Here it is a log, or nothing.
+
+    Args:
+        on_progress: Takes the events of the runs; None if it is to be quiet.
+    """
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self.on_progress = on_progress
+
+    def begin(self) -> None:
+        """Note that a new count begins."""
+
+    def count(self, result: SweepResult) -> None:
+        """Note that a session is done with."""
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep stderr quiet, and its terminal clean, while something else is printed."""
+        yield
+
+
+class _RunsOnTerminal(RunsShown):
+    """One line at the bottom of a terminal: the count, the rate, the time left, the last event."""
+
+    def __init__(self, status: "_Status") -> None:
+        super().__init__(self._show)
+        self._status = status
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        self._began, self._done, self._found = time.monotonic(), 0, 0
+
+    def count(self, result: SweepResult) -> None:
+        self._done += not result.again
+        self._found = result.found
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        with self._lock:  # threads of other runs wait that long
+            self._status.clear()
+            yield
+
+    def _show(self, event: Progress) -> None:
+        with self._lock:
+            head = headline(self._done, self._found, time.monotonic() - self._began)
+            self._status.show(event, head)
+
+
+def headline(done: int, found: int, seconds: float) -> str:
+    """How far a sweep is: sessions done, sessions found, how many a second, and the time left."""
+    if not done or seconds <= 0:
+        return ""
+    rate = done / seconds
+    left = timedelta(seconds=round(max(0, found - done) / rate))
+    return f"{done} of {found} sessions, {rate:.2g}/s, {left} left; "
+
+
+@contextlib.contextmanager
+def runs_shown(*, quiet: bool) -> Iterator[RunsShown]:
+    """Yield what shows on stderr what many runs do."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if quiet or not _is_live(console):
+        yield RunsShown(None if quiet else _log)
+        return
+    status = _Status(console)
+    try:
+        yield _RunsOnTerminal(status)
+    finally:
+        status.clear()
+
+
 def _is_live(console: Console) -> bool:
     """Whether a line can be changed; FORCE_COLOR alone makes no terminal of a file."""
     is_open = sys.stderr is not None and not sys.stderr.closed
@@ -71,12 +148,14 @@ class _Status:
         self._console = console
         self._live: Live | None = None
 
-    def show(self, event: Progress) -> None:
+    def show(self, event: Progress, head: str = "") -> None:
         if isinstance(event, Ended):
             # The report comes next, and a sweep's next session begins a new line.
             self.clear()
             return
-        line = Text(printable(_described(event)), no_wrap=True, overflow="ellipsis")
+        # What failed stays, and how far the sweep was then is no part of it.
+        head = "" if isinstance(event, AttemptFailed) else head
+        line = Text(printable(head + _described(event)), no_wrap=True, overflow="ellipsis")
         if self._live is None:
             self._live = self._begun()
         if isinstance(event, AttemptFailed):

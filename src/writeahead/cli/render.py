@@ -30,6 +30,7 @@ __all__ = [
     "show_simulator",
     "show_summary",
     "show_sweep_result",
+    "show_sweep_totals",
     "show_totals",
     "shown_time",
     "word_of",
@@ -121,10 +122,30 @@ def show_sweep_result(console: Console, result: SweepResult) -> None:
 
 
 def word_of(result: SweepResult) -> str:
-    """What became of a session, in one word: a status, ``error``, or ``-`` for a note."""
+    """What became of a session, in one word: a status, ``error``, ``left``, or ``-`` for a note."""
     if result.report is not None:
         return result.report.status.value
+    if result.left:
+        return "left"
     return "error" if result.error else "-"
+
+
+def show_sweep_totals(
+    console: Console,
+    totals: Mapping[str, int],
+    reasons: Mapping[tuple[str, str], int],
+    *,
+    stopped: bool,
+) -> None:
+    """Show how many sessions ended how, and why some are blocked or were left."""
+    parts = []
+    for word, count in totals.items():
+        why = ", ".join(f"{reason} {some}" for (of, reason), some in reasons.items() if of == word)
+        parts.append(f"{count} {'left alone' if word == '-' else word}{f' ({why})' if why else ''}")
+    total = sum(totals.values())
+    _line(console, f"{total} session{'' if total == 1 else 's'}: {', '.join(parts)}")
+    if stopped:
+        _line(console, "Stopped before the rest. Run it again to go on.")
 
 
 def show_totals(

@@ -24,7 +24,7 @@ from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.session import StoredSession
-from writeahead.protocol.sweep import sweep_step
+from writeahead.protocol.steps import sweep_step
 from writeahead.report.page import read_page
 from writeahead.stores.base import ArtifactStore
 

@@ -10,7 +10,15 @@ from typing import Any, TextIO, cast
 
 from writeahead.cli.exit_code import ExitCode
 
-__all__ = ["occupy_closed_descriptors", "print_failure", "print_json", "printable", "say", "write_guarded"]
+__all__ = [
+    "occupy_closed_descriptors",
+    "print_failure",
+    "print_json",
+    "print_json_line",
+    "printable",
+    "say",
+    "write_guarded",
+]
 
 # Windows has EINVAL for a pipe without a reader: cpython issue 79935.
 _READER_LEFT = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
@@ -51,6 +59,11 @@ def print_json(document: Any, exit_code: Callable[[], int]) -> int:
     It is ASCII, so that any payload can be parsed, whatever the terminal's encoding is.
     """
     return write_guarded(lambda: print(json.dumps(document, indent=2, ensure_ascii=True)), exit_code)  # noqa: T201
+
+
+def print_json_line(document: Any) -> None:
+    """Print one JSON document on a line of stdout, at once, in ASCII."""
+    print(json.dumps(document, ensure_ascii=True), flush=True)  # noqa: T201
 
 
 def print_failure(lines: Sequence[str], kind: str, code: int, *, as_json: bool) -> int:

@@ -1,33 +1,28 @@
 """The command that resumes all unfinished sessions of a store."""
 
 import contextlib
+import functools
+import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
-from writeahead.cli.exit_code import ExitCode
-from writeahead.cli.failures import exit_code_of_status
 from writeahead.cli.output import Answer
-from writeahead.cli.progress import progress_shown
-from writeahead.cli.results import Results
+from writeahead.cli.progress import runs_shown
+from writeahead.cli.rounds import Rounds, Tools
 from writeahead.cli.signals import stop_on_signals
-from writeahead.cli.streams import printable
+from writeahead.cli.streams import print_json_line, printable
 from writeahead.errors import InvalidInput, ResumeError, StoreError
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, read_stored
-from writeahead.protocol.sweep import (
-    OnOwn,
-    SweepAction,
-    SweepResult,
-    candidates,
-    lost_marker,
-    sweep,
-    sweep_step,
-)
+from writeahead.protocol.settling import OnOwn
+from writeahead.protocol.steps import SweepAction, lost_marker, sweep_step
+from writeahead.protocol.sweep import sweep
+from writeahead.protocol.turns import candidates
 from writeahead.stores.base import ArtifactStore
 
 __all__ = ["sweep_sessions"]
@@ -49,6 +44,28 @@ def sweep_sessions(
         bool,
         typer.Option("--scan", help="List the whole store, and restore the markers that were lost."),
     ] = False,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", help="How many sessions at once, at most.")
+    ] = 1,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Try so many sessions, at most.")
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", metavar="TIME", help="End after this time, such as 90s, 5m or 1h."),
+    ] = None,
+    until_done: Annotated[
+        bool,
+        typer.Option("--until-done", help="Wait for what has to wait, until only blocked ones are left."),
+    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="TIME", help="Sweep again each time so much has passed: 60s."),
+    ] = None,
+    json_lines: Annotated[
+        bool,
+        typer.Option("--json-lines", help="Print a line of JSON for each session, then the totals."),
+    ] = False,
     missing_ok: options.MissingOkOption = False,
     quiet: options.QuietOption = False,
     context: CommandContext,
@@ -57,43 +74,49 @@ def sweep_sessions(
 
     Without --write, show what would be done.
     """
+    seconds = _seconds(every, "--every")
+    if seconds is not None and (until_done or not write):
+        raise InvalidInput(
+            "--every repeats what --write does: " + ("add --write" if not write else "leave out --until-done")
+        )
     opened = context.existing_store(missing_ok=missing_ok, writing=write)
     if not write:
-        return _sweep_preview(opened, context, scan=scan)
+        return _sweep_preview(opened, context, scan=scan, as_lines=json_lines)
     on_own = _function(own, context) if own else None
     # With --own, an adapter is needed for the other sessions only.
     needs_adapter = own is None or context.settings.adapter is not None
+    options: dict[str, Any] = {
+        "policy": context.settings.policy,
+        "on_own": on_own,
+        "scan": scan,
+        "concurrency": concurrency,
+        "limit": limit,
+        "max_time": _seconds(max_time, "--max-time"),
+        "until_done": until_done,
+    }
 
-    def results() -> Iterator[tuple[SweepResult, ExitCode]]:
+    @contextlib.contextmanager
+    def begin() -> Iterator[Tools]:
         with (
             context.adapter() if needs_adapter else contextlib.nullcontext() as adapter,
             stop_on_signals() as stop,
-            progress_shown(quiet=quiet) as on_progress,
+            runs_shown(quiet=quiet) as shown,
         ):
-            for result in sweep(
-                opened,
-                adapter,
-                policy=context.settings.policy,
-                on_own=on_own,
-                scan=scan,
-                stop=stop,
-                on_progress=on_progress,
-            ):
-                yield result, _sweep_code(result)
-            found.stopped = stop.is_set()
+            given = {"stop": stop, "on_progress": shown.on_progress, **options}
+            yield Tools(functools.partial(sweep, opened, adapter, **given), stop, shown)
 
-    found = Results(results())
+    rounds = Rounds(opened.name, begin, seconds)
+    return Answer(rounds.document, rounds.show_lines if json_lines else rounds.show, rounds.exit_code)
 
-    def show(console: Console) -> None:
-        found.show(console)
-        if not found.totals:
-            render.show_none(console, opened.name, "open")
 
-    return Answer(
-        lambda: {"store": opened.name, "sessions": found.documents()},
-        show,
-        found.exit_code,
-    )
+def _seconds(given: str | None, flag: str) -> float | None:
+    """Read a length of time: a number of seconds, or one with a unit."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([smh]?)", given.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InvalidInput(f"{flag} {given}: write a length of time above 0, such as 90, 90s, 5m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _function(name: str, context: CommandContext) -> OnOwn:
@@ -103,23 +126,12 @@ def _function(name: str, context: CommandContext) -> OnOwn:
     return found
 
 
-def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool) -> Answer:
+def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool, as_lines: bool) -> Answer:
     def steps() -> Iterator[tuple[str, str]]:
-        for found in candidates(store, scan=scan):
-            try:
-                session = read_stored(store, found.session_id)
-            except (ResumeError, StoreError) as error:
-                yield found.session_id, f"leave it: {error}"
-                continue
-            if found.is_marked:
-                yield found.session_id, _step(session)
-            elif lost_marker(session):
-                yield found.session_id, f"restore its marker, then {_step(session)}"
+        return _steps(store, scan=scan, clock_skew=context.settings.policy.clock_skew)
 
-    def _step(session: StoredSession) -> str:
-        skew = context.settings.policy.clock_skew
-        action, note = sweep_step(session, now=Clock().now(), clock_skew=skew)
-        return f"leave it: {note}" if action in (SweepAction.SKIP, SweepAction.WAIT) else note
+    def documents() -> Iterator[dict[str, str]]:
+        return ({"session_id": session_id, "step": step} for session_id, step in steps())
 
     def show(console: Console) -> None:
         step = None
@@ -130,16 +142,30 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool)
         else:
             console.print("Nothing was done. Add --write to do it.")
 
+    def show_lines(_console: Console) -> None:
+        for document in documents():
+            print_json_line({"type": "session", **document})
+
     return Answer(
-        lambda: {
-            "store": store.name,
-            "sessions": [{"session_id": session_id, "step": step} for session_id, step in steps()],
-        },
-        show,
+        lambda: {"store": store.name, "sessions": list(documents())},
+        show_lines if as_lines else show,
     )
 
 
-def _sweep_code(result: SweepResult) -> ExitCode:
-    if result.error:
-        return ExitCode.FAILED
-    return exit_code_of_status(result.report.status) if result.report else ExitCode.OK
+def _steps(store: ArtifactStore, *, scan: bool, clock_skew: float) -> Iterator[tuple[str, str]]:
+    """What would be done about each session."""
+
+    def step_of(session: StoredSession) -> str:
+        action, note = sweep_step(session, now=Clock().now(), clock_skew=clock_skew)
+        return f"leave it: {note}" if action in (SweepAction.SKIP, SweepAction.WAIT) else note
+
+    for found in candidates(store, scan=scan):
+        try:
+            session = read_stored(store, found.session_id)
+        except (ResumeError, StoreError) as error:
+            yield found.session_id, f"leave it: {error}"
+            continue
+        if found.is_marked:
+            yield found.session_id, step_of(session)
+        elif lost_marker(session):
+            yield found.session_id, f"restore its marker, then {step_of(session)}"

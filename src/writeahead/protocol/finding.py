@@ -5,7 +5,7 @@ A listing of the whole store finds the rest, and sessions whose marker was lost.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -26,7 +26,7 @@ from writeahead.protocol.keys import (
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, entry_numbers, read_stored
-from writeahead.stores.base import ArtifactStore, require_store
+from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = [
     "Found",
@@ -115,15 +115,29 @@ class SessionSummary:
 
 
 class Found(NamedTuple):
-    """A session in a listing of the whole store.
+    """A session in a listing.
 
-    Whether it has a marker, and a final artifact; or whether it was pruned.
+    Attributes:
+        session_id: The session.
+        is_marked: Whether it has a marker.
+        is_final: Whether it has a final artifact; False from a listing of the markers alone.
+        is_open: Whether one of its markers is ``.open/``.
+        marked_at: When the first of its markers was written, where the store says it.
+        is_pruned: Whether it was pruned; False from a listing of the markers alone.
     """
 
     session_id: str
     is_marked: bool
     is_final: bool
+    is_open: bool = False
+    marked_at: datetime | None = None
     is_pruned: bool = False
+
+
+class _Marker(NamedTuple):
+    session_id: str
+    is_open: bool
+    written_at: datetime | None
 
 
 def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
@@ -133,16 +147,40 @@ def unfinished_sessions(store: ArtifactStore) -> Iterator[str]:
 
 def marked_sessions(store: ArtifactStore) -> Iterator[Found]:
     """Stream all sessions that have a marker, in order. Whether they are final is not known."""
-    markers = (_marked(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
-    for session_id, _ in groupby(heapq.merge(*markers)):
-        yield Found(session_id, is_marked=True, is_final=False)
+    markers = (_markers(store, prefix) for prefix in (OPEN_PREFIX, BLOCKED_PREFIX))
+    for session_id, group in groupby(heapq.merge(*markers, key=_session_of), key=_session_of):
+        yield _found(session_id, group)
 
 
-def _marked(store: ArtifactStore, prefix: str) -> Iterator[str]:
-    for info in store.list(prefix):
+def _session_of(marker: _Marker) -> str:
+    return marker.session_id
+
+
+def _markers(store: ArtifactStore, prefix: str) -> Iterator[_Marker]:
+    return _markers_among(prefix, store.list(prefix))
+
+
+def _markers_among(prefix: str, infos: Iterable[ObjectInfo]) -> Iterator[_Marker]:
+    for info in infos:
         name = info.key.removeprefix(prefix)
         if is_session_id(name):  # others may keep files of their own here
-            yield name
+            yield _Marker(name, prefix == OPEN_PREFIX, info.last_modified)
+
+
+def _found(
+    session_id: str, markers: Iterable[_Marker], *, is_final: bool = False, is_pruned: bool = False
+) -> Found:
+    """A session with its markers, of which there may be none."""
+    own = list(markers)
+    times = [marker.written_at for marker in own if marker.written_at]
+    return Found(
+        session_id,
+        is_marked=bool(own),
+        is_final=is_final,
+        is_open=any(marker.is_open for marker in own),
+        marked_at=min(times, default=None),
+        is_pruned=is_pruned,
+    )
 
 
 def all_sessions(store: ArtifactStore) -> Iterator[Found]:
@@ -151,12 +189,12 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
     Markers come before sessions in it, since ``.`` sorts before letters and digits. A session that
     has nothing but its marker comes last.
     """
-    marked: set[str] = set()
+    marked: dict[str, list[_Marker]] = {}
     for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
         keys = (info.key for info in group)
-        if first + "/" in (OPEN_PREFIX, BLOCKED_PREFIX):
-            names = (key.split("/", 1)[1] for key in keys)
-            marked.update(name for name in names if is_session_id(name))
+        if (prefix := first + "/") in (OPEN_PREFIX, BLOCKED_PREFIX):
+            for marker in _markers_among(prefix, group):
+                marked.setdefault(marker.session_id, []).append(marker)
         elif is_session_id(first):
             is_marked = first in marked
             inside = _looked_through(first, keys)
@@ -164,11 +202,12 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
             if is_final and inside.has_entry and not is_marked and store.is_local:
                 # Another program's file ends no session. It costs a request elsewhere.
                 is_final = not _has_foreign_final(store, first)
+            markers = marked.pop(first, [])
             if is_marked or inside.is_ours:
-                yield Found(first, is_marked, is_final, is_pruned=inside.was_pruned and not is_final)
-            marked.discard(first)
+                is_pruned = inside.was_pruned and not is_final
+                yield _found(first, markers, is_final=is_final, is_pruned=is_pruned)
     for session_id in sorted(marked):
-        yield Found(session_id, is_marked=True, is_final=False)
+        yield _found(session_id, marked[session_id])
 
 
 class _Inside(NamedTuple):

@@ -1,55 +1,42 @@
 """sweep(): resume many sessions. The cost grows with the unfinished ones only."""
 
+import contextvars
+import functools
+import heapq
 import math
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, ParamSpec, TypeVar
 
-from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
-from writeahead.adapters.limits import call_limits
-from writeahead.errors import AlreadyExists, InvalidInput, WriteaheadError
-from writeahead.model import RunPolicy, RunReport, RunStatus
-from writeahead.protocol.artifacts import remove_markers
-from writeahead.protocol.context import RunContext, require_means
-from writeahead.protocol.encoding import encode_model
-from writeahead.protocol.finding import Found, all_sessions, marked_sessions
-from writeahead.protocol.keys import blocked_key, final_key, open_key, planned_key
-from writeahead.protocol.messages import one_line
-from writeahead.protocol.progress import OnProgress
-from writeahead.protocol.resuming import resume_from
+from writeahead.adapters.limits import POLL
+from writeahead.errors import InvalidInput
+from writeahead.model import RunPolicy
+from writeahead.protocol.breaker import Breaker
+from writeahead.protocol.context import require_means
+from writeahead.protocol.finding import Found
+from writeahead.protocol.progress import OnProgress, Progress
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.schema import AbandonedPlan, PlannedWriteback
-from writeahead.protocol.session import StoredSession, after, read_stored
+from writeahead.protocol.session import after
+from writeahead.protocol.settling import Left, OnOwn, Settled, Settler, SweepResult
+from writeahead.protocol.stopping import LinkedStop
+from writeahead.protocol.turns import candidates, in_turn, next_look
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["OnOwn", "SweepAction", "SweepResult", "candidates", "lost_marker", "sweep", "sweep_step"]
+__all__ = ["OnOwn", "SweepResult", "sweep"]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _DEFAULT_POLICY = RunPolicy()
-
-OnOwn: TypeAlias = Callable[[ArtifactStore, str], object]
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """What a sweep did about one session.
-
-    Attributes:
-        session_id: The session.
-        report: The report of its resume, or
-        note: what the sweep found instead, or
-        error: what went wrong.
-        restored: Whether its marker was lost, and was put again.
-    """
-
-    session_id: str
-    report: RunReport | None = None
-    note: str | None = None
-    error: str | None = None
-    restored: bool = False
+# Seconds that a sweep waits at most, each time, for a remote that is down: three probes in 35 s.
+# One that goes on until all is done waits as long as it takes.
+_PATIENCE = 30.0
+# The longest single wait: what a clock or a lock takes has its limits.
+_LONGEST_SLEEP = 3600.0
 
 
 def sweep(
@@ -62,12 +49,26 @@ def sweep(
     stop: threading.Event | None = None,
     clock: Clock | None = None,
     on_progress: OnProgress | None = None,
-) -> Iterator[SweepResult]:
+    concurrency: int = 1,
+    executor: Executor | None = None,
+    limit: int | None = None,
+    max_time: float | None = None,
+    until_done: bool = False,
+) -> Generator[SweepResult, None, bool]:
     """Resume every session that needs it, and remove markers of finished ones. Streams results.
 
     One bad session never stops the sweep: its error is in its result. A marker without a plan,
     older than ``policy.lease``, is of a run that died before it emitted anything: a tombstone takes
     the plan's place.
+
+    The oldest sessions come first, from a start by chance, so that slow ones keep no others from
+    their turn for ever; blocked ones come last. One that has to wait costs no more than a look. If
+    the remote takes nothing of three sessions in a row, the others are held back, and one is tried
+    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A sweep waits 35 seconds in
+    all for that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
+
+    Any number of sweeps may run at once, in any processes on any machines. A session that another
+    one is at is ``in_progress``.
 
     Args:
         store: Where the artifacts are.
@@ -81,12 +82,27 @@ def sweep(
         scan: List the whole store, and put the marker again where it was lost, as in a copy that
             left out files whose name begins with a dot. It reads each unfinished session that has
             none.
-        stop: Once set, nothing more is begun, and the run under way ends as for `write_back`.
+        stop: Once set, nothing more is begun, and the runs under way end as for `write_back`.
         clock: Where time comes from; for tests.
-        on_progress: As for `write_back`.
+        on_progress: As for `write_back`. It is called in the threads of the runs, one call at a
+            time.
+        concurrency: How many sessions are under way at once, at most. They run in threads of the
+            sweep, between two results, too; adapter, store and ``on_own`` must be safe from threads
+            then. One runs in the caller's thread, while the next result is asked for.
+        executor: Runs them instead of these threads: another pool of threads, which is not shut
+            down. For processes and engines see `writeahead.items.resume_item`.
+        limit: How many sessions are tried, at most. A look is no try.
+        max_time: Seconds after which the sweep ends as if ``stop`` were set; the rest is `Left`.
+        until_done: Come back to sessions that have to wait, and wait for those, until all are
+            completed, blocked, abandoned, not for this sweep, or in error. A result with ``again``
+            is not the last of its session.
+
+    Returns:
+        The results, as they come; as the value of the generator, whether each session had its turn.
 
     Raises:
-        InvalidInput: There is neither an adapter nor ``on_own``.
+        InvalidInput: There is neither an adapter nor ``on_own``, a number is out of its range, or
+            the executor is none, or has processes.
         StoreError: The markers, or with ``scan`` the store, can't be listed.
     """
     if adapter is None:
@@ -95,217 +111,240 @@ def sweep(
         require_means(store, adapter)
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
-    return _Sweep(store, adapter, policy, on_own, stop, clock or Clock(), on_progress).results(scan=scan)
+    _require_numbers(concurrency, limit, max_time)
+    _require_threads(executor)
+    clock = clock or Clock()
+    is_inline = executor is None and concurrency == 1
+    if not is_inline or max_time is not None:
+        deadline = math.inf if max_time is None else clock.monotonic() + max_time
+        stop = LinkedStop(stop, clock, deadline=deadline)
+    if on_progress is not None and not is_inline:
+        on_progress = _one_at_a_time(on_progress)
+    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock))
+    bounds = _Bounds(concurrency, limit, until_done=until_done)
+    return _Sweep(settler, bounds, executor).results(scan=scan)
 
 
-class SweepAction(StrEnum):
-    """What a sweep does about a session that has a marker."""
-
-    TIDY = "tidy"
-    ABANDON = "abandon"
-    SKIP = "skip"
-    WAIT = "wait"
-    RESUME = "resume"
-    RESUME_OWN = "resume_own"
+def _require_numbers(concurrency: int, limit: int | None, max_time: float | None) -> None:
+    for name, number in (("concurrency", concurrency), ("limit", limit)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise InvalidInput(f"{name}: give a whole number of 1 or more, not {number!r}")
+    if max_time is not None and not 0 < max_time < math.inf:
+        raise InvalidInput(f"max_time: give a number of seconds above 0, not {max_time!r}")
 
 
-def candidates(store: ArtifactStore, *, scan: bool) -> Iterator[Found]:
-    """Stream the sessions that a sweep looks at."""
-    found = all_sessions(store) if scan else marked_sessions(store)
-    return (one for one in found if one.is_marked or not (one.is_final or one.is_pruned))
-
-
-def sweep_step(
-    session: StoredSession, *, now: datetime, clock_skew: float, adapter: str | None = None
-) -> tuple[SweepAction, str]:
-    """Decide what a sweep does about a session that has a marker, and say it in one line.
-
-    Args:
-        session: As it was read.
-        now: The wall clock's time.
-        clock_skew: Seconds that two machines' clocks may be apart.
-        adapter: The name of the adapter that sweeps; None to leave it out of the decision.
-    """
-    ended = _how_it_ended(session)
-    if ended:
-        return SweepAction.TIDY, f"{ended}: remove its marker"
-    if session.is_own:
-        return _own_step(session)
-    plan = session.plan
-    if plan is None:
-        note = "no plan yet: wait while its run may be active; later, mark it as abandoned"
-        return SweepAction.ABANDON, note
-    if adapter is not None and plan.adapter != adapter:
-        return SweepAction.SKIP, f"planned by adapter {plan.adapter!r}: sweep it with that one"
-    return _planned_step(session, plan, now, clock_skew)
-
-
-def _own_step(session: StoredSession) -> tuple[SweepAction, str]:
-    if session.is_planned:
-        return (
-            SweepAction.RESUME_OWN,
-            "resume it by the function of --own, once its marker is older than a lease",
+def _require_threads(executor: object) -> None:
+    if executor is None:
+        return
+    if not isinstance(executor, Executor):
+        raise InvalidInput(f"executor: give a concurrent.futures.Executor, not a {type(executor).__name__}")
+    # By name: to import the class would load multiprocessing.
+    if any(kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__):
+        raise InvalidInput(
+            "executor: a store and an adapter can't be sent to a process: give a ThreadPoolExecutor, or"
+            " submit writeahead.resume_item to it"
         )
-    return SweepAction.SKIP, "no plan yet: its program is at work, or died before it sent anything"
 
 
-def _planned_step(
-    session: StoredSession, plan: PlannedWriteback, now: datetime, clock_skew: float
-) -> tuple[SweepAction, str]:
-    status, not_before = session.status(now, clock_skew), session.waits_until(now, clock_skew)
-    if status is RunStatus.BLOCKED:
-        return SweepAction.SKIP, "blocked: it waits for an operator"
-    if not_before:
-        what = "another run is active" if status is RunStatus.IN_PROGRESS else "it has to wait"
-        return SweepAction.WAIT, f"{what}, until {not_before:%Y-%m-%d %H:%M:%SZ} at the latest"
-    missing = len(plan.operations) - len(session.receipts)
-    return SweepAction.RESUME, f"resume it: {missing} of {len(plan.operations)} operations are missing"
+def _one_at_a_time(call: OnProgress) -> OnProgress:
+    lock = threading.Lock()
+
+    @functools.wraps(call)
+    def locked(event: Progress) -> None:
+        with lock:
+            # Returned, since one that is async by mistake is noticed by what it returns.
+            return call(event)
+
+    return locked
 
 
-def _how_it_ended(session: StoredSession) -> str | None:
-    if session.pruned:
-        return "pruned"
-    if session.is_final:
-        return "finished"
-    if session.abandoned:
-        return "abandoned before it emitted anything"
-    was_given_up = session.entry is not None and session.entry.status is RunStatus.ABANDONED
-    return "abandoned by an operator" if was_given_up else None
+class _Bounds(NamedTuple):
+    concurrency: int
+    limit: int | None
+    until_done: bool
 
 
-@dataclass(frozen=True)
+class _Waiting(NamedTuple):
+    at: datetime
+    session_id: str
+    found: Found
+
+
+class _Inline(Executor):
+    """Runs what it is given at once, in the caller's thread; an interrupt gets out."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """See `concurrent.futures.Executor`."""
+        done: Future[_T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
 class _Sweep:
-    store: ArtifactStore
-    adapter: Adapter | None
-    policy: RunPolicy
-    on_own: OnOwn | None
-    stop: threading.Event | None
-    clock: Clock
-    on_progress: OnProgress | None
+    """One sweep: what is still to be looked at, what is under way, and what waits.
 
-    def results(self, *, scan: bool) -> Iterator[SweepResult]:
-        for found in candidates(self.store, scan=scan):
-            if self.stop and self.stop.is_set():
-                return
-            try:
-                result = self._result(found)
-            except WriteaheadError as error:
-                result = SweepResult(found.session_id, error=one_line(error))
-            except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
-                message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
-                result = SweepResult(found.session_id, error=message)
-            if result is not None:
-                yield result
-
-    def _result(self, found: Found) -> SweepResult | None:
-        # Counted from before the session is read.
-        context = self._begun()
-        session = read_stored(self.store, found.session_id)
-        if found.is_marked:
-            return self._swept(session, context)
-        marker = lost_marker(session)
-        if marker is None:
-            return None
-        self.store.put(marker, b"")
-        return replace(self._swept(session, context), restored=True)
-
-    def _begun(self) -> RunContext | None:
-        """The context of a resume that begins now; None without an adapter."""
-        if self.adapter is None:
-            return None
-        return RunContext.begin(
-            self.store, self.adapter, self.policy, self.stop, self.clock, on_progress=self.on_progress
-        )
-
-    def _swept(self, session: StoredSession, context: RunContext | None) -> SweepResult:
-        action, note = sweep_step(
-            session,
-            now=self.clock.now(),
-            clock_skew=self.policy.clock_skew,
-            adapter=self.adapter.name if self.adapter else None,
-        )
-        session_id = session.session_id
-        match action:
-            case SweepAction.TIDY:
-                return _tidied(session, self.store)
-            case SweepAction.ABANDON:
-                return self._abandoned(session_id)
-            case SweepAction.SKIP:
-                return SweepResult(session_id, note=note)
-            case SweepAction.RESUME_OWN:
-                return self._resumed_own(session_id)
-        if context is None:
-            return SweepResult(
-                session_id, note=f"planned by adapter {session.adapter!r}: sweep it with that one"
-            )
-        # One that has to wait is reported as a resume reports it.
-        return SweepResult(session_id, report=context.ended(resume_from(session, context)))
-
-    def _resumed_own(self, session_id: str) -> SweepResult:
-        if self.on_own is None:
-            note = "of an orchestrator of its own: resume it with that, or sweep it with on_own"
-            return SweepResult(session_id, note=note)
-        busy_until = self._busy_until(session_id)
-        if busy_until:
-            why = "its program, or another sweep, may be at work on it"
-            report = RunReport(
-                session_id=session_id, status=RunStatus.IN_PROGRESS, error=why, not_before=busy_until
-            )
-            return SweepResult(session_id, report=report)
-        # Other sweeps leave it alone from now on.
-        self.store.put(open_key(session_id), b"")
-        try:
-            given = self.on_own(self.store, session_id)
-            with call_limits(lambda: math.inf, self.stop):
-                awaited(given)
-        except Exception as error:  # noqa: BLE001 - as in `results`, and whose bug it is is known
-            said = one_line(error) if isinstance(error, WriteaheadError) else type(error).__name__
-            return SweepResult(session_id, error=f"its program raised {said}")
-        if self.store.head(final_key(session_id)) is None:
-            why = "its program ended without a final artifact"
-            report = RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=why)
-        else:
-            report = RunReport(session_id=session_id, status=RunStatus.COMPLETED)
-        return SweepResult(session_id, report=report)
-
-    def _abandoned(self, session_id: str) -> SweepResult:
-        if self._busy_until(session_id):
-            return SweepResult(session_id, note="no plan yet: its run may be active")
-        tombstone = AbandonedPlan(session_id=session_id, abandoned_at=self.clock.now())
-        try:
-            # The tombstone first: a slow writer's plan is refused from now on, so the marker can
-            # go.
-            self.store.put(planned_key(session_id), encode_model(tombstone), if_absent=True)
-        except AlreadyExists:
-            return SweepResult(session_id, note="its plan has just been created")
-        problems = remove_markers(self.store, session_id, was_blocked=False)
-        if problems:
-            return SweepResult(session_id, error=problems[0])
-        return SweepResult(session_id, note="abandoned: its run died before it emitted anything")
-
-    def _busy_until(self, session_id: str) -> datetime | None:
-        """Until when a session's run may be at work, by its marker's age; None if it is over."""
-        marker, now = self.store.head(open_key(session_id)), self.clock.now()
-        written = marker.last_modified if marker else None
-        until = after(written or now, self.policy.lease + self.policy.clock_skew)
-        return until if until >= now else None
-
-
-def lost_marker(session: StoredSession) -> str | None:
-    """The key of the marker that a session without one should have; None if it needs none."""
-    if _how_it_ended(session) or not session.is_planned:
-        return None
-    is_blocked = session.entry is not None and session.entry.status is RunStatus.BLOCKED
-    return blocked_key(session.session_id) if is_blocked else open_key(session.session_id)
-
-
-def _tidied(session: StoredSession, store: ArtifactStore) -> SweepResult:
-    """Remove the markers of a session that nothing is left to do about.
-
-    A tombstone can be replaced by a new run, whose marker is ``.blocked/``: that one stays.
+    It has the id and the time of each unfinished session in memory, some 300 bytes each.
     """
-    session_id = session.session_id
-    problems = remove_markers(store, session_id, was_blocked=session.abandoned is None)
-    if problems:
-        return SweepResult(session_id, error=problems[0])
-    return SweepResult(session_id, note=f"{_how_it_ended(session)}: its marker was removed")
+
+    def __init__(self, settler: Settler, bounds: _Bounds, executor: Executor | None) -> None:
+        self._settler = settler
+        self._bounds = bounds
+        self._own_pool: ThreadPoolExecutor | None = None
+        if executor is None and bounds.concurrency > 1:
+            executor = self._own_pool = ThreadPoolExecutor(bounds.concurrency, "writeahead-sweep")
+        self._executor = executor or _Inline()
+        self._queue: deque[Found] = deque()
+        self._held: deque[Found] = deque()
+        self._waiting: list[_Waiting] = []
+        self._under_way: dict[Future[Settled | None], Found] = {}
+        self._seen: set[str] = set()
+        self._told: set[str] = set()
+        self._attempts = 0
+        self._is_unlisted = True
+
+    def results(self, *, scan: bool) -> Generator[SweepResult, None, bool]:
+        """Sweep; return whether each session had its turn."""
+        try:
+            while self._find(scan=scan):
+                yield from self._work_off()
+                if not self._bounds.until_done or self._is_over() or self._is_at_limit():
+                    break
+            is_through = not (self._queue or self._held or self._waiting) and not self._is_unlisted
+            yield from self._leftovers()
+        finally:
+            self._end()
+        return is_through
+
+    def _find(self, *, scan: bool) -> bool:
+        """List the sessions that this sweep has not seen; tell whether there are any."""
+        settler = self._settler
+        if self._is_over():
+            return False
+        self._is_unlisted = False
+        found = (one for one in candidates(settler.store, scan=scan) if one.session_id not in self._seen)
+        self._queue.extend(in_turn(found, settler.clock.random))
+        self._seen.update(one.session_id for one in self._queue)
+        return bool(self._queue)
+
+    def _work_off(self) -> Iterator[SweepResult]:
+        while True:
+            self._fill()
+            if self._under_way:
+                yield from self._finished()
+                continue
+            moment = self._next_moment()
+            if moment is None:
+                return
+            self._sleep_until(moment)
+
+    def _fill(self) -> None:
+        """Begin what may be begun: no more is handed to the executor than may be under way."""
+        while len(self._under_way) < self._bounds.concurrency:
+            found = self._next()
+            if found is None:
+                return
+            # The adapter's coroutines run on the loop that is known in this context.
+            context = contextvars.copy_context()
+            future = self._executor.submit(context.run, self._settler.settle, found)
+            self._under_way[future] = found
+
+    def _next(self) -> Found | None:
+        """Take what is next in turn, if anything may be begun now."""
+        breaker = self._settler.breaker
+        if self._is_over() or self._is_at_limit():
+            return None
+        if (breaker.is_open or self._held) and breaker.has_room:
+            if self._held:
+                return self._held.popleft()
+        elif self._held and not breaker.is_open:
+            return None  # the remote has still to show that it is there
+        elif breaker.is_open and self._settler.on_own is None:
+            return None  # those of an own orchestrator may go on
+        if self._waiting and self._waiting[0].at <= self._settler.clock.now():
+            return heapq.heappop(self._waiting).found
+        return self._queue.popleft() if self._queue else None
+
+    def _finished(self) -> Iterator[SweepResult]:
+        """Wait a little for what is under way; yield what it came to."""
+        if self._is_over():
+            # What a busy executor has not begun yet need not be begun any more.
+            for future in [one for one in self._under_way if one.cancel()]:
+                self._queue.append(self._under_way.pop(future))
+        done, _ = wait(self._under_way, POLL, FIRST_COMPLETED)
+        for future in done:
+            found = self._under_way.pop(future)
+            settled = future.result()
+            if settled is not None:
+                yield from self._noted(found, settled)
+
+    def _noted(self, found: Found, settled: Settled) -> Iterator[SweepResult]:
+        result, attempted = settled
+        self._attempts += attempted
+        if result.left:
+            self._held.append(found)
+            return
+        settler = self._settler
+        moment = next_look(result, now=settler.clock.now(), policy=settler.policy)
+        again = self._bounds.until_done and moment is not None
+        # Not each look at one that still has to wait is news.
+        if attempted or not again or found.session_id not in self._told:
+            yield replace(result, again=again, found=len(self._seen))
+        if again and moment is not None:
+            self._told.add(found.session_id)
+            heapq.heappush(self._waiting, _Waiting(moment, found.session_id, found))
+
+    def _next_moment(self) -> datetime | None:
+        """When there will be something to begin, if nothing is under way; None to end."""
+        breaker, settler = self._settler.breaker, self._settler
+        if self._is_over() or self._is_at_limit():
+            return None
+        due = self._waiting[0].at if self._waiting else None
+        probe_at = breaker.probe_at
+        if probe_at is None:
+            return due
+        if not self._held and not self._queue:
+            return due and max(due, probe_at)
+        is_patient = self._bounds.until_done or probe_at <= after(settler.clock.now(), _PATIENCE)
+        return probe_at if is_patient else None
+
+    def _sleep_until(self, moment: datetime) -> None:
+        stop, clock = self._settler.stop, self._settler.clock
+        seconds = min((moment - clock.now()).total_seconds(), _LONGEST_SLEEP)
+        if seconds <= 0:
+            return
+        if stop is None:
+            clock.sleep(seconds)
+        else:
+            stop.wait(seconds)
+
+    def _leftovers(self) -> Iterator[SweepResult]:
+        """Say of each session that was not settled why. After a stop, nothing more is said."""
+        stop, probe_at = self._settler.stop, self._settler.breaker.probe_at
+        if self._is_over():
+            if not (isinstance(stop, LinkedStop) and stop.is_late):
+                return
+            why, not_before = Left.MAX_TIME, None
+        elif self._is_at_limit():
+            why, not_before = Left.LIMIT, None
+        else:
+            why, not_before = Left.REMOTE_DOWN, probe_at
+        rest = (*self._held, *self._queue, *(one.found for one in self._waiting))
+        for found in rest:
+            yield SweepResult(found.session_id, left=why, not_before=not_before, found=len(self._seen))
+
+    def _is_over(self) -> bool:
+        return self._settler.stop is not None and self._settler.stop.is_set()
+
+    def _is_at_limit(self) -> bool:
+        limit = self._bounds.limit
+        return limit is not None and self._attempts + len(self._under_way) >= limit
+
+    def _end(self) -> None:
+        """End what is under way: at the next safe point, as after a stop."""
+        stop = self._settler.stop
+        if self._under_way and isinstance(stop, LinkedStop):
+            stop.set()
+            # One that is cancelled before it was begun is not waited for: its executor may be busy.
+            wait([future for future in self._under_way if not future.cancel()])
+        if self._own_pool is not None:
+            self._own_pool.shutdown()

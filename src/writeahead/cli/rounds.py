@@ -1,0 +1,132 @@
+"""Sweeps, one or one after the other: how each is shown, and what the command ends with."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from writeahead.cli import render
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of, exit_code_of_status, lines_of
+from writeahead.cli.progress import RunsShown
+from writeahead.cli.results import Results
+from writeahead.cli.streams import print_json_line, say
+from writeahead.errors import InvalidInput, StoreError
+from writeahead.protocol.sweep import SweepResult
+
+__all__ = ["Rounds", "Tools"]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What sweeps work with.
+
+    Attributes:
+        sweep: Begins one.
+        stop: Set by a signal.
+        shown: Shows on stderr what goes on.
+    """
+
+    sweep: Callable[[], Generator[SweepResult, None, bool]]
+    stop: threading.Event
+    shown: RunsShown
+
+
+@dataclass
+class Rounds:
+    """One sweep, or one every so many seconds until a signal comes.
+
+    Attributes:
+        store: The store's name.
+        begin: Opens what the sweeps work with.
+        every: Seconds from the begin of one to the begin of the next; None for one alone.
+    """
+
+    store: str
+    begin: Callable[[], AbstractContextManager[Tools]]
+    every: float | None = None
+    _last: Results = field(default_factory=lambda: Results(iter(())))
+
+    def document(self) -> dict[str, Any]:
+        """Sweep once; return a JSON document.
+
+        Raises:
+            InvalidInput: There is no end, and so no one document.
+        """
+        if self.every is not None:
+            raise InvalidInput("--every goes on until a signal comes: write --json-lines in place of --json")
+        sessions = [one for _, found in self._results() for one in found.documents()]
+        return {"store": self.store, "sessions": sessions, **self._last.totals_document()}
+
+    def show(self, console: Console) -> None:
+        """Sweep; print a line for each session that was not left, and the totals of each sweep."""
+        for shown, found in self._results():
+            found.show(console, around=shown.aside)
+            if found.totals.total() > 1 or self.every is not None or found.stopped:
+                render.show_sweep_totals(console, found.totals, found.reasons, stopped=found.stopped)
+            elif not found.totals and found.failed is None:
+                render.show_none(console, self.store, "open")
+
+    def show_lines(self, _console: Console) -> None:
+        """Sweep; print a line of JSON for each session, and one for the totals of each sweep."""
+        for number, (shown, found) in enumerate(self._results(), start=1):
+            for document in found.documents_as_they_come():
+                _print_line({"type": "session", **document}, shown)
+            totals = {"type": "totals", "round": number, "store": self.store, **found.totals_document()}
+            _print_line(totals, shown)
+
+    def exit_code(self) -> ExitCode:
+        """Return that of the last sweep."""
+        return self._last.exit_code()
+
+    def _results(self) -> Iterator[tuple[RunsShown, Results]]:
+        with self.begin() as tools:
+            while True:
+                began = time.monotonic()
+                self._last = found = Results(self._coded(tools))
+                yield tools.shown, found
+                if self.every is None or tools.stop.is_set():
+                    return
+                if tools.stop.wait(max(0.0, began + self.every - time.monotonic())):
+                    return
+
+    def _coded(self, tools: Tools) -> Iterator[tuple[SweepResult, ExitCode]]:
+        found = self._last
+        tools.shown.begin()
+        is_through = False
+
+        def results() -> Iterator[SweepResult]:
+            nonlocal is_through
+            is_through = yield from tools.sweep()
+
+        try:
+            for result in results():
+                tools.shown.count(result)
+                yield result, _code(result)
+        except StoreError as error:
+            if self.every is None:
+                raise
+            # The store may be back in the next round.
+            for line in lines_of(error):
+                say(line)
+            found.failed = exit_code_of(error)
+        found.stopped = tools.stop.is_set() and not is_through
+
+
+def _print_line(document: dict[str, Any], shown: RunsShown) -> None:
+    with shown.aside():
+        print_json_line(document)
+
+
+def _code(result: SweepResult) -> ExitCode:
+    if result.error:
+        return ExitCode.FAILED
+    if result.again:
+        return ExitCode.OK  # another result follows
+    if result.left:
+        return ExitCode.LATER
+    return exit_code_of_status(result.report.status) if result.report else ExitCode.OK

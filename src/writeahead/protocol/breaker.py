@@ -1,0 +1,127 @@
+"""A circuit breaker: a remote that is down is noticed after a few sessions, and probed.
+
+It knows what one sweep has met, and keeps nothing anywhere: another sweep finds out by itself.
+"""
+
+import threading
+from datetime import datetime
+from enum import Enum, auto
+
+from writeahead.errors import ConflictError, PermanentError, TransientError
+from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.retry import Clock
+from writeahead.protocol.session import after
+
+__all__ = ["Breaker", "Verdict", "verdict_on"]
+
+# Sessions in a row that a remote takes nothing of before the rest is held back.
+_THRESHOLD = 3
+# Seconds until the first probe; each further wait is twice as long, up to the second.
+_FIRST_WAIT = 5.0
+_LONGEST_WAIT = 300.0
+
+
+class Verdict(Enum):
+    """What the run of one session says about the remote."""
+
+    UP = auto()
+    DOWN = auto()
+    NOTHING = auto()
+
+
+def verdict_on(report: RunReport) -> Verdict:
+    """What a run says about the remote: a refusal of a write is an answer, too."""
+    answered = isinstance(report.cause, PermanentError | ConflictError)
+    if report.emitted or report.status is RunStatus.COMPLETED or answered:
+        return Verdict.UP
+    if report.status is RunStatus.RESUME_NEEDED and isinstance(report.cause, TransientError):
+        return Verdict.DOWN
+    return Verdict.NOTHING
+
+
+class Breaker:
+    """Says whether a session may be begun. Threads may share it.
+
+    It is closed at first. Three sessions in a row that the remote took nothing of open it. Then one
+    session, the probe, may be begun after a wait: of 5 seconds, or as long as the remote asked for,
+    and twice as long after each probe that failed, up to 5 minutes. A session of which the remote
+    took something closes it.
+
+    Until the remote has taken something for the first time, no more sessions are under way at once
+    than may still fail. So a remote that is down from the beginning costs three, however many could
+    run at once.
+
+    Args:
+        clock: Where time comes from.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._active = 0
+        self._failures = 0
+        self._is_proven = False
+        self._wait = _FIRST_WAIT
+        self._probe_at: datetime | None = None
+        self._is_probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sessions are held back."""
+        return self._probe_at is not None
+
+    @property
+    def probe_at(self) -> datetime | None:
+        """When a session may be tried again; None while it is closed."""
+        return self._probe_at
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `admit` would let a session pass now."""
+        with self._lock:
+            return self._admits()
+
+    def admit(self) -> bool:
+        """Let a session pass, which `over` must follow; or hold it back."""
+        with self._lock:
+            if not self._admits():
+                return False
+            self._is_probing = self.is_open
+            self._active += 1
+            return True
+
+    def _admits(self) -> bool:
+        if self._probe_at is not None:
+            return not self._is_probing and self._clock.now() >= self._probe_at
+        return self._is_proven or self._active < _THRESHOLD - self._failures
+
+    def over(self, verdict: Verdict, retry_after: float | None = None) -> None:
+        """Note how a session ended that was let pass.
+
+        Args:
+            verdict: What that says.
+            retry_after: Seconds that the remote asked to wait, if it did.
+        """
+        with self._lock:
+            self._active -= 1
+            match verdict:
+                case Verdict.UP:
+                    self._failures, self._wait = 0, _FIRST_WAIT
+                    self._probe_at, self._is_probing, self._is_proven = None, False, True
+                case Verdict.DOWN:
+                    self._failures += 1
+                    if self._failures >= _THRESHOLD:
+                        self._hold_back(retry_after or 0.0)
+                case Verdict.NOTHING if not self._active:
+                    # A probe that found nothing out leaves its place to the next.
+                    self._is_probing = False
+
+    def _hold_back(self, asked: float) -> None:
+        """Open, or stay open. Only a probe, or what was asked for, makes the wait longer."""
+        now = self._clock.now()
+        wait = asked
+        if self._probe_at is None or self._is_probing:
+            wait = max(self._wait, asked)
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            self._is_probing = False
+        self._probe_at = max(after(now, wait), self._probe_at or now)
