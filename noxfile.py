@@ -18,8 +18,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 # The commit of the released version, which `compat` runs beside this one.
 RELEASED = "2264415"
-# In the order of tests/conftest.py, rather than the files with the most tests first.
-_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+# Three on two cores, since many tests wait for processes. In the order of tests/conftest.py, rather
+# than the files with the most tests first.
+_PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -31,12 +32,11 @@ def _lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
-    session.run("mypy", "--platform", "win32")
     session.run("lint-imports", "--no-cache")
 
 
 def _test(session: nox.Session) -> None:
-    session.run("pytest", *_TWO_AT_A_TIME, *session.posargs)
+    session.run("pytest", *_PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -49,9 +49,10 @@ def checks(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, rules, types, and which module may import which."""
+    """Format, rules, types (as on Windows, too), and which module may import which."""
     _install(session, "lint", "test")
     _lint(session)
+    session.run("mypy", "--platform", "win32")
 
 
 @nox.session
@@ -131,7 +132,7 @@ def coverage(session: nox.Session) -> None:
         "COVERAGE_RCFILE": str(Path("pyproject.toml").resolve()),
     }
     session.run("coverage", "erase", env=environ)
-    session.run("coverage", "run", "-m", "pytest", *_TWO_AT_A_TIME, *session.posargs, env=environ)
+    session.run("coverage", "run", "-m", "pytest", *_PARALLEL, *session.posargs, env=environ)
     session.run("coverage", "combine", "--quiet", env=environ)
     session.run("coverage", "report", env=environ)
 

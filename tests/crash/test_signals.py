@@ -24,6 +24,12 @@ CALL = idempotency_key(SESSION, "1-phone_call_activity")
 TIMEOUT, SILENCE = 5, 600
 
 
+_LONG = pytest.mark.skipif(
+    os.environ.get("WRITEAHEAD_TESTS") != "full",
+    reason="six seconds of waiting: WRITEAHEAD_TESTS=full runs it",
+)
+
+
 @pytest.fixture
 def sim(tmp_path):
     with Simulator(tmp_path / "crm.sqlite", settings=Settings(client_secret="planted")) as running:
@@ -103,7 +109,9 @@ def bring_to_its_end(sim, settings, tmp_path):
     assert (queue["wa_lastsession"], queue["wa_attempts"]) == (SESSION, 2)
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 3])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGINT], pytest.param([signal.SIGTERM] * 3, marks=_LONG)]
+)
 def test_a_silent_request_is_abandoned_as_unknown(run, sim, settings, tmp_path, signals):
     process, _ = run()
     for number in signals:
@@ -122,7 +130,7 @@ def test_a_silent_request_is_abandoned_as_unknown(run, sim, settings, tmp_path, 
     bring_to_its_end(sim, settings, tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=_LONG)])
 def test_a_run_that_is_still_planning_writes_nothing(run, sim, tmp_path, number):
     process, _ = run("GET", "EntityDefinitions*")
     process.send_signal(number)

@@ -484,7 +484,7 @@ def test_an_asynchronous_sweep_that_is_left_cancels_what_is_under_way(store, clo
 
     begun = None
     asyncio.run(main())
-    assert statuses(sweep(store, service)) == {RunStatus.RESUME_NEEDED: 2}
+    assert statuses(sweep(store, service, policy=ONCE)) == {RunStatus.RESUME_NEEDED: 2}
 
 
 def test_many_sessions_in_memory_cost_a_few_hundred_bytes_each():
