@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from tests.support.dataverse_backdoor import LOADED, SECRET, TENANT, Dataverse
+from tests.support.dataverse_elastic import READING
 from tests.support.dataverse_values import COLUMNS
 from writeahead import Operation
 from writeahead.simulators.dataverse import (
@@ -23,7 +24,6 @@ from writeahead.simulators.dataverse import (
     Schema,
     Settings,
     Simulator,
-    Table,
 )
 from writeahead.testing import RemoteRow
 
@@ -98,25 +98,12 @@ def _schema() -> Schema:
         columns = {**table.columns, **(COLUMNS if name == "phonecalls" else {}), **more}
         unique = (("wa_email",),) if name == "wa_callqueues" else ()
         tables.append(replace(table, columns=columns, unique=unique))
-    readings = Table(
-        entity_set="wa_readings",
-        logical_name="wa_reading",
-        primary_key="wa_readingid",
-        primary_name="wa_sensor",
-        elastic=True,
-        columns={
-            "wa_readingid": Column(kind=Kind.UNIQUEIDENTIFIER),
-            "wa_sensor": Column(kind=Kind.STRING, max_length=100),
-            "wa_value": Column(kind=Kind.INTEGER),
-            "createdon": Column(kind=Kind.DATETIME, creatable=False, updatable=False),
-        },
-    )
-    return DEFAULT_SCHEMA.with_tables(*tables, readings)
+    return DEFAULT_SCHEMA.with_tables(*tables, READING)
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where one kind writes, and how its row is told and edited.
+    """Where one kind writes, and how its row is found and edited.
 
     Attributes:
         make: Makes a payload, and the row that it needs.

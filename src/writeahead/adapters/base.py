@@ -223,7 +223,7 @@ def target_of(*parts: str) -> str:
 
 
 def require_baseline_is_read(kind: Kind, operation: KeyedOperation) -> None:
-    """Refuse a caller's baseline that nobody would look at.
+    """Refuse a caller's baseline that its kind does not take.
 
     Raises:
         InvalidInput: The kind takes none.

@@ -58,7 +58,7 @@ _FORMATS: Mapping[type[BaseModel], str] = {
 }
 
 # What only some versions of writeahead know at a plan's key is a plan of a higher version, so that
-# the others say "upgrade", and nobody restores the plan that was there.
+# the others say "upgrade", so that no operator restores the plan that was there.
 _VERSIONS: Mapping[type[BaseModel], int] = {PrunedPlan: 3}
 
 # Bytes; a tombstone holds an id, digests and moments.

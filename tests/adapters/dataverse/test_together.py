@@ -1,6 +1,5 @@
 """Features that were built apart, two and three at a time: judged by the rows and the requests."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from tests.adapters.dataverse.test_edits import emit_change_set, emit_each
 from tests.adapters.dataverse.test_rows import DEFAULT, ROW, SESSION, keyed, sent
 from writeahead import RunPolicy, resume_session, write_back
-from writeahead.adapters.dataverse import DataverseAdapter, adapter_from_settings
+from writeahead.adapters.dataverse import DataverseAdapter
 from writeahead.adapters.dataverse.webapi.codes import ADMINISTRATION_WAIT
 from writeahead.errors import ConflictError, InvalidInput
 from writeahead.model import REFERENCE, BlockReason, Operation, ReplayClass, RunStatus, idempotency_key
@@ -79,21 +78,8 @@ def sim(tmp_path):
 
 
 @pytest.fixture
-def adapter_with(environ, tmp_path):
-    path = tmp_path / "mine.toml"
-    with ExitStack() as opened:
-
-        def make(text=DEFAULT + TABLES, **options):
-            path.write_text(text)
-            made = adapter_from_settings(environ=environ, timeout=5, mapping=path, **options)
-            return opened.enter_context(made)
-
-        yield make
-
-
-@pytest.fixture
-def adapter(adapter_with):
-    return adapter_with()
+def mapping_text():
+    return DEFAULT + TABLES
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Clean:
     Attributes:
         replay: The replay class of its kind.
         planning: How many requests planning took.
-        write: The position of the request that wrote. Some adapters look once more before it.
+        write: The position of the request that wrote. Some adapters look again before it.
         total: How many requests all of it took.
         content: What it wrote, by kind.
         more: How many requests a run sends after a write whose reply was lost.
