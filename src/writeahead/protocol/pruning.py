@@ -34,8 +34,8 @@ from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = ["YOUNGEST", "PruneResult", "prune"]
 
-# Until then a run that was suspended may not have looked again: see `journal.LOOK_AGAIN`. The same
-# once more is for clocks that differ.
+# Until then a run that was suspended may not have looked again: see `journal.LOOK_AGAIN`. As much
+# again is for clocks that differ.
 YOUNGEST = timedelta(seconds=2 * LOOK_AGAIN)
 
 

@@ -13,6 +13,7 @@ PartyList column takes rows of a table (its ``Targets``): no source says that th
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from writeahead.adapters.dataverse.mapping.free_texts import units
 from writeahead.adapters.dataverse.mapping.parties import COLUMNS, ApprovedParties
 from writeahead.adapters.dataverse.mapping.payloads import PartyRole, PartyWrite, RowWrite
 from writeahead.adapters.dataverse.mapping.tables import KindTable, Table
@@ -148,8 +149,7 @@ def _row_gaps(
 
 
 def _address_gaps(party: PartyWrite, longest: int | None) -> Iterator[str]:
-    # As the column counts: "nchar and nvarchar (Transact-SQL)", learn.microsoft.com.
-    length = len((party.address or "").encode("utf-16-le", "surrogatepass")) // 2
+    length = units(party.address or "")
     if longest is not None and length > longest:
         yield f"the address of a party of role {party.role} may have {longest} characters, and has {length}"
 

@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
+from writeahead.adapters.dataverse.mapping.free_texts import units
 from writeahead.adapters.dataverse.mapping.plans import StoredValue
 from writeahead.adapters.dataverse.readiness.metadata import ColumnDefinition
 from writeahead.adapters.dataverse.webapi.names import Scalar
@@ -85,8 +86,7 @@ def problems_of(value: Any, column: ColumnDefinition) -> Iterator[str]:
 
 
 def _problems_of_length(value: str, most: int) -> Iterator[str]:
-    # A text counts in units of UTF-16. A lone surrogate is one, and can come from JSON.
-    length = len(value.encode("utf-16-le", "surrogatepass")) // 2
+    length = units(value)
     if length > most:
         counted = ", since an emoji counts as two" if length != len(value) else ""
         yield f"holds {most} characters, and {length} are planned{counted}"
