@@ -29,6 +29,8 @@ _Item = TypeVar("_Item")
 # Seconds that is waited at most, each time, for a remote that is down: three probes in 35 s. Who is
 # patient waits as long as it takes.
 _PATIENCE = 30.0
+# Sessions in a row for which the store can't be reached before the rest is left.
+_STORE_FAILURES = 3
 # The longest single wait: what a clock or a lock takes has its limits.
 _LONGEST_SLEEP = 3600.0
 
@@ -139,6 +141,7 @@ class Dispatch(ABC, Generic[_Item]):
         self._executor = executor or _Inline()
         self._under_way: dict[Future[Settled | None], _Item] = {}
         self._attempts = 0
+        self._store_failures = 0
 
     @abstractmethod
     def settle(self, item: _Item) -> Settled | None:
@@ -182,13 +185,18 @@ class Dispatch(ABC, Generic[_Item]):
         limit = self.bounds.limit
         return limit is not None and self._attempts + len(self._under_way) >= limit
 
+    @property
+    def is_store_down(self) -> bool:
+        """Whether the store could not be reached for the last few. Who is patient comes back."""
+        return self._store_failures >= _STORE_FAILURES and not self.bounds.is_patient
+
     def work_off(self) -> Iterator[SweepResult]:
         """Work on all items, until there is nothing more to begin; yield results as they come."""
         while True:
             self._fill()
             if self._under_way:
                 yield from self._finished()
-            elif self.is_over or self.is_at_limit or not self.wait():
+            elif self._is_at_end() or not self.wait():
                 return
 
     def wait(self) -> bool:
@@ -211,6 +219,8 @@ class Dispatch(ABC, Generic[_Item]):
             return (Left.MAX_TIME, None) if is_late else None
         if self.is_at_limit:
             return Left.LIMIT, None
+        if self.is_store_down:
+            return Left.STORE_DOWN, None
         return Left.REMOTE_DOWN, self.breaker.probe_at
 
     def end(self) -> None:
@@ -221,6 +231,9 @@ class Dispatch(ABC, Generic[_Item]):
             wait([future for future in self._under_way if not future.cancel()])
         if self._own_pool is not None:
             self._own_pool.shutdown()
+
+    def _is_at_end(self) -> bool:
+        return self.is_over or self.is_at_limit or self.is_store_down
 
     def _fill(self) -> None:
         """Begin what may be begun: no more is handed to the executor than may be under way."""
@@ -235,7 +248,7 @@ class Dispatch(ABC, Generic[_Item]):
     def _next(self) -> _Item | None:
         """Take what is next, if anything may be begun now."""
         breaker = self.breaker
-        if self.is_over or self.is_at_limit:
+        if self._is_at_end():
             return None
         if (breaker.is_open or self.held) and breaker.has_room:
             if self.held:
@@ -259,6 +272,7 @@ class Dispatch(ABC, Generic[_Item]):
             if settled is None:
                 continue
             self._attempts += settled.attempted
+            self._store_failures = self._store_failures + 1 if settled.is_store_down else 0
             if settled.result.left:
                 self.held.append(item)
             else:

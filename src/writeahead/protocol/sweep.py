@@ -176,11 +176,11 @@ class _Sweep(Dispatch[Found]):
         return self._settler.on_own is not None
 
     def noted(self, item: Found, settled: Settled) -> Iterator[SweepResult]:
-        result, attempted = settled
+        result = settled.result
         moment = next_look(result, now=self.clock.now(), policy=self._settler.policy)
         again = self.bounds.is_patient and moment is not None
         # Not each look at one that still has to wait is news.
-        if attempted or not again or item.session_id not in self._told:
+        if settled.attempted or not again or item.session_id not in self._told:
             yield replace(result, again=again, found=len(self._seen))
         if again and moment is not None:
             self._told.add(item.session_id)
