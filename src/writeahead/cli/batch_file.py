@@ -139,7 +139,7 @@ def _lines(file: BufferedReader) -> Iterator[_Line]:
                 line = file.readline(_PIECE)
             yield _Line(number, None)
         elif line.strip():
-            yield _Line(number, line)
+            yield _Line(number, line.rstrip(b"\r\n"))
 
 
 def _item(line: _Line) -> BatchItem:
