@@ -107,7 +107,7 @@ def test_a_line_that_is_too_long_costs_that_line(batch, cli, remote, monkeypatch
 
 
 def test_the_same_again_sends_nothing_twice(batch, cli, remote):
-    lines = [line(name, "row", "row") for name in "abcd"]
+    lines = [line(name, "row", "row") for name in "ab"]
     remote.answers = [201, 503, 503]
     done = batch(*lines)
     assert (done.code, told(done)[0][1][0]) == (75, "resume_needed")
@@ -116,11 +116,11 @@ def test_the_same_again_sends_nothing_twice(batch, cli, remote):
     )
     again = batch(*lines, flags=["--write", "--quiet", "--json"])
     statuses = {one["line"]: one["report"]["status"] for one in again.json["sessions"]}
-    assert statuses == {1: "completed"} | dict.fromkeys((2, 3, 4), "no_resume_needed")
+    assert statuses == {1: "completed"} | {2: "no_resume_needed"}
     assert (again.code, again.json["next_step"]) == (0, None)
-    assert again.json["totals"] == {"completed": 1, "no_resume_needed": 3}
+    assert again.json["totals"] == {"completed": 1, "no_resume_needed": 1}
     assert set(remote.effects.values()) == {1}
-    assert len(remote.effects) == 8
+    assert len(remote.effects) == 4
 
 
 def test_what_was_planned_is_finished_by_a_sweep(batch, cli, remote):
@@ -211,13 +211,6 @@ def test_flags_and_files_that_make_no_sense_are_refused(cli, remote, flags, says
     assert remote.requests == []
 
 
-def test_the_rest_of_a_pipe_is_counted_after_a_limit(start, cli, remote):
-    process = start("run", "--batch", "-", "--write", "--quiet", "--limit", "2", stdin=subprocess.PIPE)
-    out, err = process.communicate("\n".join(line(name) for name in "abcde"), timeout=60)
-    assert (process.returncode, err, len(remote.requests)) == (75, "", 2)
-    assert "5 sessions: 2 completed, 3 left (limit 3)" in out
-
-
 def test_a_signal_ends_a_batch_that_waits_for_the_next_line(start, cli, remote):
     flags = ["--write", "--quiet", "--json-lines"]
     process = start("run", "--batch", "-", *flags, stdin=subprocess.PIPE)
@@ -235,7 +228,7 @@ def test_a_signal_ends_a_batch_that_waits_for_the_next_line(start, cli, remote):
 
 def test_an_interrupt_lets_the_requests_under_way_end(start, cli, remote):
     remote.hold = True
-    file = cli.file("\n".join(line(f"s{n}", "row", "row") for n in range(20)), "batch.jsonl")
+    file = cli.file("\n".join(line(f"s{n}", "row", "row") for n in range(5)), "batch.jsonl")
     process = start("run", "--batch", file, "--write", "--quiet", "--json-lines", "--concurrency", "3")
     for _ in range(3):
         assert remote.arrived.acquire(timeout=60)
@@ -249,7 +242,7 @@ def test_an_interrupt_lets_the_requests_under_way_end(start, cli, remote):
     remote.hold = False
     assert cli("run", "--batch", file, "--write", "--quiet", "--concurrency", 3).code == 0
     assert set(remote.effects.values()) == {1}
-    assert (len(remote.effects), len(remote.requests)) == (40, 40)
+    assert (len(remote.effects), len(remote.requests)) == (10, 10)
 
 
 @pytest.mark.skipif(os.environ.get("WRITEAHEAD_TESTS") != "full", reason="WRITEAHEAD_TESTS=full runs it")

@@ -8,9 +8,12 @@ import sys
 import pytest
 
 from tests.support.processes import child_environment, finished
+from writeahead.cli import main
 from writeahead.simulators.dataverse import Simulator
 
-SUBJECTS = [f"call {number:02}" for number in range(24)]
+FLAGS = ["run", "--batch", "batch.jsonl", "--write", "--quiet", "--json-lines", "--concurrency", "4"]
+FLAGS += ["--store", "./artifacts", "--adapter", "dataverse"]
+SUBJECTS = [f"call {number:02}" for number in range(12)]
 
 
 @pytest.fixture
@@ -29,25 +32,21 @@ def simulator(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        {
+            "session_id": subject.replace(" ", "-"),
+            "operations": [{"kind": "task", "payload": {"subject": f"{subject}, {part}"}} for part in "ab"],
+        }
+        for subject in SUBJECTS
+    ]
+    (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
     started = []
 
     def batch():
-        lines = [
-            {
-                "session_id": subject.replace(" ", "-"),
-                "operations": [
-                    {"kind": "task", "payload": {"subject": f"{subject}, {part}"}} for part in "ab"
-                ],
-            }
-            for subject in SUBJECTS
-        ]
-        (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        flags = ["--store", "./artifacts", "--adapter", "dataverse", "--concurrency", "4"]
-        flags += ["--write", "--quiet", "--json-lines"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "writeahead", "run", "--batch", "batch.jsonl", *flags],
-            cwd=tmp_path,
+            [sys.executable, "-m", "writeahead", *FLAGS],
             env=child_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -63,11 +62,11 @@ def start(tmp_path):
         process.communicate()
 
 
-def test_a_batch_that_is_killed_is_finished_by_the_same_batch(tmp_path, simulator, start):
-    # From the 13th on, a write takes effect, and its sender is killed before it is told.
-    held = simulator.faults.add("delay", method="PATCH", path="tasks(*", skip=12, times=None, delay_after=600)
+def test_a_batch_that_is_killed_is_finished_by_the_same_batch(simulator, start, capsys):
+    # From the 9th on, a write takes effect, and its sender is killed before it is told.
+    held = simulator.faults.add("delay", method="PATCH", path="tasks(*", skip=8, times=None, delay_after=600)
     process = start()
-    while simulator.count("tasks") < 14:
+    while simulator.count("tasks") < 10:
         assert process.poll() is None, process.communicate()
     process.kill()
     code, out, _ = finished(process)
@@ -78,7 +77,7 @@ def test_a_batch_that_is_killed_is_finished_by_the_same_batch(tmp_path, simulato
     simulator.faults.remove(held)
 
     before = simulator.last_sequence()
-    code, out, err = finished(start())
+    code, (out, err) = main(FLAGS), capsys.readouterr()
     assert (code, err) == (0, "")
     totals = json.loads(out.splitlines()[-1])["totals"]
     assert sum(totals.values()) == len(SUBJECTS)

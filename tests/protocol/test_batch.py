@@ -1,5 +1,6 @@
 """A batch of new sessions: which one is sent, what a remote or a store that is down costs."""
 
+import json
 import os
 import threading
 from collections import Counter
@@ -200,21 +201,45 @@ def test_a_stop_says_nothing_of_the_rest(batch, service):
     assert is_through is True
 
 
-def test_what_is_done_is_told_while_the_next_line_is_awaited(store, service):
+@pytest.fixture
+def pipe():
     reader, writer = os.pipe()
-    line = b'{"session_id": "s%d", "operations": [{"kind": "work", "payload": {"text": "s%d"}}]}\n'
-    stop = threading.Event()
-    with BatchFile(f"/dev/fd/{reader}") as file:
-        found = write_back_each(file, store=store, adapter=service, policy=ONCE, bounds=Bounds(3), stop=stop)
-        for number in (1, 2):
-            os.write(writer, line % (number, number))
-            assert next(found).session_id == f"s{number}"
-        threading.Timer(0.01, stop.set).start()
-        with pytest.raises(StopIteration) as end:
-            next(found)
-        assert end.value.value is False
-    os.close(writer)
+    with BatchFile(f"/dev/fd/{reader}") as file, os.fdopen(writer, "wb", buffering=0) as end:
+
+        def write(*numbers):
+            for n in numbers:
+                operation = {"kind": "work", "payload": {"text": f"s{n}"}}
+                end.write(json.dumps({"session_id": f"s{n}", "operations": [operation]}).encode() + b"\n")
+
+        yield file, write, end.close
     os.close(reader)
+
+
+def test_what_is_done_is_told_while_the_next_line_is_awaited(store, service, pipe):
+    file, write, _ = pipe
+    stop = threading.Event()
+    found = write_back_each(file, store=store, adapter=service, policy=ONCE, bounds=Bounds(3), stop=stop)
+    for number in (1, 2):
+        write(number)
+        assert next(found).session_id == f"s{number}"
+    stop.set()
+    with pytest.raises(StopIteration) as end:
+        next(found)
+    assert end.value.value is False
+
+
+def test_the_rest_of_a_pipe_is_told_after_a_limit_and_not_awaited_after_the_time(batch, pipe, clock, service):
+    file, write, close = pipe
+    write(1, 2, 3)
+    # The writer has not ended, and may be long in coming to it.
+    service.meet = lambda session: clock.advance(20)
+    results, is_through = batch(file, max_time=10)
+    assert (words(results)[RunStatus.COMPLETED], is_through) == (1, False)
+    write(4, 5)
+    close()
+    results, is_through = batch(file, limit=1)
+    assert results[-1].session_id == "s5"
+    assert (words(results)[RunStatus.COMPLETED], results[-1].left, is_through) == (1, Left.LIMIT, False)
 
 
 def test_a_full_disk_for_the_ids_is_said():
