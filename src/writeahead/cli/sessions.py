@@ -37,7 +37,7 @@ __all__ = ["resume", "run", "show"]
 @options.with_context(adapter=True, policy=True)
 def run(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The session as JSON; - reads stdin.")
+        str | None, typer.Argument(metavar="FILE", help="The session as JSON; - reads stdin.")
     ] = None,
     *,
     write: options.WriteOption = False,
