@@ -206,4 +206,5 @@ def test_every_outlasts_a_store_that_fails(capsys, every):
 def test_a_headline_has_rate_and_remaining_time():
     assert headline(0, 100, 5.0) == ""
     assert headline(20, 100, 5.0) == "20 of 100 sessions, 4/s, 0:00:20 left; "
+    assert headline(20, 0, 5.0) == "20 sessions, 4/s; "
     assert headline(1, 36001, 1.0) == "1 of 36001 sessions, 1/s, 10:00:00 left; "

@@ -65,6 +65,10 @@ class Service(Adapter):
                 self.at_once -= 1
         return Receipt(remote_id=operation.key)
 
+    @emits("unprovable")
+    def emit_mail(self, payload: Work, operation):
+        return self.emit_work(payload, operation)
+
 
 class AsyncService(Service):
     name = "service"
@@ -552,6 +556,23 @@ def test_refused_writes_are_answers_of_a_remote_that_is_there(store, service, pa
     service.meet = refuse
     assert statuses(sweep(store, service, clock=clock)) == {RunStatus.BLOCKED: 8}
     assert clock.slept == []
+
+
+def test_a_remote_that_answers_no_more_costs_an_operator_few_decisions(store, service, clock):
+    """Each request to it may have taken effect, so each session of a bare POST is blocked."""
+
+    def silent(session):
+        raise TransientError("POST /mail: timeout", applied=Applied.UNKNOWN)
+
+    service.meet = down
+    for number in range(20):
+        mail = [{"kind": "mail", "payload": {"session": f"s{number:02}"}}]
+        write_back(mail, session_id=f"s{number:02}", store=store, adapter=service, clock=clock, policy=ONCE)
+    service.requests.clear()
+    service.meet = silent
+    results = list(sweep(store, service, clock=clock, policy=ONCE))
+    assert statuses(results) == {RunStatus.BLOCKED: 6, Left.REMOTE_DOWN: 14}
+    assert len(service.requests) == 6
 
 
 def test_what_the_remote_asked_for_is_not_undercut(store, service, parked, clock):

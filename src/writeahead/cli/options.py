@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -12,16 +13,22 @@ from typer.core import TyperCommand
 from writeahead.cli.completion import adapter_names, session_ids
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
+from writeahead.errors import InvalidInput
 
 __all__ = [
     "AdapterOption",
     "AssumeCommand",
+    "ConcurrencyOption",
+    "JsonLinesOption",
     "JsonOption",
+    "LimitOption",
+    "MaxTimeOption",
     "MissingOkOption",
     "QuietOption",
     "SessionArgument",
     "StoreOption",
     "WriteOption",
+    "seconds_of",
     "with_context",
 ]
 
@@ -39,6 +46,20 @@ MissingOkOption: TypeAlias = Annotated[
 ]
 WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Send the writes. Without it, only show what would be sent.")
+]
+ConcurrencyOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--concurrency", metavar="N", help="How many sessions at once, at most; 1 by default."),
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Try so many sessions, at most.")
+]
+MaxTimeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--max-time", metavar="TIME", help="End after this time, such as 90s, 5m or 1h."),
+]
+JsonLinesOption: TypeAlias = Annotated[
+    bool, typer.Option("--json-lines", help="Print a line of JSON for each session, then the totals.")
 ]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
 
@@ -111,6 +132,20 @@ _POLICY: dict[str, Any] = {
 }
 
 _Command: TypeAlias = Callable[..., Answer]
+
+
+def seconds_of(given: str | None, flag: str) -> float | None:
+    """Read a length of time: a number of seconds, or one with a unit.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([smh]?)", given.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InvalidInput(f"{flag} {given}: write a length of time above 0, such as 90, 90s, 5m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def with_context(

@@ -63,6 +63,9 @@ class RunsShown:
         on_progress: Takes the events of the runs; None if it is to be quiet.
     """
 
+    # Whether it says how far the work is.
+    is_live = False
+
     def __init__(self, on_progress: OnProgress | None) -> None:
         self.on_progress = on_progress
 
@@ -80,6 +83,8 @@ class RunsShown:
 
 class _RunsOnTerminal(RunsShown):
     """One line at the bottom of a terminal: the count, the rate, the time left, the last event."""
+
+    is_live = True
 
     def __init__(self, status: "_Status") -> None:
         super().__init__(self._show)
@@ -107,10 +112,15 @@ class _RunsOnTerminal(RunsShown):
 
 
 def headline(done: int, found: int, seconds: float) -> str:
-    """How far a sweep is: sessions done, sessions found, how many a second, and the time left."""
+    """How far it is: sessions done, sessions found, how many a second, and the time left.
+
+    Where it is not known how many there are, there is no time left.
+    """
     if not done or seconds <= 0:
         return ""
     rate = done / seconds
+    if not found:
+        return f"{done} sessions, {rate:.2g}/s; "
     left = timedelta(seconds=round(max(0, found - done) / rate))
     return f"{done} of {found} sessions, {rate:.2g}/s, {left} left; "
 

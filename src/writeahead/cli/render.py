@@ -21,6 +21,7 @@ from writeahead.stores.base import StoreCheck
 __all__ = [
     "show_check",
     "show_file",
+    "show_next_step",
     "show_none",
     "show_page",
     "show_prune_result",
@@ -109,24 +110,30 @@ def show_summary(console: Console, summary: SessionSummary, *, now: datetime, ne
 
 
 def show_sweep_result(console: Console, result: SweepResult) -> None:
-    """Show what a sweep did about one session, in one line."""
+    """Show what a sweep, or a batch, did about one session, in one line."""
     word = word_of(result)
     note = result.report.error if result.report else result.error or result.note
     _line(
         console,
         (word.ljust(_STATUS_WIDTH), _STYLES.get(word, "red" if result.error else "")),
-        f"  {result.session_id}",
+        "" if result.line is None else f"  line {result.line}",
+        f"  {result.session_id}" if result.session_id else "",
         (f"  {note}" if note else "", "dim"),
         "  (its marker was lost, and is there again)" if result.restored else "",
     )
 
 
 def word_of(result: SweepResult) -> str:
-    """What became of a session, in one word: a status, ``error``, ``left``, or ``-`` for a note."""
+    """What became of a session, in one word.
+
+    A status, ``error``, ``refused`` for a line of a batch, ``left``, or ``-`` for a note.
+    """
     if result.report is not None:
         return result.report.status.value
     if result.left:
         return "left"
+    if result.refused:
+        return "refused"
     return "error" if result.error else "-"
 
 
@@ -211,6 +218,11 @@ def show_findings(console: Console, findings: Iterable[tuple[str, str, str]], *,
 def show_none(console: Console, store: str, state: str | None) -> None:
     """Say that a listing is empty, and name its store: it may not be the intended one."""
     _line(console, f"no {f'{state} ' if state else ''}sessions in {store}")
+
+
+def show_next_step(console: Console, step: str) -> None:
+    """Show what to do next."""
+    _ending(console, None, step)
 
 
 def show_file(console: Console, path: Path, *, next_step: str | None = None) -> None:

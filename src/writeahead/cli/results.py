@@ -25,10 +25,10 @@ class Results:
         results: Does the work; with each result comes the exit code that it would have alone.
 
     Attributes:
-        stopped: Whether a signal ended the work early. ``results`` sets it.
+        stopped: Whether the work ended early, without a word about the rest. ``results`` sets it.
         failed: The exit code of what ended the work as a whole, if anything did.
-        totals: How many results there were of each kind: a status, ``error``, ``left``, or ``-``
-            for a note. A session that is come back to counts once, in the end.
+        totals: How many results there were of each kind: a status, ``error``, ``refused``,
+            ``left``, or ``-`` for a note. A session that is come back to counts once, in the end.
         reasons: How many there were of each kind with each reason: why a session is blocked, or
             was left.
     """
@@ -113,6 +113,7 @@ class Results:
 def _document(result: SweepResult) -> dict[str, Any]:
     report = report_document(result.report) if result.report else None
     return {
+        **({} if result.line is None else {"line": result.line, "refused": result.refused}),
         "session_id": result.session_id,
         "note": result.note,
         "error": result.error,

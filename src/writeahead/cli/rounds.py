@@ -1,4 +1,4 @@
-"""Sweeps, one or one after the other: how each is shown, and what the command ends with."""
+"""Sweeps, one or one after the other, or a batch: what is shown, and the exit code."""
 
 import threading
 import time
@@ -23,32 +23,36 @@ __all__ = ["Rounds", "Tools"]
 
 @dataclass(frozen=True)
 class Tools:
-    """What sweeps work with.
+    """What sweeps, or a batch, work with.
 
     Attributes:
-        sweep: Begins one.
+        work: Begins a sweep, or the batch.
         stop: Set by a signal.
         shown: Shows on stderr what goes on.
     """
 
-    sweep: Callable[[], Generator[SweepResult, None, bool]]
+    work: Callable[[], Generator[SweepResult, None, bool]]
     stop: threading.Event
     shown: RunsShown
 
 
 @dataclass
 class Rounds:
-    """One sweep, or one every so many seconds until a signal comes.
+    """One sweep, or one every so many seconds until a signal comes; or a batch.
 
     Attributes:
         store: The store's name.
-        begin: Opens what the sweeps work with.
+        begin: Opens what the work needs.
         every: Seconds from the begin of one to the begin of the next; None for one alone.
+        advice: Says what to do next; None if there is nothing to do.
+        source: Where the sessions of a batch are; None for a sweep, which finds them in the store.
     """
 
     store: str
     begin: Callable[[], AbstractContextManager[Tools]]
     every: float | None = None
+    advice: Callable[[Results], str | None] = lambda _: None
+    source: str | None = None
     _last: Results = field(default_factory=lambda: Results(iter(())))
 
     def document(self) -> dict[str, Any]:
@@ -60,7 +64,7 @@ class Rounds:
         if self.every is not None:
             raise InvalidInput("--every goes on until a signal comes: write --json-lines in place of --json")
         sessions = [one for _, found in self._results() for one in found.documents()]
-        return {"store": self.store, "sessions": sessions, **self._last.totals_document()}
+        return {"store": self.store, "sessions": sessions, **self._totals()}
 
     def show(self, console: Console) -> None:
         """Sweep; print a line for each session that was not left, and the totals of each sweep."""
@@ -69,19 +73,25 @@ class Rounds:
             if found.totals.total() > 1 or self.every is not None or found.stopped:
                 render.show_sweep_totals(console, found.totals, found.reasons, stopped=found.stopped)
             elif not found.totals and found.failed is None:
-                render.show_none(console, self.store, "open")
+                render.show_none(console, self.source or self.store, None if self.source else "open")
+            if step := self.advice(found):
+                render.show_next_step(console, step)
 
     def show_lines(self, _console: Console) -> None:
         """Sweep; print a line of JSON for each session, and one for the totals of each sweep."""
         for number, (shown, found) in enumerate(self._results(), start=1):
             for document in found.documents_as_they_come():
                 _print_line({"type": "session", **document}, shown)
-            totals = {"type": "totals", "round": number, "store": self.store, **found.totals_document()}
+            totals = {"type": "totals", "round": number, "store": self.store, **self._totals()}
             _print_line(totals, shown)
 
     def exit_code(self) -> ExitCode:
         """Return that of the last sweep."""
         return self._last.exit_code()
+
+    def _totals(self) -> dict[str, Any]:
+        step = {} if self.source is None else {"next_step": self.advice(self._last)}
+        return {**self._last.totals_document(), **step}
 
     def _results(self) -> Iterator[tuple[RunsShown, Results]]:
         with self.begin() as tools:
@@ -101,7 +111,7 @@ class Rounds:
 
         def results() -> Iterator[SweepResult]:
             nonlocal is_through
-            is_through = yield from tools.sweep()
+            is_through = yield from tools.work()
 
         try:
             for result in results():
@@ -114,7 +124,9 @@ class Rounds:
             for line in lines_of(error):
                 say(line)
             found.failed = exit_code_of(error)
-        found.stopped = tools.stop.is_set() and not is_through
+        # What was left with a word has its exit code from that.
+        was_told = found.failed is not None or "left" in found.totals
+        found.stopped = not is_through and (tools.stop.is_set() or not was_told)
 
 
 def _print_line(document: dict[str, Any], shown: RunsShown) -> None:
@@ -123,6 +135,8 @@ def _print_line(document: dict[str, Any], shown: RunsShown) -> None:
 
 
 def _code(result: SweepResult) -> ExitCode:
+    if result.refused:
+        return ExitCode.USAGE
     if result.error:
         return ExitCode.FAILED
     if result.again:

@@ -13,7 +13,7 @@ from writeahead._validation import Invalid, Problem, validated
 from writeahead.errors import InvalidInput
 from writeahead.model import Operation
 
-__all__ = ["SessionFile", "read_json", "read_lines", "read_session_file"]
+__all__ = ["SessionFile", "read_json", "read_lines", "read_session_file", "session_of_line"]
 
 
 class SessionFile(BaseModel):
@@ -40,12 +40,29 @@ def read_session_file(name: str) -> SessionFile:
     """
     shown = "stdin" if name == "-" else name
     document = read_json(name)
-    if not isinstance(document, dict):
-        raise InvalidInput(f'{shown}: not a session: write {{"session_id": ..., "operations": [...]}}')
-    found = validated(lambda: SessionFile.model_validate(document))
-    if isinstance(found, Invalid):
-        raise InvalidInput(f"{shown}: {'; '.join(map(_described, found.problems[:3]))}")
-    return found
+    try:
+        return _session(document)
+    except ValueError as error:
+        raise InvalidInput(f"{shown}: {error}") from None
+
+
+def session_of_line(line: bytes) -> SessionFile:
+    """Read a session from a line of a file.
+
+    Raises:
+        InvalidInput: It is not JSON in UTF-8, or not a session. The message names the place within
+            the line.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"byte {error.start + 1} is not UTF-8") from None
+    try:
+        return _session(_parsed(text))
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"column {error.colno}: not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
 
 
 def read_json(name: str) -> Any:
@@ -56,7 +73,15 @@ def read_json(name: str) -> Any:
             place.
     """
     shown = "stdin" if name == "-" else name
-    return _parsed(_text(_bytes(name, shown), shown), shown)
+    text = _text(_bytes(name, shown), shown)
+    try:
+        return _parsed(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{shown}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from None
+    except ValueError as error:
+        raise InvalidInput(f"{shown}: {error}") from None
 
 
 def read_lines(name: str) -> list[tuple[int, str]]:
@@ -89,19 +114,22 @@ def _text(data: bytes, shown: str) -> str:
         raise InvalidInput(f"{shown}: line {line}: byte {error.start} is not UTF-8") from None
 
 
-def _parsed(text: str, shown: str) -> Any:
+def _parsed(text: str) -> Any:
     try:
         return json.loads(
             text, object_pairs_hook=_no_duplicates, parse_constant=_refused, parse_float=_finite
         )
-    except json.JSONDecodeError as error:
-        raise InvalidInput(
-            f"{shown}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from None
     except RecursionError:
-        raise InvalidInput(f"{shown}: nested too deeply") from None
-    except ValueError as error:
-        raise InvalidInput(f"{shown}: {error}") from None
+        raise ValueError("nested too deeply") from None
+
+
+def _session(document: Any) -> SessionFile:
+    if not isinstance(document, dict):
+        raise InvalidInput('not a session: write {"session_id": ..., "operations": [...]}')
+    found = validated(lambda: SessionFile.model_validate(document))
+    if isinstance(found, Invalid):
+        raise InvalidInput("; ".join(map(_described, found.problems[:3])))
+    return found
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

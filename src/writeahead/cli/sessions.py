@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from writeahead.cli import options, render
+from writeahead.cli.batch import BatchOptions, answer_of_batch
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
@@ -18,7 +19,9 @@ from writeahead.cli.progress import progress_shown
 from writeahead.cli.reports import answer_of, next_step_of
 from writeahead.cli.session_file import read_session_file
 from writeahead.cli.signals import stop_on_signals
+from writeahead.errors import InvalidInput
 from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.dispatch import Bounds
 from writeahead.protocol.journal import require_reason
 from writeahead.protocol.resuming import resume_session
 from writeahead.protocol.retry import Clock
@@ -33,16 +36,52 @@ __all__ = ["resume", "run", "show"]
 
 @options.with_context(adapter=True, policy=True)
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The session as JSON; - reads stdin.")],
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The session as JSON; - reads stdin.")
+    ] = None,
     *,
     write: options.WriteOption = False,
     atomic: Annotated[
-        bool, typer.Option("--atomic", help="Use one transaction: all writes take effect, or none.")
+        bool,
+        typer.Option(
+            "--atomic", help="One transaction for each session: all its writes take effect, or none."
+        ),
     ] = False,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch", metavar="FILE.jsonl", help="A file with a session on each line; - reads stdin."
+        ),
+    ] = None,
+    concurrency: options.ConcurrencyOption = None,
+    limit: options.LimitOption = None,
+    max_time: options.MaxTimeOption = None,
+    json_lines: options.JsonLinesOption = False,
     quiet: options.QuietOption = False,
     context: CommandContext,
 ) -> Answer:
-    """Plan the writes of a session and, with --write, send them."""
+    """Plan the writes of a session and, with --write, send them.
+
+    With --batch, of all sessions in a file of JSON Lines. A line that is wrong costs that line.
+    """
+    if (file is None) == (batch is None):
+        ask = "name a FILE with a session, or give --batch FILE.jsonl with one on each line"
+        raise InvalidInput(ask if file is None else f"{ask}: one of the two")
+    if batch is not None:
+        seconds = options.seconds_of(max_time, "--max-time")
+        bounds = Bounds(1 if concurrency is None else concurrency, limit, seconds)
+        how = BatchOptions(write=write, atomic=atomic, as_lines=json_lines, quiet=quiet)
+        return answer_of_batch(batch, context, bounds, how)
+    for_many = {
+        "--concurrency": concurrency,
+        "--limit": limit,
+        "--max-time": max_time,
+        "--json-lines": json_lines or None,
+    }
+    for flag, value in for_many.items():
+        if value is not None:
+            raise InvalidInput(f"{flag} is for many sessions: add --batch FILE.jsonl, or leave it out")
+    assert file is not None
     session = read_session_file(file)
     artifacts = context.store(writing=write)
     with context.adapter() as opened, stop_on_signals() as stop, progress_shown(quiet=quiet) as on_progress:

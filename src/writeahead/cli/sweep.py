@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -44,16 +43,9 @@ def sweep_sessions(
         bool,
         typer.Option("--scan", help="List the whole store, and restore the markers that were lost."),
     ] = False,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", help="How many sessions at once, at most.")
-    ] = 1,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Try so many sessions, at most.")
-    ] = None,
-    max_time: Annotated[
-        str | None,
-        typer.Option("--max-time", metavar="TIME", help="End after this time, such as 90s, 5m or 1h."),
-    ] = None,
+    concurrency: options.ConcurrencyOption = None,
+    limit: options.LimitOption = None,
+    max_time: options.MaxTimeOption = None,
     until_done: Annotated[
         bool,
         typer.Option("--until-done", help="Wait for what has to wait, until only blocked ones are left."),
@@ -62,10 +54,7 @@ def sweep_sessions(
         str | None,
         typer.Option("--every", metavar="TIME", help="Sweep again each time so much has passed: 60s."),
     ] = None,
-    json_lines: Annotated[
-        bool,
-        typer.Option("--json-lines", help="Print a line of JSON for each session, then the totals."),
-    ] = False,
+    json_lines: options.JsonLinesOption = False,
     missing_ok: options.MissingOkOption = False,
     quiet: options.QuietOption = False,
     context: CommandContext,
@@ -74,7 +63,7 @@ def sweep_sessions(
 
     Without --write, show what would be done.
     """
-    seconds = _seconds(every, "--every")
+    seconds = options.seconds_of(every, "--every")
     if seconds is not None and (until_done or not write):
         raise InvalidInput(
             "--every repeats what --write does: " + ("add --write" if not write else "leave out --until-done")
@@ -85,13 +74,13 @@ def sweep_sessions(
     on_own = _function(own, context) if own else None
     # With --own, an adapter is needed for the other sessions only.
     needs_adapter = own is None or context.settings.adapter is not None
-    options: dict[str, Any] = {
+    how: dict[str, Any] = {
         "policy": context.settings.policy,
         "on_own": on_own,
         "scan": scan,
-        "concurrency": concurrency,
+        "concurrency": 1 if concurrency is None else concurrency,
         "limit": limit,
-        "max_time": _seconds(max_time, "--max-time"),
+        "max_time": options.seconds_of(max_time, "--max-time"),
         "until_done": until_done,
     }
 
@@ -102,21 +91,11 @@ def sweep_sessions(
             stop_on_signals() as stop,
             runs_shown(quiet=quiet) as shown,
         ):
-            given = {"stop": stop, "on_progress": shown.on_progress, **options}
+            given = {"stop": stop, "on_progress": shown.on_progress, **how}
             yield Tools(functools.partial(sweep, opened, adapter, **given), stop, shown)
 
     rounds = Rounds(opened.name, begin, seconds)
     return Answer(rounds.document, rounds.show_lines if json_lines else rounds.show, rounds.exit_code)
-
-
-def _seconds(given: str | None, flag: str) -> float | None:
-    """Read a length of time: a number of seconds, or one with a unit."""
-    if given is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([smh]?)", given.strip())
-    if found is None or float(found[1]) <= 0:
-        raise InvalidInput(f"{flag} {given}: write a length of time above 0, such as 90, 90s, 5m or 1h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _function(name: str, context: CommandContext) -> OnOwn:

@@ -1,9 +1,11 @@
 """A circuit breaker: a remote that is down is noticed after a few sessions, and probed.
 
-It knows what one sweep has met, and keeps nothing anywhere: another sweep finds out by itself.
+It knows what one sweep or batch has met, and keeps nothing anywhere: another one finds out by
+itself.
 """
 
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
 
@@ -30,13 +32,15 @@ class Verdict(Enum):
 
 
 def verdict_on(report: RunReport) -> Verdict:
-    """What a run says about the remote: a refusal of a write is an answer, too."""
+    """What a run says about the remote: a refusal of a write is an answer, too.
+
+    One that found it down may be blocked: its plan could not be made, or its request may have taken
+    effect, and no one can tell.
+    """
     answered = isinstance(report.cause, PermanentError | ConflictError)
     if report.emitted or report.status is RunStatus.COMPLETED or answered:
         return Verdict.UP
-    if report.status is RunStatus.RESUME_NEEDED and isinstance(report.cause, TransientError):
-        return Verdict.DOWN
-    return Verdict.NOTHING
+    return Verdict.DOWN if isinstance(report.cause, TransientError) else Verdict.NOTHING
 
 
 class Breaker:
@@ -94,6 +98,28 @@ class Breaker:
         if self._probe_at is not None:
             return not self._is_probing and self._clock.now() >= self._probe_at
         return self._is_proven or self._active < _THRESHOLD - self._failures
+
+    def tried(self, run: Callable[[], RunReport], stop: threading.Event | None) -> RunReport | None:
+        """Run a session if it may be begun now, and note what that says about the remote.
+
+        Args:
+            run: Runs it.
+            stop: The run's. A request that a stop broke off says nothing.
+
+        Returns:
+            Its report; None if it was held back.
+        """
+        if not self.admit():
+            return None
+        verdict, asked = Verdict.NOTHING, None
+        try:
+            report = run()
+            if stop is None or not stop.is_set():
+                verdict = verdict_on(report)
+                asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
+        finally:
+            self.over(verdict, asked)
+        return report
 
     def over(self, verdict: Verdict, retry_after: float | None = None) -> None:
         """Note how a session ended that was let pass.

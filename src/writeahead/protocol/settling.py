@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeAlias
 from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.errors import AlreadyExists, OutcomeUnknown, TransientError, Unavailable, WriteaheadError
+from writeahead.errors import AlreadyExists, OutcomeUnknown, Unavailable, WriteaheadError
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
-from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
+from writeahead.protocol.breaker import Breaker
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.finding import Found
@@ -28,30 +28,32 @@ from writeahead.protocol.session import StoredSession, after, read_stored
 from writeahead.protocol.steps import SweepAction, how_it_ended, lost_marker, sweep_step
 from writeahead.stores.base import ArtifactStore
 
-__all__ = ["Left", "OnOwn", "Settled", "Settler", "SweepResult"]
+__all__ = ["Left", "OnOwn", "Settled", "Settler", "SweepResult", "reported", "went_wrong"]
 
 OnOwn: TypeAlias = Callable[[ArtifactStore, str], object]
 
 
 class Left(StrEnum):
-    """Why a sweep left a session to a later one.
+    """Why a sweep, or a batch, left a session to a later one.
 
     - ``REMOTE_DOWN``: the remote took nothing of the sessions before it.
+    - ``STORE_DOWN``: the store could not be reached for the sessions before it.
     - ``LIMIT``: so many were resumed as the caller allowed.
     - ``MAX_TIME``: the time that the caller allowed is over.
     """
 
     REMOTE_DOWN = "remote_down"
+    STORE_DOWN = "store_down"
     LIMIT = "limit"
     MAX_TIME = "max_time"
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep did about one session.
+    """What a sweep, or a batch, did about one session.
 
     Attributes:
-        session_id: The session.
+        session_id: The session; empty for a line of a batch that names none.
         report: The report of its resume, or
         note: what the sweep found instead, or
         error: what went wrong, or
@@ -63,6 +65,8 @@ class SweepResult:
         again: Whether this very sweep will come back to it: another result of it follows, unless
             the sweep is stopped.
         found: How many sessions the sweep has found so far.
+        line: In a batch, the number of its line.
+        refused: In a batch, whether ``error`` is about the line, and not about the run of it.
     """
 
     session_id: str
@@ -76,13 +80,22 @@ class SweepResult:
     not_before: datetime | None = None
     again: bool = False
     found: int = 0
+    line: int | None = None
+    refused: bool = False
 
 
 class Settled(NamedTuple):
-    """The result of a look at a session, and whether its operations were tried."""
+    """What a look at a session came to.
+
+    Attributes:
+        result: What is told about it.
+        attempted: Whether its operations were tried.
+        is_store_down: Whether the store could not be reached.
+    """
 
     result: SweepResult
     attempted: bool = False
+    is_store_down: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,14 +129,8 @@ class Settler:
         """
         try:
             return self._settled(found)
-        except (Unavailable, OutcomeUnknown) as error:
-            soon = after(self.clock.now(), self.policy.longest_wait)
-            return Settled(SweepResult(found.session_id, error=one_line(error), not_before=soon))
-        except WriteaheadError as error:
-            return Settled(SweepResult(found.session_id, error=one_line(error)))
         except Exception as error:  # noqa: BLE001 - a bug that one session meets must not starve the others
-            message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
-            return Settled(SweepResult(found.session_id, error=message), attempted=True)
+            return went_wrong(found.session_id, error, self.clock, self.policy)
 
     def _settled(self, found: Found) -> Settled | None:
         # Its time counts from before the session is read.
@@ -172,20 +179,12 @@ class Settler:
             return Settled(SweepResult(session.session_id, note=note))
         if action is SweepAction.WAIT:
             # It is reported as a resume reports it.
-            return Settled(_reported(context.ended(resume_from(session, context))))
-        if not self.breaker.admit():
+            return Settled(reported(context.ended(resume_from(session, context))))
+        report = self.breaker.tried(lambda: context.ended(resume_from(session, context)), self.stop)
+        if report is None:
             # The caller knows when another look makes sense.
             return Settled(SweepResult(session.session_id, left=Left.REMOTE_DOWN))
-        verdict, asked = Verdict.NOTHING, None
-        try:
-            report = context.ended(resume_from(session, context))
-            if self.stop is None or not self.stop.is_set():
-                # A request that a stop broke off says nothing about the remote.
-                verdict = verdict_on(report)
-                asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
-        finally:
-            self.breaker.over(verdict, asked)
-        return Settled(_reported(report), attempted=True)
+        return Settled(reported(report), attempted=True)
 
     def _resumed_own(self, session_id: str) -> Settled:
         if self.on_own is None:
@@ -197,7 +196,7 @@ class Settler:
             report = RunReport(
                 session_id=session_id, status=RunStatus.IN_PROGRESS, error=why, not_before=busy_until
             )
-            return Settled(_reported(report))
+            return Settled(reported(report))
         # Other sweeps leave it alone from now on.
         self.store.put(open_key(session_id), b"")
         try:
@@ -212,7 +211,7 @@ class Settler:
             report = RunReport(session_id=session_id, status=RunStatus.RESUME_NEEDED, error=why)
         else:
             report = RunReport(session_id=session_id, status=RunStatus.COMPLETED)
-        return Settled(_reported(report), attempted=True)
+        return Settled(reported(report), attempted=True)
 
     def _abandoned(self, session_id: str) -> SweepResult:
         busy_until = self._busy_until(session_id)
@@ -239,7 +238,20 @@ class Settler:
         return until if until >= now else None
 
 
-def _reported(report: RunReport) -> SweepResult:
+def went_wrong(session_id: str, error: Exception, clock: Clock, policy: RunPolicy) -> Settled:
+    """What an exception says about a session; of one that is not ours only the class."""
+    if isinstance(error, Unavailable | OutcomeUnknown):
+        soon = after(clock.now(), policy.longest_wait)
+        result = SweepResult(session_id, error=one_line(error), not_before=soon)
+        return Settled(result, is_store_down=True)
+    if isinstance(error, WriteaheadError):
+        return Settled(SweepResult(session_id, error=one_line(error)))
+    message = f"unexpected {type(error).__name__}: a bug in writeahead or in the adapter"
+    return Settled(SweepResult(session_id, error=message), attempted=True)
+
+
+def reported(report: RunReport) -> SweepResult:
+    """What the report of a run says about its session."""
     return SweepResult(
         report.session_id,
         report=report,

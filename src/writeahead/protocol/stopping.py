@@ -31,9 +31,14 @@ class LinkedStop(threading.Event):
         """Whether the deadline is over."""
         return self._time_left() <= 0
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a stop was asked for, be it late or not."""
+        return super().is_set() or (self._callers is not None and self._callers.is_set())
+
     def is_set(self) -> bool:
         """See `threading.Event`."""
-        return super().is_set() or (self._callers is not None and self._callers.is_set()) or self.is_late
+        return self.is_asked or self.is_late
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `threading.Event`. Time passes as the caller's event or the caller's clock has it."""
