@@ -12,8 +12,7 @@ import pytest
 from tests.support.stepping import POLICY, SESSION, Scenario, Tools, Violation, World, explore, resume
 from tests.support.strands import in_strands
 from writeahead.model import RunReport, RunStatus
-from writeahead.protocol import emission, journal, runner
-from writeahead.protocol.resuming import resume_session
+from writeahead.protocol import journal, runner
 from writeahead.protocol.runner import write_back
 from writeahead.protocol.stages import SideBySide
 

@@ -16,8 +16,8 @@ from tests.support.protocol_model import CREATE, LOOKUP, UNPROVABLE, Broken
 
 Ids = frozenset[int]
 NONE: Ids = frozenset()
-# Of an operation: what it does next. ``noted``: it waits for the entry that announces it. ``half``: its
-# receipt is there, and its announcement is taken back, in two steps.
+# Of an operation: what it does next. ``noted``: it waits for the entry that announces it. ``half``:
+# its announcement is taken back, and its receipt is not kept yet.
 IDLE, NOTED, READY, SENT, HALF, REFUSED = "idle", "noted", "ready", "sent", "half", "refused"
 UNDER_WAY = (NOTED, READY, SENT, HALF)
 
@@ -165,7 +165,7 @@ class StageModel:
     def _run(self, state: State, index: int, owner: Owner) -> Iterator[Step]:
         if owner.claims:
             claimed = Kept("held", owner.receipts, owner.announced, owner.suspect)
-            yield from self._lands(state, index, owner._replace(claims=False), claimed, "claim")
+            yield from self._lands(state, index, owner._replace(claims=False), claimed, what="claim")
             return
         stage = self.stage_of(owner.receipts)
         if not stage:
@@ -181,7 +181,7 @@ class StageModel:
             left = [n for n in stage if n not in owner.receipts]
             kind = "blocked" if all(owner.at[n] == REFUSED for n in left) else "ended"
             kept = Kept(kind, owner.receipts, owner.announced, owner.suspect)
-            yield from self._lands(state, index, None, kept, kind, by=owner)
+            yield from self._lands(state, index, None, kept, what=kind, by=owner)
 
     def _startable(self, owner: Owner, stage: list[int]) -> list[int]:
         if self.bug is StageBug.EARLY_STAGE and all(owner.at[n] != IDLE for n in stage):
@@ -189,7 +189,6 @@ class StageModel:
         return [n for n in stage if owner.at[n] == IDLE and n not in owner.receipts]
 
     def _operation(self, state: State, index: int, owner: Owner, number: int) -> Iterator[Step]:
-        replay, where = self.classes[number], owner.at[number]
         one = frozenset((number,))
 
         def at(place: str, **more: object) -> Owner:
@@ -198,15 +197,14 @@ class StageModel:
         def step(after: Owner, **changes: object) -> State:
             return self._moved(state._replace(**changes), index, after)
 
-        match where:
+        match owner.at[number]:
             case "idle":
-                has_lease = owner.current and not state.lease_over
-                if replay == UNPROVABLE:
+                place = self._begun(state, owner, number)
+                if place == NOTED:
                     yield f"note {number}", step(at(NOTED, announced=owner.announced | one)), None
-                elif has_lease and number in owner.suspect and state.effects[number]:
-                    yield f"find {number}", step(at(IDLE, receipts=owner.receipts | one)), None
-                elif has_lease or replay == CREATE:
-                    yield f"leave to send {number}", step(at(READY)), None
+                elif place:
+                    found = owner.receipts | (one if place == IDLE else NONE)
+                    yield f"look, then send {number}", step(at(place, receipts=found)), None
             case "ready":
                 effects = self._effect(state, number)
                 early = self._is_early(state, number)
@@ -215,15 +213,27 @@ class StageModel:
                 yield f"send {number}: not applied", step(at(IDLE, announced=free)), None
                 yield f"send {number}: refused", step(at(REFUSED, announced=free)), None
             case "sent":
-                done, free = owner.receipts | one, owner.announced - one
+                done, place = owner.receipts | one, IDLE
                 if self.bug is StageBug.TWO_STEPS:
-                    yield f"receipt {number}, half", step(at(HALF, announced=free)), None
-                else:
-                    yield f"receipt {number}", step(at(IDLE, receipts=done, announced=free)), None
-                unsure = at(REFUSED) if replay == UNPROVABLE else at(IDLE, suspect=owner.suspect | one)
+                    done, place = owner.receipts, HALF
+                known = at(place, receipts=done, announced=owner.announced - one)
+                yield f"receipt {number}", step(known), None
+                unsure = at(self._after_no_reply(number), suspect=owner.suspect | one)
                 yield f"reply {number} lost", step(unsure), None
             case "half":
                 yield f"receipt {number}", step(at(IDLE, receipts=owner.receipts | one)), None
+
+    def _begun(self, state: State, owner: Owner, number: int) -> str | None:
+        """Where an operation is next that is not under way; idle where a search has found it."""
+        replay, has_lease = self.classes[number], owner.current and not state.lease_over
+        if replay == UNPROVABLE:
+            return NOTED
+        if has_lease and number in owner.suspect and state.effects[number]:
+            return IDLE
+        return READY if has_lease or replay == CREATE else None
+
+    def _after_no_reply(self, number: int) -> str:
+        return REFUSED if self.classes[number] == UNPROVABLE else IDLE
 
     def _is_early(self, state: State, number: int) -> Broken | None:
         stage = self.stage_of(frozenset(n for n, effects in enumerate(state.effects) if effects))
@@ -241,7 +251,7 @@ class StageModel:
             if self.bug is StageBug.LOST_RECEIPT:
                 recorded = owner.receipts
             after = owner._replace(at=at, put=None, recorded=recorded)
-            yield from self._lands(state, index, after, owner.put.kept, "put an entry", by=owner)
+            yield from self._lands(state, index, after, owner.put.kept, what="put an entry", by=owner)
         elif NOTED in owner.at or owner.receipts != owner.recorded:
             # Only what is new since the entry before it is written.
             receipts = state.entry.receipts | (owner.receipts - owner.recorded)
@@ -253,7 +263,14 @@ class StageModel:
     # -- what the steps are made of
 
     def _lands(
-        self, state: State, index: int, after: Owner | None, kept: Kept, what: str, by: Owner | None = None
+        self,
+        state: State,
+        index: int,
+        after: Owner | None,
+        kept: Kept,
+        *,
+        what: str,
+        by: Owner | None = None,
     ) -> Iterator[Step]:
         """An entry is put: refused if another has appended since its owner read or wrote."""
         if not (by or after).current:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from writeahead.adapters import limits
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, StoreError
 from writeahead.model import BlockReason, PlannedOperation, RunStatus, Stop
@@ -129,26 +130,24 @@ class SideBySide:
 
     def _in_threads(self, units: Stage, at_once: int) -> None:
         # Loaded here: few sessions need it.
-        from concurrent.futures import ThreadPoolExecutor, wait
+        from concurrent.futures import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="writeahead-unit")
         futures: list[Future[None]] = []
         try:
             # The adapter's calls see the caller's context variables.
             futures.extend(pool.submit(contextvars.copy_context().run, self._carry, unit) for unit in units)
-            wait(futures)
+            _wait_for(futures)
         except BaseException as error:  # noqa: BLE001 - it is raised once the end is journaled
-            ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
-            self._end_run(_Cause(error, ending, None))
             self._break_off(futures, error)
         pool.shutdown(wait=not self._under_way)
 
     def _break_off(self, futures: "Sequence[Future[None]]", error: BaseException) -> None:
         """Wait for what is under way, unless another interrupt says not to."""
-        from concurrent.futures import wait
-
+        ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
         try:
-            wait([future for future in futures if not future.cancel()])
+            self._end_run(_Cause(error, ending, None))
+            _wait_for([future for future in futures if not future.cancel()])
         except BaseException:  # noqa: BLE001 - likewise
             for name, emission in dict(self._under_way).items():
                 self.stops[name] = emission.given_up([emission.planned[name]], error)
@@ -183,6 +182,14 @@ class SideBySide:
             self.cause = self.cause or cause
         self._halt.set()
         return is_first
+
+
+def _wait_for(futures: "Sequence[Future[None]]") -> None:
+    """Wait in slices: an interrupt just before a wait does not end it, nor any on Windows."""
+    from concurrent.futures import wait
+
+    while wait(futures, limits.POLL).not_done:
+        pass
 
 
 def ending_of(side: SideBySide) -> tuple[Ending, str | None]:

@@ -55,8 +55,8 @@ def unblock_session(
 
     Raises:
         InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
-            for a decision on an unprovable operation and ``assume`` gives none. If it waits for
-            several, one after the other may be decided.
+            for decisions on unprovable operations alone, and ``assume`` gives none. Of several, one
+            after the other may be decided.
         Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
@@ -71,13 +71,12 @@ def unblock_session(
         raise InvalidInput(f"session {session_id}: {foreign_final(final_key(session_id))} first")
     journal = Journal.of(session, session.plan, store, clock, lease=0, known_at=known_at)
     decisions = {name: _checked(name, value) for name, value in (assume or {}).items()}
-    before = set(journal.undecided())
     _assume(journal, decisions, remote_ids or {}, clock.now())
     for operation_id in new_keys:
         _renew_key(journal, operation_id, decisions)
     undecided = journal.undecided()
-    # One may be decided after the other: a resume sends none that is not.
-    if undecided and not before.difference(undecided):
+    # With others to send, it may be decided later: a resume leaves it alone.
+    if undecided and all(stop.operation in undecided for stop in session.stops):
         raise InvalidInput(
             f"session {session_id}: find out whether {undecided[0]} took effect, then say --assume applied"
             f" {undecided[0]} or --assume not-applied {undecided[0]}"
