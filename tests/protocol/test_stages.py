@@ -202,13 +202,15 @@ class CountingLock:
 @pytest.fixture
 def held(world):
     """A journal whose first entry is held, and the lock that guards it."""
-    world.remote.script = {f"{n}-mail": [Meets.REJECTED] for n in range(1, 6)}
-    world.together(*["mail"] * 5)
+    world.remote.script = {f"{n}-create": [Meets.REJECTED] for n in range(1, 6)}
+    world.together(*["create"] * 5)
     world.unblock()
     store = Held(world.store)
     session = read_stored(store, "s1")
     journal = Journal.of(session, session.plan, store, world.clock, lease=60)
     journal._writer = CountingLock()
+    # So the one after the next builds on it.
+    assert journal.number == 2
     return journal
 
 
@@ -227,10 +229,10 @@ def announced(journal, name):
 
 def test_announcements_share_the_next_entry_and_not_the_one_that_was_begun(held):
     before = held.number
-    first = announced(held, "1-mail")
+    first = announced(held, "1-create")
     held._writer.until_asked(1)
     assert held.store.is_held.wait(30)
-    others = [announced(held, f"{n}-mail") for n in range(2, 6)]
+    others = [announced(held, f"{n}-create") for n in range(2, 6)]
     held._writer.until_asked(5)
     held.store.go_on.set()
     for thread, on_record in (first, *others):
@@ -241,18 +243,18 @@ def test_announcements_share_the_next_entry_and_not_the_one_that_was_begun(held)
 
 
 def test_a_receipt_that_comes_while_an_entry_is_put_is_in_the_next(held):
-    held.confirm("1-mail", Receipt(remote_id="r1"), held.clock.now(), 1)
-    thread, _ = announced(held, "2-mail")
+    held.confirm("1-create", Receipt(remote_id="r1"), held.clock.now(), 1)
+    thread, _ = announced(held, "2-create")
     assert held.store.is_held.wait(30)
-    held.confirm("3-mail", Receipt(remote_id="r3"), held.clock.now(), 1)
+    held.confirm("3-create", Receipt(remote_id="r3"), held.clock.now(), 1)
     held.store.go_on.set()
     thread.join()
-    assert held.waiting == ["3-mail"]
-    assert set(read_stored(held.store, "s1").receipts) == {"1-mail"}
+    assert held.waiting == ["3-create"]
+    assert set(read_stored(held.store, "s1").receipts) == {"1-create"}
     held.append(Event.CONFIRMED)
     stored = read_stored(held.store, "s1")
-    assert set(stored.receipts) == {"1-mail", "3-mail"}
-    assert set(stored.entry.attempted) == {"2-mail"}
+    assert set(stored.receipts) == {"1-create", "3-create"}
+    assert set(stored.entry.attempted) == {"2-create"}
 
 
 def test_those_that_wait_for_an_entry_fail_with_it(held):
@@ -261,7 +263,7 @@ def test_those_that_wait_for_an_entry_fail_with_it(held):
 
     def announce():
         try:
-            held.include(Event.SENDING, operation="1-mail")
+            held.include(Event.SENDING, operation="1-create")
         except Unavailable as error:
             failed.append(error)
 

@@ -105,7 +105,8 @@ class SideBySide:
         self._halt = LinkedStop(context.stop, context.clock)
         self._context = replace(context, stop=self._halt)
         self._ids = {operation.id for unit in self.stage for operation in unit}
-        self._lock = threading.Lock()
+        # Guards what is under way, and `cause`.
+        self._changed = threading.Condition()
         self._under_way: dict[str, Emission] = {}
 
     @property
@@ -130,33 +131,40 @@ class SideBySide:
 
     def _in_threads(self, units: Stage, at_once: int) -> None:
         # Loaded here: few sessions need it.
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="writeahead-unit")
         futures: list[Future[None]] = []
         try:
             # The adapter's calls see the caller's context variables.
             futures.extend(pool.submit(contextvars.copy_context().run, self._carry, unit) for unit in units)
-            _wait_for(futures)
+            # In slices: an interrupt just before a wait does not end it, nor any on Windows.
+            while wait(futures, limits.POLL).not_done:
+                pass
         except BaseException as error:  # noqa: BLE001 - it is raised once the end is journaled
-            self._break_off(futures, error)
-        pool.shutdown(wait=not self._under_way)
+            self._break_off(error)
+        pool.shutdown(wait=not self._under_way, cancel_futures=True)
 
-    def _break_off(self, futures: "Sequence[Future[None]]", error: BaseException) -> None:
+    def _break_off(self, error: BaseException) -> None:
         """Wait for what is under way, unless another interrupt says not to."""
         ending = Ending(RunStatus.RESUME_NEEDED, f"stopped by {type(error).__name__}")
         try:
             self._end_run(_Cause(error, ending, None))
-            _wait_for([future for future in futures if not future.cancel()])
+            # Not for the futures: the interrupt may have come before one of them was kept.
+            with self._changed:
+                while self._under_way:
+                    self._changed.wait(limits.POLL)
         except BaseException:  # noqa: BLE001 - likewise
             for name, emission in dict(self._under_way).items():
                 self.stops[name] = emission.given_up([emission.planned[name]], error)
 
     def _carry(self, unit: Unit) -> None:
         (operation,) = unit
-        if self.cause is not None:
-            return
-        emission = self._under_way[operation.id] = self.emission.beside(self._context, self._ids)
+        emission = self.emission.beside(self._context, self._ids)
+        with self._changed:
+            if self.cause is not None:
+                return
+            self._under_way[operation.id] = emission
         try:
             emission.send(unit)
             self.confirmed(unit)
@@ -173,23 +181,17 @@ class SideBySide:
             ending = self.stops[operation.id] = emission.given_up(unit, error)
             self._end_run(_Cause(error, ending, operation.id))
         finally:
-            del self._under_way[operation.id]
+            with self._changed:
+                del self._under_way[operation.id]
+                self._changed.notify_all()
 
     def _end_run(self, cause: _Cause) -> bool:
         """Let nothing more begin; tell whether this is what the run ends by."""
-        with self._lock:
+        with self._changed:
             is_first = self.cause is None
             self.cause = self.cause or cause
         self._halt.set()
         return is_first
-
-
-def _wait_for(futures: "Sequence[Future[None]]") -> None:
-    """Wait in slices: an interrupt just before a wait does not end it, nor any on Windows."""
-    from concurrent.futures import wait
-
-    while wait(futures, limits.POLL).not_done:
-        pass
 
 
 def ending_of(side: SideBySide) -> tuple[Ending, str | None]:
