@@ -13,10 +13,10 @@ from tests.support.stage_model import StageBug, StageModel
 DEPTH = int(os.environ.get("WRITEAHEAD_DEPTH", "1"))
 MODELS = [
     StageModel(((UNPROVABLE, LOOKUP), (CREATE,)), owners=1),
-    StageModel(((LOOKUP, CREATE),), owners=2),
+    StageModel(((LOOKUP, LOOKUP),), owners=2),
 ]
 MORE = [
-    StageModel(((LOOKUP, LOOKUP),), owners=2),
+    StageModel(((LOOKUP, CREATE),), owners=2),
     StageModel(((UNPROVABLE, UNPROVABLE),), owners=2),
     StageModel(((UNPROVABLE, LOOKUP), (CREATE,)), owners=2),
     StageModel(((UNPROVABLE, UNPROVABLE, LOOKUP), (CREATE,)), owners=1),
