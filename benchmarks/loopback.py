@@ -1,12 +1,16 @@
 """The remote system of the benchmarks: a server process that answers 204 to every request.
 
-It prints its port, keeps connections alive, and ends when its standard input does.
+    python benchmarks/loopback.py [SECONDS]
+
+It prints its port, keeps connections alive, and ends when its standard input does. Each answer
+comes after so many seconds, 0 by default.
 """
 
 import asyncio
 import re
 import sys
 
+WAIT = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -25,7 +29,13 @@ class Remote(asyncio.Protocol):
             if len(self.received) < size:
                 return
             self.received = self.received[size:]
-            self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            if WAIT:
+                asyncio.get_running_loop().call_later(WAIT, self._answer)
+            else:
+                self._answer()
+
+    def _answer(self) -> None:
+        self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 async def serve() -> None:

@@ -82,9 +82,9 @@ class Contender:
 
 
 @contextlib.contextmanager
-def loopback_server() -> Iterator[str]:
+def loopback_server(wait: float = 0.0) -> Iterator[str]:
     pipe = subprocess.PIPE
-    command = [sys.executable, str(HERE / "loopback.py")]
+    command = [sys.executable, str(HERE / "loopback.py"), str(wait)]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
         yield f"http://127.0.0.1:{server.stdout.readline().strip()}/"
         server.stdin.close()

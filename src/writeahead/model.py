@@ -44,6 +44,7 @@ __all__ = [
     "RunPolicy",
     "RunReport",
     "RunStatus",
+    "Stop",
     "idempotency_key",
     "ref",
 ]
@@ -158,6 +159,12 @@ class Operation(Sparse, Frozen):
             pydantic model or a dataclass. An edit of the row between that and planning is then a
             conflict, too. None: what planning sees is the baseline. It is no part of the request: a
             repeat may have another one, and the plan that is there goes by its own.
+        independent: It needs no order among the independent operations next to it: they are sent
+            at the same time, `RunPolicy.max_in_flight` at most, and a refusal of one does not stop
+            the others. It still comes after all that is before these, and before all that is after
+            them. One that refers to a receipt of another waits for that, and so does one that
+            writes the same row, where the adapter tells (`Adapter.row_of`). In an atomic session it
+            changes nothing. It is part of the request.
 
     Raises:
         pydantic.ValidationError: A field can't be used.
@@ -169,6 +176,7 @@ class Operation(Sparse, Frozen):
     payload: dict[str, JsonValue] = Field(default_factory=dict)
     id: str | None = Field(default=None, pattern=ID_PATTERN)
     baseline: Annotated[dict[str, JsonValue] | None, LeftOut(is_none)] = None
+    independent: Annotated[bool, LeftOut(is_unset)] = False
 
     if TYPE_CHECKING:
 
@@ -179,6 +187,7 @@ class Operation(Sparse, Frozen):
             payload: Mapping[str, Any] | BaseModel | "DataclassInstance" = ...,
             id: str | None = None,  # noqa: A002 - the field's name
             baseline: Mapping[str, Any] | BaseModel | "DataclassInstance" | None = None,
+            independent: bool = False,
         ) -> None: ...
     else:
 
@@ -200,6 +209,7 @@ class KeyedOperation(Frozen):
         payload: As the caller gave it.
         baseline: As the caller gave it; None if none was given. ``plan_<kind>`` gets it in its type
             as its parameter ``baseline``.
+        independent: As the caller gave it. The plan keeps it, whatever the adapter plans.
     """
 
     session_id: str
@@ -208,6 +218,7 @@ class KeyedOperation(Frozen):
     key: str
     payload: dict[str, JsonValue]
     baseline: dict[str, JsonValue] | None = None
+    independent: bool = False
 
 
 class PlannedOperation(Sparse, Frozen):
@@ -224,6 +235,7 @@ class PlannedOperation(Sparse, Frozen):
         warnings: What planning found odd and went on with; for people.
         identity: What makes two requests for this operation the same, hashed, where the caller
             said.
+        independent: It needs no order among the independent operations next to it.
     """
 
     id: str
@@ -234,6 +246,7 @@ class PlannedOperation(Sparse, Frozen):
     replay: ReplayClass
     warnings: Annotated[tuple[str, ...], LeftOut(is_unset)] = ()
     identity: Annotated[str | None, LeftOut(is_unset)] = None
+    independent: Annotated[bool, LeftOut(is_unset)] = False
 
     @property
     def content_digest(self) -> str:
@@ -290,6 +303,24 @@ class Receipt(Sparse, Frozen):
     generation: Annotated[int, LeftOut(is_unset)] = 0
 
 
+class Stop(Sparse, Frozen):
+    """An operation at which a run stopped, and why.
+
+    Attributes:
+        operation: The operation's id.
+        status: What it needs: ``resume_needed``, or ``blocked`` if an operator has to decide.
+        error: Why, in one line.
+        block_reason: Why it is blocked, if it is.
+        not_before: Sending it earlier than this is pointless: the remote says so.
+    """
+
+    operation: str
+    status: Literal[RunStatus.RESUME_NEEDED, RunStatus.BLOCKED]
+    error: str
+    block_reason: Annotated[BlockReason | None, LeftOut(is_none)] = None
+    not_before: Annotated[Timestamp | None, LeftOut(is_none)] = None
+
+
 class RunReport(Frozen):
     """The result of a run.
 
@@ -298,7 +329,10 @@ class RunReport(Frozen):
         status: How it ended.
         block_reason: Why it is blocked, if it is.
         error: Why it did not complete, in one line.
-        operation: The operation at which it stopped.
+        operation: The operation at which it stopped; of several, the first one of this status.
+        stops: Every operation at which it stopped, in the plan's order. There can be several where
+            operations are independent: the session is ``resume_needed`` as long as one of these
+            needs no operator.
         operations: The plan's operations; empty if there is no plan.
         receipts: Every receipt of the session so far, by operation id.
         attempted: Operations without a receipt that may have been sent, and when at the latest.
@@ -322,6 +356,7 @@ class RunReport(Frozen):
     emitted: tuple[str, ...] = ()
     not_before: Timestamp | None = None
     warnings: tuple[str, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -55,6 +55,9 @@ class RunPolicy(BaseModel):
             the next one; half the lease at most, and 0 for an entry after each operation. After a
             crash, what was confirmed meanwhile is sent again, and settled by its replay class.
             Some receipts never wait: docs/protocol.md, "What may wait".
+        max_in_flight: How many independent operations may be under way at once, each in a thread,
+            where the adapter says that it can be called so (`Adapter.thread_safe`). 1: one after
+            the other. Others are sent one after the other in any case.
         journal: What earlier versions said: ``every`` is an interval of 0, ``batched`` one of a
             day. It warns, and goes in the next version.
         clock_skew: How far two machines' clocks may be apart; added before a lease is held to be
@@ -75,6 +78,7 @@ class RunPolicy(BaseModel):
     run_limit: float = Field(default=300.0, gt=0, le=LONGEST_WAIT)
     lease: float = Field(default=600.0, gt=0, le=LONGEST_LEASE)
     journal_interval: float = Field(default=1.0, ge=0, le=_DAY)
+    max_in_flight: int = Field(default=10, ge=1, le=1000)
     journal: Literal["every", "batched"] | None = None
     clock_skew: float = Field(default=5.0, ge=0, le=_DAY)
     max_turns: int | None = Field(default=None, ge=1)

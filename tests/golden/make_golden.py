@@ -62,6 +62,7 @@ class Maker:
         self.store = LocalStore(root / session_id)
         self.remote = Remote()
         self.effects_file = root / "effects"
+        self.independent = False
 
     def run(self, policy: RunPolicy = ONCE, *, dies_at: str = "", **script: list[Meets]) -> None:
         self.remote.script = {next(name for name in IDS if kind in name): met for kind, met in script.items()}
@@ -71,7 +72,8 @@ class Maker:
         self._maybe_in_a_child(dies_at, lambda adapter: self._resume(adapter, hours))
 
     def _write(self, adapter: RemoteAdapter, policy: RunPolicy) -> None:
-        write_back(operations(*KINDS), session_id=self.id, store=self.store, adapter=adapter, policy=policy)
+        asked = [one | {"independent": self.independent} for one in operations(*KINDS)]
+        write_back(asked, session_id=self.id, store=self.store, adapter=adapter, policy=policy)
 
     def _resume(self, adapter: RemoteAdapter, hours: float) -> None:
         resume_session(self.id, store=self.store, adapter=adapter, policy=ONCE, clock=hours_later(hours))
@@ -202,6 +204,21 @@ def make_deltas(root: Path) -> dict[str, list[str]]:
     return effects
 
 
+def make_independent(root: Path) -> dict[str, list[str]]:
+    """Independent operations that stopped at two places, and some whose owner died."""
+    effects = {}
+    for name, met, dies_at in (
+        ("two-stops", {"upsert": [Meets.REJECTED], "lookup": [Meets.UNAVAILABLE]}, ""),
+        ("two-blocked", {"upsert": [Meets.REJECTED], "mail": [Meets.LOST_REPLY]}, ""),
+        ("dead-among-others", {}, "4-lookup"),
+    ):
+        it = Maker(root, f"{root.name}-{name}")
+        it.independent = True
+        it.run(dies_at=dies_at, **met)
+        effects[it.id] = it.remote.effects
+    return effects
+
+
 def make_pruned(root: Path) -> dict[str, list[str]]:
     """Sessions that were pruned, and one whose prune was killed after the tombstone."""
     effects = {}
@@ -230,7 +247,12 @@ def main() -> None:
     # Of a machine that no test runs on: else its dead processes would be known to be dead.
     liveness._boot_id = lambda: "golden"
     socket.gethostname = lambda: "golden"
-    of = {"atomic": make_atomic, "deltas": make_deltas, "pruned": make_pruned}
+    of = {
+        "atomic": make_atomic,
+        "deltas": make_deltas,
+        "independent": make_independent,
+        "pruned": make_pruned,
+    }
     expected = of.get(root.name.rpartition("-")[2], make)(root)
     (root / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
     sums = "".join(

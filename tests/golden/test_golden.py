@@ -46,6 +46,8 @@ SENT = {
     "in-progress-planned": IDS,
     "in-progress": IDS[2:],
     "in-progress-claimed": IDS[2:],
+    "two-stops": ["2-upsert", "4-lookup"],
+    "dead-among-others": ["4-lookup", "5-mail"],
 }
 BLOCKED = {
     "blocked-conflict": (BlockReason.CONFLICT_DETECTED, IDS[2:]),
@@ -86,7 +88,7 @@ def test_no_session_hides_one_of_another_version():
     assert len(WHERE) == sum(len(sessions) for sessions in EXPECTED.values())
 
 
-@pytest.mark.parametrize("folder", ["v2", "v2-atomic", "v2-deltas", "v3-pruned"])
+@pytest.mark.parametrize("folder", ["v2", "v2-atomic", "v2-deltas", "v2-independent", "v3-pruned"])
 def test_new_golden_sessions_hide_none_that_exist(tmp_path, folder):
     made = tmp_path / folder
     subprocess.run([sys.executable, HERE / "make_golden.py", made], check=True, env=child_environment())
@@ -169,6 +171,22 @@ def _complete(name, store, remote, sent):
     assert remote.requests == sent
     assert [remote.count(idempotency_key(name, one)) for one in IDS] == [1] * 5
     assert list(unfinished_sessions(store)) == []
+
+
+@of_each_version("two-blocked")
+def test_of_several_stops_each_is_named_and_decided(golden, name):
+    store, remote = golden(name)
+    report = resume(name, store, remote)
+    assert [(stop.operation, stop.block_reason) for stop in report.stops] == [
+        ("2-upsert", BlockReason.REJECTED),
+        ("5-mail", BlockReason.OUTCOME_UNKNOWN),
+    ]
+    unblock_session(name, store=store, reason="its cause is gone", clock=hours_later(2))
+    report = resume(name, store, remote, hours=3)
+    assert (report.status, report.operation, report.emitted) == (RunStatus.BLOCKED, "5-mail", ("2-upsert",))
+    assume = {"5-mail": "applied"}
+    unblock_session(name, store=store, reason="looked it up", assume=assume, clock=hours_later(3))
+    _complete(name, store, remote, ["2-upsert"])
 
 
 @of_each_version("final")

@@ -189,5 +189,6 @@ def test_the_fields_of_an_operation_are_all_in_its_digest():
     """A field that is added to operations must be added to the digest's document, too."""
     assert set(PlannedOperation.model_fields) == {
         *("id", "kind", "key", "payload", "precondition", "replay", "warnings", "identity"),
+        "independent",
     }
     assert "operations" not in JournalEntry.model_fields

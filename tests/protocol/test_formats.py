@@ -10,7 +10,7 @@ import pytest
 from tests.support.remotes import Meets, Remote, RemoteAdapter, operations
 from writeahead import RunPolicy, write_back
 from writeahead.errors import CorruptArtifact, NewerArtifact
-from writeahead.model import KeyedOperation, PlannedOperation, Receipt
+from writeahead.model import KeyedOperation, PlannedOperation, Receipt, Stop
 from writeahead.protocol.encoding import (
     VERSION,
     artifact_type,
@@ -46,17 +46,19 @@ VERSION_1 = {
         *("attempted", "operation", "status", "block_reason", "error", "not_before", "reason", "was_blocked"),
     },
     Writeback: {"session_id", "adapter", "plan_digest", "completed_at", "operations"},
+    Stop: set(),
 }
 # What version 2 added. Each is left out of an artifact while it is unset.
 ADDED = {
-    PlannedOperation: {"identity"},
-    SettledOperation: {"identity"},
+    PlannedOperation: {"identity", "independent"},
+    SettledOperation: {"identity", "independent"},
     Receipt: {"value", "generation"},
     PlannedWriteback: {"exact", "target", "holder"},
     JournalEntry: {
         *("attempted_since", "unsettled", "generations", "issued", "turn", "idle", "holder"),
-        *("base", "removed"),
+        *("base", "removed", "stops"),
     },
+    Stop: {"operation", "status", "error", "block_reason", "not_before"},
 }
 
 
@@ -116,7 +118,9 @@ def test_the_events_and_the_version_are_these():
 
 
 def test_the_operations_of_an_adapter_are_no_artifact():
-    assert set(KeyedOperation.model_fields) == {"session_id", "id", "kind", "key", "payload", "baseline"}
+    assert set(KeyedOperation.model_fields) == {
+        *("session_id", "id", "kind", "key", "payload", "baseline", "independent"),
+    }
 
 
 def run(store):

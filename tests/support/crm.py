@@ -80,6 +80,7 @@ class CrmAdapter(Adapter):
     """Sends to a `Crm`."""
 
     name = "crm"
+    thread_safe = True
 
     def __init__(self, url, ready=True):
         self.url = url

@@ -5,10 +5,10 @@ status as a negative signal or an exit code. The child is a real process and die
 This process has no threads and never opens a store, so that a fork copies nothing but loaded
 modules.
 
-A job: verb (run, resume), store and remote (URLs), deadly (the number of the step to die at; 0 for
-never), hours (how far the clock is ahead), interval (of the journal, in seconds), log (a file that
-gets each step, one a line), inject (a system call for strace, as NAME:when=N; or "trace", to log
-all of them to ``strace_log``).
+A job: verb (run, resume), operations (of a run; by default one of each kind), store and remote
+(URLs), deadly (the number of the step to die at; 0 for never), hours (how far the clock is ahead),
+interval (of the journal, in seconds), log (a file that gets each step, one a line), inject (a
+system call for strace, as NAME:when=N; or "trace", to log all of them to ``strace_log``).
 """
 
 import json
@@ -88,7 +88,7 @@ def work(job: dict) -> None:
     policy = RunPolicy(clock_skew=0, journal_interval=job["interval"])
     means = {"store": store, "adapter": adapter, "policy": policy, "clock": hours_later(job["hours"])}
     if job["verb"] == "run":
-        report = write_back(OPERATIONS, session_id="s1", **means)
+        report = write_back(job.get("operations") or OPERATIONS, session_id="s1", **means)
     else:
         report = resume_session("s1", **means)
     os.write(log, f"status {report.status}\n".encode())
@@ -157,6 +157,8 @@ def warm_up() -> None:
 
     if "s3" in sys.argv:
         warm_up_s3()
+    import concurrent.futures.thread  # noqa: F401 - for independent operations
+
     for _ in range(2):
         adapter = ReferenceAdapter("http://remote.invalid", transport=transport_to(Remote()))
         write_back(OPERATIONS, session_id="s1", store=MemoryStore(), adapter=adapter)

@@ -136,6 +136,7 @@ class ReferenceAdapter(Adapter):
 
     name = "five-kinds"
     request_lifetime = 60.0
+    thread_safe = True
 
     def __init__(
         self,

@@ -55,10 +55,14 @@ class Adapter(ABC):
         name: Stored in each plan; a plan is carried out only by an adapter of the same name.
         request_lifetime: Seconds after which a request that was sent can surely no longer take
             effect. Counts for kinds of class ``lookup``.
+        thread_safe: Whether ``emit_<kind>`` and ``find_<kind>`` may be called from several threads
+            at once. Without it, independent operations of a session are sent one after another. A
+            sweep with ``concurrency`` calls an adapter so in any case.
     """
 
     name: ClassVar[str]
     request_lifetime: float = 300.0
+    thread_safe: bool = False
 
     kinds: ClassVar[Mapping[str, Kind]] = {}
 

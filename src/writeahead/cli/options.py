@@ -103,6 +103,12 @@ _POLICY: dict[str, Any] = {
             help="How long receipts may wait for the next journal entry; 0: none waits.",
         ),
     ],
+    "max_in_flight": Annotated[
+        int | None,
+        typer.Option(
+            "--max-in-flight", metavar="N", help="Independent operations that may be under way at once."
+        ),
+    ],
     # As earlier versions said it; for one version more.
     "journal": Annotated[str | None, typer.Option("--journal", hidden=True)],
     "wait_initial": Annotated[

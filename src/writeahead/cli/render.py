@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from writeahead.cli.streams import printable
-from writeahead.model import RunReport, RunStatus
+from writeahead.model import RunReport, RunStatus, Stop
 from writeahead.protocol.finding import SessionSummary
 from writeahead.protocol.pruning import PruneResult
 from writeahead.protocol.schema import JournalEntry
@@ -59,11 +59,18 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
     """Show the result of a run."""
     _headline(console, report.session_id, report.status.value, report.block_reason)
     if report.status is RunStatus.PLANNED:
-        _rows(console, [[item.id, item.kind, item.replay.value] for item in report.operations])
+        _rows(
+            console,
+            [
+                [item.id, item.kind, item.replay.value, "independent" if item.independent else ""]
+                for item in report.operations
+            ],
+        )
     else:
         _operations(console, operation_lines(report.operations, report.receipts, report.attempted))
     for warning in report.warnings:
         _pair(console, "warning", warning)
+    _stops(console, report.stops)
     _ending(console, report.error, next_step)
 
 
@@ -85,6 +92,7 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
     _rows(console, [_entry_row(entry) for entry in page.history])
     _section(console, "artifacts", bool(page.artifacts))
     _rows(console, [_artifact_row(item) for item in page.artifacts])
+    _stops(console, page.stops)
     _ending(console, page.problem or page.error, next_step)
     _section(console, "what to do", bool(page.way_out))
     for number, step in enumerate(page.way_out, 1):
@@ -268,7 +276,7 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
         elif line.state == "attempted":
             when = f", {shown_time(line.attempted_at)} at the latest" if line.attempted_at else ""
             detail = f"may have been sent{when}"
-        rows.append([line.id, line.state, detail])
+        rows.append([line.id, line.state, detail, "independent" if line.independent else ""])
     _rows(console, rows)
 
 
@@ -286,6 +294,14 @@ def _entry_row(entry: JournalEntry) -> list[str]:
         entry.event.value,
         ", ".join(str(part) for part in about if part),
     ]
+
+
+def _stops(console: Console, stops: Sequence[Stop]) -> None:
+    """Name each operation at which a run stopped; of a single one, the error and the step do."""
+    for stop in stops if len(stops) > 1 else ():
+        reason = f" ({stop.block_reason})" if stop.block_reason else ""
+        when = f", not before {shown_time(stop.not_before)}" if stop.not_before else ""
+        _pair(console, "stop", f"{stop.operation}: {stop.status}{reason}{when}: {stop.error}")
 
 
 def _ending(console: Console, error: str | None, next_step: str | None) -> None:

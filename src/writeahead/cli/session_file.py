@@ -19,7 +19,8 @@ __all__ = ["SessionFile", "read_json", "read_lines", "read_session_file", "sessi
 class SessionFile(BaseModel):
     """``{"session_id": ..., "operations": [{"kind": ..., "payload": {...}}, ...]}``.
 
-    An operation may also have an ``id`` and a ``baseline``: see `writeahead.Operation`.
+    An operation may also have an ``id``, a ``baseline`` and ``"independent": true``: see
+    `writeahead.Operation`.
     ``identity`` and ``namespace`` are optional: see `writeahead.write_back`.
     """
 

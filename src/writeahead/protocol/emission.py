@@ -1,9 +1,11 @@
 """Sends what is planned: under the retry policy, while the lease holds, by the replay class."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Self
 
 from writeahead._validation import Invalid, validated
 from writeahead.adapters.awaiting import awaited
@@ -39,8 +41,9 @@ _UNSENT = (NotReady, InvalidInput)
 # What may write, or delete, a row that an earlier operation has written. Sent again after it, that
 # one would undo it, or meet a conflict.
 OVERWRITING = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
-# Seconds from which on a wait is worth an entry.
+# Seconds from which on a wait is worth an entry; and below which it is none.
 _LONG_WAIT = 1.0
+_NO_WAIT = 0.001
 # What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
 _ANSWER = ("outcome", "remote_id", "remote_version", "value")
 _LARGEST_ANSWER = MAX_RECEIPT_BYTES - 512
@@ -50,18 +53,32 @@ _OUTCOMES = ("applied", "already_applied", "assumed")
 
 
 class EndRun(Exception):
-    """The decision to end a run, on its way to the place that journals it."""
+    """The decision to end a run, on its way to the place that journals it.
 
-    def __init__(self, ending: Ending) -> None:
+    Attributes:
+        ending: How and why it ends.
+        of_run: Whether that holds for every unit, and not for the one that found it out.
+    """
+
+    def __init__(self, ending: Ending, *, of_run: bool = False) -> None:
         self.ending = ending
+        self.of_run = of_run
         super().__init__(ending.error)
 
 
 @dataclass
-class Emission:
-    """How one owner sends operations.
+class _Pace:
+    """Before when the remote asked a run to send nothing, whichever unit it told so."""
 
-    A unit is what takes effect as a whole: one operation, or all of a plan that is atomic.
+    not_before: datetime | None = None
+
+
+@dataclass
+class Emission:
+    """How one owner sends operations, one unit at a time.
+
+    A unit is what takes effect as a whole: one operation, or all of a plan that is atomic. Units
+    that are sent at the same time have one of these each: see `beside`.
     """
 
     journal: Journal
@@ -69,8 +86,11 @@ class Emission:
     attempts: int = 0
     # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
-    # Nothing of the unit may be sent earlier: the remote asked for that, or a request could land.
+    # Nothing of the unit may be sent earlier: a request could still land.
     not_before: datetime | None = None
+    pace: _Pace = field(default_factory=_Pace)
+    # Operations that may be under way at the same time.
+    siblings: Collection[str] = ()
 
     def __post_init__(self) -> None:
         self.clock = self.context.clock
@@ -81,6 +101,14 @@ class Emission:
         # Room for a request between the check of the lease and its end. One that takes longer than
         # that is no danger: the remote or the announcement settles it.
         self.margin = min(30.0, self.context.policy.lease / 10)
+
+    def beside(self, context: RunContext, siblings: Collection[str]) -> Self:
+        """The same for another unit, which is sent at the same time as these siblings."""
+        other = copy.copy(self)
+        other.context, other.siblings = context, siblings
+        other.attempts, other.in_flight, other.not_before = 0, False, None
+        other.progress = copy.copy(self.progress)  # it knows why the next wait will be
+        return other
 
     def send(self, unit: Sequence[PlannedOperation]) -> None:
         """Send a unit until it is confirmed, and keep its receipts in the journal's memory.
@@ -123,6 +151,11 @@ class Emission:
             self.journal.confirm(operation.id, receipt, now, self.attempts)
         self.in_flight = False
 
+    def heeding(self, moment: datetime | None) -> datetime | None:
+        """When a unit may be sent again: as its own stop has it, and as the remote asked for."""
+        asked = self.pace.not_before
+        return _latest(moment, asked if asked and asked > self.clock.now() else None)
+
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
         """The ending of a run that an adapter's bug or an interrupt breaks off."""
         if not self.in_flight:
@@ -155,7 +188,10 @@ class Emission:
         try:
             return self._send_once(unit)
         except TransientError as error:
-            self._note_wait(error.retry_after)
+            if error.retry_after:
+                moment = after(self.clock.now(), error.retry_after)
+                with self.journal.lock:
+                    self.pace.not_before = _latest(moment, self.pace.not_before)
             raise
 
     def _send_once(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
@@ -165,6 +201,7 @@ class Emission:
             if found:
                 return [_storable(found)]
         self._wait_for_late_requests(unit)
+        self._wait_as_siblings_were_told(unit)
         self._require_leave_to_send()
         self.progress.sending(unit, self.attempts + 1)
         self._announce(unit)
@@ -208,15 +245,16 @@ class Emission:
         journal = self.journal
         try:
             for operation in unit:
-                if self._kind(operation).key_valid_for:
-                    journal.attempted_since.setdefault(operation.id, self.clock.now())
-                if operation.replay is not ReplayClass.UNPROVABLE:
-                    continue
-                journal.attempted[operation.id] = self.clock.now()
-                refers = operation.payload != self.planned[operation.id].payload
-                journal.append(
-                    Event.SENDING, operation=operation.id, issued=operation.payload if refers else None
-                )
+                with journal.lock:
+                    if self._kind(operation).key_valid_for:
+                        journal.attempted_since.setdefault(operation.id, self.clock.now())
+                    if operation.replay is not ReplayClass.UNPROVABLE:
+                        continue
+                    journal.attempted[operation.id] = self.clock.now()
+                if operation.payload == self.planned[operation.id].payload:
+                    journal.include(Event.SENDING, operation=operation.id)
+                else:
+                    journal.append(Event.SENDING, operation=operation.id, issued=operation.payload)
             self._require_leave_to_send()
         except (EndRun, Fenced, StoreError):
             self._surely_unsent(unit)
@@ -231,11 +269,12 @@ class Emission:
         An attempt of unknown outcome has ended the run before this, for an unprovable operation;
         for one whose key expires it is on record.
         """
-        for operation in unit:
-            if operation.replay is ReplayClass.UNPROVABLE:
-                self.journal.attempted.pop(operation.id, None)
-            elif operation.id not in self.journal.attempted:
-                self.journal.attempted_since.pop(operation.id, None)
+        with self.journal.lock:
+            for operation in unit:
+                if operation.replay is ReplayClass.UNPROVABLE:
+                    self.journal.attempted.pop(operation.id, None)
+                elif operation.id not in self.journal.attempted:
+                    self.journal.attempted_since.pop(operation.id, None)
 
     def _suspect(self, unit: Sequence[PlannedOperation]) -> None:
         now = self.clock.now()
@@ -252,7 +291,7 @@ class Emission:
         """
         announced = any(operation.replay is ReplayClass.UNPROVABLE for operation in unit)
         if announced and seconds >= _LONG_WAIT:
-            self.journal.append(Event.WAITING, operation=unit[0].id)
+            self.journal.include(Event.WAITING, operation=unit[0].id)
         self._sleep(seconds, unit)
 
     def _sleep(
@@ -266,16 +305,29 @@ class Emission:
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier upsert of the session can land after this write, and undo it.
 
-        Only the adapter knows the row of a write, so each write of what may be there waits.
+        Only the adapter knows the row of a write, so each write of what may be there waits; but not
+        for those that need no order.
         """
         if all(operation.replay not in OVERWRITING for operation in unit):
             return
-        ids = {operation.id for operation in unit}
-        moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]
+        ids = {*self.siblings, *(operation.id for operation in unit)}
+        with self.journal.lock:
+            moments = [moment for name, moment in self.journal.unsettled.items() if name not in ids]
         if moments:
             # They may have been noted under another clock.
             moment = after(max(moments), self.context.policy.clock_skew)
             self._wait_until(moment, unit)
+
+    def _wait_as_siblings_were_told(self, unit: Sequence[PlannedOperation]) -> None:
+        """Wait as long as the remote asked for, also where it told that to another unit."""
+        moment = self.pace.not_before
+        wait = (moment - self.clock.now()).total_seconds() if moment else 0.0
+        if wait < _NO_WAIT:
+            return
+        longest = self.context.policy.retry_after_max
+        if wait >= self._time_left() or (longest is not None and wait > longest):
+            raise _for_now("the remote asked to send nothing for now", moment, of_run=True)
+        self._sleep(wait, unit, WaitReason.RETRY_AFTER)
 
     def _wait_until(self, moment: datetime, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier request can take effect any more."""
@@ -297,16 +349,16 @@ class Emission:
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
             self.progress.reason = WaitReason.LATE_REQUEST
-            self._note_wait(self.context.adapter.request_lifetime)
+            lands = after(self.clock.now(), self.context.adapter.request_lifetime)
+            self.not_before = _latest(lands, self.not_before)
 
-    def _note_wait(self, seconds: float | None) -> None:
-        """Keep for how long nothing may be sent; a later moment that is on record stays."""
-        if seconds:
-            moment = after(self.clock.now(), seconds)
-            self.not_before = max(moment, self.not_before or moment)
+    @property
+    def _earliest(self) -> datetime | None:
+        """Before when nothing of the unit may be sent."""
+        return _latest(self.not_before, self.pace.not_before)
 
     def _wait_left(self) -> float:
-        return (self.not_before - self.clock.now()).total_seconds() if self.not_before else 0.0
+        return (self._earliest - self.clock.now()).total_seconds() if self._earliest else 0.0
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
         """Search for an operation that may have been sent, where its key can't settle that."""
@@ -335,8 +387,9 @@ class Emission:
             )
         if found is None and has_expired:
             # It is not there, so what is sent now is the first that can be.
-            self.journal.attempted_since.pop(operation.id, None)
-            self.journal.attempted.pop(operation.id, None)
+            with self.journal.lock:
+                self.journal.attempted_since.pop(operation.id, None)
+                self.journal.attempted.pop(operation.id, None)
         return found
 
     def _has_expired(self, operation: PlannedOperation) -> bool:
@@ -351,15 +404,15 @@ class Emission:
 
     def _require_leave_to_send(self) -> None:
         if self.context.stopped:
-            raise self._stop_for_now("stopped by a signal or by the caller")
+            raise self._stop_for_now("stopped by a signal or by the caller", of_run=True)
         if self.journal.lease_left() < self.margin:
-            raise self._stop_for_now("the lease is nearly over")
+            raise self._stop_for_now("the lease is nearly over", of_run=True)
         if self.context.time_left() <= 0:
-            raise self._stop_for_now("the limit on the whole run is reached")
+            raise self._stop_for_now("the limit on the whole run is reached", of_run=True)
 
-    def _stop_for_now(self, why: str | WriteaheadError) -> EndRun:
+    def _stop_for_now(self, why: str | WriteaheadError, *, of_run: bool = False) -> EndRun:
         """End the run; the next one heeds what the remote asked for."""
-        return _for_now(why, self.not_before if self._wait_left() > 0 else None)
+        return _for_now(why, self._earliest if self._wait_left() > 0 else None, of_run=of_run)
 
     def _time_left(self) -> float:
         # A stop is found right after the wait, which then ends at once.
@@ -371,8 +424,14 @@ def _blocked(why: str | WriteaheadError, reason: BlockReason) -> EndRun:
     return EndRun(Ending.by(why, RunStatus.BLOCKED, block_reason=reason))
 
 
-def _for_now(why: str | WriteaheadError, not_before: datetime | None = None) -> EndRun:
-    return EndRun(Ending.by(why, RunStatus.RESUME_NEEDED, not_before=not_before))
+def _for_now(
+    why: str | WriteaheadError, not_before: datetime | None = None, *, of_run: bool = False
+) -> EndRun:
+    return EndRun(Ending.by(why, RunStatus.RESUME_NEEDED, not_before=not_before), of_run=of_run)
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(filter(None, (one, other)), default=None)
 
 
 def _storable(receipt: Receipt) -> Receipt:

@@ -168,6 +168,8 @@ def _document_of(operation: PlannedOperation) -> dict[str, Any]:
         document["warnings"] = list(operation.warnings)
     if operation.identity:
         document["identity"] = operation.identity
+    if operation.independent:
+        document["independent"] = True
     return document
 
 

@@ -8,7 +8,15 @@ from functools import cached_property
 from itertools import zip_longest
 
 from writeahead.errors import AlreadyExists, CorruptArtifact, Fenced, StoreError, WriteaheadError
-from writeahead.model import BlockReason, PlannedOperation, ReplayClass, RunReport, RunStatus, with_cause
+from writeahead.model import (
+    BlockReason,
+    PlannedOperation,
+    ReplayClass,
+    RunReport,
+    RunStatus,
+    Stop,
+    with_cause,
+)
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.context import RunContext
 from writeahead.protocol.emission import OVERWRITING, Emission, EndRun
@@ -18,6 +26,7 @@ from writeahead.protocol.keys import blocked_key, final_key, open_key
 from writeahead.protocol.messages import foreign_final, one_line
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
 from writeahead.protocol.session import after
+from writeahead.protocol.stages import UNDECIDED, SideBySide, Stage, Unit, ending_of, stages_of
 
 __all__ = ["Execution"]
 
@@ -33,28 +42,17 @@ class Execution:
     journal: Journal
     context: RunContext
     emitted: list[str] = field(default_factory=list)
+    # What went otherwise than was asked for, without consequence.
+    _notes: tuple[str, ...] = ()
 
     def carry_out(self) -> RunReport:
         """Emit what has no receipt yet, in order, and finish; or end, and say why."""
-        emission = self._emission
-        units = self._units()
-        for unit, following in zip_longest(units, units[1:]):
-            about = unit[0].id if len(unit) == 1 else None
-            try:
-                emission.send(unit)
-                self.emitted += [operation.id for operation in unit]
-                self._record(unit, following)
-                # A receipt that must not wait does not wait for an observer either.
-                emission.progress.confirmed(unit, self.journal.receipts)
-            except EndRun as end:
-                return self.end(end.ending, about)
-            except Fenced as error:
-                return self.fenced(error, about)
-            except StoreError as error:
-                return self._without_store(error, about)
-            except BaseException as error:
-                self.context.ended(self.end(emission.given_up(unit, error), about))
-                raise
+        stages = self._stages()
+        for stage, following in zip_longest(stages, stages[1:]):
+            carry_out = self._one if len(stage) == 1 else self._several
+            report = carry_out(stage, following)
+            if report is not None:
+                return report
         try:
             return self._finish()
         except StoreError as error:
@@ -66,6 +64,52 @@ class Execution:
             self.context.ended(self.end(ending, None))
             raise
 
+    def _one(self, stage: Stage, following: Stage | None) -> RunReport | None:
+        """Carry out a stage of one unit; return how the run ended, if it did."""
+        (unit,) = stage
+        emission, about = self._emission, unit[0].id if len(unit) == 1 else None
+        try:
+            emission.send(unit)
+            self._confirmed(unit, stage, following)
+            # A receipt that must not wait does not wait for an observer either.
+            emission.progress.confirmed(unit, self.journal.receipts)
+        except EndRun as end:
+            return self.end(end.ending, about)
+        except Fenced as error:
+            return self.fenced(error, about)
+        except StoreError as error:
+            return self._without_store(error, about)
+        except BaseException as error:
+            self.context.ended(self.end(emission.given_up(unit, error), about))
+            raise
+        return None
+
+    def _several(self, stage: Stage, following: Stage | None) -> RunReport | None:
+        """Carry out a stage of several units; return how the run ended, if it did."""
+        side = SideBySide(stage, self._emission, lambda unit: self._confirmed(unit, stage, following))
+        ids = {operation.id for unit in stage for operation in unit}
+        side.stops |= dict.fromkeys(ids.intersection(self.journal.undecided()), UNDECIDED)
+        side.run(at_once=self._at_once())
+        if side.cause is None and not side.stops:
+            return None
+        error = side.cause.error if side.cause else None
+        if side.cause and isinstance(error, Fenced):
+            return self.fenced(error, side.cause.operation)
+        report = self.end(*ending_of(side), stops=side.in_words())
+        if error is None or isinstance(error, EndRun | StoreError):
+            return report
+        self.context.ended(report)
+        raise error
+
+    def _at_once(self) -> int:
+        """How many units may be sent at the same time."""
+        adapter, at_once = self.context.adapter, self.context.policy.max_in_flight
+        if at_once > 1 and not adapter.thread_safe:
+            note = f"adapter {adapter.name!r} does not say thread_safe: independent operations had to wait"
+            self._notes = (f"{note} for each other",)
+            return 1
+        return at_once
+
     @cached_property
     def _emission(self) -> Emission:
         return Emission(self.journal, self.context)
@@ -75,26 +119,49 @@ class Execution:
         """Operations whose receipts later ones refer to."""
         return set().union(*self._emission.reads.values())
 
-    def _units(self) -> Sequence[Sequence[PlannedOperation]]:
-        """What takes effect as a whole, and has no receipt yet: see `Emission`."""
-        plan, receipts = self.journal.plan, self.journal.receipts
-        units = [plan.operations] if plan.atomic else [(operation,) for operation in plan.operations]
-        return [unit for unit in units if any(operation.id not in receipts for operation in unit)]
+    def _stages(self) -> list[Stage]:
+        """The stages, without the units that have their receipts."""
+        stages = stages_of(self.journal.plan, self.context.adapter, self._emission.reads)
+        left = ([unit for unit in stage if self._is_open(unit)] for stage in stages)
+        return [stage for stage in left if stage]
 
-    def end(self, ending: Ending, operation: str | None, reason: str | None = None) -> RunReport:
+    def has_others_than(self, undecided: Sequence[str]) -> bool:
+        """Whether operations can be sent that need not wait until these are decided."""
+        stage = self._stages()[0]
+        ids = {operation.id for unit in stage for operation in unit}
+        return ids > set(undecided)
+
+    def _is_open(self, unit: Unit) -> bool:
+        return any(operation.id not in self.journal.receipts for operation in unit)
+
+    def end(
+        self,
+        ending: Ending,
+        operation: str | None,
+        reason: str | None = None,
+        *,
+        stops: Sequence[Stop] = (),
+    ) -> RunReport:
         """Journal why the run ends, and set the markers.
 
         Args:
             ending: How and why it ends.
             operation: At which operation.
             reason: Why an operator had it begin, if no entry says so yet.
+            stops: At which operations, if there can be several.
         """
         if self.context.stopped:
             # A run that was told to stop is no turn without progress.
             self.journal.idle = max(0, self.journal.idle - 1)
         ending = self._spaced(ending)
         try:
-            self.journal.append(Event.ENDED, operation=operation, ending=ending, reason=reason)
+            self.journal.append(
+                Event.ENDED,
+                operation=operation,
+                ending=ending,
+                reason=reason,
+                stops=stops if len(stops) > 1 else (),
+            )
         except Fenced as error:
             return self.fenced(error, operation)
         except StoreError as error:
@@ -107,6 +174,7 @@ class Execution:
             operation=operation,
             ending=ending,
             warnings=warnings,
+            stops=stops,
         )
 
     def _spaced(self, ending: Ending) -> Ending:
@@ -131,8 +199,11 @@ class Execution:
         ending: Ending | None = None,
         not_before: datetime | None = None,
         warnings: Sequence[str] = (),
+        stops: Sequence[Stop] = (),
     ) -> RunReport:
         """Say what the run came to."""
+        if ending and operation and not stops:
+            stops = [ending.at(operation)]
         report = RunReport(
             session_id=self.journal.plan.session_id,
             status=status,
@@ -144,7 +215,8 @@ class Execution:
             attempted=dict(self.journal.attempted),
             emitted=tuple(self.emitted),
             not_before=ending.not_before if ending else not_before,
-            warnings=(*self.journal.plan.warnings, *warnings),
+            warnings=(*self.journal.plan.warnings, *self._notes, *warnings),
+            stops=tuple(stops),
         )
         return with_cause(report, cause)
 
@@ -166,27 +238,27 @@ class Execution:
     def _without_store(self, error: StoreError, operation_id: str | None) -> RunReport:
         """Report a run that can't journal its end. Its plan is durable, so it can be resumed."""
         lease_ends = self.journal.clock.now() + timedelta(seconds=max(0.0, self.journal.lease_left()))
+        ending = Ending.by(error, RunStatus.RESUME_NEEDED, not_before=lease_ends)
         return self.report(
-            RunStatus.RESUME_NEEDED,
-            error=one_line(error),
-            cause=error,
-            operation=operation_id,
-            not_before=lease_ends,
+            ending.status, error=ending.error, cause=error, operation=operation_id, ending=ending
         )
 
-    def _record(self, unit: Sequence[PlannedOperation], following: Sequence[PlannedOperation] | None) -> None:
+    def _confirmed(self, unit: Unit, stage: Stage, following: Stage | None) -> None:
         """Journal the newest receipt, unless the final artifact or a later entry will carry it."""
-        if following is None:
+        self.emitted += [operation.id for operation in unit]
+        # From the end, which is confirmed last, as a rule.
+        next_units = () if any(map(self._is_open, reversed(stage))) else following
+        if next_units is None:
             return  # the final artifact comes next
-        if following[0].replay is ReplayClass.UNPROVABLE:
+        if len(next_units) == 1 and next_units[0][0].replay is ReplayClass.UNPROVABLE:
             # The entry that announces it comes next, if the lease allows.
             self.journal.record(math.inf)
-        elif any(map(self._is_kept_at_once, unit)) or self._may_meet(following):
+        elif any(map(self._is_kept_at_once, unit)) or any(map(self._may_meet, next_units)):
             self.journal.record(0)
         else:
             self.journal.record(self.context.policy.journal_interval)
 
-    def _may_meet(self, unit: Sequence[PlannedOperation]) -> bool:
+    def _may_meet(self, unit: Unit) -> bool:
         """Whether a unit may write a row whose receipt waits: see `OVERWRITING`."""
         if unit[0].replay not in OVERWRITING:
             return False

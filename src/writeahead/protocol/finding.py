@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from writeahead.errors import CorruptArtifact, InvalidInput, ResumeError, StoreError
-from writeahead.model import BlockReason, RunPolicy, RunStatus
+from writeahead.model import BlockReason, RunPolicy, RunStatus, Stop
 from writeahead.protocol.encoding import is_foreign
 from writeahead.protocol.keys import (
     BLOCKED_PREFIX,
@@ -76,6 +76,7 @@ class SessionSummary:
         adapter: The adapter that its plan is for.
         planned_at: When it was planned.
         operation: The operation at which it stopped.
+        stops: Each operation at which it stopped.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
         marked: Whether its marker is there. If not, only a sweep with ``scan`` finds it.
         host: The machine of the run that holds its lease, unless it gave the session up.
@@ -98,6 +99,7 @@ class SessionSummary:
     pid: int | None = None
     marked: bool = True
     pruned_at: datetime | None = None
+    stops: tuple[Stop, ...] = ()
 
     def matches(self, state: State | None) -> bool:
         """Tell whether the session belongs in a list of this state. An unreadable one is open."""
@@ -308,6 +310,8 @@ def _with_history(
 ) -> SessionSummary:
     entry, holder = session.entry, session.holder
     note = entry.error if entry else None
+    if len(session.stops) > 1:
+        note = "; ".join(f"{stop.operation}: {stop.error}" for stop in session.stops)
     return replace(
         summary,
         block_reason=entry.block_reason if entry else None,
@@ -315,6 +319,7 @@ def _with_history(
         operations=len(session.plan.operations) if session.plan else 0,
         note=session.held_by if summary.status is RunStatus.IN_PROGRESS else note,
         operation=entry.operation if entry else None,
+        stops=session.stops,
         not_before=session.waits_until(now, clock_skew),
         host=holder.host if holder else None,
         pid=holder.pid if holder else None,

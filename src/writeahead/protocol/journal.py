@@ -2,18 +2,24 @@
 
 An entry's number is the fencing token: an owner appends only at its next number, and each number is
 created once. An owner that finds its number taken has been taken over, and stops.
+
+Operations that are sent at the same time share one journal. Entries are put one after another, and
+each holds the whole state as it was when the entry was begun. So an entry that one operation had
+put also records what others had noted by then: `Journal.include`.
 """
 
 import os
+import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import JsonValue
 
-from writeahead.errors import AlreadyExists, Fenced, InvalidInput, WriteaheadError
-from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus
+from writeahead.errors import AlreadyExists, Fenced, InvalidInput, StoreError, WriteaheadError
+from writeahead.model import BlockReason, Receipt, ReplayClass, RunStatus, Stop
 from writeahead.protocol.deltas import ChangingMap, number_below
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.keys import journal_key, pruned_key
@@ -90,6 +96,17 @@ class Ending:
             return cls(status, why, **more)
         return cls(status, one_line(why), cause=why, **more)
 
+    def at(self, operation: str) -> Stop:
+        """The stop of an operation that ends so; an operator's decision to abandon is none."""
+        assert self.status is not RunStatus.ABANDONED
+        return Stop(
+            operation=operation,
+            status=self.status,
+            error=self.error,
+            block_reason=self.block_reason,
+            not_before=self.not_before,
+        )
+
 
 @dataclass
 class Journal:
@@ -112,6 +129,8 @@ class Journal:
         idle: Turns since the last new receipt, this one included.
         waiting: Operations whose receipts no entry holds yet.
         known_at: The monotonic clock when the session was read; None where ``renewed_at`` says it.
+        lock: Held while the fields above change or are read as a whole, and never while a store is
+            waited for.
     """
 
     store: ArtifactStore
@@ -131,12 +150,23 @@ class Journal:
     idle: int = 0
     waiting: list[str] = field(default_factory=list)
     known_at: float | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
     # The first entry of this owner.
     _first: int | None = None
     # Of each entry that another can build on: where the history of each field was.
     _marks: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: (0,) * len(STATE)})
     # Entries for the next number whose put an interrupt or the store left open.
     _unsettled: list[bytes] = field(default_factory=list)
+    # Held by the one that puts an entry.
+    _writer: threading.Lock = field(default_factory=threading.Lock)
+    # Entries are counted as they are begun: all, up to the newest that was put, up to the newest
+    # that failed, and how.
+    _begun: int = 0
+    _put: int = 0
+    _failed: int = 0
+    _failure: Fenced | StoreError | None = None
+    # It was given up: nothing is noted any more.
+    _is_over: bool = False
 
     @classmethod
     def of(
@@ -162,7 +192,7 @@ class Journal:
             build_on(journal._state, held)
             # In a tombstone's place, earlier runs may have had another plan.
             if held.plan_digest == plan.digest:
-                journal._mark(held.number)
+                journal._marks[held.number] = journal._positions()
         is_new_start = entry is not None and entry.event is Event.UNBLOCKED
         journal.turn = 1 if entry is None or is_new_start else entry.turn + 1
         journal.idle = 1 if entry is None or is_new_start else entry.idle + 1
@@ -172,9 +202,9 @@ class Journal:
     def _state(self) -> dict[str, ChangingMap[Any]]:
         return {name: getattr(self, name) for name in STATE}
 
-    def _mark(self, number: int) -> None:
-        """Note that the entry of this number holds the state as it is now."""
-        self._marks[number] = tuple(held.position for held in self._state.values())
+    def _positions(self) -> tuple[int, ...]:
+        """Where the history of each field is now."""
+        return tuple(held.position for held in self._state.values())
 
     def suspect(self, operation_id: str, until: datetime, settled: datetime | None = None) -> None:
         """Note that an operation may have been sent, at the latest at a moment.
@@ -184,22 +214,22 @@ class Journal:
             until: When it may have been sent at the latest; a later moment on record stays.
             settled: When a late request of it can't land any more, where that matters.
         """
-        self.attempted[operation_id] = max(until, self.attempted.get(operation_id, until))
-        if settled is not None:
-            self.unsettled[operation_id] = max(settled, self.unsettled.get(operation_id, settled))
+        with self.lock:
+            self.attempted[operation_id] = max(until, self.attempted.get(operation_id, until))
+            if settled is not None:
+                self.unsettled[operation_id] = max(settled, self.unsettled.get(operation_id, settled))
 
-    def undecided(self) -> str | None:
-        """Return the unprovable operation that was sent and has no receipt, if there is one."""
-        for operation in self.plan.operations:
-            if operation.replay is ReplayClass.UNPROVABLE and operation.id in self.attempted:
-                return operation.id
-        return None
+    def undecided(self) -> list[str]:
+        """Return the unprovable operations that were sent and have no receipt."""
+        return [
+            operation.id
+            for operation in self.plan.operations
+            if operation.replay is ReplayClass.UNPROVABLE and operation.id in self.attempted
+        ]
 
     def confirm(self, operation_id: str, receipt: Receipt, now: datetime, attempts: int | None) -> None:
         """Keep a receipt in memory; the next entry, or the final artifact, carries it."""
-        self.attempted.pop(operation_id, None)
-        self.attempted_since.pop(operation_id, None)
-        self.receipts[operation_id] = StoredReceipt(
+        stored = StoredReceipt(
             remote_id=receipt.remote_id,
             remote_version=receipt.remote_version,
             outcome=receipt.outcome,
@@ -208,8 +238,13 @@ class Journal:
             attempts=attempts,
             generation=self.generations.get(operation_id, 0),
         )
-        self.idle = 0
-        self.waiting.append(operation_id)
+        # At once: an entry in between would say that it was never sent.
+        with self.lock:
+            self.attempted.pop(operation_id, None)
+            self.attempted_since.pop(operation_id, None)
+            self.receipts[operation_id] = stored
+            self.idle = 0
+            self.waiting.append(operation_id)
 
     def record(self, interval: float, *, ahead: float = 0) -> None:
         """Journal the receipts that wait for an entry, unless the newest entry is young enough.
@@ -223,8 +258,32 @@ class Journal:
             StoreError: As `append`.
         """
         age = self.clock.monotonic() - self.renewed_at + ahead
-        if self.waiting and age >= min(interval, self.lease / 2):
-            self.append(Event.CONFIRMED, operation=self.waiting[-1])
+        with self.lock:
+            newest = self.waiting[-1] if self.waiting else None
+        if newest and age >= min(interval, self.lease / 2):
+            self.include(Event.CONFIRMED, operation=newest)
+
+    def include(self, event: Event, *, operation: str) -> None:
+        """Have what was noted so far on record: by an entry of its own, or by another's.
+
+        Another's counts if it was begun after this call: then it holds the same.
+
+        Args:
+            event: What happened.
+            operation: The operation that it happened to.
+
+        Raises:
+            Fenced: As `append`; for this entry, or for the one that this call waited for.
+            StoreError: Likewise.
+        """
+        with self.lock:
+            noted = self._begun
+        with self._writer:
+            if self._put > noted:
+                return
+            if self._failure is not None and self._failed > noted:
+                raise self._failure
+            self._append(event, operation=operation)
 
     def append(
         self,
@@ -234,18 +293,37 @@ class Journal:
         ending: Ending | None = None,
         reason: str | None = None,
         issued: dict[str, JsonValue] | None = None,
+        stops: Sequence[Stop] = (),
     ) -> None:
         """Append an entry; with it, every receipt is on record. It renews the lease.
 
-        An ending gives the lease up.
+        An ending gives the lease up, and nothing is appended after it.
 
         Raises:
             Fenced: The number is taken: another owner has the session now; or it was pruned.
             StoreError: As `ArtifactStore.put`.
         """
+        with self._writer:
+            self._append(event, operation=operation, ending=ending, reason=reason, issued=issued, stops=stops)
+
+    def _append(self, event: Event, *, ending: Ending | None = None, **about: Any) -> None:
+        if self._is_over:
+            raise Fenced(f"session {self.plan.session_id}: this run has given it up")
+        self._is_over = ending is not None
+        try:
+            self._put_next(event, ending, about)
+        except (Fenced, StoreError) as error:
+            self._failed, self._failure = self._begun, error
+            raise
+
+    def _put_next(self, event: Event, ending: Ending | None, about: Mapping[str, Any]) -> None:
         while True:
             before = self.clock.monotonic()
-            entry = self._entry(event, operation, ending, reason, issued)
+            with self.lock:
+                # What others note from here on is of a later entry.
+                entry = self._entry(event, ending, **about)
+                positions, recorded = self._positions(), len(self.waiting)
+                self._begun += 1
             key, data = journal_key(entry.session_id, entry.number), encode_model(entry)
             earlier = tuple(self._unsettled)
             self._unsettled.append(data)
@@ -265,9 +343,11 @@ class Journal:
             raise Fenced(message)
         self.number, self.renewed_at, self._unsettled = entry.number, before, []
         self.known_at = None
-        self.waiting = []
         self._first = self._first or entry.number
-        self._mark(entry.number)
+        self._marks[entry.number] = positions
+        with self.lock:
+            del self.waiting[:recorded]
+        self._put = self._begun
 
     def _is_pruned(self) -> bool:
         """Whether the entry that would have stopped this owner may be gone; asked after the put."""
@@ -276,10 +356,12 @@ class Journal:
     def _entry(
         self,
         event: Event,
-        operation: str | None,
         ending: Ending | None,
-        reason: str | None,
-        issued: dict[str, JsonValue] | None,
+        *,
+        operation: str | None,
+        reason: str | None = None,
+        issued: dict[str, JsonValue] | None = None,
+        stops: Sequence[Stop] = (),
     ) -> JournalEntry:
         number = self.number + 1
         base = number_below(number)
@@ -306,6 +388,7 @@ class Journal:
             reason=reason,
             was_blocked=self.was_blocked,
             issued=issued,
+            stops=tuple(stops),
             turn=self.turn,
             idle=self.idle,
             holder=this_process() if self.lease and not ending and not is_told_below else None,

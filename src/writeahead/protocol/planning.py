@@ -42,6 +42,7 @@ def keyed_operations(
             key=idempotency_key(session_id, operation_id, namespace=namespace),
             payload=operation.payload,
             baseline=operation.baseline,
+            independent=operation.independent,
         )
     if not keyed:
         raise InvalidInput(f"session {session_id} has no operations: there is nothing to write")
@@ -76,8 +77,16 @@ def request_digest(
         return digest_of({"identity": identity, "atomic": atomic, "namespace": namespace})
     # A baseline is what the caller saw, and not what it asks for: when it loads the row again for a
     # repeat, the request is the same.
-    request = [{name: value for name, value in vars(x).items() if name != "baseline"} for x in keyed]
+    request = [_as_requested(operation) for operation in keyed]
     return digest_of({"atomic": request} if atomic else request)
+
+
+def _as_requested(operation: KeyedOperation) -> dict[str, Any]:
+    request = dict(vars(operation))
+    del request["baseline"]
+    if not operation.independent:
+        del request["independent"]  # as of earlier versions
+    return request
 
 
 def plan_operations(
@@ -128,7 +137,14 @@ def plan_operations(
     planned = planned_with_references(keyed, plan)
     if [(item.id, item.kind, item.key) for item in planned] != [(x.id, x.kind, x.key) for x in keyed]:
         raise InvalidInput(f"adapter {context.adapter.name!r} planned other operations than it was asked to")
-    return planned
+    return [_as_independent(item, asked=x.independent) for item, x in zip(planned, keyed, strict=True)]
+
+
+def _as_independent(planned: PlannedOperation, *, asked: bool) -> PlannedOperation:
+    """Adapters plan what is sent; in which order is the caller's word."""
+    if planned.independent is asked:
+        return planned
+    return planned.model_copy(update={"independent": asked})
 
 
 def _require_receipts(keyed: Sequence[KeyedOperation], adapter: Adapter) -> None:

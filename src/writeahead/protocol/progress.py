@@ -1,6 +1,7 @@
 """What a run tells while it runs: frozen events, one call each."""
 
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,6 +157,7 @@ class Observer:
 
     def __init__(self, call: OnProgress | None) -> None:
         self._call = call
+        self._lock = threading.RLock()
         self.warnings: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -163,7 +165,11 @@ class Observer:
         return self._call is not None
 
     def tell(self, event: Progress) -> None:
-        """Pass an event on."""
+        """Pass an event on, one at a time: operations may be under way in several threads."""
+        with self._lock:
+            self._tell(event)
+
+    def _tell(self, event: Progress) -> None:
         if self._call is None:
             return
         try:

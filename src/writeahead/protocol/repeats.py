@@ -142,6 +142,8 @@ def _difference(plan: PlannedWriteback, asked: PlannedWriteback | None) -> str:
         return "with another identity"
     if any(one.id == other.id and one.key != other.key for one, other in both):
         return "in another namespace"
+    if any(one.id == other.id and one.independent != other.independent for one, other in both):
+        return "with other operations marked as independent"
     return "with other operations"
 
 
@@ -169,4 +171,5 @@ def _is_same_payload(adapter: Adapter, one: PlannedOperation, other: PlannedOper
 
 
 def _named(operation: PlannedOperation) -> tuple[object, ...]:
-    return operation.id, operation.kind, operation.key, operation.replay, operation.identity
+    one = operation
+    return one.id, one.kind, one.key, one.replay, one.identity, one.independent

@@ -18,6 +18,7 @@ from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import Event, PlannedWriteback, PrunedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored, require_ours
+from writeahead.protocol.stages import UNDECIDED
 from writeahead.stores.base import ArtifactStore
 
 __all__ = [
@@ -175,6 +176,10 @@ def _claim(
     was_unblocked = session.entry is not None and session.entry.event is Event.UNBLOCKED
     if session.has_foreign_final:
         return execution.end_before_foreign_final(override.reason)
+    undecided = journal.undecided()
+    if undecided and not execution.has_others_than(undecided):
+        stops = [UNDECIDED.at(name) for name in undecided]
+        return execution.end(UNDECIDED, undecided[0], override.reason, stops=stops)
     ending = _hopeless(journal, context, was_unblocked=was_unblocked)
     if ending:
         return execution.end(*ending, override.reason)
@@ -192,10 +197,6 @@ def _hopeless(
 
     An operator who unblocked it gave it one more turn, whatever its age.
     """
-    undecided = journal.undecided()
-    if undecided:
-        error = "it may have been sent, and no one can tell whether it took effect"
-        return Ending(RunStatus.BLOCKED, error, BlockReason.OUTCOME_UNKNOWN), undecided
     for operation in journal.plan.operations:
         if operation.id not in journal.receipts and operation.kind not in context.adapter.kinds:
             error = f"adapter {context.adapter.name!r} has no kind {operation.kind!r} any more"
@@ -259,6 +260,7 @@ def report_of(session: StoredSession, plan: PlannedWriteback, context: RunContex
         receipts=dict(session.receipts),
         attempted=in_doubt(session, now),
         not_before=session.waits_until(now, clock_skew),
+        stops=session.stops,
     )
 
 

@@ -17,6 +17,7 @@ from writeahead.model import (
     PlannedOperation,
     Receipt,
     RunStatus,
+    Stop,
     Timestamp,
     in_words,
 )
@@ -231,6 +232,7 @@ class JournalEntry(Sparse, _Artifact):
         base: The number of the earlier entry that this one builds on; None for a whole one.
         removed: What an entry with a base takes out of its base, by the name of the field. An
             operation with a receipt is attempted no more, and is not named here.
+        stops: Each operation at which the run stopped, where there are several.
     """
 
     number: int = Field(ge=1)
@@ -259,6 +261,7 @@ class JournalEntry(Sparse, _Artifact):
     holder: Annotated[Holder | None, LeftOut(is_unset)] = None
     base: Annotated[int | None, LeftOut(is_unset)] = Field(default=None, ge=1)
     removed: Annotated[dict[_StateField, tuple[str, ...]], LeftOut(is_unset)] = Field(default_factory=dict)
+    stops: Annotated[tuple[Stop, ...], LeftOut(is_unset)] = ()
 
 
 class Writeback(_Artifact):

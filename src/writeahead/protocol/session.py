@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
-from writeahead.model import Receipt, RunStatus
+from writeahead.model import Receipt, RunStatus, Stop
 from writeahead.protocol.encoding import decode, is_abandoned, is_pruned, require_size
 from writeahead.protocol.keys import (
     entry_number,
@@ -129,6 +129,23 @@ class StoredSession:
         if self.final:
             return {operation.id: operation.receipt for operation in self.final.operations}
         return self.entry.receipts if self.entry else {}
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The operations at which the last owner stopped, and why."""
+        entry = self.entry
+        if entry is None or self.final or entry.status not in (RunStatus.RESUME_NEEDED, RunStatus.BLOCKED):
+            return ()
+        if entry.stops or entry.operation is None or entry.error is None:
+            return entry.stops
+        stop = Stop(
+            operation=entry.operation,
+            status=entry.status,
+            error=entry.error,
+            block_reason=entry.block_reason,
+            not_before=entry.not_before,
+        )
+        return (stop,)
 
     @property
     def was_ended(self) -> bool:

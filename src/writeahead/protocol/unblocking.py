@@ -55,7 +55,8 @@ def unblock_session(
 
     Raises:
         InvalidInput: It is not blocked, an operation is unknown or confirmed already, or it waits
-            for a decision on an unprovable operation that ``assume`` does not give.
+            for decisions on unprovable operations alone, and ``assume`` gives none. Of several, one
+            after the other may be decided.
         Fenced: It was unblocked by another call at the same time.
         ResumeError: There is no such session, or it can't be read.
         StoreError: As the store's verbs.
@@ -74,10 +75,11 @@ def unblock_session(
     for operation_id in new_keys:
         _renew_key(journal, operation_id, decisions)
     undecided = journal.undecided()
-    if undecided:
+    # With others to send, it may be decided later: a resume leaves it alone.
+    if undecided and all(stop.operation in undecided for stop in session.stops):
         raise InvalidInput(
-            f"session {session_id}: find out whether {undecided} took effect, then say --assume applied"
-            f" {undecided} or --assume not-applied {undecided}"
+            f"session {session_id}: find out whether {undecided[0]} took effect, then say --assume applied"
+            f" {undecided[0]} or --assume not-applied {undecided[0]}"
         )
     if not dry_run:
         journal.was_blocked = True

@@ -82,7 +82,15 @@ def remaining_operations(
         payload, gaps = filled_in((source or item).payload, session.receipts)
         lacking |= {f"{item.id} takes a value from the receipt of {name}, which has none" for name in gaps}
         baseline = source.baseline if source else None
-        operations.append(Operation(kind=item.kind, payload=payload, id=item.id, baseline=baseline))
+        operations.append(
+            Operation(
+                kind=item.kind,
+                payload=payload,
+                id=item.id,
+                baseline=baseline,
+                independent=item.independent,
+            )
+        )
     attempted = in_doubt(session, now)
     warnings = (
         *_doubts(attempted),
@@ -166,7 +174,12 @@ def _is_as_asked(plan: PlannedWriteback) -> bool:
     """Whether the planned payloads are the very request, which its digest tells."""
     keyed = [
         KeyedOperation(
-            session_id=plan.session_id, id=item.id, kind=item.kind, key=item.key, payload=item.payload
+            session_id=plan.session_id,
+            id=item.id,
+            kind=item.kind,
+            key=item.key,
+            payload=item.payload,
+            independent=item.independent,
         )
         for item in plan.operations
     ]

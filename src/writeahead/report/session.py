@@ -14,6 +14,7 @@ from writeahead.model import (
     ReplayClass,
     RunPolicy,
     RunStatus,
+    Stop,
     Timestamp,
 )
 from writeahead.protocol.in_doubt import in_doubt
@@ -52,6 +53,7 @@ class OperationLine(Line):
         id: The operation's id.
         kind: Its kind; None if the plan can't be read.
         replay: How its replay is proved harmless; None if the plan can't be read.
+        independent: Whether it needs no order among those next to it.
         state: ``confirmed`` by a receipt; ``attempted``: it may have been sent, and nothing
             confirms it; ``missing``: neither.
         receipt: The receipt, if it is confirmed.
@@ -65,6 +67,7 @@ class OperationLine(Line):
     state: Literal["confirmed", "attempted", "missing"]
     receipt: Receipt | None = None
     attempted_at: Timestamp | None = None
+    independent: bool = False
 
 
 class Session(Line):
@@ -83,6 +86,7 @@ class Session(Line):
         block_reason: Why it is blocked, if it is.
         error: What the remote or the store said last.
         operation: The operation at which it stopped.
+        stops: Each operation at which it stopped, in the plan's order.
         not_before: Resuming earlier than this is pointless: the remote or a lease says so.
         host: The machine of the run that holds its lease, unless it gave the session up.
         pid: That run's process.
@@ -106,6 +110,7 @@ class Session(Line):
     pid: int | None = None
     pruned_at: Timestamp | None = None
     operations: tuple[OperationLine, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
     @property
     def receipts(self) -> dict[str, Receipt]:
@@ -160,6 +165,7 @@ def fields_of_history(stored: StoredSession, plan: PlannedWriteback | None) -> d
         "block_reason": entry.block_reason if entry else None,
         "error": entry.error if entry else None,
         "operation": entry.operation if entry else None,
+        "stops": stored.stops,
         "host": holder.host if holder else None,
         "pid": holder.pid if holder else None,
         "pruned_at": stored.pruned.pruned_at if stored.pruned else None,
@@ -191,6 +197,7 @@ def operation_lines(
             state=_state(operation.id, receipts, attempted),
             receipt=receipts.get(operation.id),
             attempted_at=attempted.get(operation.id),
+            independent=operation.independent,
         )
         for operation in operations
     )

@@ -111,6 +111,7 @@ class DataverseAdapter(TransactionalAdapter):
     name = "dataverse"
 
     request_lifetime = _LONGEST_REQUEST.total_seconds()
+    thread_safe = True
 
     def __init__(
         self,
