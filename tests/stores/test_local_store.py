@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores.local import LocalStore
+from writeahead.stores.local import LocalStore, calls
 from writeahead.stores.registry import open_store
 
 NOBODY = 65534
@@ -283,6 +284,27 @@ def test_what_was_read_is_synced_before_a_change_and_once(tmp_path, synced, chan
         change(store)
         assert [name for name in synced if name.startswith("a")] == expected
         assert [name.startswith("a") for name in synced[: len(expected)]] == [True] * len(expected)
+
+
+@needs_proc
+@pytest.mark.parametrize("read", [lambda store: store.get("a/b"), lambda store: list(store.list("a/"))])
+def test_a_sync_during_a_read_does_not_count_for_it(tmp_path, synced, monkeypatch, read):
+    """What the read finds may be newer than that sync."""
+    LocalStore(tmp_path).put("a/b", b"1")
+    store, puts = LocalStore(tmp_path), ["x/y"]
+
+    def meanwhile(call, *arguments):
+        while puts:
+            store.put(puts.pop(), b"1")  # as another thread would
+        return call(*arguments)
+
+    for name in ("read_file", "status"):
+        monkeypatch.setattr(calls, name, partial(meanwhile, getattr(calls, name)))
+    read(store)
+    assert puts == []
+    synced.clear()
+    store.put("x/z", b"1")
+    assert synced[0] == "a"
 
 
 @needs_proc

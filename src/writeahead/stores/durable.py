@@ -105,7 +105,7 @@ class SeenFolders:
         return len(self._seen)
 
     def note(self, folder: Folder, names: Sequence[str]) -> None:
-        """Remember an open folder that is about to be read; ``names`` lead to it from the root."""
+        """Remember an open folder that was just read; ``names`` lead to it from the root."""
         if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
             self._seen[tuple(names)] = now = time.monotonic()
             if len(self._seen) % _FORGET_EACH == 0:

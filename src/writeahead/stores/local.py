@@ -261,9 +261,13 @@ class LocalStore(ArtifactStore):
                 for name in folders:
                     outer, folder = folder, calls.enter_folder(folder, name, make=verb == "put")
                     calls.close_folder(outer)
-                if verb in ("get", "head", "list"):
-                    self._seen.note(folder, folders)
-                yield folder
+                try:
+                    yield folder
+                finally:
+                    # Not earlier: what was read last would be no part of a sync that another thread
+                    # makes meanwhile.
+                    if verb in ("get", "head", "list"):
+                        self._seen.note(folder, folders)
             finally:
                 calls.close_folder(folder)
         except StoreError:
