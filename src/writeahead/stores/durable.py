@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from writeahead.stores.portable import OtherCaseError, UndecidedError, read_file, write_all
+from writeahead.stores.single_flight import once
 
 # For type checkers: the rest of this module is not for Windows.
 assert sys.platform != "win32", "stores/portable.py is for Windows"
@@ -115,16 +116,34 @@ class SeenFolders:
                         self._seen.pop(old, None)
 
     def make_durable(self) -> None:
-        """Sync what was noted, each once; a run that reads nothing pays nothing."""
-        read = list(self._seen.items())
-        if len(read) > _SYNC_ALL_FROM:
+        """Sync what was noted, each once; a run that reads nothing pays nothing.
+
+        Threads that come at the same time share the work, and each waits for all of it.
+        """
+        if len(self._seen) > _SYNC_ALL_FROM:
+            read = list(self._seen.items())
             os.sync()
-        for names, seen in read:
-            if len(read) <= _SYNC_ALL_FROM:
-                self._sync(names)
-            # Not if another thread has read it meanwhile.
-            if self._seen.get(names) is seen:
-                self._seen.pop(names, None)
+            for names, seen in read:
+                self._forget(names, seen)
+            return
+        busy = [names for names in list(self._seen) if not self._make_one_durable(names, wait=False)]
+        for names in busy:
+            self._make_one_durable(names, wait=True)
+
+    def _make_one_durable(self, names: tuple[str, ...], *, wait: bool) -> bool:
+        """Sync a folder by one thread; False if another one is at it, and is not waited for."""
+
+        def work() -> None:
+            seen = self._seen.get(names)
+            self._sync(names)
+            self._forget(names, seen)
+
+        return once((id(self), names), lambda: names in self._seen, work, wait=wait)
+
+    def _forget(self, names: tuple[str, ...], seen: float | None) -> None:
+        # Not if another thread has read it meanwhile.
+        if self._seen.get(names) is seen:
+            self._seen.pop(names, None)
 
     def _sync(self, names: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
