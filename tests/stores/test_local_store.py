@@ -291,6 +291,35 @@ def test_what_was_read_is_synced_before_a_change_and_once(tmp_path, synced, chan
 
 
 @needs_proc
+def test_a_folder_that_gets_a_new_one_is_synced_once(tmp_path, synced):
+    LocalStore(tmp_path).put("a/b", b"1")
+    store = LocalStore(tmp_path)
+    store.get("a/b")
+    synced.clear()
+    store.put("a/c/d", b"1")
+    assert synced[:-2] == ["a"]  # then the object, and its name
+    assert synced[-1] == "c"
+
+
+@needs_proc
+def test_a_read_during_a_sync_is_synced_again(tmp_path, synced, monkeypatch):
+    """As another thread's: what it finds may be newer."""
+    LocalStore(tmp_path).put("a/b", b"1")
+    store, sync, reads = LocalStore(tmp_path), calls.sync, ["a/b"]
+    store.get("a/b")
+
+    def meanwhile(file):
+        sync(file)
+        while reads:
+            store.get(reads.pop())
+
+    monkeypatch.setattr(calls, "sync", meanwhile)
+    synced.clear()
+    store.put("a/c/d", b"1")
+    assert synced.count("a") == 2
+
+
+@needs_proc
 @pytest.mark.parametrize("read", [lambda store: store.get("a/b"), lambda store: list(store.list("a/"))])
 def test_a_sync_during_a_read_does_not_count_for_it(tmp_path, synced, monkeypatch, read):
     """What the read finds may be newer than that sync."""
@@ -329,7 +358,8 @@ def test_many_that_were_read_are_synced_at_once(tmp_path, synced, count, at_once
 @needs_proc
 def test_threads_share_the_syncs_and_wait_for_them(tmp_path, synced, monkeypatch):
     """A change must not be there before all that was read is, whichever thread syncs it."""
-    LocalStore(tmp_path).put("a/b", b"1")
+    for key in ("a/b", "x/0"):
+        LocalStore(tmp_path).put(key, b"1")
     store, sync = LocalStore(tmp_path), calls.sync
     store.get("a/b")
     synced.clear()
@@ -358,13 +388,14 @@ def test_threads_share_the_syncs_and_wait_for_them(tmp_path, synced, monkeypatch
         go_on.set()
         first.result()
         second.result()
-    assert there == {"a/b": b"1"}
+    assert there == {"a/b": b"1", "x/0": b"1"}
     assert synced.count("a") == 1
 
 
 @needs_proc
 def test_a_thread_does_itself_what_another_one_failed_to_sync(tmp_path, synced, monkeypatch):
-    LocalStore(tmp_path).put("a/b", b"1")
+    for key in ("a/b", "x/0"):
+        LocalStore(tmp_path).put(key, b"1")
     store, sync, broken = LocalStore(tmp_path), calls.sync, [OSError(errno.EIO, "broken")]
     store.get("a/b")
 

@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -130,6 +130,13 @@ class SeenFolders:
         for names in busy:
             self._make_one_durable(names, wait=True)
 
+    def sync(self, names: Sequence[str], folder: Folder) -> None:
+        """Sync an open folder for a reason of the caller's, and need not do so again."""
+        key = tuple(names)
+        seen = self._seen.get(key)
+        sync(folder)
+        self._forget(key, seen)
+
     def _make_one_durable(self, names: tuple[str, ...], *, wait: bool) -> bool:
         """Sync a folder by one thread; False if another one is at it, and is not waited for."""
 
@@ -175,8 +182,13 @@ def confirm_folder(folder: Folder, path: Path) -> None:
         make_folder(Path(os.path.realpath(path)))
 
 
-def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
-    """Open a folder by its name in another one, which is no link; make it, durably, if asked to."""
+def enter_folder(
+    parent: Folder, name: str, *, make: bool, sync_parent: Callable[[Folder], None] | None = None
+) -> Folder:
+    """Open a folder by its name in another one, which is no link; make it, durably, if asked to.
+
+    ``sync_parent`` syncs the other one, where that is to be noted.
+    """
     try:
         folder = os.open(name, _FOLDER_BELOW, dir_fd=parent)
     except FileNotFoundError:
@@ -196,7 +208,7 @@ def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
         new = make and is_new(os.fstat(folder))
     try:
         if new:
-            sync(parent)
+            (sync_parent or sync)(parent)
             _mark_synced(folder)
     except BaseException:
         os.close(folder)
