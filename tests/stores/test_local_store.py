@@ -6,11 +6,15 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +30,8 @@ from writeahead.errors import (
     Unavailable,
     Unsupported,
 )
-from writeahead.stores.local import LocalStore
+from writeahead.stores import single_flight
+from writeahead.stores.local import LocalStore, calls
 from writeahead.stores.registry import open_store
 
 NOBODY = 65534
@@ -286,6 +291,56 @@ def test_what_was_read_is_synced_before_a_change_and_once(tmp_path, synced, chan
 
 
 @needs_proc
+def test_a_folder_that_gets_a_new_one_is_synced_once(tmp_path, synced):
+    LocalStore(tmp_path).put("a/b", b"1")
+    store = LocalStore(tmp_path)
+    store.get("a/b")
+    synced.clear()
+    store.put("a/c/d", b"1")
+    assert synced[:-2] == ["a"]  # then the object, and its name
+    assert synced[-1] == "c"
+
+
+@needs_proc
+def test_a_read_during_a_sync_is_synced_again(tmp_path, synced, monkeypatch):
+    """As another thread's: what it finds may be newer."""
+    LocalStore(tmp_path).put("a/b", b"1")
+    store, sync, reads = LocalStore(tmp_path), calls.sync, ["a/b"]
+    store.get("a/b")
+
+    def meanwhile(file):
+        sync(file)
+        while reads:
+            store.get(reads.pop())
+
+    monkeypatch.setattr(calls, "sync", meanwhile)
+    synced.clear()
+    store.put("a/c/d", b"1")
+    assert synced.count("a") == 2
+
+
+@needs_proc
+@pytest.mark.parametrize("read", [lambda store: store.get("a/b"), lambda store: list(store.list("a/"))])
+def test_a_sync_during_a_read_does_not_count_for_it(tmp_path, synced, monkeypatch, read):
+    """What the read finds may be newer than that sync."""
+    LocalStore(tmp_path).put("a/b", b"1")
+    store, puts = LocalStore(tmp_path), ["x/y"]
+
+    def meanwhile(call, *arguments):
+        while puts:
+            store.put(puts.pop(), b"1")  # as another thread would
+        return call(*arguments)
+
+    for name in ("read_file", "status"):
+        monkeypatch.setattr(calls, name, partial(meanwhile, getattr(calls, name)))
+    read(store)
+    assert puts == []
+    synced.clear()
+    store.put("x/z", b"1")
+    assert synced[0] == "a"
+
+
+@needs_proc
 @pytest.mark.parametrize(("count", "at_once"), [(64, False), (65, True)])
 def test_many_that_were_read_are_synced_at_once(tmp_path, synced, count, at_once):
     for number in range(count):
@@ -298,6 +353,92 @@ def test_many_that_were_read_are_synced_at_once(tmp_path, synced, count, at_once
     assert (synced.count("*"), sum(name.startswith("a") for name in synced)) == (
         (1, 0) if at_once else (0, count)
     )
+
+
+@needs_proc
+def test_threads_share_the_syncs_and_wait_for_them(tmp_path, synced, monkeypatch):
+    """A change must not be there before all that was read is, whichever thread syncs it."""
+    for key in ("a/b", "x/0"):
+        LocalStore(tmp_path).put(key, b"1")
+    store, sync = LocalStore(tmp_path), calls.sync
+    store.get("a/b")
+    synced.clear()
+    begun, other_waits, go_on = (threading.Event() for _ in range(3))
+
+    def slow_sync(file):
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(30)
+        sync(file)
+
+    class Turns(threading.Condition):
+        def wait(self, timeout=None):
+            other_waits.set()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(calls, "sync", slow_sync)
+    monkeypatch.setattr(single_flight, "_turns", Turns())
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.put, "x/1", b"1")
+        assert begun.wait(30)
+        second = pool.submit(store.put, "x/2", b"2")
+        while not other_waits.wait(0.01) and not second.done():
+            pass
+        there = files_below(tmp_path)
+        go_on.set()
+        first.result()
+        second.result()
+    assert there == {"a/b": b"1", "x/0": b"1"}
+    assert synced.count("a") == 1
+
+
+@needs_proc
+def test_a_thread_does_itself_what_another_one_failed_to_sync(tmp_path, synced, monkeypatch):
+    for key in ("a/b", "x/0"):
+        LocalStore(tmp_path).put(key, b"1")
+    store, sync, broken = LocalStore(tmp_path), calls.sync, [OSError(errno.EIO, "broken")]
+    store.get("a/b")
+
+    def failing_sync(file):
+        if broken:
+            raise broken.pop()
+        sync(file)
+
+    monkeypatch.setattr(calls, "sync", failing_sync)
+    with pytest.raises(Unavailable):
+        store.put("x/1", b"1")
+    synced.clear()
+    store.put("x/2", b"2")
+    assert synced[0] == "a"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it takes a fork")
+def test_a_sync_of_another_thread_does_not_block_a_forked_child(tmp_path, monkeypatch):
+    LocalStore(tmp_path).put("a/b", b"1")
+    store, sync = LocalStore(tmp_path), calls.sync
+    store.get("a/b")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_sync(file):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert go_on.wait(30)
+        sync(file)
+
+    monkeypatch.setattr(calls, "sync", slow_sync)
+    with ThreadPoolExecutor(1) as pool:
+        put = pool.submit(store.put, "x/1", b"1")
+        assert begun.wait(30)
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            store.put("x/2", b"2")
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        put.result()
+    assert status == 0
+    assert store.get("x/2").data == b"2"
 
 
 @needs_proc

@@ -27,6 +27,9 @@ MEBIBYTE = 2**20
 _PIECE = 64 * 1024
 _WRITTEN = 16 * 1024
 _READS = {"GET", "HEAD", "OPTIONS"}
+# One wait for one socket is one call of poll. The default, epoll on Linux, takes four, and a file.
+# Windows has no poll.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 class ResponseTooLarge(httpx.RequestError):
@@ -174,7 +177,7 @@ class _BoundedStream(httpcore.NetworkStream):
         connection = self._inner.get_extra_info("socket")
         if connection is None or connection.fileno() < 0:
             return
-        with selectors.DefaultSelector() as selector:
+        with _Selector() as selector:
             selector.register(connection, selectors.EVENT_WRITE)
             for wait in _slices(timeout, httpcore.WriteTimeout, limits.POLL):
                 if selector.select(wait):

@@ -199,9 +199,12 @@ class StoredSession:
             f" {until:%Y-%m-%d %H:%M:%SZ}"
         )
 
-    @property
+    @cached_property
     def owner_is_dead(self) -> bool:
-        """Whether the last owner was a process of this machine that surely runs no more."""
+        """Whether the last owner was a process of this machine that surely runs no more.
+
+        Asked of the system once, for all that is decided about the session as it was read.
+        """
         return is_dead(self.holder)
 
     def waits_until(self, now: datetime, clock_skew: float) -> datetime | None:

@@ -13,11 +13,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from writeahead.stores.portable import OtherCaseError, UndecidedError, read_file, write_all
+from writeahead.stores.single_flight import once
 
 # For type checkers: the rest of this module is not for Windows.
 assert sys.platform != "win32", "stores/portable.py is for Windows"
@@ -105,7 +106,7 @@ class SeenFolders:
         return len(self._seen)
 
     def note(self, folder: Folder, names: Sequence[str]) -> None:
-        """Remember an open folder that is about to be read; ``names`` lead to it from the root."""
+        """Remember an open folder that was just read; ``names`` lead to it from the root."""
         if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
             self._seen[tuple(names)] = now = time.monotonic()
             if len(self._seen) % _FORGET_EACH == 0:
@@ -115,16 +116,41 @@ class SeenFolders:
                         self._seen.pop(old, None)
 
     def make_durable(self) -> None:
-        """Sync what was noted, each once; a run that reads nothing pays nothing."""
-        read = list(self._seen.items())
-        if len(read) > _SYNC_ALL_FROM:
+        """Sync what was noted, each once; a run that reads nothing pays nothing.
+
+        Threads that come at the same time share the work, and each waits for all of it.
+        """
+        if len(self._seen) > _SYNC_ALL_FROM:
+            read = list(self._seen.items())
             os.sync()
-        for names, seen in read:
-            if len(read) <= _SYNC_ALL_FROM:
-                self._sync(names)
-            # Not if another thread has read it meanwhile.
-            if self._seen.get(names) is seen:
-                self._seen.pop(names, None)
+            for names, seen in read:
+                self._forget(names, seen)
+            return
+        busy = [names for names in list(self._seen) if not self._make_one_durable(names, wait=False)]
+        for names in busy:
+            self._make_one_durable(names, wait=True)
+
+    def sync(self, names: Sequence[str], folder: Folder) -> None:
+        """Sync an open folder for a reason of the caller's, and need not do so again."""
+        key = tuple(names)
+        seen = self._seen.get(key)
+        sync(folder)
+        self._forget(key, seen)
+
+    def _make_one_durable(self, names: tuple[str, ...], *, wait: bool) -> bool:
+        """Sync a folder by one thread; False if another one is at it, and is not waited for."""
+
+        def work() -> None:
+            seen = self._seen.get(names)
+            self._sync(names)
+            self._forget(names, seen)
+
+        return once((id(self), names), lambda: names in self._seen, work, wait=wait)
+
+    def _forget(self, names: tuple[str, ...], seen: float | None) -> None:
+        # Not if another thread has read it meanwhile.
+        if self._seen.get(names) is seen:
+            self._seen.pop(names, None)
 
     def _sync(self, names: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -156,8 +182,13 @@ def confirm_folder(folder: Folder, path: Path) -> None:
         make_folder(Path(os.path.realpath(path)))
 
 
-def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
-    """Open a folder by its name in another one, which is no link; make it, durably, if asked to."""
+def enter_folder(
+    parent: Folder, name: str, *, make: bool, sync_parent: Callable[[Folder], None] | None = None
+) -> Folder:
+    """Open a folder by its name in another one, which is no link; make it, durably, if asked to.
+
+    ``sync_parent`` syncs the other one, where that is to be noted.
+    """
     try:
         folder = os.open(name, _FOLDER_BELOW, dir_fd=parent)
     except FileNotFoundError:
@@ -177,7 +208,7 @@ def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
         new = make and is_new(os.fstat(folder))
     try:
         if new:
-            sync(parent)
+            (sync_parent or sync)(parent)
             _mark_synced(folder)
     except BaseException:
         os.close(folder)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -256,14 +257,20 @@ class LocalStore(ArtifactStore):
         try:
             folder = self._open_root(verb, key)
             try:
+                for depth, name in enumerate(folders):
+                    sync = partial(self._seen.sync, folders[:depth])
+                    inner = calls.enter_folder(folder, name, make=verb == "put", sync_parent=sync)
+                    outer, folder = folder, inner
+                    calls.close_folder(outer)
                 if verb in ("put", "delete"):
                     self._seen.make_durable()
-                for name in folders:
-                    outer, folder = folder, calls.enter_folder(folder, name, make=verb == "put")
-                    calls.close_folder(outer)
-                if verb in ("get", "head", "list"):
-                    self._seen.note(folder, folders)
-                yield folder
+                try:
+                    yield folder
+                finally:
+                    # Not earlier: what was read last would be no part of a sync that another thread
+                    # makes meanwhile.
+                    if verb in ("get", "head", "list"):
+                        self._seen.note(folder, folders)
             finally:
                 calls.close_folder(folder)
         except StoreError:

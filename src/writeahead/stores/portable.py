@@ -107,6 +107,9 @@ class SeenFolders:
     def make_durable(self) -> None:
         """Do nothing."""
 
+    def sync(self, names: Sequence[str], folder: Folder) -> None:
+        """Do nothing."""
+
 
 def native(path: Path) -> Path:
     """The path in the form that takes any name and length; an absolute one."""
@@ -172,12 +175,15 @@ def confirm_folder(folder: Folder, path: Path) -> None:
     """Do nothing: the name of a folder can't be synced."""
 
 
-def enter_folder(parent: Folder, name: str, *, make: bool) -> Folder:
-    """A folder by its name in another one, which is no link; made, if asked to.
+def enter_folder(
+    parent: Folder, name: str, *, make: bool, sync_parent: Callable[[Folder], None] | None = None
+) -> Folder:
+    """A folder by its name in another one, which is no link; made, if asked to, and not synced.
 
     Raises:
         OtherCaseError: It was to be made, and is there in another case.
     """
+    del sync_parent
     path = parent / name
     if make:
         with contextlib.suppress(FileExistsError):
