@@ -7,18 +7,19 @@ sample.
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pytest
 
 from tests.support.actors import Run, Tools
+from tests.support.exploring import explore, steered
 from tests.support.planted_bugs import (
     with_a_takeover_that_forgets,
     with_an_abandoned_session_resumed,
     without_suspicion,
 )
-from tests.support.schedules import Scenario, World, explore, resume
+from tests.support.recoveries import resume
+from tests.support.schedules import Scenario, World
 from tests.support.stepping import (
     KEY_VALID_FOR,
     PAST_LEASE,
@@ -375,17 +376,6 @@ def test_a_wrong_takeover_is_found(plant, kinds, promise, monkeypatch):
 
 # -- single schedules, of what no short exploration reaches
 # --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def steered(scenario: Scenario) -> Iterator[World]:
-    world = World(scenario)
-    try:
-        yield world
-    except Violation as violation:
-        raise Violation("\n    ".join([str(violation), *world.log])) from violation
-    finally:
-        world.end()
 
 
 def tombstoned_long_ago(tools: Tools) -> None:

@@ -9,16 +9,18 @@ never told before; that is what makes it cheap to follow each of a great many sc
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 from tests.support.stepping import Remote, SteppedClock, SteppingAdapter, Time, TimedStore, answered
-from tests.support.wrappers import WholeListStore
 from writeahead.adapters.base import Adapter
 from writeahead.model import Receipt
 from writeahead.protocol.retry import Clock
-from writeahead.stores.base import ArtifactStore
+from writeahead.stores.base import ArtifactStore, ObjectInfo
+from writeahead.testing import WrapperStore
 
 __all__ = ["Course", "Moment", "Place", "Run", "Told", "Tools"]
 
@@ -109,10 +111,12 @@ class Course:
         runs: How often the real code was run.
     """
 
-    def __init__(self, name: str, run: Run, skew: float, stores: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, run: Run, skew: float, stores: Sequence[str], page: int | None = None
+    ) -> None:
         self.start = Moment("start")
         self.runs = 0
-        self._means = (name, run, skew, stores)
+        self._means = (name, run, skew, stores, page)
         self._threads: deque[tuple[Moment, _Thread]] = deque()
 
     def after(self, moment: Moment, told: Told) -> Moment:
@@ -159,7 +163,7 @@ class _Killed(BaseException):
 class _Thread:
     """The real code, in a thread that stands at a moment."""
 
-    def __init__(self, name: str, run: Run, skew: float, stores: Sequence[str]) -> None:
+    def __init__(self, name: str, run: Run, skew: float, stores: Sequence[str], page: int | None) -> None:
         self._moment = Moment("start")
         self._told: Told | None = None
         self._is_killed = False
@@ -172,7 +176,7 @@ class _Thread:
         adapter = _ToldAdapter(Remote(), lambda _: "ok", self._time)
         adapter.step = self.step
         tools = Tools(
-            adapter=adapter, clock=self._clock, **{one: _ToldStore(one, self.step) for one in stores}
+            adapter=adapter, clock=self._clock, **{one: _ToldStore(one, self.step, page) for one in stores}
         )
         self._thread = threading.Thread(target=self._run, args=(run, tools), name=name, daemon=True)
         self._thread.start()
@@ -230,13 +234,14 @@ class _Thread:
         self._thread.join()
 
 
-class _ToldStore(WholeListStore):
+class _ToldStore(WrapperStore):
     """One actor's store: the world makes its calls, on the store that it has under this name."""
 
-    def __init__(self, place: str, step: Callable[..., Any]) -> None:
+    def __init__(self, place: str, step: Callable[..., Any], page: int | None) -> None:
         super().__init__(TimedStore(Time()))
         self.place = place
         self.step = step
+        self.page = page
 
     def _around(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
         def made(place: Place, _outcome: str) -> Any:
@@ -244,6 +249,18 @@ class _ToldStore(WholeListStore):
             return call()
 
         return self.step(f"{verb} {key}", made)
+
+    def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
+        """Page by page, between which the others may write and delete."""
+        while True:
+            found = self._around("list", prefix, partial(self._page, prefix, start_after))
+            yield from found
+            if len(found) != self.page:
+                return
+            start_after = found[-1].key
+
+    def _page(self, prefix: str, start_after: str | None) -> list[ObjectInfo]:
+        return list(islice(self.wrapped.list(prefix, start_after=start_after), self.page))
 
 
 class _ToldAdapter(SteppingAdapter):

@@ -1,22 +1,19 @@
 """Every schedule of real runs beside each other: the actors' next steps, in any order.
 
 A `World` is one state: store, archive, remote, time, and where each actor stands. A list of choices
-fixes everything that happens: a schedule. `explore` visits every schedule; two schedules that lead
-to the same state are followed once only.
+fixes everything that happens: a schedule. `tests.support.exploring` visits every one.
 """
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tests.support.actors import Course, Moment, Run, Told, Tools
-from tests.support.remotes import found_out
+from tests.support.recoveries import recover
 from tests.support.stepping import (
-    LIFETIME,
     PAST_LEASE,
     PLANNED,
-    POLICY,
     SESSION,
     TIMED,
     TIMELESS,
@@ -27,14 +24,11 @@ from tests.support.stepping import (
     TimedStore,
     Violation,
     check_promises,
-    is_tombstone,
+    is_pruned,
     require,
     written_once,
 )
 from writeahead.model import RunReport
-from writeahead.protocol.resuming import resume_session
-from writeahead.protocol.sweep import sweep
-from writeahead.protocol.unblocking import unblock_session
 
 Choice = tuple[str, ...]
 
@@ -56,6 +50,12 @@ class Scenario:
         leaps: By actor, how far its wall clock leaps, once, at any moment.
         ignores_if_absent: A broken store.
         replaces: A tombstone may be replaced, so that reading what is at the plan's key is a step.
+        deletes: Anything may be deleted, so that each read is a step.
+        jump: How many seconds such a jump takes.
+        page: How many keys a listing reads at once; by default all of them.
+        stores: The names of the stores.
+        lead: Where the schedules part: an actor, and the step that it comes to before.
+        world: What its states are.
     """
 
     prepare: Callable[[Tools], None]
@@ -69,28 +69,38 @@ class Scenario:
     leaps: Mapping[str, float] = field(default_factory=dict)
     ignores_if_absent: bool = False
     replaces: bool = False
-    _prepared: list[tuple[TimedStore, Remote, float]] = field(default_factory=list)
+    deletes: bool = False
+    jump: float = PAST_LEASE
+    page: int | None = None
+    stores: tuple[str, ...] = ("store",)
+    lead: tuple[str, str] | None = None
+    world: type["World"] = field(default_factory=lambda: World)
+    _prepared: list[tuple[dict[str, TimedStore], Remote, float]] = field(default_factory=list)
 
-    def start(self) -> tuple[TimedStore, Remote, float]:
-        """Return store, remote and time as the actors find them."""
+    def start(self) -> tuple[dict[str, TimedStore], Remote, float]:
+        """Return stores, remote and time as the actors find them."""
         if not self._prepared:
             time, remote = Time(), Remote()
-            store = TimedStore(time, ignores_if_absent=self.ignores_if_absent)
+            stores = {
+                name: TimedStore(time, ignores_if_absent=self.ignores_if_absent) for name in self.stores
+            }
             adapter = SteppingAdapter(remote, lambda _: "ok", time)
-            self.prepare(Tools(store, adapter, SteppedClock(time)))
-            self._prepared.append((store, remote, time.seconds))
-        store, remote, seconds = self._prepared[0]
-        return store, remote.copy(), seconds
+            self.prepare(Tools(adapter=adapter, clock=SteppedClock(time), **stores))
+            self._prepared.append((stores, remote, time.seconds))
+        stores, remote, seconds = self._prepared[0]
+        return stores, remote.copy(), seconds
 
     def is_step(self, moment: Moment) -> bool:
         """Whether it matters when an actor goes on from here.
 
         It does not where it reads what never changes: whatever the others do, it reads the same.
         """
-        return not moment.at.startswith("get ") or (self.replaces and moment.at == f"get {PLANNED}")
+        if not moment.at.startswith("get "):
+            return True
+        return self.deletes or (self.replaces and moment.at == f"get {PLANNED}")
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Actor:
     """One actor of a world.
 
@@ -123,8 +133,8 @@ class Actor:
         return self.moment.report
 
 
-def _begun(name: str, run: Run, scenario: Scenario, stores: list[str]) -> Actor:
-    course = Course(name, run, scenario.skews.get(name, 0.0), stores)
+def _begun(name: str, run: Run, scenario: Scenario) -> Actor:
+    course = Course(name, run, scenario.skews.get(name, 0.0), scenario.stores, scenario.page)
     return Actor(course, course.start, scenario.leaps.get(name, 0.0))
 
 
@@ -137,15 +147,13 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        store, self.remote, seconds = scenario.start()
+        stores, self.remote, seconds = scenario.start()
         self.time = Time(seconds)
-        self.stores = {"store": store.copy(self.time)}
+        self.stores = {name: store.copy(self.time) for name, store in stores.items()}
         self.faults, self.crashes, self.jumps = scenario.faults, scenario.crashes, scenario.jumps
-        self.seen: dict[str, bytes] = {}
         self._log: _Line | None = None
-        self.actors = {
-            name: _begun(name, run, scenario, list(self.stores)) for name, run in scenario.runs.items()
-        }
+        self._fingerprint: int | None = None
+        self.actors = {name: _begun(name, run, scenario) for name, run in scenario.runs.items()}
 
     def copy(self) -> "World":
         """The same state, to go on from in another way."""
@@ -153,7 +161,8 @@ class World:
         twin.time = Time(self.time.seconds)
         twin.remote = self.remote.copy()
         twin.stores = {name: store.copy(twin.time) for name, store in self.stores.items()}
-        twin.actors = {name: copy(actor) for name, actor in self.actors.items()}
+        twin.actors = dict(self.actors)
+        twin._fingerprint = None
         return twin
 
     @property
@@ -171,8 +180,7 @@ class World:
 
     def steer(self, name: str, until: str) -> None:
         """Let one actor go on until it stands at a step, or is over."""
-        actor = self.actors[name]
-        while not actor.is_over and not actor.at.startswith(until):
+        while not (actor := self.actors[name]).is_over and not actor.at.startswith(until):
             if actor.at == "sleep":
                 self._pass(max(self.time.seconds, actor.wakes_at))
             self.do(("go", name, "ok"))
@@ -227,25 +235,38 @@ class World:
         return found
 
     def do(self, choice: Choice) -> None:
+        """Let one of these happen.
+
+        Raises:
+            Violation: What was written once has changed.
+        """
+        before, self._fingerprint = self.store.content, None
         what, *more = choice
         if what == "go":
             name, outcome = more
             words = f"{name}: {self.actors[name].at}" + (f": {outcome}" if outcome != "ok" else "")
             self.faults -= outcome != "ok"
-            self._go(self.actors[name], outcome)
+            self._go(name, outcome)
         else:
             words = " ".join(choice)
             self._happen(what, *more)
         self._log = (self._log, words)
+        self.changed(before)
 
-    def _go(self, actor: Actor, outcome: str) -> None:
+    def changed(self, before: Mapping[str, bytes]) -> None:
+        """Hold what the store has against what it had."""
+        content = self.store.content
+        for key, data in written_once(before).items():
+            require(content.get(key) == data, f"REWRITTEN: {key}")
+
+    def _go(self, name: str, outcome: str) -> None:
         """Let an actor take its step, and come to stand at the next."""
+        actor = self.actors[name]
         assert not actor.is_over
-        while True:
-            told = self._made(actor.moment, outcome)
-            actor.moment = actor.course.after(actor.moment, told)
-            if actor.moment.is_over or self.scenario.is_step(actor.moment):
-                return
+        moment = actor.course.after(actor.moment, self._made(actor.moment, outcome))
+        while not (moment.is_over or self.scenario.is_step(moment)):
+            moment = actor.course.after(moment, self._made(moment, outcome))
+        self.actors[name] = replace(actor, moment=moment)
 
     def _made(self, moment: Moment, outcome: str) -> Told:
         """Make an actor's call."""
@@ -258,15 +279,16 @@ class World:
         now = self.time.seconds
         if what == "crash":
             self.crashes -= 1
-            self.actors[more[0]].is_killed = True
+            self.actors[more[0]] = replace(self.actors[more[0]], is_killed=True)
         elif what == "leap":
             actor = self.actors[more[0]]
-            actor.moment, actor.leap = actor.course.after(actor.moment, Told(now, leap=actor.leap)), 0.0
+            moment = actor.course.after(actor.moment, Told(now, leap=actor.leap))
+            self.actors[more[0]] = replace(actor, moment=moment, leap=0.0)
         elif what == "land":
             self.remote.land(int(more[0]), now)
         elif what == "jump":
             self.jumps -= 1
-            self._pass(now + PAST_LEASE)
+            self._pass(now + self.scenario.jump)
         else:
             sleepers = [one.wakes_at for one in self.actors.values() if one.at == "sleep" and not one.is_over]
             self._pass(min(wakes_at for wakes_at in sleepers if wakes_at > now))
@@ -284,22 +306,30 @@ class World:
 
     def fingerprint(self) -> int:
         """The same of store and remote alone."""
+        if self._fingerprint is None:
+            self._fingerprint = hash(self.held())
+        return self._fingerprint
+
+    def held(self) -> tuple[object, ...]:
+        """What store and remote hold."""
         content = tuple(sorted(self.store.content.items()))
         dates = tuple(sorted(self.store.written.items()))
-        return hash((content, dates, self.remote.state()))
+        return content, dates, self.remote.state()
 
     def check(self) -> None:
         """Hold the truth against the promises."""
         check_promises(self.store.content, self.remote)
-        for key, data in self.seen.items():
-            if self.store.content.get(key) != data:
-                raise Violation(f"REWRITTEN: {key}")
-        self.seen = written_once(self.store.content)
+        self.check_reports()
+
+    def check_reports(self) -> None:
+        """Hold what the actors say against the truth."""
+        content = self.store.content
         for name, actor in self.actors.items():
             if error := actor.moment.error:
                 raise Violation(f"{name} raised {error!r}") from error
             if actor.report and actor.report.status in ("completed", "no_resume_needed"):
-                require(f"{SESSION}/writeback.json" in self.store.content, "FINAL_TOO_EARLY: it was reported")
+                is_completed = f"{SESSION}/writeback.json" in content or is_pruned(content.get(PLANNED))
+                require(is_completed, "FINAL_TOO_EARLY: it was reported")
 
     def check_recovery(self) -> None:
         """Kill all actors; a later resume, and an operator if needed, finish the session."""
@@ -316,112 +346,3 @@ class World:
     def end(self) -> None:
         for actor in self.actors.values():
             actor.course.end()
-
-
-def recover(store: TimedStore, remote: Remote, time: Time, ahead: float = 0.0) -> None:
-    """Finish a session, with sound requests and an operator who looks before deciding."""
-    tools = Tools(store, SteppingAdapter(remote, lambda _: "ok", time), SteppedClock(time))
-    if PLANNED not in store.content or is_tombstone(store.content[PLANNED]):
-        return
-    for _ in range(4):
-        time.seconds += PAST_LEASE + LIFETIME + POLICY.clock_skew + ahead
-        report = resume(tools)
-        check_promises(store.content, remote)
-        if report.status in ("completed", "no_resume_needed", "abandoned"):
-            break
-        require(report.status == "blocked", f"DEAD_END: a late resume says {report.status}: {report.error}")
-        require(bool(report.block_reason and report.error), "SILENT_BLOCK: in the report")
-        assume = {}
-        if report.block_reason == "outcome_unknown":
-            assume = {report.operation: found_out(bool(remote.effects.get(report.operation)))}
-        unblock_session(SESSION, store=store, reason="looked", assume=assume, clock=tools.clock)
-        check_promises(store.content, remote)
-    is_final = f"{SESSION}/writeback.json" in store.content
-    require(is_final or report.status == "abandoned", "DEAD_END: it never came to its end")
-    list(sweep(store, tools.adapter, policy=POLICY, clock=tools.clock))
-    left = [key for key in store.content if key.startswith(".")]
-    require(not left, f"LEFT_OVER: {left}")
-
-
-def resume(tools: Tools) -> RunReport:
-    return resume_session(SESSION, store=tools.store, adapter=tools.adapter, policy=POLICY, clock=tools.clock)
-
-
-@dataclass
-class Coverage:
-    """What an exploration saw."""
-
-    states: int = 0
-    steps: int = 0
-    runs: int = 0
-    recoveries: int = 0
-    interleavings: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.states} states, {self.steps} steps, {self.runs} runs of the real code, {self.recoveries}"
-            f" recoveries; they stand for {self.interleavings} schedules"
-        )
-
-
-def explore(scenario: Scenario) -> Coverage:
-    """Visit every schedule of a scenario.
-
-    Raises:
-        Violation: With the schedule that leads to it.
-    """
-    coverage = Coverage()
-    children: dict[int, list[int]] = {}
-    recovered: set[int] = set()
-    first = World(scenario)
-    pending = [first]
-    try:
-        _look(first, recovered)
-        children[first.key()] = []
-        while pending:
-            world = pending.pop()
-            before = world.key()
-            for choice in world.choices():
-                after = world.copy()
-                after.do(choice)
-                coverage.steps += 1
-                key = after.key()
-                children[before].append(key)
-                if key not in children:
-                    children[key] = []
-                    _look(after, recovered)
-                    pending.append(after)
-    finally:
-        first.end()
-    coverage.states = len(children)
-    coverage.runs = sum(actor.course.runs for actor in first.actors.values())
-    coverage.recoveries = len(recovered)
-    coverage.interleavings = _paths(children)
-    return coverage
-
-
-def _look(world: World, recovered: set[int]) -> None:
-    """Hold a state against the promises; from a new store and remote, the session is finished."""
-    try:
-        world.check()
-        if world.fingerprint() not in recovered:
-            recovered.add(world.fingerprint())
-            world.check_recovery()
-    except Violation as violation:
-        raise Violation("\n    ".join([str(violation), *world.log])) from violation
-
-
-def _paths(children: Mapping[int, list[int]]) -> int:
-    """Count the ways through the graph of states; it has no cycle: each step leaves a trace."""
-    counts: dict[int, int] = {}
-    for start in reversed(list(children)):
-        todo = [start]
-        while todo:
-            key = todo[-1]
-            missing = [child for child in children[key] if child not in counts]
-            if missing:
-                todo += missing
-                continue
-            todo.pop()
-            counts[key] = sum(counts[child] for child in children[key]) or 1
-    return counts[next(iter(children))]

@@ -281,6 +281,11 @@ class TimedStore(WrapperStore):
         super()._delete(key)
         self.written.pop(key, None)
 
+    def undelete(self, held: StoredObject, written: datetime) -> None:
+        """Have an object there again, as a power cut may."""
+        self.wrapped._objects[held.info.key] = held
+        self.written[held.info.key] = written
+
 
 def written_once(content: Mapping[str, bytes]) -> dict[str, bytes]:
     """What may neither change nor go: all but markers, and a tombstone."""
@@ -300,6 +305,11 @@ def loaded(data: bytes) -> Any:
 def is_tombstone(data: bytes | None) -> bool:
     """Whether a sweep has put a tombstone in the plan's place."""
     return data is not None and loaded(data).get("format") == "writeahead/abandoned"
+
+
+def is_pruned(data: bytes | None) -> bool:
+    """Whether a prune has put its tombstone in the plan's place."""
+    return data is not None and "pruned_at" in loaded(data)
 
 
 def require(holds: bool, promise: str) -> None:
