@@ -116,6 +116,10 @@ def prune(
     return pruning.results(limit, stop)
 
 
+class _Outrun(Exception):
+    """Another prune has put its tombstone since this one read the plan."""
+
+
 @dataclass(frozen=True)
 class _End:
     """An end that is long enough ago: the tombstone for it, and what is removed."""
@@ -167,7 +171,7 @@ class _Pruning:
     def _guarded(self, folder: Folder) -> PruneResult | None:
         try:
             return self._result(folder)
-        except NotFound:
+        except (NotFound, _Outrun):
             return None  # another prune has just removed it
         except WriteaheadError as error:
             return PruneResult(folder.session_id, error=one_line(error))
@@ -302,6 +306,8 @@ class _Pruning:
             return 0
         for key in keys:
             data = self.store.get(key).data
+            if is_pruned(data, key=key):
+                raise _Outrun
             try:
                 self.archive.put(key, data, if_absent=True)
             except AlreadyExists:
