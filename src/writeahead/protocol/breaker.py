@@ -6,13 +6,14 @@ It knows what one sweep has met, and keeps nothing anywhere: another sweep finds
 import threading
 from datetime import datetime
 from enum import Enum, auto
+from typing import NamedTuple
 
 from writeahead.errors import ConflictError, PermanentError, TransientError
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 
-__all__ = ["Breaker", "Verdict", "verdict_on"]
+__all__ = ["Breaker", "Sign", "Verdict", "sign_of", "verdict_on"]
 
 # Sessions in a row that a remote takes nothing of before the rest is held back.
 _THRESHOLD = 3
@@ -37,6 +38,26 @@ def verdict_on(report: RunReport) -> Verdict:
     if report.status is RunStatus.RESUME_NEEDED and isinstance(report.cause, TransientError):
         return Verdict.DOWN
     return Verdict.NOTHING
+
+
+class Sign(NamedTuple):
+    """What `Breaker.over` is told of a run. It can be sent to another process.
+
+    Attributes:
+        verdict: What the run says about the remote.
+        retry_after: Seconds that the remote asked to wait, if it did.
+    """
+
+    verdict: Verdict = Verdict.NOTHING
+    retry_after: float | None = None
+
+
+def sign_of(report: RunReport, *, stopped: bool) -> Sign:
+    """What a run tells a breaker. A request that a stop broke off says nothing about the remote."""
+    if stopped:
+        return Sign()
+    asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
+    return Sign(verdict_on(report), asked)
 
 
 class Breaker:

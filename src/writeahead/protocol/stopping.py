@@ -4,9 +4,10 @@ import math
 import threading
 
 from writeahead.adapters import limits
+from writeahead.errors import InvalidInput
 from writeahead.protocol.retry import Clock
 
-__all__ = ["LinkedStop"]
+__all__ = ["LinkedStop", "linked_stop"]
 
 
 class LinkedStop(threading.Event):
@@ -29,7 +30,7 @@ class LinkedStop(threading.Event):
     @property
     def is_late(self) -> bool:
         """Whether the deadline is over."""
-        return self._time_left() <= 0
+        return self.time_left() <= 0
 
     def is_set(self) -> bool:
         """See `threading.Event`."""
@@ -37,7 +38,7 @@ class LinkedStop(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `threading.Event`. Time passes as the caller's event or the caller's clock has it."""
-        left = min(math.inf if timeout is None else timeout, self._time_left())
+        left = min(math.inf if timeout is None else timeout, self.time_left())
         timeout = None if left == math.inf else left
         if self._callers is not None:
             return self._wait_for_both(timeout)
@@ -48,7 +49,8 @@ class LinkedStop(threading.Event):
             self._clock.sleep(timeout)
         return self.is_set()
 
-    def _time_left(self) -> float:
+    def time_left(self) -> float:
+        """Seconds until the deadline; infinite without one."""
         if self._deadline == math.inf:
             return math.inf
         return self._deadline - (self._clock or Clock()).monotonic()
@@ -62,3 +64,15 @@ class LinkedStop(threading.Event):
             self._callers.wait(piece)
             left = None if left is None else left - piece
         return self.is_set()
+
+
+def linked_stop(stop: threading.Event | None, clock: Clock, max_time: float | None) -> LinkedStop:
+    """Return what ends a sweep: the caller's event, its own end, or a time that is over.
+
+    Raises:
+        InvalidInput: The time is out of its range.
+    """
+    if max_time is not None and not 0 < max_time < math.inf:
+        raise InvalidInput(f"max_time: give a number of seconds above 0, not {max_time!r}")
+    deadline = math.inf if max_time is None else clock.monotonic() + max_time
+    return LinkedStop(stop, clock, deadline=deadline)

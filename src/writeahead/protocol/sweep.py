@@ -1,16 +1,13 @@
 """sweep(): resume many sessions. The cost grows with the unfinished ones only."""
 
-import contextvars
-import functools
 import heapq
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import POLL
@@ -18,19 +15,18 @@ from writeahead.errors import InvalidInput
 from writeahead.model import RunPolicy
 from writeahead.protocol.breaker import Breaker
 from writeahead.protocol.context import require_means
+from writeahead.protocol.dispatch import Bounds, Dispatch, InThreads, one_at_a_time, require_threads
 from writeahead.protocol.finding import Found
-from writeahead.protocol.progress import OnProgress, Progress
+from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 from writeahead.protocol.settling import Left, OnOwn, Settled, Settler, SweepResult
-from writeahead.protocol.stopping import LinkedStop
+from writeahead.protocol.stopping import LinkedStop, linked_stop
 from writeahead.protocol.turns import candidates, in_turn, next_look
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["OnOwn", "SweepResult", "sweep"]
+__all__ = ["OnOwn", "Sweep", "SweepResult", "sweep"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 _DEFAULT_POLICY = RunPolicy()
 # Seconds that a sweep waits at most, each time, for a remote that is down: three probes in 35 s.
 # One that goes on until all is done waits as long as it takes.
@@ -111,57 +107,16 @@ def sweep(
         require_means(store, adapter)
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
-    _require_numbers(concurrency, limit, max_time)
-    _require_threads(executor)
-    clock = clock or Clock()
+    bounds = Bounds.checked(concurrency, limit, until_done=until_done)
+    linked = linked_stop(stop, clock := clock or Clock(), max_time)
+    require_threads(executor)
     is_inline = executor is None and concurrency == 1
     if not is_inline or max_time is not None:
-        deadline = math.inf if max_time is None else clock.monotonic() + max_time
-        stop = LinkedStop(stop, clock, deadline=deadline)
+        stop = linked
     if on_progress is not None and not is_inline:
-        on_progress = _one_at_a_time(on_progress)
+        on_progress = one_at_a_time(on_progress)
     settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock))
-    bounds = _Bounds(concurrency, limit, until_done=until_done)
-    return _Sweep(settler, bounds, executor).results(scan=scan)
-
-
-def _require_numbers(concurrency: int, limit: int | None, max_time: float | None) -> None:
-    for name, number in (("concurrency", concurrency), ("limit", limit)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise InvalidInput(f"{name}: give a whole number of 1 or more, not {number!r}")
-    if max_time is not None and not 0 < max_time < math.inf:
-        raise InvalidInput(f"max_time: give a number of seconds above 0, not {max_time!r}")
-
-
-def _require_threads(executor: object) -> None:
-    if executor is None:
-        return
-    if not isinstance(executor, Executor):
-        raise InvalidInput(f"executor: give a concurrent.futures.Executor, not a {type(executor).__name__}")
-    # By name: to import the class would load multiprocessing.
-    if any(kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__):
-        raise InvalidInput(
-            "executor: a store and an adapter can't be sent to a process: give a ThreadPoolExecutor, or"
-            " submit writeahead.resume_item to it"
-        )
-
-
-def _one_at_a_time(call: OnProgress) -> OnProgress:
-    lock = threading.Lock()
-
-    @functools.wraps(call)
-    def locked(event: Progress) -> None:
-        with lock:
-            # Returned, since one that is async by mistake is noticed by what it returns.
-            return call(event)
-
-    return locked
-
-
-class _Bounds(NamedTuple):
-    concurrency: int
-    limit: int | None
-    until_done: bool
+    return Sweep(settler, bounds, InThreads(settler, concurrency, executor)).results(scan=scan)
 
 
 class _Waiting(NamedTuple):
@@ -170,29 +125,21 @@ class _Waiting(NamedTuple):
     found: Found
 
 
-class _Inline(Executor):
-    """Runs what it is given at once, in the caller's thread; an interrupt gets out."""
-
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """See `concurrent.futures.Executor`."""
-        done: Future[_T] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
-class _Sweep:
+class Sweep:
     """One sweep: what is still to be looked at, what is under way, and what waits.
 
     It has the id and the time of each unfinished session in memory, some 300 bytes each.
+
+    Args:
+        settler: What all sessions have in common.
+        bounds: How many of them, and for how long.
+        dispatch: Works on them.
     """
 
-    def __init__(self, settler: Settler, bounds: _Bounds, executor: Executor | None) -> None:
+    def __init__(self, settler: Settler, bounds: Bounds, dispatch: Dispatch) -> None:
         self._settler = settler
         self._bounds = bounds
-        self._own_pool: ThreadPoolExecutor | None = None
-        if executor is None and bounds.concurrency > 1:
-            executor = self._own_pool = ThreadPoolExecutor(bounds.concurrency, "writeahead-sweep")
-        self._executor = executor or _Inline()
+        self._dispatch = dispatch
         self._queue: deque[Found] = deque()
         self._held: deque[Found] = deque()
         self._waiting: list[_Waiting] = []
@@ -243,10 +190,7 @@ class _Sweep:
             found = self._next()
             if found is None:
                 return
-            # The adapter's coroutines run on the loop that is known in this context.
-            context = contextvars.copy_context()
-            future = self._executor.submit(context.run, self._settler.settle, found)
-            self._under_way[future] = found
+            self._under_way[self._dispatch.begin(found)] = found
 
     def _next(self) -> Found | None:
         """Take what is next in turn, if anything may be begun now."""
@@ -267,8 +211,7 @@ class _Sweep:
     def _finished(self) -> Iterator[SweepResult]:
         """Wait a little for what is under way; yield what it came to."""
         if self._is_over():
-            # What a busy executor has not begun yet need not be begun any more.
-            for future in [one for one in self._under_way if one.cancel()]:
+            for future in [one for one in self._under_way if self._withdrawn(one)]:
                 self._queue.append(self._under_way.pop(future))
         done, _ = wait(self._under_way, POLL, FIRST_COMPLETED)
         for future in done:
@@ -341,10 +284,12 @@ class _Sweep:
 
     def _end(self) -> None:
         """End what is under way: at the next safe point, as after a stop."""
-        stop = self._settler.stop
-        if self._under_way and isinstance(stop, LinkedStop):
+        stop, pending = self._settler.stop, set(self._under_way)
+        if pending and isinstance(stop, LinkedStop):
             stop.set()
-            # One that is cancelled before it was begun is not waited for: its executor may be busy.
-            wait([future for future in self._under_way if not future.cancel()])
-        if self._own_pool is not None:
-            self._own_pool.shutdown()
+            while pending := {one for one in pending if not one.done() and not self._withdrawn(one)}:
+                wait(pending, POLL, FIRST_COMPLETED)
+        self._dispatch.close()
+
+    def _withdrawn(self, future: Future[Settled | None]) -> bool:
+        return not future.done() and self._dispatch.withdraw(future)
