@@ -2,8 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
 from collections import Counter
 
+from tests.support.processes import child_environment
 from tests.support.reference_remote import ReferenceAdapter
 from tests.support.remotes import operations
 from writeahead import RunPolicy, open_store, write_back
@@ -20,6 +27,11 @@ class WorkerAdapter(ReferenceAdapter):
     def _exchange(self, method, operation, headers, body):
         who = {"X-Pid": str(os.getpid()), "X-Worker": os.environ.get("TEST_WORKER", "")}
         return super()._exchange(method, operation, headers | who, body)
+
+
+def make_adapter():
+    """A factory for examples: it reads the environment, as one with secrets would."""
+    return WorkerAdapter(os.environ["CRM_URL"])
 
 
 class DownAdapter(ReferenceAdapter):
@@ -42,6 +54,89 @@ def park(folder, url, names, kinds=KINDS):
         )
         assert report.status is RunStatus.RESUME_NEEDED
     adapter.close()
+
+
+class Killer:
+    """Has a worker killed once the remote has applied a request of it; keeps who sent what.
+
+    Args:
+        remote: The remote; it answers through this object from now on.
+        kill: Called with the headers of that request.
+        at: Says from method, path and number whether it is that request.
+    """
+
+    def __init__(self, remote, kill, at):
+        self.remote, self._honest = remote, remote.answer
+        self._kill, self._at = kill, at
+        self.killed = threading.Event()
+        self.killed_at = 0.0
+        self.pids = set()
+        self.lock = threading.Lock()
+        remote.answer = self.answer
+
+    def answer(self, method, path, headers, body):
+        reply = self._honest(method, path, headers, body)
+        with self.lock:
+            self.pids.add(headers["X-Pid"])
+            if not self.killed.is_set() and self._at(method, path, len(self.remote.requests)):
+                self._kill(headers)
+                self.killed_at = time.monotonic()
+                self.killed.set()
+        return reply
+
+
+def kill_pid(headers):
+    os.kill(int(headers["X-Pid"]), signal.SIGKILL)
+
+
+def at_request(number):
+    return lambda method, path, count: count >= number
+
+
+def at_mail(method, path, count):
+    return path.startswith("/mail/") and count > 20
+
+
+def can_unshare():
+    """Whether processes can be given process ids of their own, as on a machine of their own."""
+    tried = ["unshare", "--fork", "--pid", "--mount-proc", "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(tried, check=False).returncode == 0
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class Processes:
+    """Starts processes, each in a process group of its own; kills in the end what still runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._started = []
+
+    def __call__(self, *command, **environ):
+        log = self.folder / f"log-{len(self._started)}"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                cwd=self.folder,
+                env=child_environment(**environ),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        process.log = log
+        self._started.append(process)
+        return process
+
+    def close(self):
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def judge(folder, remote, names, *, most_blocked, kinds=KINDS):

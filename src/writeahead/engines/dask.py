@@ -5,6 +5,8 @@ Facts of Dask 2026.8 that this relies on, from its documentation and its code:
 - A task whose worker is lost is sent to another one. After ``allowed-failures`` (3) of that, its
   future has ``KilledWorker``. Every task at the lost worker counts, those in its queue too.
 - A worker that says nothing for ``worker-ttl`` (5 minutes) counts as lost, while it may be at work.
+- The nanny of a local worker starts it again, but not if it died while it was starting. Then
+  ``cluster.scale`` starts another, once the lost one is forgotten (``lost-worker-timeout``, 15 s).
 - Cancelling a future does not end what runs already. ``Client.run`` reaches a worker while it does.
 - A ``pure`` task of the same arguments is not run again while its result is held.
 """
@@ -23,12 +25,14 @@ from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 __all__ = ["DaskWorkers", "dask_setup", "dask_workers"]
 
 # Seconds to wait for a scheduler.
 _CONNECT = 10
+# Seconds between two looks at the workers of a local cluster.
+_LOOK = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def _local(stack: contextlib.ExitStack, concurrency: int) -> "Client":
     from distributed import Client, LocalCluster
 
     processes = min(concurrency, os.cpu_count() or 1)
-    cluster = LocalCluster(
+    made = LocalCluster(
         n_workers=processes,
         threads_per_worker=math.ceil(concurrency / processes),
         processes=True,
@@ -82,7 +86,20 @@ def _local(stack: contextlib.ExitStack, concurrency: int) -> "Client":
         host="127.0.0.1",
         preload=[__name__],
     )
-    return stack.enter_context(Client(stack.enter_context(cluster)))
+    cluster = stack.enter_context(made)
+    client = stack.enter_context(Client(cluster))
+    over = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(cluster, processes, over), daemon=True)
+    keeper.start()
+    stack.callback(keeper.join)
+    stack.callback(over.set)
+    return client
+
+
+def _keep(cluster: "LocalCluster", processes: int, over: threading.Event) -> None:
+    """Replace workers that are lost for good: a session can kill each one that begins it."""
+    while not over.wait(_LOOK):
+        cluster.scale(processes)
 
 
 def dask_setup(_worker: object) -> None:
