@@ -144,7 +144,7 @@ def test_rows_of_the_simulator_are_there_once(tmp_path, start, environ, worker):
             "DATAVERSE_CLIENT_ID": sim.settings.client_id,
             "DATAVERSE_CLIENT_SECRET": sim.settings.client_secret,
         }
-        sim.faults.add("status", method="POST", path="tasks*", status=503, times=len(NAMES))
+        sim.faults.add("status", path="tasks*", status=503, times=len(NAMES))
         with adapter_from_settings(environ=crm) as adapter:
             for name in NAMES:
                 tasks = [{"kind": "task", "payload": {"subject": f"{name} {n}"}} for n in range(2)]
@@ -158,7 +158,7 @@ def test_rows_of_the_simulator_are_there_once(tmp_path, start, environ, worker):
                 assert report.status == "resume_needed", report
         assert sim.count("tasks") == 0
         # One is applied, and its answer keeps its worker waiting until that is killed.
-        sim.faults.add("delay", method="POST", path="tasks*", skip=9, delay_after=60)
+        sim.faults.add("delay", method="PATCH", path="tasks*", skip=9, delay_after=60)
         adapter_of = {"WRITEAHEAD_ADAPTER": "dataverse"}
         send({**environ, **crm, **adapter_of}, NAMES)
         process = worker("one", **crm, **adapter_of)
@@ -167,7 +167,7 @@ def test_rows_of_the_simulator_are_there_once(tmp_path, start, environ, worker):
         while sim.faults.pending():
             assert time.monotonic() < ends, process.log.read_text()
             time.sleep(0.05)
-        while len(sim.requests(method="POST", path="tasks*", applied=True)) < 10:
+        while len(sim.requests(method="PATCH", path="tasks*", applied=True)) < 10:
             assert time.monotonic() < ends
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
@@ -176,7 +176,7 @@ def test_rows_of_the_simulator_are_there_once(tmp_path, start, environ, worker):
         wait_until_done(store, LEASE + AFTER_LEASE)
         print(f"all done {time.monotonic() - killed_at:.0f} s after the kill")
         subjects = sorted(row["subject"] for row in sim.rows("tasks"))
-        sent = sim.requests(method="POST", path="tasks*", after=before)
+        sent = sim.requests(method="PATCH", path="tasks*", after=before)
     assert subjects == sorted(f"{name} {n}" for name in NAMES for n in range(2))
     assert len(list(store.glob("*/writeback.json"))) == len(NAMES)
     assert len(sent) >= len(subjects)

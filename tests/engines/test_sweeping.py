@@ -12,7 +12,7 @@ from tests.support.engines import ADAPTER, judge, park
 from tests.support.reference_remote import serve
 from writeahead import RunPolicy, open_store
 from writeahead.engines import sweep_items, sweeping
-from writeahead.errors import InvalidInput
+from writeahead.errors import InvalidInput, ResumeError
 from writeahead.items import AdapterSpec
 from writeahead.model import RunStatus
 from writeahead.protocol.finding import unfinished_sessions
@@ -28,7 +28,8 @@ class Workers(ThreadPoolExecutor):
 
     ``meets``: what becomes of the next tasks.
     ``lost``: done, and the answer is lost for good; ``twice``: sent to two workers, as after the
-    loss of one; ``silent``: no worker takes it; ``cancelled``: by the engine.
+    loss of one; ``silent``: no worker takes it; ``cancelled``: by the engine; ``closed``: it takes
+    nothing more.
     """
 
     def __init__(self, size=4):
@@ -40,6 +41,8 @@ class Workers(ThreadPoolExecutor):
     def submit(self, fn, /, *args):
         sent = pickle.dumps((fn, args))
         meets = self.meets.pop(0) if self.meets else None
+        if meets == "closed":
+            raise ClosedError
         with self.lock:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
@@ -63,6 +66,10 @@ class Workers(ThreadPoolExecutor):
         finally:
             with self.lock:
                 self.under_way -= 1
+
+
+class ClosedError(Exception):
+    """As a client says it that has lost its scheduler."""
 
 
 class KilledWorker(Exception):
@@ -164,6 +171,16 @@ def test_what_the_engine_gives_up_is_an_error_and_holds_no_others_back(folder, r
     list(swept())
     assert judge(folder, remote, names, most_blocked=0) == 0
     assert open_ones(folder) == []
+
+
+def test_an_engine_that_takes_nothing_more_ends_the_sweep(folder, remote, workers, swept):
+    park(folder, remote.url, "abcd", ("create",))
+    workers.meets = [None, "closed"]
+    with pytest.raises(ResumeError, match="the engine takes no work any more: ClosedError"):
+        list(swept(concurrency=1))
+    assert len(open_ones(folder)) == 3
+    list(swept())
+    judge(folder, remote, "abcd", most_blocked=0, kinds=("create",))
 
 
 def test_a_task_that_is_run_twice_sends_nothing_twice(folder, remote, workers, swept):

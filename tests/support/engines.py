@@ -82,6 +82,8 @@ class Killer:
                 self._kill(headers)
                 self.killed_at = time.monotonic()
                 self.killed.set()
+                # A signal takes its time; no answer must be faster.
+                raise ConnectionResetError
         return reply
 
 
@@ -122,7 +124,7 @@ class Processes:
             process = subprocess.Popen(
                 list(map(str, command)),
                 cwd=self.folder,
-                env=child_environment(**environ),
+                env=child_environment(DASK_TEMPORARY_DIRECTORY=str(self.folder), **environ),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

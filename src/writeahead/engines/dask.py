@@ -7,6 +7,8 @@ Facts of Dask 2026.8 that this relies on, from its documentation and its code:
 - A worker that says nothing for ``worker-ttl`` (5 minutes) counts as lost, while it may be at work.
 - The nanny of a local worker starts it again, but not if it died while it was starting. Then
   ``cluster.scale`` starts another, once the lost one is forgotten (``lost-worker-timeout``, 15 s).
+- A client whose scheduler is gone tries for its ``timeout`` to connect, then closes. What was
+  submitted in that time is never heard of.
 - Cancelling a future does not end what runs already. ``Client.run`` reaches a worker while it does.
 - A ``pure`` task of the same arguments is not run again while its result is held.
 """
@@ -17,21 +19,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
 __all__ = ["DaskWorkers", "dask_setup", "dask_workers"]
 
 # Seconds to wait for a scheduler.
 _CONNECT = 10
-# Seconds between two looks at the workers of a local cluster.
+# Seconds between two looks at a cluster.
 _LOOK = 5.0
 
 
@@ -69,9 +71,10 @@ def dask_workers(scheduler: str | None = None, *, concurrency: int | None = None
             client = _local(stack, concurrency or os.cpu_count() or 1)
         else:
             client = stack.enter_context(_connected(scheduler))
+        executor = _Executor(client)
+        _watch(stack, executor.look)
         size = sum(client.nthreads().values())
-        # Each look at a session is a new task, though its arguments are those of an earlier one.
-        yield DaskWorkers(client.get_executor(pure=False), _Broadcast(client), max(size, 1))
+        yield DaskWorkers(executor, _Broadcast(client), max(size, 1))
 
 
 def _local(stack: contextlib.ExitStack, concurrency: int) -> "Client":
@@ -88,18 +91,23 @@ def _local(stack: contextlib.ExitStack, concurrency: int) -> "Client":
     )
     cluster = stack.enter_context(made)
     client = stack.enter_context(Client(cluster))
-    over = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(cluster, processes, over), daemon=True)
-    keeper.start()
-    stack.callback(keeper.join)
-    stack.callback(over.set)
+    # A session can kill each worker that begins it.
+    _watch(stack, lambda: cluster.scale(processes))
     return client
 
 
-def _keep(cluster: "LocalCluster", processes: int, over: threading.Event) -> None:
-    """Replace workers that are lost for good: a session can kill each one that begins it."""
-    while not over.wait(_LOOK):
-        cluster.scale(processes)
+def _watch(stack: contextlib.ExitStack, look: Callable[[], object]) -> None:
+    """Call a function every few seconds, until the block ends."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            look()
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    stack.callback(watching.join)
+    stack.callback(over.set)
 
 
 def dask_setup(_worker: object) -> None:
@@ -120,6 +128,39 @@ def _connected(scheduler: str) -> "Client":
         raise InvalidInput(
             f"--scheduler {scheduler}: no scheduler answers there ({type(error).__name__})"
         ) from error
+
+
+class _Executor(Executor):
+    """Sends work through a client, and notices when that has closed itself."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        # Each look at a session is a new task, though its arguments are those of an earlier one.
+        self._inner = client.get_executor(pure=False)
+        self._under_way: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """See `concurrent.futures.Executor`."""
+        sent: Future[Any] = self._inner.submit(fn, *args, **kwargs)
+        with self._lock:
+            self._under_way.add(sent)
+        sent.add_done_callback(self._forget)
+        return sent
+
+    def _forget(self, sent: "Future[Any]") -> None:
+        with self._lock:
+            self._under_way.discard(sent)
+
+    def look(self) -> None:
+        """Give up what is under way if the client is closed: nothing will say more about it."""
+        if self._client.status != "closed":
+            return
+        with self._lock:
+            lost = list(self._under_way)
+        for future in lost:
+            with contextlib.suppress(InvalidStateError):  # it has just been done
+                future.set_exception(BrokenExecutor("the client is closed"))
 
 
 class _Broadcast:

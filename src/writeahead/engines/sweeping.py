@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from writeahead.adapters.limits import STOP_GRACE
-from writeahead.errors import InvalidInput, WriteaheadError
+from writeahead.errors import InvalidInput, ResumeError, WriteaheadError
 from writeahead.items import AdapterSpec, Opened, opened
 from writeahead.model import RunPolicy
 from writeahead.protocol.breaker import Breaker, Sign, sign_of
@@ -89,7 +89,7 @@ def sweep_items(
         InvalidInput: The store is in memory, or is not the workers'; a worker can't open the
             adapter; or a number is out of its range.
         StoreError: The markers, or with ``scan`` the store, can't be listed.
-        concurrent.futures.BrokenExecutor: The executor takes nothing any more.
+        ResumeError: The executor takes nothing any more.
     """
     spec = AdapterSpec(adapter_spec) if isinstance(adapter_spec, str) else adapter_spec
     if not isinstance(executor, Executor):
@@ -154,9 +154,10 @@ class _AsItems(Dispatch):
         item = replace(self._item, found=found, seconds=self._stop.time_left())
         try:
             sent = self._executor.submit(_work_on, item)
-        except BaseException:
+        except Exception as error:  # of any kind: engines have their own
             self._breaker.over(*Sign())
-            raise
+            said = f"the engine takes no work any more: {type(error).__name__}"
+            raise ResumeError(f"{said}. Nothing is lost: run it again") from error
         self._at_workers[answer] = sent
         sent.add_done_callback(functools.partial(self._over, answer, found.session_id))
         return answer
