@@ -30,4 +30,4 @@ def resume_writebacks():
     resume.expand(session_id=unfinished())
 
 
-resume_writebacks()
+writebacks = resume_writebacks()

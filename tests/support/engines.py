@@ -37,8 +37,10 @@ def make_adapter():
 class DownAdapter(ReferenceAdapter):
     """Reaches nothing, so that its session is parked."""
 
+    asks = None
+
     def _exchange(self, method, operation, headers, body):
-        raise TransientError("PUT /create: 503", applied=Applied.NO)
+        raise TransientError("PUT /create: 503", applied=Applied.NO, retry_after=self.asks)
 
 
 def park(folder, url, names, kinds=KINDS):
@@ -78,13 +80,14 @@ class Killer:
         reply = self._honest(method, path, headers, body)
         with self.lock:
             self.pids.add(headers["X-Pid"])
-            if not self.killed.is_set() and self._at(method, path, len(self.remote.requests)):
-                self._kill(headers)
-                self.killed_at = time.monotonic()
-                self.killed.set()
-                # A signal takes its time; no answer must be faster.
-                raise ConnectionResetError
-        return reply
+            if self.killed.is_set() or not self._at(method, path, len(self.remote.requests)):
+                return reply
+            self._kill(headers)
+            self.killed_at = time.monotonic()
+            self.killed.set()
+        # A signal takes its time, and no answer must be faster: so there is none.
+        threading.Event().wait(30)
+        raise ConnectionResetError
 
 
 def kill_pid(headers):
