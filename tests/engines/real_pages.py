@@ -65,11 +65,15 @@ def refuse_at_first(remote, times):
     remote.answer = lambda *request: answers.pop() if answers else honest(*request)
 
 
+# Each line of its workers as it is.
+RAY = {"RAY_DEDUP_LOGS": "0"}
+
+
 @needs("ray")
 def test_ray(store, remote, environ):
     # One session needs a second turn.
     refuse_at_first(remote, 4)
-    said = run({**environ, "RAY_DEDUP_LOGS": "0"}, EXAMPLES / "ray_sweep.py")
+    said = run({**environ, **RAY}, EXAMPLES / "ray_sweep.py")
     assert said.count("completed") >= len(NAMES)
     judge(store, remote, NAMES, most_blocked=0)
 
@@ -79,7 +83,7 @@ def test_a_worker_of_ray_is_killed(store, remote, environ):
     from tests.support.engines import Killer, at_request, kill_pid
 
     killer = Killer(remote, kill_pid, at_request(7))
-    run(environ, EXAMPLES / "ray_sweep.py")
+    run({**environ, **RAY}, EXAMPLES / "ray_sweep.py")
     assert killer.killed.is_set()
     judge(store, remote, NAMES, most_blocked=1)
 
