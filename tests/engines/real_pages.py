@@ -78,16 +78,6 @@ def test_ray(store, remote, environ):
     judge(store, remote, NAMES, most_blocked=0)
 
 
-@needs("ray")
-def test_a_worker_of_ray_is_killed(store, remote, environ):
-    from tests.support.engines import Killer, at_request, kill_pid
-
-    killer = Killer(remote, kill_pid, at_request(7))
-    run({**environ, **RAY}, EXAMPLES / "ray_sweep.py")
-    assert killer.killed.is_set()
-    judge(store, remote, NAMES, most_blocked=1)
-
-
 @needs("prefect")
 def test_prefect(store, remote, environ, tmp_path):
     refuse_at_first(remote, 4)
