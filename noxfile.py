@@ -282,6 +282,23 @@ def _node_packages(session: nox.Session, source: str) -> Path:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Real workers of Dask and Celery, killed in the middle; the examples of docs/engines.md."""
+    _install(session, "test", "engines")
+    session.install("-e", ".[dask]")
+    # It pins so many versions that it has an environment of its own.
+    airflow = Path(session.create_tmp()).resolve() / "airflow"
+    python = str(airflow / "bin/python")
+    if not airflow.exists():
+        session.run("python", "-m", "venv", str(airflow))
+    packages = ["apache-airflow>=3.2,<4", "-e", ".[http]"]
+    session.run(python, "-m", "pip", "install", "--quiet", *packages, external=True, success_codes=range(256))
+    environ = {"WRITEAHEAD_AIRFLOW": python if (airflow / "bin/airflow").exists() else ""}
+    files = session.posargs or sorted(map(str, Path("tests/engines").glob("*.py")))
+    session.run("pytest", "-ra", *files, env=environ)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")

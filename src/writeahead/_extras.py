@@ -21,6 +21,8 @@ _EXTRA_OF = {
     "fsspec": "s3",
     "s3fs": "s3",
     "obstore": "obstore",
+    "dask": "dask",
+    "distributed": "dask",
     "starlette": "simulator",
     "uvicorn": "simulator",
     "moto": "demo",

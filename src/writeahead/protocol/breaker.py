@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
+from typing import NamedTuple
 
 from writeahead.errors import ConflictError, PermanentError, TransientError
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 
-__all__ = ["Breaker", "Verdict", "verdict_on"]
+__all__ = ["Breaker", "Sign", "Verdict", "sign_of", "verdict_on"]
 
 # Sessions in a row that a remote takes nothing of before the rest is held back.
 _THRESHOLD = 3
@@ -41,6 +42,26 @@ def verdict_on(report: RunReport) -> Verdict:
     if report.emitted or report.status is RunStatus.COMPLETED or answered:
         return Verdict.UP
     return Verdict.DOWN if isinstance(report.cause, TransientError) else Verdict.NOTHING
+
+
+class Sign(NamedTuple):
+    """What `Breaker.over` is told of a run. It can be sent to another process.
+
+    Attributes:
+        verdict: What the run says about the remote.
+        retry_after: Seconds that the remote asked to wait, if it did.
+    """
+
+    verdict: Verdict = Verdict.NOTHING
+    retry_after: float | None = None
+
+
+def sign_of(report: RunReport, *, stopped: bool) -> Sign:
+    """What a run tells a breaker. A request that a stop broke off says nothing about the remote."""
+    if stopped:
+        return Sign()
+    asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
+    return Sign(verdict_on(report), asked)
 
 
 class Breaker:
@@ -111,14 +132,12 @@ class Breaker:
         """
         if not self.admit():
             return None
-        verdict, asked = Verdict.NOTHING, None
+        sign = Sign()
         try:
             report = run()
-            if stop is None or not stop.is_set():
-                verdict = verdict_on(report)
-                asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
+            sign = sign_of(report, stopped=stop is not None and stop.is_set())
         finally:
-            self.over(verdict, asked)
+            self.over(*sign)
         return report
 
     def over(self, verdict: Verdict, retry_after: float | None = None) -> None:
