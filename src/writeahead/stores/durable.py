@@ -51,10 +51,10 @@ Folder: TypeAlias = int
 # Seconds. A name that another process gave, and was killed before it synced it, is on the disk by
 # then: Linux writes what is dirty after 30 seconds.
 _WRITTEN_BACK_AFTER = 600.0
-# How many folders are remembered as read before the old ones among them are forgotten, and from how
-# many on it is cheaper to sync all file systems at once.
-_FORGET_EACH = 1024
+# From how many folders on it is cheaper to sync all file systems at once; more are not remembered.
 _SYNC_ALL_FROM = 64
+# Instead of their names; no name of ours has such a letter.
+_EVERY = ("*",)
 # A folder is made with the sticky bit, which goes once its own name is synced: who finds it set
 # can't rely on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
@@ -106,25 +106,38 @@ class SeenFolders:
 
     def note(self, folder: Folder, names: Sequence[str]) -> None:
         """Remember an open folder that is about to be read; ``names`` lead to it from the root."""
-        if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
-            self._seen[tuple(names)] = now = time.monotonic()
-            if len(self._seen) % _FORGET_EACH == 0:
-                # Who reads for months, and never writes, needs none of it.
-                for old, seen in list(self._seen.items()):
-                    if now - seen > _WRITTEN_BACK_AFTER:
-                        self._seen.pop(old, None)
+        if abs(time.time() - os.fstat(folder).st_mtime) >= _WRITTEN_BACK_AFTER:
+            return
+        now = time.monotonic()
+        if _EVERY in self._seen:
+            self._seen[_EVERY] = now
+            return
+        self._seen[tuple(names)] = now
+        if len(self._seen) > _SYNC_ALL_FROM:
+            # A listing of everything may read a million. What it stands for is forgotten last.
+            held = list(self._seen.items())
+            self._seen[_EVERY] = now
+            for one, seen in held:
+                self._forget(one, seen)
 
     def make_durable(self) -> None:
         """Sync what was noted, each once; a run that reads nothing pays nothing."""
-        read = list(self._seen.items())
-        if len(read) > _SYNC_ALL_FROM:
+        held = list(self._seen.items())
+        # What was read longer ago is on the disk by itself.
+        since = time.monotonic() - _WRITTEN_BACK_AFTER
+        recent = [names for names, seen in held if seen > since]
+        if _EVERY in recent:
             os.sync()
-        for names, seen in read:
-            if len(read) <= _SYNC_ALL_FROM:
+        else:
+            for names in recent:
                 self._sync(names)
-            # Not if another thread has read it meanwhile.
-            if self._seen.get(names) is seen:
-                self._seen.pop(names, None)
+        for names, seen in held:
+            self._forget(names, seen)
+
+    def _forget(self, names: tuple[str, ...], seen: float) -> None:
+        # Not if another thread has read it meanwhile.
+        if self._seen.get(names) is seen:
+            self._seen.pop(names, None)
 
     def _sync(self, names: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
