@@ -1,6 +1,6 @@
 """The command that lists the sessions of a store."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -52,6 +52,6 @@ def list_sessions(
 
 def _document(summary: SessionSummary, now: datetime, context: CommandContext) -> dict[str, Any]:
     age = (now - summary.planned_at).total_seconds() if summary.planned_at else None
-    document = asdict(summary)
+    document = {field.name: getattr(summary, field.name) for field in fields(summary)}
     times = {name: in_words(value) for name, value in document.items() if isinstance(value, datetime)}
     return {**document, **times, "age": age, "next_step": next_step_of(summary, context)}
