@@ -289,3 +289,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/startup.py")
     session.run("python", "benchmarks/stores.py")
     session.run("python", "benchmarks/loop.py")
+    session.run("python", "benchmarks/listing.py")
