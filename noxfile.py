@@ -308,3 +308,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/loop.py")
     session.run("python", "benchmarks/independent.py")
     session.run("python", "benchmarks/sweeping.py")
+    session.run("python", "benchmarks/listing.py")

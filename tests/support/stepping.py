@@ -238,7 +238,8 @@ class TimedStore(WrapperStore):
 
     def copy(self, time: Time) -> "TimedStore":
         twin = TimedStore(time, ignores_if_absent=self.ignores_if_absent)
-        twin.wrapped._objects = dict(self.wrapped._objects)
+        folders = self.wrapped._objects._folders.items()
+        twin.wrapped._objects._folders = {first: dict(held) for first, held in folders}
         twin.written = dict(self.written)
         return twin
 
@@ -252,7 +253,8 @@ class TimedStore(WrapperStore):
             return {
                 str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()
             }
-        return {key: held.data for key, held in self.wrapped._objects.items()}
+        folders = self.wrapped._objects._folders.values()
+        return {key: held.data for folder in folders for key, held in folder.items()}
 
     def _dated(self, info: ObjectInfo) -> ObjectInfo:
         return replace(info, last_modified=self.written[info.key])

@@ -18,6 +18,7 @@ from writeahead.protocol.encoding import is_foreign
 from writeahead.protocol.keys import (
     BLOCKED_PREFIX,
     OPEN_PREFIX,
+    entry_number,
     final_key,
     is_session_id,
     planned_key,
@@ -25,7 +26,7 @@ from writeahead.protocol.keys import (
 )
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import StoredSession, entry_numbers, read_stored
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = [
@@ -225,14 +226,19 @@ class _Inside(NamedTuple):
         return self.has_plan or self.has_entry or self.has_final
 
 
-def _looked_through(session_id: str, keys: Iterator[str]) -> _Inside:
+def _looked_through(session_id: str, keys: Iterable[str]) -> _Inside:
+    # One pass over keys that are not kept, since other programs may have any number of files there.
     planned, final, pruned = planned_key(session_id), final_key(session_id), pruned_key(session_id)
     has_plan = has_entry = has_final = was_pruned = False
     for key in keys:
-        has_plan = has_plan or key == planned
-        has_final = has_final or key == final
-        was_pruned = was_pruned or key == pruned
-        has_entry = has_entry or bool(entry_numbers(session_id, (key,)))
+        if key == planned:
+            has_plan = True
+        elif key == final:
+            has_final = True
+        elif key == pruned:
+            was_pruned = True
+        else:
+            has_entry = has_entry or entry_number(session_id, key) is not None
     return _Inside(has_plan, has_entry, has_final, was_pruned)
 
 

@@ -71,6 +71,6 @@ class LinkedStop(threading.Event):
 
 
 def linked_stop(stop: threading.Event | None, clock: Clock, max_time: float | None) -> LinkedStop:
-    """Return what ends work on many sessions: the caller's event, its own end, or a time that is over."""
+    """Return what ends work on many sessions: the caller's event, or a time that is over."""
     deadline = math.inf if max_time is None else clock.monotonic() + max_time
     return LinkedStop(stop, clock, deadline=deadline)
