@@ -7,6 +7,7 @@ import threading
 from datetime import datetime
 from enum import Enum, auto
 
+from writeahead.adapters.base import Adapter
 from writeahead.errors import ConflictError, PermanentError, TransientError
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.retry import Clock
@@ -43,20 +44,24 @@ class Breaker:
     """Says whether a session may be begun. Threads may share it.
 
     It is closed at first. Three sessions in a row that the remote took nothing of open it. Then one
-    session, the probe, may be begun after a wait: of 5 seconds, or as long as the remote asked for,
-    and twice as long after each probe that failed, up to 5 minutes. A session of which the remote
-    took something closes it.
+    session, the probe, may be begun after a wait: of 5 seconds, and twice as long after each probe
+    that failed, up to 5 minutes. A session of which the remote took something closes it.
 
     Until the remote has taken something for the first time, no more sessions are under way at once
     than may still fail. So a remote that is down from the beginning costs three, however many could
     run at once.
 
+    A wait that the remote asked this process for holds all back until it is over, and counts as no
+    failure.
+
     Args:
         clock: Where time comes from.
+        adapter: Whose remote that is; None where no wait of it counts.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, adapter: Adapter | None = None) -> None:
         self._clock = clock
+        self._adapter = adapter
         self._lock = threading.Lock()
         self._active = 0
         self._failures = 0
@@ -68,12 +73,20 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether sessions are held back."""
-        return self._probe_at is not None
+        return self.probe_at is not None
 
     @property
     def probe_at(self) -> datetime | None:
         """When a session may be tried again; None while it is closed."""
-        return self._probe_at
+        moments = [moment for moment in (self._probe_at, self._told_until()) if moment is not None]
+        return max(moments, default=None)
+
+    def _told_until(self) -> datetime | None:
+        if self._adapter is None:
+            return None
+        now = self._clock.monotonic()
+        wait = self._clock.waits.until(self._adapter, now) - now
+        return after(self._clock.now(), wait) if wait > 0 else None
 
     @property
     def has_room(self) -> bool:
@@ -86,22 +99,19 @@ class Breaker:
         with self._lock:
             if not self._admits():
                 return False
-            self._is_probing = self.is_open
+            self._is_probing = self._probe_at is not None
             self._active += 1
             return True
 
     def _admits(self) -> bool:
+        if self._told_until() is not None:
+            return False
         if self._probe_at is not None:
             return not self._is_probing and self._clock.now() >= self._probe_at
         return self._is_proven or self._active < _THRESHOLD - self._failures
 
-    def over(self, verdict: Verdict, retry_after: float | None = None) -> None:
-        """Note how a session ended that was let pass.
-
-        Args:
-            verdict: What that says.
-            retry_after: Seconds that the remote asked to wait, if it did.
-        """
+    def over(self, verdict: Verdict) -> None:
+        """Note how a session ended that was let pass, by what that says."""
         with self._lock:
             self._active -= 1
             match verdict:
@@ -111,17 +121,14 @@ class Breaker:
                 case Verdict.DOWN:
                     self._failures += 1
                     if self._failures >= _THRESHOLD:
-                        self._hold_back(retry_after or 0.0)
+                        self._hold_back()
                 case Verdict.NOTHING if not self._active:
                     # A probe that found nothing out leaves its place to the next.
                     self._is_probing = False
 
-    def _hold_back(self, asked: float) -> None:
-        """Open, or stay open. Only a probe, or what was asked for, makes the wait longer."""
-        now = self._clock.now()
-        wait = asked
+    def _hold_back(self) -> None:
+        """Open, or stay open. Only a probe makes the wait longer."""
         if self._probe_at is None or self._is_probing:
-            wait = max(self._wait, asked)
+            self._probe_at = after(self._clock.now(), self._wait)
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             self._is_probing = False
-        self._probe_at = max(after(now, wait), self._probe_at or now)

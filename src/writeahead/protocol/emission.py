@@ -21,7 +21,7 @@ from writeahead.errors import (
     WriteaheadError,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, ReplayClass, RunStatus
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
 from writeahead.protocol.progress import WaitReason
@@ -156,15 +156,18 @@ class Emission:
             return self._send_once(unit)
         except TransientError as error:
             self._note_wait(error.retry_after)
+            self.context.told(error)
             raise
 
     def _send_once(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        self._wait_for_remote(unit)
         for operation in unit:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
             if found:
                 return [_storable(found)]
         self._wait_for_late_requests(unit)
+        self._wait_for_remote(unit)
         self._require_leave_to_send()
         self.progress.sending(unit, self.attempts + 1)
         self._announce(unit)
@@ -262,6 +265,20 @@ class Emission:
         self.journal.record(self.context.policy.journal_interval, ahead=seconds)
         self.progress.waiting(unit, seconds, reason)
         self.context.sleep(seconds)
+
+    def _wait_for_remote(self, unit: Sequence[PlannedOperation]) -> None:
+        """Wait as long as the remote has asked any session of this process."""
+
+        def sleep(seconds: float) -> None:
+            # A run that is stopped meanwhile leaves the rest of it to the next one.
+            self._note_wait(seconds)
+            self._sleep(seconds, unit, WaitReason.RETRY_AFTER)
+
+        try:
+            self.context.wait_for_remote(self._time_left, sleep)
+        except HeldBack as held:
+            self._surely_unsent(unit)
+            raise EndRun(Ending.excused(held, held.not_before)) from None
 
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier upsert of the session can land after this write, and undo it.

@@ -75,6 +75,7 @@ class Ending:
         block_reason: Why it is blocked, if it is.
         not_before: Resuming earlier than this is pointless.
         cause: The exception behind it, for the report of this run; never journaled.
+        is_excused: Whether it is no turn without progress, since the run was not let to make any.
     """
 
     status: _EndStatus
@@ -82,6 +83,7 @@ class Ending:
     block_reason: BlockReason | None = None
     not_before: datetime | None = None
     cause: WriteaheadError | None = None
+    is_excused: bool = False
 
     @classmethod
     def by(cls, why: str | WriteaheadError, status: _EndStatus, **more: Any) -> Self:
@@ -89,6 +91,11 @@ class Ending:
         if isinstance(why, str):
             return cls(status, why, **more)
         return cls(status, one_line(why), cause=why, **more)
+
+    @classmethod
+    def excused(cls, why: WriteaheadError, not_before: datetime) -> Self:
+        """An ending of a run that was not let to send."""
+        return cls(RunStatus.RESUME_NEEDED, one_line(why), not_before=not_before, is_excused=True)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from writeahead.adapters.awaiting import awaited
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.errors import AlreadyExists, OutcomeUnknown, TransientError, Unavailable, WriteaheadError
+from writeahead.errors import AlreadyExists, OutcomeUnknown, Unavailable, WriteaheadError
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
@@ -176,15 +176,14 @@ class Settler:
         if not self.breaker.admit():
             # The caller knows when another look makes sense.
             return Settled(SweepResult(session.session_id, left=Left.REMOTE_DOWN))
-        verdict, asked = Verdict.NOTHING, None
+        verdict = Verdict.NOTHING
         try:
             report = context.ended(resume_from(session, context))
             if self.stop is None or not self.stop.is_set():
                 # A request that a stop broke off says nothing about the remote.
                 verdict = verdict_on(report)
-                asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
         finally:
-            self.breaker.over(verdict, asked)
+            self.breaker.over(verdict)
         return Settled(_reported(report), attempted=True)
 
     def _resumed_own(self, session_id: str) -> Settled:

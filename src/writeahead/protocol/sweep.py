@@ -64,8 +64,9 @@ def sweep(
     The oldest sessions come first, from a start by chance, so that slow ones keep no others from
     their turn for ever; blocked ones come last. One that has to wait costs no more than a look. If
     the remote takes nothing of three sessions in a row, the others are held back, and one is tried
-    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A sweep waits 35 seconds in
-    all for that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
+    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A Retry-After that any
+    session of the process was told holds all of them back. A sweep waits 35 seconds in all for
+    that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
 
     Any number of sweeps may run at once, in any processes on any machines. A session that another
     one is at is ``in_progress``.
@@ -120,7 +121,7 @@ def sweep(
         stop = LinkedStop(stop, clock, deadline=deadline)
     if on_progress is not None and not is_inline:
         on_progress = _one_at_a_time(on_progress)
-    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock))
+    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock, adapter))
     bounds = _Bounds(concurrency, limit, until_done=until_done)
     return _Sweep(settler, bounds, executor).results(scan=scan)
 

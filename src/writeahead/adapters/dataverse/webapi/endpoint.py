@@ -187,6 +187,8 @@ class Endpoint:
                 detail=f"not sent: {limited.reason}",
                 applied=Applied.NO,
                 retry_after=limited.seconds,
+                # Each session that waits for our own count waits by itself: it has another place.
+                for_target=limited.by_service,
             )
         except httpx.LocalProtocolError:
             failure = PermanentDataverseError(method, self.shown(resource), detail="not a valid request")

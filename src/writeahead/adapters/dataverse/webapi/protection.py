@@ -73,11 +73,18 @@ DEFAULT_LIMITS = ServiceLimits()
 
 
 class RateLimited(Exception):
-    """A request must not be sent now. ``seconds`` says for how long, if that is known."""
+    """A request must not be sent now.
 
-    def __init__(self, reason: str, seconds: float | None) -> None:
+    Attributes:
+        reason: Why, in words.
+        seconds: For how long, if that is known.
+        by_service: Whether the service asked for it, and not our own count.
+    """
+
+    def __init__(self, reason: str, seconds: float | None, *, by_service: bool = False) -> None:
         self.reason = reason
         self.seconds = seconds
+        self.by_service = by_service
         super().__init__(reason)
 
 
@@ -154,7 +161,7 @@ class Protection:
         """Take a slot if one is free, else wait for a change. The lock is held."""
         now = self._monotonic()
         if now < self._paused_until:
-            raise RateLimited("the service asked to wait", self._paused_until - now)
+            raise RateLimited("the service asked to wait", self._paused_until - now, by_service=True)
         wait: float | None = None
         if self._under_way < self._limits.concurrent:
             wait = self._time_to_token(now)
