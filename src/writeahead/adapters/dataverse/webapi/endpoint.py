@@ -18,12 +18,12 @@ from writeahead.adapters.dataverse.webapi.errors import (
     is_later,
     refusal,
 )
+from writeahead.adapters.dataverse.webapi.limited import ServiceLimitsTransport
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.dataverse.webapi.paths import ResourcePath, query_string
 from writeahead.adapters.dataverse.webapi.protection import (
     Protection,
     RateLimited,
-    ServiceLimitsTransport,
     protection_of,
     requested_wait,
 )
