@@ -20,7 +20,7 @@ from writeahead.adapters.dataverse.webapi.protection import (
     ServiceLimits,
     protection_of,
 )
-from writeahead.adapters.limits import call_limits
+from writeahead.adapters.limits import Deadline, call_limits
 from writeahead.adapters.shared_rate import FileState
 from writeahead.adapters.shared_slots import SharedSlots
 from writeahead.errors import Applied, InvalidInput, TransientError
@@ -212,6 +212,71 @@ def test_a_file_that_was_removed_is_made_again(folder):
         assert free_now(other) == 0
 
 
+def test_a_file_that_is_removed_while_it_is_locked_is_no_slot(folder, monkeypatch):
+    """Its lock would be on a file that no other process finds."""
+    slots, lock = SharedSlots(folder, 1), file_locks._lock
+
+    def remove_first(descriptor):
+        monkeypatch.undo()
+        (folder / "front").unlink()
+        return lock(descriptor)
+
+    with slots.slot():
+        pass
+    monkeypatch.setattr(file_locks, "_lock", remove_first)
+    assert slots._locks.take("front") is None
+    held = slots._locks.take("front")
+    assert SharedSlots(folder, 1)._locks.take("front") is None
+    slots._locks.free(held)
+
+
+def test_a_slot_that_comes_as_its_waiter_gives_up_is_free_for_others(folder, monkeypatch):
+    slots = SharedSlots(folder, 1)
+    slot = slots._take(Deadline())
+
+    def give_up(_deadline):
+        slots._give_back(slot)
+        raise TransientError("too late")
+
+    monkeypatch.setattr(slots, "_passed_on_or_turn", give_up)
+    with pytest.raises(TransientError, match="too late"):
+        slots._take(Deadline())
+    assert free_now(SharedSlots(folder, 1)) == 1
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_outlives_a_killed_process_holds_nothing_of_it(folder):
+    slots, (ready, tell), (wait, end) = SharedSlots(folder, 1), os.pipe(), os.pipe()
+    victim = os.fork()
+    if not victim:
+        signal.alarm(30)
+        with slots.slot():
+            if os.fork():
+                signal.pause()
+            signal.alarm(30)
+            os.close(end)
+            os.write(tell, b"x")
+            os.read(wait, 1)
+            os._exit(0)
+    os.read(ready, 1)
+    os.kill(victim, signal.SIGKILL)
+    os.waitpid(victim, 0)
+    assert free_now(slots) == 1
+    for pipe in (ready, tell, wait, end):
+        os.close(pipe)
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_is_not_stuck_on_what_another_thread_held(folder):
+    slots = SharedSlots(folder, 1)
+    with slots._changed:
+        slots._is_looking = True  # as a thread does that the child has not
+        assert child(lambda: free_now(slots) == 1 or os._exit(3)) == 0
+        slots._is_looking = False
+
+
 # The folder
 
 
@@ -281,7 +346,7 @@ def test_what_the_system_refuses_is_said(folder, monkeypatch, code, where):
     if where == "open":
         monkeypatch.setattr(file_locks.os, "open", refuse)
     else:
-        monkeypatch.setattr(file_locks, "lock_descriptor", refuse)
+        monkeypatch.setattr(file_locks, "_lock", refuse)
     for make in (lambda: SharedSlots(folder, 1), lambda: FileState(folder)):
         with pytest.raises(InvalidInput, match=os.strerror(code)):
             make()
@@ -294,7 +359,7 @@ def test_what_the_system_refuses_is_said(folder, monkeypatch, code, where):
 
 
 def test_a_file_system_that_does_not_lock_is_found_out(folder, monkeypatch):
-    monkeypatch.setattr(file_locks, "lock_descriptor", lambda _descriptor, blocking: True)
+    monkeypatch.setattr(file_locks, "_lock", lambda _descriptor: True)
     with pytest.raises(InvalidInput, match="does not lock files: choose a folder on a local disk"):
         SharedSlots(folder, 1)
 

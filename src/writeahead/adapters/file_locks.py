@@ -10,8 +10,7 @@ import stat
 import threading
 from pathlib import Path
 
-from filelock import lock_descriptor, unlock_descriptor
-
+from writeahead._extras import requires_extra
 from writeahead.errors import InvalidInput
 
 __all__ = ["FileLocks", "Held"]
@@ -62,7 +61,7 @@ class FileLocks:
         with _guard:
             descriptor = self._open(path)
             try:
-                is_ours = lock_descriptor(descriptor, blocking=False) and _is_there(descriptor, path)
+                is_ours = _lock(descriptor) and _is_there(descriptor, path)
                 if is_ours:
                     self._let_others_in(descriptor)
             except BaseException:
@@ -82,7 +81,7 @@ class FileLocks:
                 return
             _held.discard(held)
             try:
-                unlock_descriptor(held.descriptor)
+                _unlock(held.descriptor)
             finally:
                 os.close(held.descriptor)
 
@@ -118,6 +117,19 @@ class FileLocks:
                 raise OSError(0, "its file system does not lock files: choose a folder on a local disk")
         finally:
             self.free(first)
+
+
+def _lock(descriptor: int) -> bool:
+    # Loaded here: without POSIX's calls or those of Windows it warns, also where nothing is shared.
+    with requires_extra("limits that processes share"):
+        from filelock import lock_descriptor
+    return lock_descriptor(descriptor, blocking=False)
+
+
+def _unlock(descriptor: int) -> None:
+    from filelock import unlock_descriptor
+
+    unlock_descriptor(descriptor)
 
 
 def _is_there(descriptor: int, path: Path) -> bool:
