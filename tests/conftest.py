@@ -56,8 +56,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def _no_waits_of_other_tests() -> Iterator[None]:
-    """Forget the waits that Dataverse environments asked for: tests share ports."""
+    """Forget the waits that remotes asked for: tests share ports, and names of adapters."""
     yield
+    retry = sys.modules.get("writeahead.protocol.retry")
+    if retry is not None:
+        retry.Clock().waits.forget()
     protection = sys.modules.get("writeahead.adapters.dataverse.webapi.protection")
     if protection is not None:
         protection._known.clear()

@@ -12,6 +12,7 @@ _EXTRA_OF = {
     "click": "cli",
     "rich": "cli",
     "typer": "cli",
+    "filelock": "http",
     "httpcore": "http",
     "httpx": "http",
     "pyrate_limiter": "dataverse",

@@ -503,6 +503,35 @@ def test_a_wait_that_is_ignored(five, name):
         contract.test_each_fault_at_each_exchange(name, 1)
 
 
+class WaitsAlone(ReferenceAdapter):
+    """Says that each Retry-After is about one row."""
+
+    @emits("create_with_key")
+    def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:
+        try:
+            return super().emit_create(payload, operation)
+        except TransientError as error:
+            error.for_target = False
+            raise
+
+
+class OtherTarget(ReferenceAdapter):
+    """Names another target each time."""
+
+    def target(self):
+        return str(id(self))
+
+
+def test_a_wait_that_others_do_not_heed(five):
+    with five(ReferenceAdapter, "create") as contract:
+        contract.test_a_wait_holds_for_the_whole_target()
+    with five(NeverWaits, "create") as contract, caught("retry: it must wait 10800 s"):
+        contract.test_a_wait_holds_for_the_whole_target()
+    for make in (WaitsAlone, OtherTarget):
+        with five(make, "create") as contract, caught("retry: it sent before the wait of its target"):
+            contract.test_a_wait_holds_for_the_whole_target()
+
+
 class GivesUp(ReferenceAdapter):
     @emits("create_with_key")
     def emit_create(self, payload: Text, operation: PlannedOperation) -> Receipt:

@@ -53,8 +53,9 @@ def sweep(
     The oldest sessions come first, from a start by chance, so that slow ones keep no others from
     their turn for ever; blocked ones come last. One that has to wait costs no more than a look. If
     the remote takes nothing of three sessions in a row, the others are held back, and one is tried
-    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A sweep waits 35 seconds in
-    all for that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
+    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A Retry-After that any
+    session of the process was told holds all of them back. A sweep waits 35 seconds in all for
+    that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
 
     Any number of sweeps may run at once, in any processes on any machines. A session that another
     one is at is ``in_progress``.
@@ -103,7 +104,7 @@ def sweep(
     bounds = Bounds(concurrency, limit, max_time, executor, is_patient=until_done)
     clock = clock or Clock()
     stop, on_progress = bounds.linked(stop, clock), bounds.told(on_progress)
-    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock))
+    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock, adapter))
     return Sweep(settler, bounds).results(scan=scan)
 
 

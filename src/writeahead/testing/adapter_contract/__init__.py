@@ -41,7 +41,8 @@ class AdapterContract(Faults, Crashes, ConcurrentEdits, Binding):
     Declare what the remote can't have in ``impossible``, with the reason; its tests are then
     skipped. The parts are ``fork`` (the adapter in a process that is killed), ``late`` (a request
     that is applied after its session was resumed), ``transaction`` (which the remote lacks, though
-    the adapter could), ``target`` (nothing tells one remote from another), and methods of
+    the adapter could), ``target`` (nothing tells one remote from another), ``wait`` (its
+    Retry-After is about one row or one method only), and methods of
     `RemoteBackdoor`: ``snapshot``, ``edit``, ``unguarded`` (`edit` in a field that no operation
     writes), ``baseline``, ``remove``, ``take_key``, ``rotated`` and ``other_content``.
     """
