@@ -1,6 +1,6 @@
 """Search, then create: a remote without keys, with retries within the run, and never twice.
 
-pytest -p writeahead.testing.summary examples/test_tiny_desk.py
+pytest examples/test_tiny_desk.py
 """
 
 from collections.abc import Iterator
@@ -126,10 +126,7 @@ def backdoor() -> Iterator[DeskBackdoor]:
 
 
 class TestTinyDesk(AdapterContract):
-    impossible: ClassVar = {
-        "edit": "no other client writes to this desk",
-        "rotated": "this desk asks for no secret",
-    }
+    impossible: ClassVar = {"edit": "no other client writes to this desk"}
 
 
 # The kit takes the adapter's word for how late a request can land. What follows tries that.
