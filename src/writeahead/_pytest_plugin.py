@@ -6,7 +6,6 @@ writeahead, and no other library, before a test asks for a fixture or a contract
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
@@ -104,12 +103,14 @@ def writeahead_faults(_writeahead_faults: "FaultInjector") -> "Iterator[FaultInj
 @pytest.fixture
 def _writeahead_faults(request: pytest.FixtureRequest) -> "Iterator[FaultInjector]":
     """The store of a test, and what can go wrong; the fixtures above share it."""
+    import uuid
+
     from writeahead import open_store
     from writeahead.testing import FaultInjector
 
     kind, all_finished = _asked(request)
     folder = request.getfixturevalue("tmp_path") / "writeahead" if kind == "folder" else None
-    store = open_store(folder or f"memory://pytest-{uuid4().hex}")
+    store = open_store(folder or f"memory://pytest-{uuid.uuid4().hex}")
     faults = FaultInjector(store)
     try:
         yield faults
