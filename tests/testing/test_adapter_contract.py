@@ -707,6 +707,16 @@ def test_a_backdoor_without_a_method_is_told_what_to_do(remote, tmp_path, part):
         test(contract)
 
 
+@pytest.mark.parametrize("secrets", [(), ("planted-password",)])
+def test_what_has_no_secret_needs_no_other_one(remote, tmp_path, secrets):
+    methods = {name: value for name, value in vars(ReferenceBackdoor).items() if name != "rotated"}
+    backdoor = type("Half", (), methods | {"secrets": secrets})(remote, kinds=("upsert",))
+    contract = type("Contract", (AdapterContract,), {})()
+    told = (AssertionError, "give Half rotated") if secrets else (pytest.skip.Exception, "names no secret")
+    with contract.on(backdoor, tmp_path), pytest.raises(told[0], match=told[1]):
+        contract.test_the_target_survives_a_new_secret()
+
+
 def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
     backdoor = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
     with (

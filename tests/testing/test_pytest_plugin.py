@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,10 @@ def installed(tmp_path_factory):
 def run_pytest(folder, environ, *options, in_folders=True):
     (folder / "pytest.ini").write_text(INI)
     (folder / "test_it.py").write_text(f"ALL_IN_FOLDERS = {in_folders}\n{TESTS}")
-    command = [sys.executable, "-m", "pytest", f"--basetemp={folder / 'run'}", *options]
+    # Those of others cost more than all that is tried here.
+    others = [point.name for point in entry_points(group="pytest11") if point.name != "writeahead"]
+    blocked = [f"-pno:{name}" for name in others if not ("-n" in options and name == "xdist")]
+    command = [sys.executable, "-m", "pytest", f"--basetemp={folder / 'run'}", *blocked, *options]
     done = subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False
     )
