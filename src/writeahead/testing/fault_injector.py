@@ -142,7 +142,8 @@ class FaultInjector:
         From then on nothing that the block does reaches the store, or the remote through a proxy or
         a wrapped adapter. The block ends by the exception that this raises in the code under test,
         and that goes no further. What follows the block is another process. The lease of the dead
-        one still counts.
+        one still counts. A run tries again before it finds out that it is dead: give it a
+        `ManualClock`, or its waits are real.
 
         Args:
             nth: At which write, from 1.
