@@ -8,11 +8,13 @@ import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import writeahead
 from writeahead import _pytest_plugin
+from writeahead.testing import summary
 
 ROOT = Path(__file__).parents[2]
 IS_FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
@@ -204,20 +206,38 @@ def test_pytest_loads_it_by_itself(installed, tmp_path):
         assert re.search(line, output, re.MULTILINE), line
 
 
-def test_the_option_goes_before_the_ini_and_the_summary_comes_once(installed, tmp_path):
-    summary = "writeahead.testing.summary"
-    workers = ("-n", "2") if IS_FULL else ()
-    options = ("--writeahead-store=memory", "-p", summary, "-k", "not error and not imported", *workers)
-    output = run_pytest(tmp_path, installed, *options, in_folders=False)
-    expected = GOOD - {"test_nothing_is_imported"}
-    if workers:  # they may run in another order, in several processes
-        expected -= {"test_a_store_of_its_own"}
-    found = outcomes_of(output)
-    assert expected <= found["PASSED"], output
-    assert output.count("TestMine: 1 run") == 1
+def test_the_option_goes_before_the_ini():
+    config = SimpleNamespace(getoption=lambda _name: "memory", getini=lambda _name: "folder")
+    request = SimpleNamespace(config=config, node=SimpleNamespace(iter_markers=lambda _name: []))
+    assert _pytest_plugin._asked(request) == ("memory", False)
+    config.getoption = lambda _name: None
+    assert _pytest_plugin._asked(request) == ("folder", False)
+
+
+def test_the_summary_is_printed_once_however_often_it_is_asked_for():
+    report = SimpleNamespace(user_properties=[("store_contract", "TestMine")], longrepr=None)
+    lines = []
+    reporter = SimpleNamespace(
+        stats={"passed": [report]},
+        config=SimpleNamespace(stash=pytest.Stash()),
+        section=lines.append,
+        write_line=lines.append,
+    )
+    _pytest_plugin.pytest_terminal_summary(reporter)
+    summary.pytest_terminal_summary(reporter)
+    assert lines == ["store contract", "TestMine: 1 run, 1 passed; 0 impossible"]
 
 
 if IS_FULL:
+
+    def test_the_option_and_the_summary_with_workers(installed, tmp_path):
+        chosen = ("-k", "not error and not imported")
+        options = ("--writeahead-store=memory", "-p", summary.__name__, "-n", "2", *chosen)
+        output = run_pytest(tmp_path, installed, *options, in_folders=False)
+        # Its predecessor may run in another worker.
+        expected = GOOD - {"test_nothing_is_imported", "test_a_store_of_its_own"}
+        assert expected <= outcomes_of(output)["PASSED"], output
+        assert output.count("TestMine: 1 run") == 1
 
     def test_without_it_there_are_no_fixtures(installed, tmp_path):
         output = run_pytest(tmp_path, installed, "-p", "no:writeahead", "-o", "addopts=-rA -W ignore")
