@@ -282,6 +282,14 @@ def _node_packages(session: nox.Session, source: str) -> Path:
 
 
 @nox.session
+def lost_reply(session: nox.Session) -> None:
+    """What this and seven other tools double, lose or overwrite; makes the tables that tell it."""
+    _install(session, "lost_reply")
+    session.run("python", "-m", "benchmarks.lost_reply", *session.posargs)
+    session.run("python", "-m", "benchmarks.lost_reply.table")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")

@@ -1,8 +1,9 @@
 """The client that all contenders use, and what its errors mean.
 
-The best practice by hand, the same for all: keys where the remote takes them, a search where it can be
-searched, If-Match for the update, and an unknown outcome told apart from a sure refusal. What can't be
-proved (the e-mail; on the set-up "neither", the create, too) is never retried after an unknown outcome.
+The best practice by hand, the same for all: keys where the remote takes them, a search where it
+can be searched, If-Match for the update, and an unknown outcome told apart from a sure refusal.
+What can't be proved (the e-mail; on the set-up "neither", the create, too) is never retried after
+an unknown outcome.
 """
 
 import json
@@ -56,7 +57,7 @@ class Crm:
         return deal
 
     def create(self, ref: str) -> None:
-        """Make a contact; on the set-up "search", search for it first. ``ref`` is the idempotency key."""
+        """Make a contact by its idempotency key; on the set-up "search", search for it first."""
         if self.setup == "search" and self.find(ref):
             return
         self.post_contact(ref)

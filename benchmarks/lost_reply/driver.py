@@ -1,4 +1,4 @@
-"""Plays scenarios: a run that meets a fault, its recoveries, and what the remote says came of it."""
+"""Plays scenarios: a run that meets a fault, its recoveries, and what came of it at the remote."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.lost_reply.remote import AT_THE_CLIENT, Remote
+from benchmarks.lost_reply.remote import AT_THE_CLIENT, Remote, Truth
 
 ROOT = Path(__file__).parents[2]
 # Recoveries after which a session counts as stuck.
@@ -55,7 +55,8 @@ class Outcome:
         has_asked: Whether it asked an operator at any time.
         said: What the contender said last: done, asks, again, failed or killed.
         why: Its message, if it asks or failed.
-        duplicates, losses: Writes too many at the remote; writes missing there although it says done.
+        duplicates, losses: Writes too many at the remote; writes missing there although it says
+            done.
         is_overwritten: Whether an edit of others was overwritten.
         rounds: How many recoveries there were.
         steps: Local steps of the last process, if it was not killed.
@@ -106,10 +107,11 @@ class Contender:
             sys.exit(f"{self.name}: its process has ended: see its message above")
         return json.loads(answer)
 
-    def new_folder(self) -> Path:
+    def new_folder(self, start: Path | None = None) -> Path:
+        """A folder for a scenario: what the contender sets up once, or a copy of another's."""
         self.count += 1
         new = self.folder / str(self.count)
-        shutil.copytree(self.template, new)
+        shutil.copytree(start or self.template, new)
         return new
 
     def close(self) -> None:
@@ -126,6 +128,16 @@ def started(name: str, folder: Path) -> Iterator[Contender]:
         yield contender
     finally:
         contender.close()
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a scenario's first process left: its folder, the remote's truth, and what it said."""
+
+    folder: Path
+    truth: Truth
+    said: dict
+    was_met: bool
 
 
 class Stage:
@@ -148,13 +160,15 @@ class Stage:
             remote.forget("key")
             self._job("template", contender.template, 0, Fault())
 
-    def play(self, scenario: Scenario) -> Outcome:
-        """Play a scenario to its end."""
-        self.remote.forget(scenario.setup, scenario.edit)
-        self._variant = scenario.variant
-        folder = self.contender.new_folder()
-        said, met = self._phase("run", folder, 0, scenario.first)
-        rounds = 0
+    def play(self, scenario: Scenario, start: Start | None = None) -> Outcome:
+        """Play a scenario to its end, or from what its first process left to its end."""
+        if start is None:
+            start = self.begin(scenario)
+            folder = start.folder
+        else:
+            self.remote.forget(scenario.setup, scenario.edit, start.truth)
+            folder = self.contender.new_folder(start.folder)
+        said, met, rounds = start.said, start.was_met, 0
         while said["said"] not in ("done", "asks") and rounds < ROUNDS:
             rounds += 1
             fault = scenario.second if rounds == 1 else Fault()
@@ -165,11 +179,20 @@ class Stage:
         has_asked = said["said"] == "asks"
         while self._answers and said["why"].startswith("Unknown") and rounds < 2 * ROUNDS:
             rounds += 2
-            facts = {"create": bool(self.remote.contacts), "email": self.remote.emails > 0}
+            truth = self.remote.truth
+            facts = {"create": bool(truth.contacts), "email": truth.emails > 0}
             self._job("answer", folder, rounds - 1, Fault(), facts)
             said, _ = self._phase("recover", folder, rounds, Fault())
         shutil.rmtree(folder)
         return self._judged(said, met, has_asked, rounds)
+
+    def begin(self, scenario: Scenario) -> Start:
+        """Play a scenario's first process. Its folder stays until the contender ends."""
+        self.remote.forget(scenario.setup, scenario.edit)
+        self._variant = scenario.variant
+        folder = self.contender.new_folder()
+        said, was_met = self._phase("run", folder, 0, scenario.first)
+        return Start(folder, self.remote.truth, said, was_met)
 
     def _phase(self, verb: str, folder: Path, number: int, fault: Fault) -> tuple[dict, bool]:
         """One process; then hours pass. Gives what it said, and whether the fault happened."""
@@ -197,8 +220,8 @@ class Stage:
         )
 
     def _judged(self, said: dict, met: bool, has_asked: bool, rounds: int) -> Outcome:
-        remote = self.remote
-        effects = {"create": len(remote.contacts), "update": remote.updates, "email": remote.emails}
+        truth = self.remote.truth
+        effects = {"create": len(truth.contacts), "update": truth.updates, "email": truth.emails}
         is_done = said["said"] == "done"
         return Outcome(
             was_met=met,
@@ -207,7 +230,7 @@ class Stage:
             why=said["why"],
             duplicates=sum(max(0, count - 1) for count in effects.values()),
             losses=sum(count == 0 for count in effects.values()) if is_done else 0,
-            is_overwritten=remote.is_overwritten,
+            is_overwritten=truth.is_overwritten,
             rounds=rounds,
             steps=said["steps"],
         )

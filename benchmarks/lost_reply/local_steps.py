@@ -1,8 +1,8 @@
 """Kills this process at the nth local step: right before it changes what it keeps on disk.
 
-A step is a file or folder of the scenario that is opened for writing, renamed, linked, removed or made
-(Python's audit events), and each statement of SQLite that writes or commits. A contender whose state
-is elsewhere counts its own, by `LocalSteps.passed`.
+A step is a file or folder of the scenario that is opened for writing, renamed, linked, removed or
+made (Python's audit events), and each statement of SQLite that writes or commits. A contender
+whose state is elsewhere counts its own, by `LocalSteps.passed`.
 """
 
 import os

@@ -2,8 +2,8 @@
 
     python -m benchmarks.lost_reply.play NAME [SETUP EDIT VARIANT]
 
-NAME is a module of contenders/. Alone it means the scenarios of a peer; with a set-up, an edit and a
-variant of its settings, all pairs of faults in these.
+NAME is a module of contenders/. Alone it means the scenarios of a peer; with a set-up, an edit
+and a variant of its settings, all pairs of faults in these.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.lost_reply.driver import Scenario, Stage, started
+from benchmarks.lost_reply.driver import Fault, Scenario, Stage, started
 from benchmarks.lost_reply.remote import serving
 from benchmarks.lost_reply.scenarios import Played, of_a_peer, of_pairs
 
@@ -52,19 +52,22 @@ def main(name: str, *pairs_of: str) -> None:
 
 
 def counted(played: Iterable[Played]) -> dict:
-    """How many scenarios came to what, and one line for each that was not right."""
+    """How many scenarios came to what, also by fault, and a line for each that went wrong."""
     counts: Counter[str] = Counter()
-    lines = []
+    by_fault: dict[str, Counter[str]] = {}
+    wrong = []
     for scenario, outcome in played:
+        faults = [fault for fault in (scenario.first, scenario.second) if fault != Fault()]
         counts["scenarios"] += 1
-        counts["kills"] += any(
-            fault.step or fault.name.startswith("killed") for fault in (scenario.first, scenario.second)
-        )
-        counts["pairs"] += scenario.second != type(scenario.second)()
+        counts["kills"] += any(fault.step or fault.name.startswith("killed") for fault in faults)
+        counts["pairs"] += len(faults) > 1
         counts.update(outcome.verdicts)
-        if outcome.verdicts != {"right"}:
-            lines.append(f"{sorted(outcome.verdicts)} {scenario} {outcome}")
-    return {"counts": dict(counts), "not_right": lines}
+        for verdict in outcome.verdicts - {"right"}:
+            of_verdict = by_fault.setdefault(verdict, Counter())
+            of_verdict[faults[-1].name or "killed at a local step"] += 1
+        if outcome.verdicts - {"right", "asks"}:
+            wrong.append(f"{scenario} {outcome}")
+    return {"counts": dict(counts), "by_fault": by_fault, "wrong": wrong}
 
 
 def _print(result: dict) -> None:

@@ -2,8 +2,8 @@
 
     GET   /deal                  the deal, with its version
     PATCH /deal    If-Match      sets its stage; 412 if it has another version
-    POST  /contacts              makes a contact, each time. On the set-up "key" an Idempotency-Key that was
-                                 seen before makes none: it gets the first answer again, for ever
+    POST  /contacts              makes a contact, each time. On the set-up "key" an Idempotency-Key
+                                 that is known makes none: it gets the first answer, for ever
     GET   /contacts?ref=...      finds contacts by their reference; on the set-up "search" only
     POST  /emails                sends an e-mail, each time; what was sent can't be seen
 
@@ -11,16 +11,18 @@ It says of itself that a 503 comes before anything is applied. It says nothing o
 """
 
 import contextlib
+import copy
 import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 SETUPS = ("key", "search", "neither")
-# What others may do meanwhile: edit the deal as soon as the create arrives, or once it has our stage.
+# What others may do: edit the deal as soon as the create arrives, or once it has our stage.
 EDITS = ("none", "before our update", "after our update")
 OURS, THEIRS = "won", "lost to a rival"
 
@@ -42,6 +44,28 @@ OF_READS = ("dropped after the effect", "503 with Retry-After", *AT_THE_CLIENT)
 Answer = tuple[int, dict]
 
 
+@dataclass
+class Truth:
+    """What the remote holds.
+
+    Attributes:
+        contacts: The reference of each, "" where it has none.
+        keys: The answer to each idempotency key.
+        emails, updates: How many were sent; how often the deal was set to our stage.
+        deal: Its stage and version.
+        is_edited: Whether others have edited it.
+        is_overwritten: Whether it was set to our stage after that.
+    """
+
+    contacts: list[str] = field(default_factory=list)
+    keys: dict[str, Answer] = field(default_factory=dict)
+    emails: int = 0
+    updates: int = 0
+    deal: dict = field(default_factory=lambda: {"stage": "open", "version": 1})
+    is_edited: bool = False
+    is_overwritten: bool = False
+
+
 class Remote:
     """What it holds, and the faults that are armed."""
 
@@ -52,17 +76,15 @@ class Remote:
         self._open = 0
         self.forget("key")
 
-    def forget(self, setup: str, edit: str = "none") -> None:
-        """Begin a scenario: nothing is there but a deal. Requests of earlier ones are refused."""
+    def forget(self, setup: str, edit: str = "none", truth: Truth | None = None) -> None:
+        """Begin a scenario: nothing is there but a deal, or a copy of what is given.
+
+        Requests of earlier scenarios are refused from now on.
+        """
         with self._lock:
             self.number += 1
             self.setup, self.edit = setup, edit
-            self.contacts: list[str] = []
-            self.keys: dict[str, Answer] = {}
-            self.emails = 0
-            self.deal = {"stage": "open", "version": 1}
-            self.is_edited = self.is_overwritten = False
-            self.updates = 0
+            self.truth = Truth() if truth is None else copy.deepcopy(truth)
             self.requests: list[str] = []
             self._late: list[Callable[[], Answer]] = []
             self.arm()
@@ -133,41 +155,41 @@ class Remote:
         asked = json.loads(body) if body else {}
         match method, resource:
             case "GET", "deal":
-                return 200, dict(self.deal)
+                return 200, dict(self.truth.deal)
             case "PATCH", "deal":
                 return self._update(asked["stage"], int(headers["If-Match"]))
             case "GET", "contacts" if self.setup == "search":
-                return 200, {"found": self.contacts.count(query["ref"][0])}
+                return 200, {"found": self.truth.contacts.count(query["ref"][0])}
             case "POST", "contacts":
                 return self._create(asked, headers.get("Idempotency-Key"))
             case "POST", "emails":
-                self.emails += 1
+                self.truth.emails += 1
                 return 202, {}
         return 404, {}
 
     def _create(self, asked: dict, key: str | None) -> Answer:
-        if self.setup == "key" and key in self.keys:
-            return self.keys[key]
-        self.contacts.append(asked.get("ref", ""))
-        answer = 201, {"id": len(self.contacts)}
+        if self.setup == "key" and key in self.truth.keys:
+            return self.truth.keys[key]
+        self.truth.contacts.append(asked.get("ref", ""))
+        answer = 201, {"id": len(self.truth.contacts)}
         if key is not None:
-            self.keys[key] = answer
+            self.truth.keys[key] = answer
         return answer
 
     def _update(self, stage: str, version: int) -> Answer:
-        if version != self.deal["version"]:
+        if version != self.truth.deal["version"]:
             return 412, {}
-        self.is_overwritten |= self.is_edited
-        self.updates += 1
-        self.deal = {"stage": stage, "version": version + 1}
-        answer = dict(self.deal)
+        self.truth.is_overwritten |= self.truth.is_edited
+        self.truth.updates += 1
+        self.truth.deal = {"stage": stage, "version": version + 1}
+        answer = dict(self.truth.deal)
         self._others_edit("after our update")
         return 200, answer
 
     def _others_edit(self, moment: str) -> None:
-        if self.edit == moment and not self.is_edited:
-            self.is_edited = True
-            self.deal = {"stage": THEIRS, "version": self.deal["version"] + 1}
+        if self.edit == moment and not self.truth.is_edited:
+            self.truth.is_edited = True
+            self.truth.deal = {"stage": THEIRS, "version": self.truth.deal["version"] + 1}
 
     def connected(self, more: int) -> None:
         with self._lock:

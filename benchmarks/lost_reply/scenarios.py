@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks.lost_reply.driver import Fault, Outcome, Scenario, Stage
+from benchmarks.lost_reply.driver import Fault, Outcome, Scenario, Stage, Start
 from benchmarks.lost_reply.remote import EDITS, FAULTS, SETUPS
 
 # Steps of peers take the longest; a third of them is enough where there are many.
@@ -14,9 +14,9 @@ Played = tuple[Scenario, Outcome]
 
 
 def of_a_peer(stage: Stage) -> Iterator[Played]:
-    """Every exchange with every fault on each set-up; with each edit, and kills at local steps, on one.
+    """Every exchange with every fault: on each set-up, and on one of them with each edit of others.
 
-    An edit of others concerns the deal alone, and the set-up the create alone.
+    An edit concerns the deal alone, and the set-up the create alone. Then kills at local steps.
     """
     for setup in SETUPS:
         yield from at_exchanges(stage, Scenario(setup))
@@ -31,38 +31,36 @@ def of_pairs(stage: Stage, base: Scenario) -> Iterator[Played]:
     yield from singles
     for scenario, outcome in singles:
         if outcome.rounds:
-            yield from at_exchanges(stage, scenario, of_second=True)
-            yield from at_local_steps(stage, scenario, of_second=True)
+            start = stage.begin(scenario)
+            yield from at_exchanges(stage, scenario, start)
+            yield from at_local_steps(stage, scenario, start=start)
 
 
-def at_exchanges(stage: Stage, base: Scenario, *, of_second: bool = False) -> Iterator[Played]:
-    """Every fault at each exchange of a run, or of the recovery of a scenario."""
+def at_exchanges(stage: Stage, base: Scenario, start: Start | None = None) -> Iterator[Played]:
+    """Every fault at each exchange of a run; of the first recovery, if there is a start."""
     for exchange in itertools.count(1):
-        met = [
-            played
-            for fault in FAULTS
-            if (played := _played(stage, base, Fault(exchange, fault), of_second=of_second))
-        ]
+        faults = [Fault(exchange, name) for name in FAULTS]
+        met = [played for fault in faults if (played := _played(stage, base, fault, start))]
         if not met:
             return
         yield from met
 
 
 def at_local_steps(
-    stage: Stage, base: Scenario, most: int | None = None, *, of_second: bool = False
+    stage: Stage, base: Scenario, most: int | None = None, start: Start | None = None
 ) -> Iterator[Played]:
-    """A kill at each local step of a run, or of the recovery of a scenario; about ``most`` of them."""
+    """A kill at each local step of the same; at about ``most`` of them, if that is given."""
     steps = 0 if most is None else stage.play(base).steps
     stride = max(1, -(-steps // most)) if most else 1
     for step in itertools.count(1, stride):
-        played = _played(stage, base, Fault(step=step), of_second=of_second)
+        played = _played(stage, base, Fault(step=step), start)
         if played is None:
             return
         yield played
 
 
-def _played(stage: Stage, base: Scenario, fault: Fault, *, of_second: bool) -> Played | None:
+def _played(stage: Stage, base: Scenario, fault: Fault, start: Start | None) -> Played | None:
     """Play a scenario with one fault more; None if not all of its faults happened."""
-    scenario = replace(base, **{"second" if of_second else "first": fault})
-    outcome = stage.play(scenario)
+    scenario = replace(base, first=fault) if start is None else replace(base, second=fault)
+    outcome = stage.play(scenario, start)
     return (scenario, outcome) if outcome.was_met else None

@@ -1,16 +1,19 @@
 """Celery with acks_late and a Redis broker: the three writes are one task.
 
-- ``acks_late``: a message is acknowledged once its task has ended, so that a task whose worker is killed
-  comes again, and so should be idempotent (https://docs.celeryq.dev/en/stable/userguide/tasks.html). Redis
-  gives it to another worker once the visibility timeout is over
-  (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html); here it is over
-  when the next worker starts. ``task_reject_on_worker_lost`` is set: it does the same sooner where the
-  parent of the killed process lives on, which it does not here (pool "solo").
-- The deal's baseline is an argument of the task, so that it is in the message and survives with it. The
-  remote's key is the task's id.
-- Retries: by tenacity within the task, since ``autoretry_for`` would begin with its first write again.
+- ``acks_late``: a message is acknowledged once its task has ended, so that a task whose worker is
+  killed comes again, and so should be idempotent
+  (https://docs.celeryq.dev/en/stable/userguide/tasks.html). Redis gives it to another worker once
+  the visibility timeout is over
+  (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html); here it is
+  over when the next worker starts. ``task_reject_on_worker_lost`` is set: it does the same sooner
+  where the parent of the killed process lives on, which it does not here (pool "solo").
+- The deal's baseline is an argument of the task, so that it is in the message and survives with
+  it. The remote's key is the task's id.
+- Retries: by tenacity within the task, since ``autoretry_for`` would begin with its first write
+  again.
 
-A caller that was killed before its message was in the queue sends it again, with the same task id.
+A caller that was killed before its message was in the queue sends it again, with the same task
+id.
 """
 
 import contextlib
@@ -53,9 +56,6 @@ def _listens(path: Path) -> bool:
 
 
 def load(folder: str) -> None:
-    import celery.concurrency.solo
-    import celery.worker.consumer
-    import kombu.transport.redis
     import redis  # noqa: F401
 
 

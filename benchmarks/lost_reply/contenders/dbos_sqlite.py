@@ -1,11 +1,11 @@
 """DBOS: a workflow of four steps; its system database is SQLite, as DBOS sets it up by default.
 
-- Recovery: a process that is started again recovers pending workflows at launch, from the last completed
-  step (https://docs.dbos.dev/explanations/how-workflows-work).
+- Recovery: a process that is started again recovers pending workflows at launch, from the last
+  completed step (https://docs.dbos.dev/explanations/how-workflows-work).
 - Retries, and which errors are worth one: https://docs.dbos.dev/python/tutorials/step-tutorial.
-- The workflow's id is its idempotency key (https://docs.dbos.dev/python/tutorials/idempotency-tutorial);
-  the remote's key is made from it. A call that was killed before its workflow was recorded is made again,
-  with the same id.
+- The workflow's id is its idempotency key
+  (https://docs.dbos.dev/python/tutorials/idempotency-tutorial); the remote's key is made from it.
+  A call that was killed before its workflow was recorded is made again, with the same id.
 """
 
 from benchmarks.lost_reply import crm as client

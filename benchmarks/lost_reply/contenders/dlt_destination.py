@@ -1,12 +1,14 @@
 """dlt: a pipeline into a custom destination, one item a call (``batch_size=1``).
 
-- https://dlthub.com/docs/dlt-ecosystem/destinations/destination: a function that gets each item, and
-  keeps its place in the load package. Its items are the three writes; the deal's baseline is read at
-  extraction, and so is in the package. ``write_disposition="merge"`` has no meaning for such a function.
+- https://dlthub.com/docs/dlt-ecosystem/destinations/destination: a function that gets each item,
+  and keeps its place in the load package. Its items are the three writes; the deal's baseline is
+  read at extraction, and so is in the package. ``write_disposition="merge"`` has no meaning for
+  such a function.
 - Recovery: run the pipeline again; packages that are pending are loaded first
-  (https://dlthub.com/docs/running-in-production/running). A run that left no package extracts again.
-- What must not be tried again is raised as a DestinationTerminalException: the job fails, and the load is
-  aborted.
+  (https://dlthub.com/docs/running-in-production/running). A run that left no package extracts
+  again.
+- What must not be tried again is raised as a DestinationTerminalException: the job fails, and the
+  load is aborted.
 """
 
 from benchmarks.lost_reply import crm as client

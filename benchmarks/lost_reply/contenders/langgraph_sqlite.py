@@ -1,10 +1,10 @@
 """LangGraph: a graph of four nodes, its checkpoints in SQLite, durability "sync".
 
-- Recovery: invoke it with the same thread id and None as input; it goes on at the node that did not end
-  (https://docs.langchain.com/oss/python/langgraph/durable-execution). A thread that has no checkpoint
-  begins with its input.
-- That page also asks for idempotent side effects, by keys or by a look at what is there. The key is made
-  from the thread's id.
+- Recovery: invoke it with the same thread id and None as input; it goes on at the node that did
+  not end (https://docs.langchain.com/oss/python/langgraph/durable-execution). A thread that has
+  no checkpoint begins with its input.
+- That page also asks for idempotent side effects, by keys or by a look at what is there. The key
+  is made from the thread's id.
 - Retries: a RetryPolicy with ``retry_on`` for each node.
 """
 
@@ -34,10 +34,9 @@ def work(job) -> None:
         graph.checkpointer.setup()
         return
     config = {"configurable": {"thread_id": job.session}}
-    state = graph.get_state(config)
-    begun = state.created_at is not None
-    if begun and not state.next:
-        return
+    # Whether it has ended is not asked: `next` is empty, too, while the writes of a node that has
+    # ended wait for their checkpoint. Invoking a graph that has ended does nothing.
+    begun = graph.get_state(config).created_at is not None
     given = None if begun else {"session": job.session, "deal": {}}
     graph.invoke(given, config, durability="sync")
 
@@ -68,9 +67,7 @@ def _graph(job):
     nodes = {"baseline": baseline, "create": create, "update": update, "email": email}
     for name, node in nodes.items():
         rule = client.may_retry(name, crm.setup)
-        retries = RetryPolicy(
-            initial_interval=0, max_attempts=client.ATTEMPTS, jitter=False, retry_on=rule
-        )
+        retries = RetryPolicy(initial_interval=0, max_attempts=client.ATTEMPTS, jitter=False, retry_on=rule)
         builder.add_node(name, node, retry_policy=retries)
     for before, after in zip([START, *nodes], [*nodes, END], strict=True):
         builder.add_edge(before, after)

@@ -1,10 +1,11 @@
 """Prefect: a flow in which each write is a task in a transaction with a key of its own.
 
-- A transaction whose key has a record is not run again; its record is written when it commits, which here
-  is after each write (https://docs.prefect.io/v3/advanced/transactions). One transaction around all
-  writes would commit their records at its end only. Rollback hooks can't take back an update that others
-  have built on, nor an e-mail, so that none is set.
-- Recovery: the flow is run again with the same keys. The records are files in the scenario's folder.
+- A transaction whose key has a record is not run again; its record is written when it commits,
+  which here is after each write (https://docs.prefect.io/v3/advanced/transactions). One
+  transaction around all writes would commit their records at its end only. Rollback hooks can't
+  take back an update that others have built on, nor an e-mail, so that none is set.
+- Recovery: the flow is run again with the same keys. The records are files in the scenario's
+  folder.
 - Retries: ``retries`` with ``retry_condition_fn`` of a task.
 - A Prefect server runs beside it, on SQLite.
 """

@@ -1,8 +1,8 @@
 """A hand-written sidecar file: the steps that are done, as JSON, replaced atomically after each.
 
-Retries by tenacity. After a kill the program is started again, and leaves out what the file names. No
-documentation exists; this is what the quick solution looks like when it is done with care: the file is
-synced before it is renamed, and the folder after it.
+Retries by tenacity. After a kill the program is started again, and leaves out what the file
+names. No documentation exists; this is what the quick solution looks like when it is done with
+care: the file is synced before it is renamed, and the folder after it.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""tenacity alone: each write is retried; after a kill the program is started again, from its first line.
+"""tenacity alone: each write is retried; after a kill the program is started again, from its first
+line.
 
-tenacity keeps nothing: https://tenacity.readthedocs.io/en/latest/ tells of retries within one call, and of
-no recovery. The idempotency key is made from the session's id, so that it is the same each time. A second
-run that finds the deal at our stage leaves it alone.
+tenacity keeps nothing: https://tenacity.readthedocs.io/en/latest/ tells of retries within one
+call, and of no recovery. The idempotency key is made from the session's id, so that it is the
+same each time. A second run that finds the deal at our stage leaves it alone.
 """
 
 from benchmarks.lost_reply import crm as client

@@ -1,6 +1,10 @@
 """writeahead on a folder, with the default policy; resumed as docs/protocol.md says."""
 
+import contextlib
+import itertools
 from datetime import datetime, timedelta
+
+from benchmarks.lost_reply import crm as client
 
 from writeahead import (
     Adapter,
@@ -19,9 +23,6 @@ from writeahead.model import RunStatus
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.unblocking import unblock_session
 from writeahead.stores.local import LocalStore
-from writeahead.stores.memory import MemoryStore
-
-from benchmarks.lost_reply import crm as client
 
 NAME = "writeahead"
 PACKAGES = ("writeahead",)
@@ -30,10 +31,12 @@ CREATES = {"key": "keyed_contact", "search": "searched_contact", "neither": "bar
 
 
 def load(folder: str) -> None:
-    """Load and build, once for all children, what a first run loads and builds."""
+    """Load and build, once for all children, what a first session loads and builds."""
 
     class Refusing:
         """A remote that reads, and takes nothing."""
+
+        setup = "key"
 
         def __getattr__(self, name: str):
             return self._answer
@@ -43,11 +46,16 @@ def load(folder: str) -> None:
                 raise client.NotApplied("POST: 503")
             return {"version": 1}
 
-    means = {"store": MemoryStore(), "adapter": CrmAdapter(Refusing()), "clock": LaterClock(0)}
+    nowhere = client.Crm("http://127.0.0.1:1/0", "key")
+    with contextlib.suppress(client.Unknown):
+        nowhere.email()
     kinds = (*CREATES.values(), "deal", "email")
-    for kind in kinds:
-        write_back([Operation(kind=one) for one in (kind, *kinds)], session_id=kind, **means)
-        resume_session(kind, now="to load it", **means)
+    for place, crm in itertools.product(("refusing", "nowhere"), (Refusing(), nowhere)):
+        means = {"store": LocalStore(f"{folder}/{place}"), "adapter": CrmAdapter(crm), "clock": LaterClock(0)}
+        for kind in kinds:
+            write_back([Operation(kind=one) for one in (kind, *kinds)], session_id=kind, **means)
+            with contextlib.suppress(ResumeError):
+                resume_session(kind, now="to load it", **means)
 
 
 class LaterClock(Clock):
