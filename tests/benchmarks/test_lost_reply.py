@@ -154,6 +154,15 @@ def test_a_request_of_an_earlier_scenario_is_refused(remote):
     assert remote.truth.emails == 0
 
 
+@pytest.mark.parametrize(("setup", "contacts"), [("key", 1), ("search", 2), ("neither", 2)])
+def test_only_one_set_up_knows_keys(remote, setup, contacts):
+    remote.forget(setup)
+    for _ in range(2):
+        headers = {"X-Pid": "0", "Idempotency-Key": "a key"}
+        httpx.post(f"{remote.url}/{remote.number}/contacts", json={}, headers=headers)
+    assert len(remote.truth.contacts) == contacts
+
+
 def test_what_can_not_be_proved_is_never_retried_by_anyone():
     assert not may_retry("email", "key")(Unknown())
     assert not may_retry("create", "neither")(Unknown())

@@ -18,8 +18,8 @@ PEERS = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_table_is_what_was_measured(name):
-    page = (ROOT / name).read_text()
-    assert with_table(page, PAGES[name](MEASURED)) == page, "python -m benchmarks.lost_reply.table"
+    shown = (ROOT / name).read_text().split(f"{BEGIN}\n")[1].split(END)[0]
+    assert shown == PAGES[name](MEASURED), "python -m benchmarks.lost_reply.table"
 
 
 def test_a_table_follows_what_was_measured():
@@ -30,6 +30,11 @@ def test_a_table_follows_what_was_measured():
     ]
     other["parts"]["sidecar"] = {"name": "hand-written sidecar file", "left_out": "it is gone"}
     assert "left out: it is gone" in table_of(other)
+
+
+def test_the_rest_of_a_page_stays():
+    page = with_table(f"before {BEGIN}\nold\n{END} after", "new\n")
+    assert page == f"before {BEGIN}\nnew\n{END} after"
 
 
 def test_a_page_without_the_marks_is_refused():
@@ -54,8 +59,7 @@ def test_what_readme_says_of_writeahead(counts):
 
 
 def test_what_readme_says_of_the_others():
-    """Each doubles an e-mail after a kill, and some end more sessions right without a question."""
-    share = {name: counts["right"] / counts["scenarios"] for name, counts in PEERS.items()}
+    """Each doubles an e-mail after a kill, and asks less often than writeahead."""
+    asks = {name: counts["asks"] / counts["scenarios"] for name, counts in PEERS.items()}
     assert all(counts["duplicate"] for counts in PEERS.values())
-    assert all(counts["asks"] < OURS["asks"] for counts in PEERS.values())
-    assert max(share.values()) > OURS["right"] / OURS["scenarios"]
+    assert max(asks.values()) < OURS["asks"] / OURS["scenarios"]

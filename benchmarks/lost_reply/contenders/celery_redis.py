@@ -1,4 +1,4 @@
-"""Celery with acks_late and a Redis broker: the three writes are one task.
+"""Celery with acks_late and a Redis broker: a chain of three tasks.
 
 - ``acks_late``: a message is acknowledged once its task has ended, so that a task whose worker is
   killed comes again, and so should be idempotent
@@ -7,13 +7,12 @@
   (https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html); here it is
   over when the next worker starts. ``task_reject_on_worker_lost`` is set: it does the same sooner
   where the parent of the killed process lives on, which it does not here (pool "solo").
-- The deal's baseline is an argument of the task, so that it is in the message and survives with
-  it. The remote's key is the task's id.
-- Retries: by tenacity within the task, since ``autoretry_for`` would begin with its first write
-  again.
+- A chain (https://docs.celeryq.dev/en/stable/userguide/canvas.html), so that a write whose task has
+  ended is not made again. The deal's baseline is an argument of the first task, and so survives in
+  the messages. The remote's key is made from the id that the caller gives.
+- Retries: ``autoretry_for`` names what each task may try again.
 
-A caller that was killed before its message was in the queue sends it again, with the same task
-id.
+A caller that was killed before its message was in the queue sends it again, with the same ids.
 """
 
 import contextlib
@@ -30,6 +29,9 @@ from benchmarks.lost_reply.contenders.tenacity_alone import retried
 
 NAME = "Celery, acks_late"
 PACKAGES = ("celery", "redis")
+# Looks after which a worker without work is stopped: a message that was lost does not come.
+IDLE = 500
+STEPS = ("create", "update", "email")
 _WRITES = (b"LPUSH", b"BRPOP", b"ZADD", b"ZREM", b"HSET", b"HDEL", b"SET", b"SETEX", b"EXEC", b"MULTI")
 
 
@@ -69,17 +71,23 @@ def work(job) -> None:
     else:
         for tag in broker.zrange("unacked_index", 0, -1):
             broker.zadd("unacked_index", {tag: 0})  # so long ago that the visibility timeout is over
-    app, task, ended = _app(f"redis+socket://{socket_path}", job)
+    app, chain = _app(f"redis+socket://{socket_path}", job)
     _count(job.steps)
-    if not broker.exists(f"celery-task-meta-{job.session}") and not _is_queued(broker):
-        baseline = retried("baseline", job.crm.setup, job.crm.baseline)
-        task.apply_async((job.session, baseline), task_id=job.session)
-    _worked(app, broker)
-    result = app.AsyncResult(job.session)
-    if result.failed():
-        raise ended.get("error") or getattr(client, type(result.result).__name__)(str(result.result))
-    if not result.successful():
-        raise RuntimeError(f"the task is {result.state}")
+    tasks = [f"{job.session}-{step}" for step in STEPS]
+    if not broker.exists(f"celery-task-meta-{tasks[0]}") and not _is_queued(broker):
+        chain(job.session, retried("baseline", job.crm.setup, job.crm.baseline)).apply_async()
+    results = [app.AsyncResult(task) for task in tasks]
+    _worked(app, broker, results)
+    for result in results:
+        if result.failed():
+            raise getattr(client, type(result.result).__name__)(str(result.result))
+    if not results[-1].successful():
+        raise RuntimeError(f"the tasks are {[result.state for result in results]}")
+
+
+def _has_ended(broker, results) -> bool:
+    has_result = results[-1].successful() or any(result.failed() for result in results)
+    return has_result and not _is_queued(broker)
 
 
 def _is_queued(broker) -> bool:
@@ -87,7 +95,7 @@ def _is_queued(broker) -> bool:
 
 
 def _app(url: str, job):
-    from celery import Celery
+    from celery import Celery, chain
 
     app = Celery("session", broker=url, backend=url)
     app.conf.update(
@@ -97,28 +105,48 @@ def _app(url: str, job):
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
     )
-    crm, ended = job.crm, {}
+    crm = job.crm
 
-    @app.task(name="three_writes")
-    def three_writes(session: str, baseline: dict) -> None:
-        try:
-            retried("create", crm.setup, crm.create, f"{session}-create")
-            retried("update", crm.setup, crm.update, baseline)
-            retried("email", crm.setup, crm.email)
-        except Exception as error:
-            ended["error"] = error
-            raise
+    def task(step: str):
+        again = (
+            (client.NotApplied, client.Unknown)
+            if client.is_provable(step, crm.setup)
+            else (client.NotApplied,)
+        )
+        retries = {"autoretry_for": again, "max_retries": client.ATTEMPTS - 1, "default_retry_delay": 0}
+        return app.task(name=step, retry_backoff=False, **retries)
 
-    return app, three_writes, ended
+    @task("create")
+    def create(session: str, baseline: dict) -> dict:
+        crm.create(f"{session}-create")
+        return baseline
+
+    @task("update")
+    def update(baseline: dict) -> None:
+        crm.update(baseline)
+
+    @task("email")
+    def email() -> None:
+        crm.email()
+
+    def three_writes(session: str, baseline: dict):
+        calls = (create.s(session, baseline), update.s(), email.si())
+        named = [call.set(task_id=f"{session}-{step}") for call, step in zip(calls, STEPS, strict=True)]
+        return chain(*named)
+
+    return app, three_writes
 
 
-def _worked(app, broker) -> None:
-    """Run a worker until nothing is queued and nothing is unacknowledged."""
+def _worked(app, broker, results) -> None:
+    """Run a worker until the tasks have ended and are acknowledged, or nothing happens any more."""
     from celery.worker import state
 
     def watch() -> None:
-        while _is_queued(broker):
-            time.sleep(0.01)
+        idle = 0
+        # A message that is being taken is for a moment neither in the queue nor unacknowledged.
+        while idle < IDLE and not _has_ended(broker, results):
+            time.sleep(0.02)
+            idle = 0 if _is_queued(broker) else idle + 1
         state.should_stop = 0
 
     threading.Thread(target=watch, daemon=True).start()

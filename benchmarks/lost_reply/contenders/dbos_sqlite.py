@@ -1,5 +1,7 @@
 """DBOS: a workflow of four steps; its system database is SQLite, as DBOS sets it up by default.
 
+It recommends Postgres for production. A killed process loses nothing of either.
+
 - Recovery: a process that is started again recovers pending workflows at launch, from the last
   completed step (https://docs.dbos.dev/explanations/how-workflows-work).
 - Retries, and which errors are worth one: https://docs.dbos.dev/python/tutorials/step-tutorial.
