@@ -172,14 +172,18 @@ def test_what_can_not_be_proved_is_never_retried_by_anyone():
 
 
 @needs_fork
-@pytest.mark.parametrize(("name", "verdicts"), [("sidecar", {"duplicate"}), ("writeahead_folder", {"asks"})])
-def test_an_email_whose_sender_is_killed(remote, tmp_path, name, verdicts):
+@pytest.mark.parametrize(
+    ("name", "verdicts", "emails"), [("sidecar", {"duplicate"}, 2), ("writeahead_folder", {"asks"}, 1)]
+)
+def test_an_email_whose_sender_is_killed(remote, tmp_path, name, verdicts, emails):
     with started(name, tmp_path / name) as contender:
         stage = Stage(remote, contender, answers=True)
         whole = stage.play(Scenario("key"))
         assert (whole.verdicts, whole.said) == ({"right"}, "done")
         killed = stage.play(Scenario("key", first=Fault(EMAIL, "killed after the effect")))
         assert (killed.was_met, killed.verdicts, killed.said) == (True, verdicts, "done")
+        # What was recorded is not sent again.
+        assert remote.requests == ["GET deal", "POST contacts", "PATCH deal", *["POST emails"] * emails]
         last = stage.play(Scenario("key", first=Fault(step=whole.steps)))
         assert (last.was_met, last.rounds) == (True, 1)
         assert not stage.play(Scenario("key", first=Fault(step=whole.steps + 1))).was_met
