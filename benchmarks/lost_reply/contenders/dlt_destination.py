@@ -5,8 +5,10 @@
   read at extraction, and so is in the package. ``write_disposition="merge"`` has no meaning for
   such a function.
 - Recovery: run the pipeline again; packages that are pending are loaded first
-  (https://dlthub.com/docs/running-in-production/running). A run that left no package extracts
-  again.
+  (https://dlthub.com/docs/running-in-production/running). What was only extracted was never sent:
+  it is dropped, as drop-pending-packages does
+  (https://dlthub.com/docs/reference/command-line-interface), and extracted again. A kill may leave
+  such packages damaged, and run() would then fail each time, or load them beside the new one.
 - What must not be tried again is raised as a DestinationTerminalException: the job fails, and the
   load is aborted.
 """
@@ -60,15 +62,24 @@ def work(job) -> None:
             yield {"step": step, "key": f"{job.session}-{step}", "version": version}
 
     pipeline = dlt.pipeline("session", pipelines_dir=job.folder, destination=sink)
-    pending = pipeline.has_pending_data
-    if not pending and pipeline.list_completed_load_packages():
-        return
     try:
-        pipeline.run(None if pending else writes())
+        if pipeline.list_normalized_load_packages():
+            pipeline.load()  # run() normalizes first, also what a kill left of an extraction
+        if not _has_loaded_writes(pipeline):
+            # What was not normalized was never sent, and may be damaged by a kill.
+            pipeline.drop_pending_packages()
+            pipeline.run(writes())
     except Exception:
         if given_up:
             raise given_up[0] from None
         raise
+
+
+def _has_loaded_writes(pipeline) -> bool:
+    """Whether a package that was loaded had our items: a kill may leave one without."""
+    loaded = map(pipeline.get_load_package_info, pipeline.list_completed_load_packages())
+    jobs = [job for package in loaded for of_state in package.jobs.values() for job in of_state]
+    return any(job.job_file_info.table_name == "writes" for job in jobs)
 
 
 def _baseline(crm) -> dict:
