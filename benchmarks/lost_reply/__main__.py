@@ -20,7 +20,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.lost_reply.contenders.writeahead_folder import AT_ONCE
+from benchmarks.lost_reply.contenders.writeahead_folder import RUN_AGAIN
 from benchmarks.lost_reply.driver import ROOT
 from benchmarks.lost_reply.remote import EDITS, SETUPS
 
@@ -36,7 +36,7 @@ PEERS = (
     "sidecar",
 )
 PAIRS = [(*two, "") for two in itertools.product(SETUPS, EDITS)] + [
-    (one, EDITS[0], AT_ONCE) for one in SETUPS
+    (one, EDITS[0], RUN_AGAIN) for one in SETUPS
 ]
 PARTS = [*((name,) for name in (*PEERS, OURS)), *((OURS, *pairs) for pairs in PAIRS)]
 

@@ -13,6 +13,8 @@
   load is aborted.
 """
 
+import contextlib
+
 from benchmarks.lost_reply import crm as client
 
 NAME = "dlt"
@@ -63,11 +65,12 @@ def work(job) -> None:
 
     pipeline = dlt.pipeline("session", pipelines_dir=job.folder, destination=sink)
     try:
-        if pipeline.list_normalized_load_packages():
+        if _listed(pipeline.list_normalized_load_packages):
             pipeline.load()  # run() normalizes first, also what a kill left of an extraction
         if not _has_loaded_writes(pipeline):
             # What was not normalized was never sent, and may be damaged by a kill.
-            pipeline.drop_pending_packages()
+            with contextlib.suppress(FileNotFoundError):  # a working folder that is half made
+                pipeline.drop_pending_packages()
             pipeline.run(writes())
     except Exception:
         if given_up:
@@ -75,9 +78,17 @@ def work(job) -> None:
         raise
 
 
+def _listed(list_packages) -> list[str]:
+    """The packages of a working folder, which may be half made, too."""
+    try:
+        return list(list_packages())
+    except FileNotFoundError:
+        return []
+
+
 def _has_loaded_writes(pipeline) -> bool:
     """Whether a package that was loaded had our items: a kill may leave one without."""
-    loaded = map(pipeline.get_load_package_info, pipeline.list_completed_load_packages())
+    loaded = map(pipeline.get_load_package_info, _listed(pipeline.list_completed_load_packages))
     jobs = [job for package in loaded for of_state in package.jobs.values() for job in of_state]
     return any(job.job_file_info.table_name == "writes" for job in jobs)
 

@@ -12,7 +12,6 @@ from writeahead import (
     PlannedOperation,
     Receipt,
     ResumeError,
-    RunPolicy,
     emits,
     resume_session,
     write_back,
@@ -26,7 +25,8 @@ from writeahead.stores.local import LocalStore
 
 NAME = "writeahead"
 PACKAGES = ("writeahead",)
-AT_ONCE = "journal_interval=0"
+# A variant: recovery by the same call again, in place of resume_session.
+RUN_AGAIN = "run again"
 CREATES = {"key": "keyed_contact", "search": "searched_contact", "neither": "bare_contact"}
 
 
@@ -141,11 +141,11 @@ def _read(call, *args):
 def work(job) -> str:
     clock = LaterClock(job.round)
     store = LocalStore(job.folder)
-    policy = RunPolicy(journal_interval=0) if job.variant == AT_ONCE else RunPolicy()
-    means = {"store": store, "adapter": CrmAdapter(job.crm), "clock": clock, "policy": policy}
+    means = {"store": store, "adapter": CrmAdapter(job.crm), "clock": clock}
     if job.verb == "answer":
         return answer(job, means)
-    return _said(_recovered(job, means) if job.verb == "recover" else _run(job, means))
+    is_resumed = job.verb == "recover" and job.variant != RUN_AGAIN
+    return _said(_recovered(job, means) if is_resumed else _run(job, means))
 
 
 def _run(job, means):
