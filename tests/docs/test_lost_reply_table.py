@@ -59,9 +59,10 @@ def test_what_readme_says_of_writeahead(counts):
 
 
 def test_what_readme_says_of_the_others():
-    """Each doubles an e-mail after a kill, and asks less often; two end more sessions right."""
+    """Each doubles an e-mail after a kill, and asks less often; most end more sessions right."""
     asks = {name: counts["asks"] / counts["scenarios"] for name, counts in PEERS.items()}
     assert all(counts["duplicate"] for counts in PEERS.values())
     assert max(asks.values()) < OURS["asks"] / OURS["scenarios"]
-    for name in ("dbos_sqlite", "langgraph_sqlite"):
-        assert PEERS[name]["right"] / PEERS[name]["scenarios"] > OURS["right"] / OURS["scenarios"]
+    ours = OURS["right"] / OURS["scenarios"]
+    better = [name for name, counts in PEERS.items() if counts["right"] / counts["scenarios"] > ours]
+    assert len(better) > len(PEERS) / 2
