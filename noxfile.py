@@ -299,6 +299,14 @@ def engines(session: nox.Session) -> None:
 
 
 @nox.session
+def lost_reply(session: nox.Session) -> None:
+    """What this and seven other tools double, lose or overwrite; makes the tables that tell it."""
+    _install(session, "lost_reply")
+    session.run("python", "-m", "benchmarks.lost_reply", *session.posargs)
+    session.run("python", "-m", "benchmarks.lost_reply.table")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")
