@@ -123,7 +123,9 @@ class Execution:
             )
         except HeldBack as held:
             if self._stages():
-                return self.report(RunStatus.RESUME_NEEDED, error=str(held), not_before=held.not_before)
+                return self.report(
+                    RunStatus.RESUME_NEEDED, error=str(held), cause=held, not_before=held.not_before
+                )
         return None
 
     @cached_property
