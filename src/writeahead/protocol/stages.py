@@ -190,7 +190,9 @@ class SideBySide:
         with self._changed:
             is_first = self.cause is None
             self.cause = self.cause or cause
-        self._halt.set()
+        # A remote that asked to wait still answers what it has.
+        if not cause.ending.is_excused:
+            self._halt.set()
         return is_first
 
 
@@ -204,6 +206,8 @@ def ending_of(side: SideBySide) -> tuple[Ending, str | None]:
     # What ended the run comes first, and then the plan's order.
     found = [(side.cause.ending, side.cause.operation)] if side.cause else []
     found += [(side.stops[name], name) for name in left if name in side.stops]
+    # The one that was told to wait says more than those that were held back for it.
+    found.sort(key=lambda end: end[0].is_excused)
     ends = [side.stops.get(name) for name in left]
     resumable = [end for end in ends if end is None or end.status is RunStatus.RESUME_NEEDED]
     if left and not resumable:
