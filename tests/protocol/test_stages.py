@@ -616,6 +616,52 @@ def test_a_second_interrupt_waits_for_nothing(world):
     assert [stop.operation for stop in report.stops] == ["1-mail", "2-mail"]
 
 
+def test_an_interrupt_gets_out_whatever_ended_the_run_before_it(world, monkeypatch):
+    world.policy = RunPolicy(max_in_flight=2, attempts=1)
+    world.remote.script = {"2-create": [Meets.RETRY_AFTER]}
+    send, end_run = world.adapter._send, SideBySide._end_run
+    ends = []
+
+    def slow(operation, *, proved):
+        if operation.id == "1-mail":
+            until(current_limits().stopped)
+        return send(operation, proved=proved)
+
+    def ended(side, cause):
+        ends.append(cause.error)
+        if len(ends) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return end_run(side, cause)
+
+    monkeypatch.setattr(SideBySide, "_end_run", ended)
+    world.adapter._send = slow
+    with pytest.raises(KeyboardInterrupt):
+        world.together("mail", "create", "create")
+    assert set(read_stored(world.store, "s1").receipts) == {"1-mail"}
+
+
+def test_a_bug_gets_out_whatever_ended_the_run_before_it(world):
+    world.policy = RunPolicy(max_in_flight=2)
+    world.remote.script = {"2-create": [Meets.BUG]}
+    refuse(world.store, "/journal/")
+    send, put, arrived = world.adapter._send, world.store._put, threading.Event()
+
+    def refusing(key, data, *, if_absent):
+        # The announcement of the first one.
+        assert "/journal/" not in key or arrived.wait(30)
+        return put(key, data, if_absent=if_absent)
+
+    def slow(operation, *, proved):
+        arrived.set()
+        until(current_limits().stopped)
+        return send(operation, proved=proved)
+
+    world.adapter._send, world.store._put = slow, refusing
+    with pytest.raises(RuntimeError, match="planted-secret"):
+        world.together("mail", "create", "create")
+    assert world.remote.requests == ["2-create"]
+
+
 # -- the caller, and the plan
 
 

@@ -77,6 +77,11 @@ class _Cause(NamedTuple):
     ending: Ending
     operation: str | None
 
+    @property
+    def gets_out(self) -> bool:
+        """Whether the caller gets the error itself: a bug, an interrupt."""
+        return not isinstance(self.error, EndRun | Fenced | StoreError)
+
 
 @dataclass
 class SideBySide:
@@ -189,7 +194,8 @@ class SideBySide:
         """Let nothing more begin; tell whether this is what the run ends by."""
         with self._changed:
             is_first = self.cause is None
-            self.cause = self.cause or cause
+            if self.cause is None or (cause.gets_out and not self.cause.gets_out):
+                self.cause = cause
         # A remote that asked to wait still answers what it has.
         if not cause.ending.is_excused:
             self._halt.set()
