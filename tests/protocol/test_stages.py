@@ -616,6 +616,17 @@ def test_a_second_interrupt_waits_for_nothing(world):
     assert [stop.operation for stop in report.stops] == ["1-mail", "2-mail"]
 
 
+def test_an_interrupt_that_leaves_nothing_but_unknown_outcomes_blocks_the_session(world):
+    interrupted = Interrupted(world, 2)
+    with pytest.raises(KeyboardInterrupt):
+        world.together("mail", "mail")
+    interrupted.let_go.set()
+    entry = read_stored(world.store, "s1").entry
+    assert (entry.status, entry.block_reason) == ("blocked", "outcome_unknown")
+    assert [stop.operation for stop in entry.stops] == ["1-mail", "2-mail"]
+    assert ".blocked/s1" in world.names()
+
+
 def test_an_interrupt_gets_out_whatever_ended_the_run_before_it(world, monkeypatch):
     world.policy = RunPolicy(max_in_flight=2, attempts=1)
     world.remote.script = {"2-create": [Meets.RETRY_AFTER]}

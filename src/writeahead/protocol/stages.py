@@ -217,7 +217,7 @@ def ending_of(side: SideBySide) -> tuple[Ending, str | None]:
     ends = [side.stops.get(name) for name in left]
     resumable = [end for end in ends if end is None or end.status is RunStatus.RESUME_NEEDED]
     if left and not resumable:
-        return found[0]
+        return next(one for one in found if one[0].status is RunStatus.BLOCKED)
     ending, operation = next((one for one in found if one[0].status is RunStatus.RESUME_NEEDED), found[0])
     moments = [end.not_before if end else None for end in resumable]
     earliest = None if None in moments else min(filter(None, moments), default=None)
