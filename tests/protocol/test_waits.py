@@ -18,8 +18,7 @@ from writeahead import Adapter, RunPolicy, emits, resume_session, sweep, write_b
 from writeahead.adapters.base import target_of
 from writeahead.adapters.http import remote_errors, require_status
 from writeahead.errors import Applied, NotReady, TransientError
-from writeahead.model import RunStatus
-from writeahead.model import Operation
+from writeahead.model import Operation, RunStatus
 from writeahead.protocol.batch import BatchItem, write_back_each
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
 from writeahead.protocol.dispatch import Bounds
