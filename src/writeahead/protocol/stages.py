@@ -89,7 +89,8 @@ class SideBySide:
 
     What stops one of them does not stop the others, unless it holds for the whole run: a stop, a
     lease that is over or lost, a store that fails, an adapter that raises against its contract.
-    Then no other is begun, and those under way get as long as after a stop.
+    Then no other is begun, and those under way get as long as after a stop. A remote's wait that is
+    too long lets no other begin, and those under way end by themselves.
 
     Attributes:
         stage: Its units, of one operation each.
