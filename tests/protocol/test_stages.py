@@ -372,6 +372,22 @@ def test_several_outcomes_can_be_decided_at_once(world):
     assert len(world.remote.requests) == 2
 
 
+def test_a_session_that_gave_up_can_go_on_with_what_needs_no_decision(world):
+    world.policy = RunPolicy(max_in_flight=1, attempts=1, max_turns=1)
+    world.remote.script = {"1-mail": [Meets.LOST_REQUEST], "2-create": [Meets.UNAVAILABLE] * 2}
+    world.together("mail", "create")
+    for _ in range(2):
+        world.clock.elapsed += 3600
+        report = world.resume()
+    assert report.block_reason is BlockReason.GAVE_UP
+    world.unblock()
+    report = world.resume()
+    assert (report.status, report.emitted, report.operation) == (RunStatus.BLOCKED, ("2-create",), "1-mail")
+    with pytest.raises(InvalidInput, match="find out whether 1-mail took effect"):
+        world.unblock()
+    assert world.remote.requests.count("1-mail") == 1
+
+
 def test_a_silent_owners_announcements_block_and_the_others_are_sent(world):
     """It died with two requests on their way, of which one was announced and never sent."""
     world.policy = RunPolicy(max_in_flight=1)
