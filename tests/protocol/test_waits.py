@@ -19,7 +19,7 @@ from writeahead.adapters.base import target_of
 from writeahead.adapters.http import remote_errors, require_status
 from writeahead.errors import Applied, NotReady, TransientError
 from writeahead.model import Operation, RunStatus
-from writeahead.protocol.batch import BatchItem, write_back_each
+from writeahead.protocol.batch import BatchItem, _was_tried, write_back_each
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
 from writeahead.protocol.dispatch import Bounds
 from writeahead.protocol.finding import Found
@@ -375,6 +375,8 @@ def test_planning_that_would_wait_too_long_leaves_nothing_and_is_not_blocked(run
     assert report.not_before == clock.now() + timedelta(seconds=HOUR)
     assert adapter.remote.requests == []
     assert list(store.list()) == []
+    # No `--limit` of a batch counts it.
+    assert not _was_tried(report)
 
 
 def test_planning_without_a_request_makes_the_plan_durable_first(run, store, clock):
@@ -525,6 +527,7 @@ def test_a_session_that_was_held_back_is_no_try(run, store, clock):
     )
     assert settled.result.report.status is RunStatus.RESUME_NEEDED
     assert not settled.attempted
+    assert verdict_on(settled.result.report) is Verdict.NOTHING
 
 
 def test_an_item_comes_again_when_the_wait_is_over(run, store, clock):
