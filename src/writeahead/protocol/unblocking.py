@@ -75,8 +75,8 @@ def unblock_session(
     for operation_id in new_keys:
         _renew_key(journal, operation_id, decisions)
     undecided = journal.undecided()
-    # With others to send, it may be decided later: a resume leaves it alone. A session gives up only
-    # while there are others.
+    # With others to send, it may be decided later: a resume leaves it alone. A session gives up
+    # while there are others only.
     has_others = session.entry.block_reason is BlockReason.GAVE_UP or any(
         stop.operation not in undecided for stop in session.stops
     )
