@@ -5,6 +5,7 @@ import pickle
 import threading
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,15 +14,15 @@ from tests.support.engines import ADAPTER, judge, park
 from tests.support.reference_remote import serve
 from writeahead import RunPolicy, open_store
 from writeahead.engines import sweep_items, sweeping
-from writeahead.errors import InvalidInput, ResumeError
-from writeahead.items import AdapterSpec, opened
+from writeahead.errors import InvalidInput, ResumeError, Unavailable
+from writeahead.items import AdapterSpec, Opened, opened
 from writeahead.model import RunStatus
 from writeahead.protocol.breaker import Breaker
 from writeahead.protocol.finding import Found, unfinished_sessions
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.settling import Left
 from writeahead.protocol.stopping import LinkedStop
-from writeahead.testing import ManualClock
+from writeahead.testing import ManualClock, WrapperStore
 
 ONCE = RunPolicy(attempts=1)
 SECONDS = 60  # that a test waits for a thread; a failure only
@@ -210,6 +211,29 @@ def test_what_another_sweep_has_a_worker_wait_for_holds_the_rest_at_the_driver(f
     assert found[Left.REMOTE_DOWN] >= 9
     assert found.total() == 12
     assert all(one.not_before - Clock().now() > timedelta(seconds=3500) for one in results)
+
+
+def test_a_store_that_fails_right_after_the_look_is_no_loss_of_the_engine(folder, remote, monkeypatch):
+    """A sweep with `until_done` comes back to the session then."""
+    store = open_store(folder)
+    store.put(".open/a", b"")
+    looks = []
+
+    class Failing(WrapperStore):
+        def _head(self, key):
+            looks.append(key)
+            if len(looks) == 2:
+                raise Unavailable(self.name, "head", key, "planted")
+            return super()._head(key)
+
+    spec = AdapterSpec(ADAPTER, {"url": remote.url})
+    there = Opened(Failing(store), opened(folder.as_uri(), spec).adapter)
+    monkeypatch.setattr(sweeping, "_opened", lambda item: there)
+    item = sweeping._Item(folder.as_uri(), spec, ONCE, sweep="x")
+    worked = sweeping._work_on(replace(item, found=Found("a", is_marked=True, is_final=False)))
+    assert looks == [".open/a"] * 2
+    assert worked.settled.is_store_down
+    assert worked.settled.result.not_before is not None
 
 
 @pytest.mark.parametrize("ends", ["answered", "given up", "refused"])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from writeahead.adapters.limits import STOP_GRACE
-from writeahead.errors import InvalidInput, ResumeError, WriteaheadError
+from writeahead.errors import InvalidInput, ResumeError, StoreError, WriteaheadError
 from writeahead.items import AdapterSpec, Opened, opened
 from writeahead.model import RunPolicy
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
@@ -25,7 +25,7 @@ from writeahead.protocol.finding import Found
 from writeahead.protocol.keys import open_key
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.settling import Left, Settled, Settler, SweepResult
+from writeahead.protocol.settling import Left, Settled, Settler, SweepResult, went_wrong
 from writeahead.protocol.stopping import LinkedStop, linked_stop
 from writeahead.protocol.sweep import Sweep
 from writeahead.protocol.workers import Workers
@@ -243,17 +243,23 @@ def _work_on(item: _Item) -> _Worked:
     settled = settler.settle(found)
     if settled is None:
         return _Worked()
-    result = settled.result
-    if found.is_marked and not (result.status or result.error or store.head(open_key(found.session_id))):
-        _require_session(store, item.store_url, found.session_id)
-    verdict = Verdict.NOTHING
+    if found.is_marked:
+        try:
+            _require_its_marker(store, item.store_url, settled.result)
+        except StoreError as error:
+            settled = went_wrong(found.session_id, error, clock, item.policy)
+    result, verdict = settled.result, Verdict.NOTHING
     if settled.attempted and result.report is not None:
         verdict = verdict_on(result.report, stopped=stop.is_set())
     wait = clock.waits.until(adapter, clock.monotonic()) - clock.monotonic()
     return _Worked(settled, verdict, wait if wait > 0 else None)
 
 
-def _require_session(store: ArtifactStore, url: str, session_id: str) -> None:
+def _require_its_marker(store: ArtifactStore, url: str, result: SweepResult) -> None:
+    """Refuse a store that has nothing of a session whose marker the driver has seen."""
+    session_id = result.session_id
+    if result.status or result.error or store.head(open_key(session_id)):
+        return
     if next(iter(store.list(f"{session_id}/")), None) is None:
         where = f"{socket.gethostname()}: nothing of session {session_id} is in {url}"
         raise InvalidInput(f"{where}: give a store that all workers reach under this URL")
