@@ -21,7 +21,7 @@ __all__ = ["HeldBack", "RunContext", "require_means"]
 
 
 class HeldBack(TransientError):
-    """Nothing was sent, since the remote asked another session of this process to wait.
+    """Nothing was sent, since the remote has asked this process to wait: maybe by another session.
 
     Args:
         wait: Seconds.
@@ -30,7 +30,7 @@ class HeldBack(TransientError):
 
     def __init__(self, wait: float, not_before: datetime) -> None:
         self.not_before = not_before
-        message = "not sent: the remote asked another session to wait"
+        message = "not sent: the remote has asked this process to wait"
         super().__init__(message, applied=Applied.NO, retry_after=wait, for_target=False)
 
 

@@ -92,14 +92,14 @@ class Execution:
         side.run(at_once=self._at_once())
         if side.cause is None and not side.stops:
             return None
-        error = side.cause.error if side.cause else None
-        if side.cause and isinstance(error, Fenced):
-            return self.fenced(error, side.cause.operation)
+        cause = side.cause
+        if cause and isinstance(cause.error, Fenced):
+            return self.fenced(cause.error, cause.operation)
         report = self.end(*ending_of(side), stops=side.in_words())
-        if error is None or isinstance(error, EndRun | StoreError):
+        if cause is None or not cause.gets_out:
             return report
         self.context.ended(report)
-        raise error
+        raise cause.error
 
     def _at_once(self) -> int:
         """How many units may be sent at the same time."""
@@ -123,7 +123,9 @@ class Execution:
             )
         except HeldBack as held:
             if self._stages():
-                return self.report(RunStatus.RESUME_NEEDED, error=str(held), not_before=held.not_before)
+                return self.report(
+                    RunStatus.RESUME_NEEDED, error=str(held), cause=held, not_before=held.not_before
+                )
         return None
 
     @cached_property

@@ -256,12 +256,13 @@ def _not_planned(
     if session.final or session.plan or session.pruned:
         return repeat(context, session, digest, None)
     if isinstance(error, HeldBack):
-        return RunReport(
+        report = RunReport(
             session_id=session_id,
             status=RunStatus.RESUME_NEEDED,
             error=f"{error}; nothing was written",
             not_before=error.not_before,
         )
+        return with_cause(report, error)
     wait = error.retry_after if isinstance(error, TransientError) else None
     is_conflict = isinstance(error, ConflictError)
     report = RunReport(

@@ -15,7 +15,7 @@ from writeahead.errors import AlreadyExists, OutcomeUnknown, Unavailable, Writea
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.breaker import Breaker
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.finding import Found
 from writeahead.protocol.keys import final_key, open_key, planned_key
@@ -184,7 +184,7 @@ class Settler:
         if report is None:
             # The caller knows when another look makes sense.
             return Settled(SweepResult(session.session_id, left=Left.REMOTE_DOWN))
-        return Settled(reported(report), attempted=True)
+        return Settled(reported(report), attempted=not isinstance(report.cause, HeldBack))
 
     def _resumed_own(self, session_id: str) -> Settled:
         if self.on_own is None:
