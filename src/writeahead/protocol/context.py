@@ -81,14 +81,20 @@ class RunContext:
         return self.deadline - self.policy.run_limit
 
     def progress(
-        self, session_id: str, operations: Sequence[KeyedOperation | PlannedOperation]
+        self,
+        session_id: str,
+        operations: Sequence[KeyedOperation | PlannedOperation],
+        owner: str | None = None,
     ) -> SessionProgress:
-        """What tells the observer about a session."""
-        return SessionProgress(self.observer, self.clock, session_id, operations)
+        """What tells the observer, and the log, about a session."""
+        return SessionProgress(self.observer, self.clock, session_id, operations, owner)
 
-    def ended(self, report: RunReport) -> RunReport:
-        """Tell how the run ended; return its report, with what went wrong with the telling."""
-        self.progress(report.session_id, report.operations).ended(report)
+    def ended(self, report: RunReport, *, is_look: bool = False) -> RunReport:
+        """Tell how the run ended; return its report, with what went wrong with the telling.
+
+        ``is_look``: it was none, since the session has to wait.
+        """
+        self.progress(report.session_id, report.operations).ended(report, is_look=is_look)
         if not self.observer.warnings:
             return report
         warned = report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})

@@ -86,7 +86,7 @@ class Emission:
     def __post_init__(self) -> None:
         self.clock = self.context.clock
         plan = self.journal.plan
-        self.progress = self.context.progress(plan.session_id, plan.operations)
+        self.progress = self.context.progress(plan.session_id, plan.operations, self.journal.owner)
         self.planned = {operation.id: operation for operation in self.journal.plan.operations}
         self.reads = {name: reads_receipts(item.payload) for name, item in self.planned.items()}
         # Room for a request between the check of the lease and its end. One that takes longer than

@@ -20,6 +20,7 @@ from writeahead.protocol.schema import Event, PlannedWriteback, PrunedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored, require_ours
 from writeahead.protocol.stages import UNDECIDED
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log
 
 __all__ = [
     "Override",
@@ -101,6 +102,7 @@ def resume_session(
         if reason is not None:
             require_reason(name, reason)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
+    log.RUN.info("begun", call="resume", session_id=session_id, adapter=adapter.name)
     session = read_stored(store, session_id)
     override = Override(take_over=take_over, now=now)
     return context.ended(resume_from(session, context, override))

@@ -51,6 +51,7 @@ from writeahead.protocol.session import (
     read_stored,
 )
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log
 
 __all__ = ["write_back"]
 
@@ -118,6 +119,7 @@ def write_back(
     """
     require_means(store, adapter)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
+    log.RUN.info("begun", call="run", session_id=session_id, adapter=adapter.name)
     keyed = keyed_operations(session_id, operations, namespace=namespace)
     # First of all, since it finds out what could not be kept in an artifact.
     digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
@@ -191,6 +193,7 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
         if session.abandoned is None:
             return repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, session, plan, data)
+    log.RUN.debug("planned", session_id=session_id, owner=plan.owner, operations=len(plan.operations))
     session = StoredSession(session_id)
     if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
         session = read_stored(store, session_id)

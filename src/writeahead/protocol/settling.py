@@ -27,6 +27,7 @@ from writeahead.protocol.schema import AbandonedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored
 from writeahead.protocol.steps import SweepAction, how_it_ended, lost_marker, sweep_step
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log
 
 __all__ = ["Left", "OnOwn", "Settled", "Settler", "SweepResult", "reported", "went_wrong"]
 
@@ -179,7 +180,7 @@ class Settler:
             return Settled(SweepResult(session.session_id, note=note))
         if action is SweepAction.WAIT:
             # It is reported as a resume reports it.
-            return Settled(reported(context.ended(resume_from(session, context))))
+            return Settled(reported(context.ended(resume_from(session, context), is_look=True)))
         report = self.breaker.tried(lambda: context.ended(resume_from(session, context)), self.stop)
         if report is None:
             # The caller knows when another look makes sense.
@@ -204,6 +205,7 @@ class Settler:
             with call_limits(lambda: math.inf, self.stop):
                 awaited(given)
         except Exception as error:  # noqa: BLE001 - as in `settle`, and whose bug it is is known
+            log.SWEEP.warning("failed", session_id=session_id, error=error)
             said = one_line(error) if isinstance(error, WriteaheadError) else type(error).__name__
             return Settled(SweepResult(session_id, error=f"its program raised {said}"), attempted=True)
         if self.store.head(final_key(session_id)) is None:
@@ -240,6 +242,7 @@ class Settler:
 
 def went_wrong(session_id: str, error: Exception, clock: Clock, policy: RunPolicy) -> Settled:
     """What an exception says about a session; of one that is not ours only the class."""
+    log.SWEEP.warning("failed", session_id=session_id, error=error)
     if isinstance(error, Unavailable | OutcomeUnknown):
         soon = after(clock.now(), policy.longest_wait)
         result = SweepResult(session_id, error=one_line(error), not_before=soon)

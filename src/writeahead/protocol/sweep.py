@@ -22,6 +22,7 @@ from writeahead.protocol.settling import OnOwn, Settled, Settler, SweepResult
 from writeahead.protocol.turns import candidates, in_turn, next_look
 from writeahead.protocol.workers import Workers
 from writeahead.stores.base import ArtifactStore, require_store
+from writeahead.telemetry import log
 
 __all__ = ["OnOwn", "Sweep", "SweepResult", "sweep"]
 
@@ -136,6 +137,7 @@ class Sweep(Dispatch[Found]):
 
     def results(self, *, scan: bool) -> Generator[SweepResult, None, bool]:
         """Sweep; return whether each session had its turn."""
+        log.SWEEP.info("begun", store=self._settler.store.name, concurrency=self.bounds.concurrency)
         try:
             while self._find(scan=scan):
                 yield from self.work_off()
@@ -145,6 +147,7 @@ class Sweep(Dispatch[Found]):
             yield from self._leftovers()
         finally:
             self.end()
+            log.SWEEP.info("ended", store=self._settler.store.name, found=len(self._seen))
         return is_through
 
     def _find(self, *, scan: bool) -> bool:
@@ -191,6 +194,7 @@ class Sweep(Dispatch[Found]):
     def noted(self, item: Found, settled: Settled) -> Iterator[SweepResult]:
         """See `Dispatch`."""
         result = settled.result
+        _log_result(result, is_tried=settled.attempted)
         moment = next_look(result, now=self.clock.now(), policy=self._settler.policy)
         again = self.bounds.is_patient and moment is not None
         # Not each look at one that still has to wait is news.
@@ -208,3 +212,15 @@ class Sweep(Dispatch[Found]):
         rest = (*self.held, *self._queue, *(one.found for one in self._waiting))
         for found in rest:
             yield SweepResult(found.session_id, left=why[0], not_before=why[1], found=len(self._seen))
+
+
+def _log_result(result: SweepResult, *, is_tried: bool) -> None:
+    """Log what a sweep did about a session. What went wrong is logged where that is known."""
+    log.SWEEP.debug(
+        "settled",
+        session_id=result.session_id,
+        tried=is_tried,
+        status=result.status,
+        reason=result.block_reason,
+        restored=result.restored or None,
+    )
