@@ -4,20 +4,16 @@ import json
 import logging
 import subprocess
 import sys
-from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
 import tenacity.nap
-from pydantic import BaseModel
 
-from tests.support import http_server
+from tests.support import leaky
 from tests.support.processes import child_environment
 from tests.support.remotes import Meets
 from tests.support.worlds import World, held_by_another, take_over
-from writeahead import Adapter, Receipt, RunPolicy, emits, resume_session, sweep, write_back
-from writeahead.adapters.http import quiet_logs
-from writeahead.errors import InvalidInput, PermanentError, Unavailable, WriteaheadError
+from writeahead import RunPolicy, resume_session, sweep
+from writeahead.errors import InvalidInput, Unavailable, WriteaheadError
 from writeahead.model import RunStatus
 from writeahead.stores.base import ObjectInfo
 from writeahead.stores.local import LocalStore
@@ -239,57 +235,11 @@ print([name for name in sys.modules if name.startswith(("opentelemetry", "loggin
     assert (done.stdout.split("\n")[:2], done.stderr) == (["blocked", "[]"], "")
 
 
-class Secretive(BaseModel):
-    text: str
-    token: str
-
-
-class LeakyAdapter(Adapter):
-    """Sends secrets everywhere, and repeats in its errors what the remote says."""
-
-    name = "leaky"
-
-    def __init__(self, url):
-        self._http = httpx.Client(base_url=url, headers={"Authorization": "Bearer planted-header"})
-
-    def close(self):
-        self._http.close()
-
-    @emits("upsert")
-    def emit_row(self, payload: Secretive, operation) -> Receipt:
-        with quiet_logs():
-            reply = self._http.put(f"/rows?sig=planted-query&id={operation.id}", json=payload.model_dump())
-        if reply.status_code != 200:
-            raise PermanentError(f"PUT /rows: 400 {reply.text}")
-        value = {"seen": reply.text}
-        return Receipt(remote_id="planted-id", remote_version="planted-version", value=value)
-
-
-class Echo(http_server.QuietHandler):
-    """Answers with all that it was sent, as some servers do; refuses ``2-row``."""
-
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        said = body + self.path.encode() + self.headers["Authorization"].encode()
-        refuses = parse_qs(urlsplit(self.path).query)["id"] == ["2-row"]
-        self.send_response(400 if refuses else 200)
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-
 def test_no_logger_holds_a_secret_at_any_level(tmp_path, caplog):
     caplog.set_level(1)
-    payload = {"text": "planted-text", "token": "planted-token"}
     store = LocalStore(tmp_path)
-    with http_server.serving(Echo) as url:
-        adapter = LeakyAdapter(url)
-        asked = [{"kind": "row", "payload": payload}] * 2
-        report = write_back(asked, session_id="s1", store=store, adapter=adapter)
-        adapter.close()
+    _, adapter = leaky.leak(store)
     list(sweep(store, adapter))
-    # The remote did say it.
-    assert (report.status, "planted-token" in report.error) == (RunStatus.BLOCKED, True)
     assert {record.name for record in caplog.records} >= set(OURS)
     said = [str(vars(record)) + record.getMessage() for record in caplog.records]
     assert [line for line in said if "planted-" in line] == []

@@ -83,6 +83,8 @@ class Execution:
         except BaseException as error:
             self.context.ended(self.end(emission.given_up(unit, error), about))
             raise
+        finally:
+            emission.spans.tell()
         return None
 
     def _several(self, stage: Stage, following: Stage | None) -> RunReport | None:

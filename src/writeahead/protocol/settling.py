@@ -27,7 +27,7 @@ from writeahead.protocol.schema import AbandonedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored
 from writeahead.protocol.steps import SweepAction, how_it_ended, lost_marker, sweep_step
 from writeahead.stores.base import ArtifactStore
-from writeahead.telemetry import log
+from writeahead.telemetry import log, tracing
 
 __all__ = ["Left", "OnOwn", "Settled", "Settler", "SweepResult", "reported", "went_wrong"]
 
@@ -181,7 +181,7 @@ class Settler:
         if action is SweepAction.WAIT:
             # It is reported as a resume reports it.
             return Settled(reported(context.ended(resume_from(session, context), is_look=True)))
-        report = self.breaker.tried(lambda: context.ended(resume_from(session, context)), self.stop)
+        report = self.breaker.tried(lambda: _resumed(session, context), self.stop)
         if report is None:
             # The caller knows when another look makes sense.
             return Settled(SweepResult(session.session_id, left=Left.REMOTE_DOWN))
@@ -238,6 +238,13 @@ class Settler:
         written = marker.last_modified if marker else None
         until = after(written or now, self.policy.lease + self.policy.clock_skew)
         return until if until >= now else None
+
+
+def _resumed(session: StoredSession, context: RunContext) -> RunReport:
+    with tracing.span(
+        "writeahead.resume", session_id=session.session_id, adapter=context.adapter.name
+    ) as span:
+        return span.ended(context.ended(resume_from(session, context)))
 
 
 def went_wrong(session_id: str, error: Exception, clock: Clock, policy: RunPolicy) -> Settled:

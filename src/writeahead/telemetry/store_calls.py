@@ -1,14 +1,15 @@
-"""Each call of a store's verbs, as a line at DEBUG.
+"""Each call of a store's verbs, as a line at DEBUG and as a span.
 
 A store around a store passes its calls on: the outermost one is told, and those below it are not.
 """
 
+import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Self, TypeVar
 
-from writeahead.telemetry import log
+from writeahead.telemetry import log, tracing
 
 __all__ = ["listed", "observed"]
 
@@ -52,40 +53,47 @@ def listed(store: object, prefix: str, found: Iterator[_T]) -> Iterator[_T]:
 
 
 def _is_on() -> bool:
-    return log.STORE.has_debug
-
-
-class _Inside:
-    """Marks that what runs inside is below a call that is told."""
-
-    def __enter__(self) -> None:
-        self._token = _is_inside.set(True)
-
-    def __exit__(self, *_: object) -> None:
-        _is_inside.reset(self._token)
+    return log.STORE.has_debug or tracing.is_on()
 
 
 class _Told:
     """One call, from its beginning to its end."""
 
     def __init__(self, store: object, verb: str, key: str) -> None:
-        self._store, self._verb, self._key = store, verb, key
+        self._name, self._verb, self._key = getattr(store, "name", None), verb, key
         self.objects: int | None = None if verb != "list" else 0
+        self._span = tracing.span(
+            f"writeahead.store {verb}",
+            is_client=not getattr(store, "is_local", True),
+            store=self._name,
+            key=key,
+        )
 
     def __enter__(self) -> Self:
         self._begun = perf_counter()
+        self._span.begin()
         return self
 
-    def inside(self) -> _Inside:
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
         """Mark what runs inside as part of this call."""
-        return _Inside()
+        token = _is_inside.set(True)
+        try:
+            with self._span.inside():
+                yield
+        finally:
+            _is_inside.reset(token)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # A listing that is left before its end is no failure.
         failed = None if isinstance(error, GeneratorExit) else error
+        if failed is not None:
+            self._span.failed(failed)
+        self._span.set(objects=self.objects)
+        self._span.end()
         log.STORE.debug(
             "called",
-            store=getattr(self._store, "name", None),
+            store=self._name,
             verb=self._verb,
             key=self._key,
             objects=self.objects,
