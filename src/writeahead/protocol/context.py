@@ -16,6 +16,7 @@ from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock, spread
 from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore, require_store
+from writeahead.telemetry import metrics
 
 __all__ = ["HeldBack", "RunContext", "require_means"]
 
@@ -95,6 +96,8 @@ class RunContext:
         ``is_look``: it was none, since the session has to wait.
         """
         self.progress(report.session_id, report.operations).ended(report, is_look=is_look)
+        if not is_look:
+            metrics.ended(report, self.adapter.name)
         if not self.observer.warnings:
             return report
         warned = report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})

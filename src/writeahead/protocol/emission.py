@@ -31,7 +31,7 @@ from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import after
-from writeahead.telemetry import tracing
+from writeahead.telemetry import metrics, tracing
 from writeahead.telemetry.tracing import Traced, UntoldSpans
 
 __all__ = ["OVERWRITING", "Emission", "EndRun"]
@@ -65,6 +65,11 @@ class EndRun(Exception):
         self.ending = ending
         self.of_run = of_run
         super().__init__(ending.error)
+
+    @property
+    def error_type(self) -> str:
+        """What telemetry calls it: by its cause; without one, nothing was sent."""
+        return tracing.error_type(self.ending.cause) if self.ending.cause else "not_sent"
 
 
 @dataclass
@@ -118,14 +123,15 @@ class Emission:
         self.attempts, self.not_before = 0, None
         try:
             issued = [self._issued(operation) for operation in unit]
-            receipts = with_retries(
-                lambda: self._attempt(issued),
-                policy=self.context.policy,
-                clock=self.clock,
-                time_left=self._time_left,
-                sleep=lambda seconds: self._wait(seconds, unit),
-                own_wait=self._wait_left,
-            )
+            with metrics.timed(*self._measured(unit)):
+                receipts = with_retries(
+                    lambda: self._attempt(issued),
+                    policy=self.context.policy,
+                    clock=self.clock,
+                    time_left=self._time_left,
+                    sleep=lambda seconds: self._wait(seconds, unit),
+                    own_wait=self._wait_left,
+                )
         except TransientError as error:
             self._surely_unsent(unit)
             raise self._stop_for_now(error) from None
@@ -205,7 +211,8 @@ class Emission:
             self.attempts += 1
             self.in_flight = True
             try:
-                receipts = self._call_adapter(unit)
+                with metrics.counted(*self._measured(unit)):
+                    receipts = self._call_adapter(unit)
             except WriteaheadError as error:
                 span.failed(error)
                 if isinstance(error, AdapterError):
@@ -216,6 +223,10 @@ class Emission:
                 self.in_flight = not (isinstance(error, _CONCLUSIVE) or type(error) in _UNSENT)
                 raise
         return [_storable(receipt) for receipt in receipts]
+
+    def _measured(self, unit: Sequence[PlannedOperation]) -> tuple[str | None, str]:
+        """What a measurement is of: a kind of operation, and an adapter."""
+        return None if self.journal.plan.atomic else unit[0].kind, self.context.adapter.name
 
     def _span(self, verb: str, unit: Sequence[PlannedOperation], attempt: int | None = None) -> Traced:
         """The span of a request; all operations of a transaction have one."""

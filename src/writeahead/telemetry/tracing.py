@@ -21,7 +21,7 @@ from writeahead.model import RunReport, RunStatus
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-__all__ = ["Traced", "UntoldSpans", "is_on", "link", "load", "span", "traceparent"]
+__all__ = ["Traced", "UntoldSpans", "error_type", "is_on", "link", "load", "span", "traceparent"]
 
 _NAME = "writeahead"
 _ATTRIBUTES = {
@@ -124,7 +124,7 @@ class Traced:
             from opentelemetry.trace import StatusCode
 
             if self._span is not None:
-                self._span.set_attribute("error.type", why if isinstance(why, str) else _class_of(why))
+                self._span.set_attribute("error.type", why if isinstance(why, str) else error_type(why))
                 self._span.set_status(StatusCode.ERROR)
 
     def ended(self, report: RunReport) -> RunReport:
@@ -237,6 +237,13 @@ def link(parent: str | None) -> None:
             get_current_span().add_link(earlier)
 
 
+def error_type(error: BaseException) -> str:
+    """What failed, for ``error.type``: the class, unless the exception has an ``error_type``."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return str(getattr(error, "error_type", name))
+
+
 def _current() -> "SpanContext":
     from opentelemetry.trace import get_current_span
 
@@ -253,11 +260,6 @@ def _named(attributes: dict[str, object]) -> dict[str, Any]:
     known = {_ATTRIBUTES[name]: value for name, value in attributes.items() if value is not None}
     # Enums of strings are written as plain strings.
     return {name: str(value) if isinstance(value, str) else value for name, value in known.items()}
-
-
-def _class_of(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 _NOTHING = _Nothing("", {})
