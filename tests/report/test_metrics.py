@@ -113,8 +113,10 @@ def test_the_command_prints_what_prometheus_reads(tmp_path, capsys, monkeypatch)
     world = World()
     world.store = LocalStore(tmp_path / "store")
     unlucky(world, "refused", Meets.REJECTED)
+    unlucky(world, "done")
     assert main(["metrics", "--store", str(tmp_path / "store")]) == 0
     values, stores = samples(capsys.readouterr().out)
+    assert ("writeahead_open_sessions", "completed") not in values
     assert values["writeahead_blocked_sessions", "rejected"] == 1
     assert stores == {world.store.name}
     assert main(["metrics", "--store", str(tmp_path / "store"), "--json"]) == 0

@@ -19,7 +19,7 @@ from writeahead.stores.base import ObjectInfo
 from writeahead.stores.local import LocalStore
 from writeahead.stores.memory import MemoryStore
 from writeahead.stores.remote import RemoteStore, RequestFailed
-from writeahead.testing import TracingStore, WrapperStore
+from writeahead.testing import ManualClock, TracingStore, WrapperStore
 
 OURS = ("writeahead.run", "writeahead.sweep", "writeahead.store")
 
@@ -131,10 +131,12 @@ def test_a_session_that_has_to_wait_is_no_warning_each_time(lines):
     world = World()
     world.remote.script["1-create"] = [Meets.RETRY_AFTER]
     world.run("create")
+    world.clock = ManualClock()  # as in another process, which the remote has told nothing
     before = len(lines())
     for _ in range(3):
         list(sweep(world.store, world.adapter, policy=world.policy, clock=world.clock))
     assert [one for one in lines()[before:] if one[0] == "WARNING"] == []
+    assert events(lines, "run")[-3:] == [("DEBUG", "looked")] * 3
 
 
 def test_a_call_of_a_store_is_one_line_whatever_is_around_the_store(lines):
