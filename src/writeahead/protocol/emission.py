@@ -230,6 +230,8 @@ class Emission:
 
     def _span(self, verb: str, unit: Sequence[PlannedOperation], attempt: int | None = None) -> Traced:
         """The span of a request; all operations of a transaction have one."""
+        if not tracing.is_on():
+            return tracing.NOTHING
         plan, one = self.journal.plan, unit[0]
         about = {"session_id": plan.session_id, "owner": self.journal.owner, "attempt": attempt}
         if plan.atomic:

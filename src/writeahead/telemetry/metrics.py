@@ -7,6 +7,7 @@ would be without number.
 import contextlib
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,7 @@ class _Instruments(NamedTuple):
     runs: "Counter"
 
 
+_NOTHING = contextlib.nullcontext()
 # By the provider that made them, of which a program has one.
 _made: tuple[object, _Instruments] | None = None
 
@@ -37,14 +39,23 @@ def is_on() -> bool:
     return "opentelemetry.metrics" in sys.modules
 
 
-@contextlib.contextmanager
-def timed(kind: str | None, adapter: str) -> Iterator[None]:
+def timed(kind: str | None, adapter: str) -> AbstractContextManager[None]:
     """Measure how long it takes until an operation is confirmed, or given up.
 
     Args:
         kind: The operation's kind; None for a transaction.
         adapter: The adapter's name.
     """
+    return _recorded(kind, adapter, is_timed=True) if is_on() else _NOTHING
+
+
+def counted(kind: str | None, adapter: str) -> AbstractContextManager[None]:
+    """Count a request, with what it failed by. Arguments as for `timed`."""
+    return _recorded(kind, adapter, is_timed=False) if is_on() else _NOTHING
+
+
+@contextlib.contextmanager
+def _recorded(kind: str | None, adapter: str, *, is_timed: bool) -> Iterator[None]:
     begun, error = perf_counter(), None
     try:
         yield
@@ -52,20 +63,7 @@ def timed(kind: str | None, adapter: str) -> Iterator[None]:
         error = raised
         raise
     finally:
-        _record(perf_counter() - begun, kind, adapter, error)
-
-
-@contextlib.contextmanager
-def counted(kind: str | None, adapter: str) -> Iterator[None]:
-    """Count a request, with what it failed by. Arguments as for `timed`."""
-    error = None
-    try:
-        yield
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        _record(None, kind, adapter, error)
+        _record(perf_counter() - begun if is_timed else None, kind, adapter, error)
 
 
 def ended(report: RunReport, adapter: str) -> None:
@@ -80,8 +78,6 @@ def ended(report: RunReport, adapter: str) -> None:
 
 
 def _record(seconds: float | None, kind: str | None, adapter: str, error: BaseException | None) -> None:
-    if not is_on():
-        return
     with contextlib.suppress(Exception):
         about: dict[str, Any] = {"writeahead.adapter.name": adapter}
         if kind is not None:

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 from writeahead.model import RunReport, RunStatus
@@ -21,7 +22,7 @@ from writeahead.model import RunReport, RunStatus
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-__all__ = ["Traced", "UntoldSpans", "error_type", "is_on", "link", "load", "span", "traceparent"]
+__all__ = ["NOTHING", "Traced", "UntoldSpans", "error_type", "is_on", "link", "load", "span", "traceparent"]
 
 _NAME = "writeahead"
 _ATTRIBUTES = {
@@ -59,7 +60,7 @@ def span(name: str, *, is_client: bool = False, **attributes: object) -> "Traced
         is_client: Whether it waits for another system.
         attributes: By the keys of `_ATTRIBUTES`; those that are None are left out.
     """
-    return Traced(name, attributes, is_client=is_client) if is_on() else _NOTHING
+    return Traced(name, attributes, is_client=is_client) if is_on() else NOTHING
 
 
 def load() -> None:
@@ -166,9 +167,12 @@ class UntoldSpans:
     def __init__(self) -> None:
         self._untold: list[tuple[Traced, int]] = []
 
-    @contextlib.contextmanager
-    def keep(self, traced: Traced) -> Iterator[Traced]:
+    def keep(self, traced: Traced) -> AbstractContextManager[Traced]:
         """Begin a span, and keep it with the moment at which its block ended."""
+        return _NO_BLOCK if traced is NOTHING else self._kept(traced)
+
+    @contextlib.contextmanager
+    def _kept(self, traced: Traced) -> Iterator[Traced]:
         with traced.begin().inside():
             try:
                 yield traced
@@ -176,8 +180,7 @@ class UntoldSpans:
                 traced.failed(error)
                 raise
             finally:
-                if traced is not _NOTHING:
-                    self._untold.append((traced, time.time_ns()))
+                self._untold.append((traced, time.time_ns()))
 
     def tell(self) -> None:
         """End them."""
@@ -262,4 +265,5 @@ def _named(attributes: dict[str, object]) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, str) else value for name, value in known.items()}
 
 
-_NOTHING = _Nothing("", {})
+NOTHING = _Nothing("", {})
+_NO_BLOCK = contextlib.nullcontext(NOTHING)
