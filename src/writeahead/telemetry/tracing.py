@@ -154,8 +154,14 @@ class _Nothing(Traced):
     def __exit__(self, *_: object) -> None:
         pass
 
+    def set(self, **attributes: object) -> None:
+        pass
+
     def failed(self, why: BaseException | str) -> None:
         pass
+
+    def ended(self, report: RunReport) -> RunReport:
+        return report
 
 
 class UntoldSpans:
