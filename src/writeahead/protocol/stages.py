@@ -187,6 +187,7 @@ class SideBySide:
             ending = self.stops[operation.id] = emission.given_up(unit, error)
             self._end_run(_Cause(error, ending, operation.id))
         finally:
+            emission.spans.tell()
             with self._changed:
                 del self._under_way[operation.id]
                 self._changed.notify_all()
