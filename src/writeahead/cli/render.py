@@ -51,7 +51,9 @@ _STYLES = {
     "in_progress": "cyan",
     "planned": "cyan",
     "abandoned": "red",
+    "unplanned": "cyan",
 }
+_UNPLANNED = "unplanned"  # no status: its run has not planned yet, or died before it did
 _STATUS_WIDTH = max(len(status.value) for status in RunStatus)
 
 
@@ -76,7 +78,8 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
 
 def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> None:
     """Show all that a store holds of a session."""
-    _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
+    status = page.status or ("unreadable" if page.way_out else _UNPLANNED)
+    _headline(console, page.session_id, status, page.block_reason)
     if page.own:
         _line(console, f"  of an orchestrator of its own, planned {shown_time(page.planned_at)}")
     if page.adapter:
@@ -101,7 +104,7 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
 
 def show_summary(console: Console, summary: SessionSummary, *, now: datetime, next_step: str | None) -> None:
     """Show one session of a list: its state, how much is done, its age, its last error."""
-    status = summary.status.value if summary.status else "unreadable"
+    status = summary.status or ("unreadable" if summary.unreadable else _UNPLANNED)
     if summary.own and summary.status is RunStatus.RESUME_NEEDED:
         status = "own"
     count = f"{summary.confirmed}/{summary.operations}" if summary.operations else "-"
@@ -287,13 +290,11 @@ def _artifact_row(item: ArtifactLine) -> list[str]:
 
 
 def _entry_row(entry: JournalEntry) -> list[str]:
-    about = [entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]
-    return [
-        f"{entry.number}",
-        shown_time(entry.at),
-        entry.event.value,
-        ", ".join(str(part) for part in about if part),
-    ]
+    about = [[entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]]
+    if entry.stops:  # the fields of the entry itself are those of one of them
+        about = [[stop.operation, stop.status, stop.block_reason, stop.error] for stop in entry.stops]
+    told = (", ".join(str(part) for part in parts if part) for parts in about)
+    return [f"{entry.number}", shown_time(entry.at), entry.event.value, "; ".join(told)]
 
 
 def _stops(console: Console, stops: Sequence[Stop]) -> None:
