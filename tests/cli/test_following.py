@@ -14,6 +14,11 @@ from writeahead import open_store
 from writeahead.report.following import Watcher
 from writeahead.testing import TracingStore
 
+# Each starts processes, and others do most of it.
+in_full = pytest.mark.skipif(
+    os.environ.get("WRITEAHEAD_TESTS") != "full", reason="it takes WRITEAHEAD_TESTS=full"
+)
+
 
 @pytest.fixture
 def let_go(remote):
@@ -77,6 +82,7 @@ def test_each_entry_is_told_while_the_next_request_is_held(following, cli, remot
     assert out.count("confirmed  applied") == 3
 
 
+@in_full
 def test_its_exit_code_is_that_of_the_end(following, remote, let_go):
     running, process = following
     remote.answers = [400]
@@ -86,6 +92,7 @@ def test_its_exit_code_is_that_of_the_end(following, remote, let_go):
     assert "s1  blocked (rejected)" in out.splitlines()
 
 
+@in_full
 def test_a_run_that_is_killed_ends_it(following):
     running, process = following
     running.kill()
@@ -94,6 +101,7 @@ def test_a_run_that_is_killed_ends_it(following):
     assert out.splitlines()[-1].startswith("next: writeahead resume s1")
 
 
+@in_full
 def test_an_interrupt_ends_it_and_changes_nothing(following, cli):
     _, process = following
     before = cli.bytes_in_store()
@@ -131,6 +139,7 @@ def test_watch_tells_each_change_of_another_process(start, cli, remote, run, let
     assert finished(process)[:2] == (0, "")
 
 
+@in_full
 def test_watch_has_lines_for_a_log(start, cli, remote):
     remote.answers = [400]
     assert cli("run", cli.session("row"), "--write").code == 1
@@ -158,16 +167,12 @@ def test_watch_is_a_table_on_a_terminal(start, cli, remote):
     assert read_terminal(mine, theirs).decode().rstrip().endswith("\x1b[?25h")
 
 
-def test_show_is_a_tree_on_a_terminal_and_as_ever_elsewhere(start, cli, remote):
+def test_show_is_a_tree_on_a_terminal_and_as_ever_elsewhere(cli, remote, monkeypatch):
     remote.answers = [201, 400]
     cli("run", cli.session("row", "row"), "--write")
     plain = cli("show", "s1").out
-    mine, theirs = pty.openpty()
-    process = start(
-        "show", "s1", stdout=theirs, stdin=theirs, env={"TERM": "xterm-256color", "NO_COLOR": "1"}
-    )
-    shown = re.sub("\x1b\\[[0-9;]*m", "", read_terminal(mine, theirs).decode()).splitlines()
-    assert process.wait(60) == 0
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = re.sub("\x1b\\[[0-9;]*m", "", cli("show", "s1").out).splitlines()
     place = shown.index("operations")
     assert [line[:9] for line in shown[place + 1 : place + 3]] == ["├── 1-row", "└── 2-row"]
     # But for the lines of the tree, nothing else.
