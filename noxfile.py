@@ -133,6 +133,7 @@ def crash(session: nox.Session) -> None:
     """All kills, pairs of kills and pairs of faults, of which the tests take a sample."""
     _install(session, "test")
     proofs = ["crash", "faults", "integration", "powerloss", "modelcheck", "protocol"]
+    proofs += ["cli/test_following.py", "cli/test_image.py"]
     # DEPTH: the model and the real runner through more orders and schedules.
     full = {"WRITEAHEAD_TESTS": "full", "WRITEAHEAD_DEPTH": "2"}
     files = [f"tests/{proof}" for proof in proofs]

@@ -16,7 +16,7 @@ from writeahead.testing import TracingStore
 
 # Each starts processes, and others do most of it.
 in_full = pytest.mark.skipif(
-    os.environ.get("WRITEAHEAD_TESTS") != "full", reason="it takes WRITEAHEAD_TESTS=full"
+    os.environ.get("WRITEAHEAD_TESTS") != "full", reason="WRITEAHEAD_TESTS=full, as in `nox -s crash`"
 )
 
 
@@ -151,6 +151,7 @@ def test_watch_has_lines_for_a_log(start, cli, remote):
     assert cli("watch", "--json").code == 2
 
 
+@in_full
 def test_watch_is_a_table_on_a_terminal(start, cli, remote):
     for name, answers in (("parked", [503, 503]), ("refused", [400])):
         remote.answers = list(answers)
