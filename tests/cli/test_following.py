@@ -48,7 +48,7 @@ def run(start, cli, remote, let_go):
 @pytest.fixture
 def follow(start):
     """Starts to follow, and reads up to the end of what is there already."""
-    process = start("show", "s1", "--follow", "--interval", "0.05s")
+    process = start("show", "s1", "--follow", "--interval", "0.2s")
     while "next: another run is active" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     return process
@@ -121,7 +121,7 @@ def test_what_is_over_is_shown_once(cli, remote):
 
 def test_watch_tells_each_change_of_another_process(start, cli, remote, run, let_go):
     running = run("row", "row")
-    process = start("watch", "--json-lines", "--interval", "0.05s")
+    process = start("watch", "--json-lines", "--interval", "0.2s")
 
     def told():
         line = json.loads(process.stdout.readline())
@@ -143,7 +143,7 @@ def test_watch_tells_each_change_of_another_process(start, cli, remote, run, let
 def test_watch_has_lines_for_a_log(start, cli, remote):
     remote.answers = [400]
     assert cli("run", cli.session("row"), "--write").code == 1
-    process = start("watch", "--interval", "0.05s")
+    process = start("watch", "--interval", "0.2s")
     line = process.stdout.readline().split()
     assert line[2:6] == ["blocked", "0/1", "s1", "rejected:"]
     process.send_signal(signal.SIGINT)
