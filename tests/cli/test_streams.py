@@ -15,7 +15,7 @@ from rich.console import Console
 
 import writeahead
 from tests.support.processes import ROOT, child_environment, finished, read_terminal
-from writeahead.cli import render
+from writeahead.cli.lines import print_line
 from writeahead.cli.streams import write_guarded
 
 
@@ -214,7 +214,7 @@ def test_a_pipe_gets_what_a_terminal_without_colours_gets(text):
             emoji=False,
             soft_wrap=True,
         )
-        render._line(console, ("word".ljust(9), "red"), text, (text, "dim"))
+        print_line(console, ("word".ljust(9), "red"), text, (text, "dim"))
         return console.file.getvalue()
 
     assert shown(terminal=False) == shown(terminal=True)

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from writeahead.cli import options, render
+from writeahead.cli import lines, options, render
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status, lines_of
@@ -175,7 +175,7 @@ def _table(watcher: Watcher, store: ArtifactStore, problem: str, most: int) -> T
     )
     more = len(sessions) - max(most, 1)
     caption = (
-        f"{len(sessions)} open{f', {more} not shown' if more > 0 else ''}, {render.shown_time(Clock().now())}"
+        f"{len(sessions)} open{f', {more} not shown' if more > 0 else ''}, {lines.shown_time(Clock().now())}"
     )
     table = Table(
         title=Text(printable(store.name)),
@@ -189,6 +189,6 @@ def _table(watcher: Watcher, store: ArtifactStore, problem: str, most: int) -> T
     for session in sessions[: max(most, 1)]:
         status, count, name, note = render.change_row(session)
         table.add_row(
-            Text(status, render.style_of(status)), count, Text(printable(name)), Text(printable(note))
+            Text(status, lines.style_of(status)), count, Text(printable(name)), Text(printable(note))
         )
     return table

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from writeahead.cli import options, render
+from writeahead.cli import options, render_many
 from writeahead.cli.context import CommandContext
 from writeahead.cli.output import Answer
 from writeahead.cli.reports import next_step_of
@@ -40,9 +40,9 @@ def list_sessions(
     def show(console: Console) -> None:
         summary = None
         for summary in sessions:
-            render.show_summary(console, summary, now=now, next_step=next_step_of(summary, context))
+            render_many.show_summary(console, summary, now=now, next_step=next_step_of(summary, context))
         if summary is None:
-            render.show_none(console, opened.name, state)
+            render_many.show_none(console, opened.name, state)
 
     def document() -> dict[str, Any]:
         return {"store": opened.name, "sessions": [_document(one, now, context) for one in sessions]}

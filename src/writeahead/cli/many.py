@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from rich.console import Console
 
-from writeahead.cli import render
+from writeahead.cli import render_many
 from writeahead.cli.completion import session_ids
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
@@ -169,7 +169,9 @@ def _answer_of_many(
 
     def show(console: Console) -> None:
         found.show(console)
-        render.show_totals(console, store.name, found.totals, stopped=found.stopped, done=selection.write)
+        render_many.show_totals(
+            console, store.name, found.totals, stopped=found.stopped, done=selection.write
+        )
 
     return Answer(
         lambda: {

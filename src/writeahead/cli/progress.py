@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from writeahead.cli.render import shown_time
+from writeahead.cli.lines import shown_time
 from writeahead.cli.streams import printable, say
 from writeahead.errors import Applied
 from writeahead.protocol.progress import (

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from writeahead.cli import options, render
+from writeahead.cli import options, render_many
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.output import Answer
@@ -68,8 +68,8 @@ def prune_sessions(
 
     def show(console: Console) -> None:
         for result in results():
-            render.show_prune_result(console, result)
-        render.show_prune_totals(console, store.name, totals, stopped=stopped, done=write)
+            render_many.show_prune_result(console, result)
+        render_many.show_prune_totals(console, store.name, totals, stopped=stopped, done=write)
 
     def document() -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from writeahead.cli import render
+from writeahead.cli import render_many
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.output import report_document
 from writeahead.protocol.sweep import SweepResult
@@ -60,7 +60,7 @@ class Results:
             for result in rest:
                 if not result.left:
                     with around():
-                        render.show_sweep_result(console, result)
+                        render_many.show_sweep_result(console, result)
         finally:
             deque(rest, maxlen=0)
 
@@ -110,7 +110,7 @@ class Results:
 
 def _word(result: SweepResult) -> str:
     """What it counts as: a note may be about a session whose status is known."""
-    word = render.word_of(result)
+    word = render_many.word_of(result)
     return result.status.value if word == "-" and result.status else word
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from writeahead.cli import render
+from writeahead.cli import render, render_many
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of, exit_code_of_status, lines_of
 from writeahead.cli.progress import RunsShown
@@ -71,9 +71,9 @@ class Rounds:
         for shown, found in self._results():
             found.show(console, around=shown.aside)
             if found.totals.total() > 1 or self.every is not None or found.stopped:
-                render.show_sweep_totals(console, found.totals, found.reasons, stopped=found.stopped)
+                render_many.show_sweep_totals(console, found.totals, found.reasons, stopped=found.stopped)
             elif not found.totals and found.failed is None:
-                render.show_none(console, self.source or self.store, None if self.source else "open")
+                render_many.show_none(console, self.source or self.store, None if self.source else "open")
             if step := self.advice(found):
                 render.show_next_step(console, step)
 

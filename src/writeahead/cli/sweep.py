@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from writeahead.cli import options, render
+from writeahead.cli import options, render_many
 from writeahead.cli.context import CommandContext
 from writeahead.cli.engine import EngineOption, SchedulerOption, require_fitting, sweeps_on_engine
 from writeahead.cli.output import Answer
@@ -143,7 +143,7 @@ def _sweep_preview(store: ArtifactStore, context: CommandContext, *, scan: bool,
         for session_id, step in steps():
             console.print(printable(f"{session_id}  {step}"))
         if step is None:
-            render.show_none(console, store.name, "open")
+            render_many.show_none(console, store.name, "open")
         else:
             console.print("Nothing was done. Add --write to do it.")
 
