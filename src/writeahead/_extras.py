@@ -23,6 +23,8 @@ _EXTRA_OF = {
     "obstore": "obstore",
     "starlette": "simulator",
     "uvicorn": "simulator",
+    "jinja2": "report",
+    "markupsafe": "report",
     "moto": "demo",
 }
 
