@@ -21,7 +21,7 @@ PLANTS = {
     "leak": "import httpx, writeahead.stores.memory",
     "protocol/leak": "import httpx, writeahead.stores.local",
     "report/leak": "import rich, writeahead.adapters.registry, writeahead.simulators.dataverse",
-    "testing/leak": "import starlette",
+    "testing/leak": "import jinja2, starlette",
     "simulators/leak": "import writeahead.protocol.runner, writeahead.model",
     "stores/leak_one": "import writeahead.stores.leak_two",
     "stores/leak_two": "import writeahead.stores.leak_one",
@@ -54,6 +54,7 @@ SAID = {
     ],
     "The core loads no client library": ["writeahead.protocol.leak -> httpx"],
     "The command line and the demo alone print for people": ["writeahead.report.leak -> rich"],
+    "The HTML report alone is made of templates": ["writeahead.testing.leak -> jinja2"],
     "Simulators alone serve HTTP with a framework": ["writeahead.testing.leak -> starlette"],
 }
 

@@ -6,8 +6,17 @@ from unittest import mock
 
 from pydantic import BaseModel, ConfigDict
 
-from writeahead import Adapter, Receipt, RunPolicy, abandon_session, emits, resume_session, unblock_session
-from writeahead import write_back, write_planned_writeback_artifact
+from writeahead import (
+    Adapter,
+    Receipt,
+    RunPolicy,
+    abandon_session,
+    emits,
+    resume_session,
+    unblock_session,
+    write_back,
+    write_planned_writeback_artifact,
+)
 from writeahead.errors import Applied, ConflictError, PermanentError, TransientError
 from writeahead.protocol import journal, runner
 from writeahead.protocol.schema import Holder
@@ -26,7 +35,7 @@ class Fields(BaseModel):
 
 
 class Crm(Adapter):
-    """A remote that takes seconds, and answers as it is told, by session and operation."""
+    """A remote that takes a second and more, and answers as it is told, by operation."""
 
     name = "crm"
 
@@ -76,7 +85,7 @@ class Day:
         holder = Holder(host=host, boot_id="b", pid_namespace="pid:[1]", pid=pid, started="1")
         with contextlib.ExitStack() as patches:
             for module in (journal, runner):
-                patches.enter_context(mock.patch.object(module, "this_process", lambda: holder))
+                patches.enter_context(mock.patch.object(module, "this_process", return_value=holder))
             yield
 
     @contextlib.contextmanager
@@ -118,14 +127,25 @@ def payload_of(kind, number):
 
 
 def down(retry_after=None):
-    return TransientError("POST activities: 503 Service Unavailable", applied=Applied.NO, retry_after=retry_after)
+    return TransientError(
+        "POST activities: 503 Service Unavailable", applied=Applied.NO, retry_after=retry_after
+    )
+
+
+USUAL = ("activity", "queue_item", "task", "task", "activity")
 
 
 def working_day(store=None):
     """Sessions in each state, as after a morning with an outage."""
     day = Day(store)
-    clock, script = day.clock, day.script
-    usual = ("activity", "queue_item", "task", "task", "activity")
+    _morning(day)
+    _decisions(day)
+    _the_rest(day)
+    return day
+
+
+def _morning(day):
+    clock, script, usual = day.clock, day.script, USUAL
     for number in range(3):
         day.run(f"call-{1990 + number}", *usual, on=("worker-2", 811))
         clock.advance(240)
@@ -143,6 +163,11 @@ def working_day(store=None):
     script.clear()
 
     clock.advance(1200)
+
+
+def _decisions(day):
+    """Sessions that an operator has to decide about, and one that went on after a decision."""
+    clock, script, usual = day.clock, day.script, USUAL
     script["2-email"] = [TransientError("POST emails: connection reset", applied=Applied.UNKNOWN)]
     day.run("call-2014", "activity", "email", "task")
     clock.advance(300)
@@ -160,6 +185,9 @@ def working_day(store=None):
     day.resume("call-2021", on=("worker-3", 77))
     script.clear()
 
+
+def _the_rest(day):
+    clock, script, usual = day.clock, day.script, USUAL
     day.run("call-2026", *usual)
     clock.advance(60)
     script["1-activity"] = [PermanentError("POST activities: 403")]
@@ -181,4 +209,53 @@ def working_day(store=None):
     damaged = day.store.get("call-1987/writeback.json").data
     day.store.put("call-1987/writeback.json", damaged.replace(b"applied", b"applies", 1))
     clock.advance(20)
+
+
+def large_session(count):
+    """One session of so many operations, of which the last was rejected."""
+    day = Day()
+    day.policy = RunPolicy(attempts=1, journal_interval=60, run_limit=86_400, lease=172_800)
+    day.script[f"{count}-task"] = [PermanentError("PATCH tasks: 400")]
+    day.run("large", *(("activity", "task") * (count // 2)))
+    return day
+
+
+def many_sessions(count):
+    """So many sessions, completed, blocked and waiting in turn."""
+    day = Day()
+    day.policy = RunPolicy(attempts=1)
+    for number in range(count):
+        refused = (None, PermanentError("PATCH tasks: 400"), down(600.0))[number % 3]
+        day.script["2-task"] = [refused] if refused else []
+        day.run(f"call-{number:05}", "activity", "task", "task")
+    return day
+
+
+HOSTILE = (
+    "</script><script>window.hit=1</script>",
+    "<img src=x onerror=window.hit=2>",
+    "<!--<script>",
+    "]]></svg>",
+    "\"' onmouseover='window.hit=3",
+    "\u202egnp.exe\u2066",
+    "nul\0and\x1b[31mred",
+    "line\u2028separator\u2029",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:window.hit=4",
+)
+
+
+def hostile_session():
+    """A session whose texts would be markup, script or a template if they were taken for it."""
+    day = Day()
+    day.policy = RunPolicy(attempts=1)
+    text = " ".join(HOSTILE)
+    day.script["1-task"] = [PermanentError(text)]
+    operation = {"kind": "task", "payload": {text: [text, "x" * 1_000_000], "__proto__": {"a": 1}}}
+    with day.machine("</svg><img src=x onerror=window.hit=5>", 7):
+        write_back([operation], session_id="hostile", **day._tools())
+        unblock_session("hostile", store=day.store, reason=text, clock=day.clock)
+    day.clock.advance(5)
+    day.script["1-task"] = [PermanentError(text)]
+    day.resume("hostile")
     return day

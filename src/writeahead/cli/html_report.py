@@ -48,7 +48,9 @@ def html_report(
     ] = None,
     limit: Annotated[
         int,
-        typer.Option("--limit", metavar="N", min=1, help="Read so many sessions, at most.", show_default=True),
+        typer.Option(
+            "--limit", metavar="N", min=1, help="Read so many sessions, at most.", show_default=True
+        ),
     ] = LIMIT,
     with_payloads: Annotated[
         bool,
@@ -88,7 +90,7 @@ def html_report(
         if path:
             render.show_file(console, path)
         else:
-            console.out(text, highlight=False, end="")
+            console.file.write(text + "\n")
 
     return Answer(
         lambda: {
@@ -100,4 +102,3 @@ def html_report(
         show,
         lambda: ExitCode.FAILED if report.failed else ExitCode.OK,
     )
-

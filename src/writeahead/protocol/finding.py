@@ -214,9 +214,7 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
             markers = marked.pop(first, [])
             if is_marked or inside.is_ours:
                 is_pruned = inside.was_pruned and not is_final
-                yield _found(
-                    first, markers, is_final=is_final, is_pruned=is_pruned, final_at=inside.final_at
-                )
+                yield _found(first, markers, is_final=is_final, is_pruned=is_pruned, final_at=inside.final_at)
     for session_id in sorted(marked):
         yield _found(session_id, marked[session_id])
 

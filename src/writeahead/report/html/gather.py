@@ -137,7 +137,7 @@ def _listed(store: ArtifactStore, wanted: Wanted) -> _Listed:
 
 
 def _in_order(found: Iterator[Found] | Sequence[Found]) -> list[str]:
-    """Those that wait for an operator first, then the unfinished ones, then those without a marker."""
+    """Those that wait for an operator first, then unfinished ones, then those without a marker."""
     ranked = sorted(found, key=lambda one: 2 if not one.is_marked else 1 if one.is_open else 0)
     return [one.session_id for one in ranked]
 

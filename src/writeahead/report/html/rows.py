@@ -1,4 +1,4 @@
-"""A session that was read, as a row of the HTML report: without values, unless they are asked for."""
+"""A session as a row of the HTML report: without values, unless they are asked for."""
 
 import json
 import re
@@ -10,7 +10,15 @@ from writeahead.model import BlockReason, PlannedOperation, RunStatus
 from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.protocol.schema import JournalEntry
 from writeahead.report.html.timeline import Past, lane_names, timeline
-from writeahead.report.html.views import Artifact, History, OperationRow, SessionRow, StepPart, moment, visible
+from writeahead.report.html.views import (
+    Artifact,
+    History,
+    OperationRow,
+    SessionRow,
+    StepPart,
+    moment,
+    visible,
+)
 from writeahead.report.page import SessionPage
 from writeahead.report.salvage import Readable
 from writeahead.report.session import OperationLine
@@ -19,7 +27,7 @@ __all__ = ["is_marked", "row_of", "split_step"]
 
 _WHY: Mapping[BlockReason, str] = {
     BlockReason.NOT_READY: "The remote lacks what the session needs.",
-    BlockReason.CONFLICT_DETECTED: "The row was changed by another one meanwhile.",
+    BlockReason.CONFLICT_DETECTED: "The row was changed elsewhere meanwhile.",
     BlockReason.REJECTED: "The remote refused it.",
     BlockReason.OUTCOME_UNKNOWN: "It may have taken effect, and that can't be proved.",
     BlockReason.UNKNOWN_KIND: "The adapter does not know its kind.",
@@ -123,7 +131,9 @@ def _why(state: str, page: SessionPage) -> str | None:
         return _WHY[page.block_reason]
     if _needs(state, page) == "decision":
         return "Its marker is lost, so no sweep sees it."
-    return "Only the program that planned it can read its plan." if page.own and state != "completed" else None
+    return (
+        "Only the program that planned it can read its plan." if page.own and state != "completed" else None
+    )
 
 
 def _facts(page: SessionPage, past: Past, now: datetime) -> Iterator[tuple[str, str]]:

@@ -177,7 +177,7 @@
       free = begin + room + 12;
       parts.push(svg("path", { class: "grid", d: `M${x} 20V${height}` }), svg("text", { x: begin, y: 14 }, tick.text));
     }
-    if (line.now !== undefined && line.now !== null) {
+    if (line.now !== undefined) {
       const x = at(line.now);
       parts.push(said(svg("path", { class: "now", d: `M${x} 20V${height}`, "stroke-width": 1.5 }), "when this report was made"));
     }
@@ -186,14 +186,14 @@
       const y = top + index * lane + (narrow ? 38 : 25), a = at(one.start), b = at(one.end);
       const names = narrow
         ? [svg("text", { class: "name", x: left, y: y - 16 }, (one.name + ", " + ROLES[one.role]).slice(0, 52))]
-        : [svg("text", { class: "name", x: 12, y: y - 2 }, one.name.length > 26 ? one.name.slice(0, 25) + "\u2026" : one.name),
+        : [svg("text", { class: "name", x: 12, y: y - 2 }, one.name.length > 25 ? one.name.slice(0, 23) + "\u2026" : one.name),
           svg("text", { x: 12, y: y + 12 }, ROLES[one.role])];
-      parts.push(said(svg("g", {}, ...names), one.name + ", " + ROLES[one.role]));
       parts.push(svg("path", { class: "base", d: `M${left} ${y}H${width - right}` }));
       if (before && one.role !== "operator") {
         const x = at(before.end), bend = before.y + lane / 2;
         parts.push(said(svg("path", { class: "link " + one.role, d: `M${x} ${before.y}V${bend}H${a}V${y}` }), ROLES[one.role]));
       }
+      parts.push(said(svg("g", {}, ...names), one.name + ", " + ROLES[one.role]));
       parts.push(svg("rect", { class: "track " + one.role, x: a - 7, y: y - 8, width: b - a + 14, height: 16, rx: 8 }));
       for (const [from, to] of one.waits || []) {
         parts.push(said(svg("rect", { class: "wait", x: at(from), y: y - 7, width: Math.max(2, at(to) - at(from)), height: 14 }), "waiting"));
@@ -226,6 +226,10 @@
     if (line.lanes.some((one) => (one.receipts || []).length)) {
       legend.append(el("li", {}, svg("svg", { class: "drawing", width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true" },
         svg("rect", { class: "receipts", x: 6.5, y: 1, width: 3, height: 14 })), "receipts"));
+    }
+    if (line.now !== undefined) {
+      legend.append(el("li", {}, svg("svg", { class: "drawing", width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true" },
+        svg("path", { class: "now", d: "M8 0V16", "stroke-width": 1.5 })), "now"));
     }
     let drawn = 0;
     const draw = () => {

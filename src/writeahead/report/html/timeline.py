@@ -11,14 +11,17 @@ from writeahead.report.html.views import Gap, Lane, Mark, Tick, Timeline, visibl
 
 __all__ = ["Past", "Scale", "lane_names", "timeline"]
 
-# A gap is long if it lasts longer than this many times all the shorter ones together.
-_LONG = 12.0
+# A gap is long if it lasts longer than this many times all the shorter ones together; of those
+# there have to be some.
+_LONG, _SHORTER = 3.0, 2
 # Seconds; a shorter gap is drawn as it was.
 _NEVER_LONG = 2.0
+# Seconds; labels of an axis that is shorter have milliseconds.
+_PRECISE = 4.0
 # Of the axis: a long gap, and all of them.
 _GAP, _GAPS = 0.1, 0.5
-# Marks of one kind that are closer than this are drawn as one.
-_CLOSE = 1 / 250
+# Marks of one kind that are closer than this are drawn as one; and so are receipts.
+_CLOSE, _CLOSE_RECEIPTS = 1 / 90, 1 / 250
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 _OPERATORS = {Event.UNBLOCKED, Event.ABANDONED}
 
@@ -80,7 +83,7 @@ class Scale:
 
     def ticks(self) -> Iterator[Tick]:
         """Labels: where a stretch begins or ends, and round times in between."""
-        precise = (self._moments[-1] - self._moments[0]).total_seconds() < _NEVER_LONG * 5
+        precise = (self._moments[-1] - self._moments[0]).total_seconds() < _PRECISE
         day = None
         for at, x in self._labelled():
             text = f"{at:%H:%M:%S}" + (f".{at.microsecond // 1000:03}" if precise else "")
@@ -118,8 +121,8 @@ class Scale:
 def _limit(lengths: Sequence[float]) -> float:
     """From which length on a gap is long."""
     shorter = 0.0
-    for length in sorted(lengths):
-        if shorter and length >= _NEVER_LONG and length > _LONG * shorter:
+    for count, length in enumerate(sorted(lengths)):
+        if count >= _SHORTER and length >= _NEVER_LONG and length > _LONG * shorter > 0:
             return length
         shorter += length
     return float("inf")
@@ -226,7 +229,7 @@ def _owner_at(owners: Mapping[str, _Owner], at: datetime) -> _Owner | None:
     """The owner that had the session at a moment."""
     began = [owner for owner in owners.values() if owner.role != "operator" and owner.happened]
     had = [owner for owner in began if owner.happened[0][0] <= at]
-    return (had or began or [None])[-1 if had else 0]
+    return had[-1] if had else began[0] if began else None
 
 
 def _lane(name: str, owner: _Owner, scale: Scale) -> Lane:
@@ -260,9 +263,9 @@ def _marks(owner: _Owner, scale: Scale) -> Iterator[Mark]:
 
 
 def _binned(receipts: Sequence[datetime], scale: Scale) -> Iterator[tuple[float, int]]:
-    places = sorted(round(scale(at) / _CLOSE) for at in receipts)
+    places = sorted(round(scale(at) / _CLOSE_RECEIPTS) for at in receipts)
     for place, group in groupby(places):
-        yield round(min(place * _CLOSE, 1.0), 4), len(list(group))
+        yield round(min(place * _CLOSE_RECEIPTS, 1.0), 4), len(list(group))
 
 
 def _summary(past: Past, lanes: Sequence[Lane], first: datetime, last: datetime) -> str:

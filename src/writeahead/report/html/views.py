@@ -1,5 +1,6 @@
 """What the HTML report shows, as data: texts that are fit to be seen, in the order of the page."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
@@ -28,9 +29,9 @@ _LAYOUT = "\n"
 
 
 def visible(text: str) -> str:
-    """A text with each character that can't be seen written as its escape, ``\\u202e``.
+    """A text with each character that can't be seen written as its escape, as in JSON.
 
-    Such as control characters, marks that turn the direction of a text, and halves of surrogate
+    Such are control characters, marks that turn the direction of a text, and halves of surrogate
     pairs. Line breaks stay.
     """
     if text.isprintable():
@@ -39,7 +40,8 @@ def visible(text: str) -> str:
 
 
 def _escape(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
+    # As a pair of surrogates where it takes one: RFC 8259, section 7.
+    return f"\\u{ord(char):04x}" if char.isascii() else json.dumps(char)[1:-1]
 
 
 def moment(at: datetime | None) -> str | None:
