@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from writeahead.model import BlockReason, PlannedOperation, RunStatus
+from writeahead.model import BlockReason, PlannedOperation
 from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.protocol.schema import JournalEntry
 from writeahead.report.html.timeline import Past, lane_names, timeline
@@ -129,6 +129,8 @@ def _why(state: str, page: SessionPage) -> str | None:
         return "An artifact is damaged or missing, so nothing is sent."
     if state == "blocked" and page.block_reason:
         return _WHY[page.block_reason]
+    if state == "in_progress" and page.host:
+        return visible(f"Process {page.pid} on {page.host} is at work on it.")
     if _needs(state, page) == "decision":
         return "Its marker is lost, so no sweep sees it."
     return (
@@ -150,8 +152,6 @@ def _facts(page: SessionPage, past: Past, now: datetime) -> Iterator[tuple[str, 
         yield "Pruned", f"{moment(page.pruned_at)}: was {page.status}; its payloads and receipts are gone"
     if page.not_before:
         yield "Not before", moment(page.not_before) or ""
-    if page.host and page.status is RunStatus.IN_PROGRESS:
-        yield "Held by", visible(f"process {page.pid} on {page.host}")
     if page.operation:
         yield "Stopped at", visible(page.operation)
     if page.atomic:

@@ -246,7 +246,7 @@
   function bodyOf(session) {
     const facts = session.facts || [];
     return el("div", { class: "body" },
-      el("dl", { class: "facts" }, ...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])),
+      el("dl", { class: "facts" }, ...facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
       session.why && el("p", { class: "why" }, session.why, session.reason && " ", session.reason && el("span", { class: "code" }, session.reason)),
       session.error && el("p", { class: "said" }, session.error),
       session.step && stepOf(session.step),
