@@ -76,6 +76,7 @@ def test_json_tells_what_was_written(blocked):
         (["--html", "nowhere/report.html"], "can't be written"),
         (["--html", "report.html", "--state", "odd"], "odd"),
         (["--html", "report.html", "--limit", "0"], "--limit"),
+        (["--html", "report.html", "--concurrency", "0"], "concurrency"),
         (["--html", "report.html", "../x"], "../x"),
     ],
 )

@@ -234,7 +234,8 @@ def test_half_a_surrogate_pair_reaches_the_page_as_text():
 @pytest.fixture
 def several():
     day = Day()
-    for number in range(COMPLETED + 5):
+    # The newest come first by name.
+    for number in reversed(range(COMPLETED + 5)):
         day.run(f"done-{number:02}", "task")
     for name in ("late-1", "late-2"):
         day.script["1-task"] = [down(3600.0)]
@@ -245,7 +246,7 @@ def several():
 def test_of_many_completed_ones_the_newest_are_read(several):
     report = report_of(several)
     read = [row.id for row in report.sessions if row.state == "completed"]
-    assert sorted(read) == [f"done-{number:02}" for number in range(5, COMPLETED + 5)]
+    assert sorted(read) == [f"done-{number:02}" for number in range(COMPLETED)]
     ((count, state),) = [(one.count, one.state) for one in report.unread]
     assert (count, state) == (5, "completed")
     assert dict(report.counts()) == {"resume_needed": 2, "completed": COMPLETED + 5}
@@ -270,8 +271,14 @@ def test_the_limit_says_what_it_left(several):
     assert [row.id for row in report.sessions] == ["late-1"]
     assert {(one.state, one.count) for one in report.unread} == {("unread", 1 + COMPLETED), ("completed", 5)}
     report = report_of(several, limit=3, state=State.COMPLETED)
-    assert [row.id for row in report.sessions] == ["done-24", "done-23", "done-22"]
+    assert [row.id for row in report.sessions] == ["done-00", "done-01", "done-02"]
     assert [(one.state, one.count) for one in report.unread] == [("completed", COMPLETED + 2)]
+
+
+def test_several_at_once_are_the_same_page(several):
+    one = report_of(several, limit=10)
+    assert report_of(several, limit=10, concurrency=4) == one
+    assert len(one.sessions) == 10
 
 
 def test_named_sessions_are_read_and_a_missing_one_is_told(several):
@@ -279,7 +286,7 @@ def test_named_sessions_are_read_and_a_missing_one_is_told(several):
     assert {row.id: row.state for row in report.sessions} == {
         "done-00": "completed",
         "late-1": "resume_needed",
-        "nothing": "unreadable",
+        "nothing": "missing",
     }
     assert report.failed
 

@@ -16,6 +16,7 @@ from writeahead.cli.new_file import refuse_existing, write_new_file
 from writeahead.cli.output import Answer
 from writeahead.cli.reports import next_step_of
 from writeahead.errors import InvalidInput
+from writeahead.protocol.dispatch import Bounds
 from writeahead.protocol.finding import State
 from writeahead.protocol.retry import Clock
 from writeahead.report.html.gather import LIMIT, Wanted, gather
@@ -56,6 +57,7 @@ def html_report(
         bool,
         typer.Option("--with-payloads", help="Put payloads and the values of receipts into the file, too."),
     ] = False,
+    concurrency: options.ConcurrencyOption = None,
     missing_ok: options.MissingOkOption = False,
     context: CommandContext,
 ) -> Answer:
@@ -68,6 +70,7 @@ def html_report(
     """
     if html is None:
         raise InvalidInput("name the file to write: --html report.html, or --html - for stdout")
+    bounds = Bounds(1 if concurrency is None else concurrency, limit)
     path = None if html == _STDOUT else Path(html)
     if path:
         refuse_existing(path, force=True)
@@ -76,7 +79,7 @@ def html_report(
     store = context.existing_store(missing_ok=missing_ok)
     report = gather(
         store,
-        Wanted(session_ids or (), state, limit, with_payloads),
+        Wanted(session_ids or (), state, limit, with_payloads, bounds.concurrency),
         now=Clock().now(),
         clock_skew=context.settings.policy.clock_skew,
         version=version("writeahead"),

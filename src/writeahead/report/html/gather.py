@@ -2,11 +2,12 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from writeahead.errors import ResumeError, StoreError
+from writeahead.errors import CorruptArtifact, ResumeError, StoreError
 from writeahead.protocol.finding import Found, SessionSummary, State, all_sessions, marked_sessions
 from writeahead.protocol.messages import one_line
 from writeahead.report.html.rows import row_of
@@ -34,12 +35,14 @@ class Wanted:
         state: Those in this state; None: all that are not at their end, and the newest completed.
         limit: So many sessions are read, at most.
         with_payloads: Whether payloads and the values of receipts come into the report.
+        concurrency: How many sessions are read at once.
     """
 
     session_ids: Sequence[str] = ()
     state: State | None = None
     limit: int = LIMIT
     with_payloads: bool = False
+    concurrency: int = 1
 
     def in_words(self) -> str:
         """Which sessions, for the head of the page."""
@@ -167,43 +170,52 @@ class _Reading:
     _reason: str = ""
 
     def rows(self, names: Sequence[str]) -> Iterator[SessionRow]:
-        """Read one after the other, until there are enough, or the store fails time and again."""
+        """Read them in order, until there are enough, or the store fails time and again."""
         count = 0
-        for name in names:
-            if count == self.wanted.limit or self._failures == _GIVE_UP:
-                return
-            self._tried += 1
-            row = self._row(name)
-            if row is not None:
-                count += 1
-                yield row
+        with ThreadPoolExecutor(self.wanted.concurrency) as pool:
+            while self._tried < len(names) and count < self.wanted.limit and self._failures < _GIVE_UP:
+                size = min(self.wanted.concurrency, self.wanted.limit - count)
+                some = names[self._tried : self._tried + size]
+                self._tried += len(some)
+                for row, failure in pool.map(self._read, some):
+                    self._note(row, failure)
+                    if row is not None:
+                        count += 1
+                        yield row
 
     def unread(self, count: int) -> Iterator[Unread]:
         """What was left, of so many."""
         left = count - self._tried
-        if left and self._failures == _GIVE_UP:
+        if left and self._failures >= _GIVE_UP:
             yield Unread(count=left, state="unread", why=f"The store failed: {self._reason}")
         elif left:
             yield Unread(count=left, state="unread", why=f"The limit is {self.wanted.limit}. More: --limit.")
 
-    def _row(self, name: str) -> SessionRow | None:
+    def _note(self, row: SessionRow | None, failure: StoreError | None) -> None:
+        self._failures = self._failures + 1 if failure else 0
+        if failure:
+            self._reason = visible(one_line(failure))
+        missing = row is not None and row.state == "missing"
+        self.failed = self.failed or missing or failure is not None
+
+    def _read(self, name: str) -> tuple[SessionRow | None, StoreError | None]:
+        """Read a session; None if it is not wanted, and what the store said if it failed."""
         try:
             page, readable = read_whole(self.store, name, now=self.now, clock_skew=self.clock_skew)
-        except ResumeError as error:
-            if not self.wanted.session_ids:
-                return None  # removed since it was listed
-            self.failed = True
-            return SessionRow(id=name, state="unreadable", needs="decision", error=visible(one_line(error)))
         except StoreError as error:
-            self.failed = True
-            self._failures += 1
-            self._reason = visible(one_line(error))
-            return SessionRow(id=name, state="unreadable", needs="decision", error=self._reason)
-        self._failures = 0
+            return _failed(name, "unreadable", error), error
+        except CorruptArtifact as error:
+            return _failed(name, "unreadable", error), None
+        except ResumeError as error:
+            # One that was not named is gone since it was listed.
+            return (_failed(name, "missing", error) if self.wanted.session_ids else None), None
         state = None if self.wanted.session_ids else self.wanted.state
-        # Of everything, a list leaves pruned ones out; here the listing has done so.
         summary = SessionSummary(name, page.status, own=page.own, pruned_at=page.pruned_at)
         if state is not None and not summary.matches(state):
-            return None
+            return None, None
         step = self.next_step(page)
-        return row_of(page, readable, step, now=self.now, with_payloads=self.wanted.with_payloads)
+        return row_of(page, readable, step, now=self.now, with_payloads=self.wanted.with_payloads), None
+
+
+def _failed(name: str, state: str, error: Exception) -> SessionRow:
+    return SessionRow(id=name, state=state, needs="decision", error=visible(one_line(error)))

@@ -182,7 +182,7 @@ class SessionRow(Line):
 
     Attributes:
         id: The session's id.
-        state: Its status; ``unreadable``, ``no_plan`` or ``pruned`` where it has none.
+        state: Its status; ``unreadable``, ``missing``, ``no_plan`` or ``pruned`` where it has none.
         needs: ``decision`` if an operator has to do something, ``work`` if a resume or a sweep can
             go on with it, or nothing.
         reason: Why it is blocked, as a code.
@@ -271,6 +271,7 @@ class Report(Line):
 
 
 _ORDER = (
+    "missing",
     "unreadable",
     "blocked",
     "resume_needed",
