@@ -102,7 +102,7 @@ def _lowest_versions() -> list[str]:
 def crash(session: nox.Session) -> None:
     """All kills, pairs of kills and pairs of faults, of which the tests take a sample."""
     _install(session, "test")
-    proofs = ["crash", "faults", "powerloss", "modelcheck", "protocol"]
+    proofs = ["crash", "faults", "integration", "powerloss", "modelcheck", "protocol"]
     # DEPTH: the model and the real runner through more orders and schedules.
     full = {"WRITEAHEAD_TESTS": "full", "WRITEAHEAD_DEPTH": "2"}
     files = [f"tests/{proof}" for proof in proofs]
@@ -295,6 +295,31 @@ def web(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Real workers of Dask and Celery, killed in the middle; the examples of docs/engines.md."""
+    _install(session, "test", "engines")
+    session.install("-e", ".[dask]")
+    # It pins so many versions that it has an environment of its own.
+    airflow = Path(session.create_tmp()).resolve() / "airflow"
+    python = str(airflow / "bin/python")
+    if not airflow.exists():
+        session.run("python", "-m", "venv", str(airflow))
+    packages = ["apache-airflow>=3.2,<4", "-e", ".[http]"]
+    session.run(python, "-m", "pip", "install", "--quiet", *packages, external=True, success_codes=range(256))
+    environ = {"WRITEAHEAD_AIRFLOW": python if (airflow / "bin/airflow").exists() else ""}
+    files = session.posargs or sorted(map(str, Path("tests/engines").glob("*.py")))
+    session.run("pytest", "-ra", *files, env=environ)
+
+
+@nox.session
+def lost_reply(session: nox.Session) -> None:
+    """What this and seven other tools double, lose or overwrite; makes the tables that tell it."""
+    _install(session, "lost_reply")
+    session.run("python", "-m", "benchmarks.lost_reply", *session.posargs)
+    session.run("python", "-m", "benchmarks.lost_reply.table")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, as ratios measured side by side in one run."""
     _install(session, "bench")
@@ -304,3 +329,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/loop.py")
     session.run("python", "benchmarks/independent.py")
     session.run("python", "benchmarks/sweeping.py")
+    session.run("python", "benchmarks/listing.py")

@@ -1,12 +1,12 @@
 """Test an adapter of your own against its contract, on the server that it writes to.
 
-pytest -p writeahead.testing.summary examples/test_tiny_crm.py
+pytest examples/test_tiny_crm.py
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +31,8 @@ class Crm(Adapter):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=5)
+        # Reading the certificates takes longer than all the rest, and without TLS they have no use.
+        self._http = httpx.Client(base_url=url, timeout=5, verify=url.startswith("https:"))
 
     def close(self) -> None:
         self._http.close()
@@ -100,7 +101,4 @@ def backdoor() -> Iterator[TinyBackdoor]:
 
 
 class TestTinyCrm(AdapterContract):
-    impossible: ClassVar = {
-        "edit": "no other client writes to this CRM",
-        "rotated": "this CRM asks for no secret",
-    }
+    pass

@@ -127,6 +127,12 @@ MISSING = {
         "--store: store s3://...: profile",
         "s3",
     ),
+    "engine": (
+        {"distributed"},
+        ["sweep", "--write", "--engine", "dask", "--store", ".", "--adapter", "own:make"],
+        "--engine dask",
+        "dask",
+    ),
     "demo": ({"httpx"}, ["demo"], "writeahead demo", "demo"),
     "demo on s3": ({"moto"}, ["demo", "--store", "s3"], "writeahead demo", "demo"),
 }

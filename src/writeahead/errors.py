@@ -234,12 +234,21 @@ class TransientError(AdapterError):
         applied: Whether the request may have taken effect.
         retry_after: Seconds that the remote asked to wait. It is a floor: nothing is sent earlier.
             More than 30 days are taken for 30 days.
+        for_target: Whether that holds for all that this process sends to the adapter's target, for
+            a day at most. False where it is about one row or one method, or was not asked by the
+            remote.
     """
 
     def __init__(
-        self, message: str, *, applied: Applied = Applied.UNKNOWN, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        applied: Applied = Applied.UNKNOWN,
+        retry_after: float | None = None,
+        for_target: bool = True,
     ) -> None:
         self.applied = applied
+        self.for_target = for_target
         self.retry_after = None if retry_after is None else _bounded(retry_after)
         super().__init__(message)
 

@@ -28,7 +28,7 @@ from writeahead.protocol.turns import next_look
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
 
-__all__ = ["AdapterSpec", "Outcome", "resume_item"]
+__all__ = ["AdapterSpec", "Opened", "Outcome", "opened", "resume_item"]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -101,7 +101,7 @@ def resume_item(
     """
     require_session_id(session_id)
     spec = AdapterSpec(adapter_spec) if isinstance(adapter_spec, str) else adapter_spec
-    store, adapter = _opened(store_url, spec)
+    store, adapter = opened(store_url, spec)
     clock = clock or Clock()
     settler = Settler(store, adapter, policy, None, stop, clock, None, Breaker(clock))
     settled = settler.settle(Found(session_id, is_marked=True, is_final=False))
@@ -119,26 +119,33 @@ def _outcome(result: SweepResult, store: ArtifactStore, clock: Clock, policy: Ru
     return Outcome(result.session_id, result.status, result.block_reason, said, again_at)
 
 
-class _Opened(NamedTuple):
+class Opened(NamedTuple):
+    """What an item names: its store and its adapter. The threads of a process share them."""
+
     store: ArtifactStore
     adapter: Adapter
 
 
 _lock = threading.Lock()
-_cache: dict[tuple[str, str], _Opened] = {}
+_cache: dict[tuple[str, str], Opened] = {}
 _closing = contextlib.ExitStack()
 # Of parents of this process. They are kept as they are: to close one would be seen in the parent.
 _inherited: list[object] = []
 
 
-def _opened(store_url: str, spec: AdapterSpec) -> _Opened:
+def opened(store_url: str, spec: AdapterSpec) -> Opened:
+    """Return what an item names, opened once in this process.
+
+    Raises:
+        InvalidInput: The URL or the adapter can't be used.
+    """
     key = (store_url, _as_text(spec))
     with _lock:
         if key not in _cache:
             store, adapter = open_store(store_url), open_adapter(spec.name, spec.settings)
             if isinstance(adapter, contextlib.AbstractContextManager):
                 _closing.enter_context(adapter)
-            _cache[key] = _Opened(store, adapter)
+            _cache[key] = Opened(store, adapter)
         return _cache[key]
 
 

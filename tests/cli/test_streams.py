@@ -1,6 +1,7 @@
 """Streams that are closed, full, or left by their reader, as only a process of its own shows."""
 
 import errno
+import io
 import json
 import os
 import pty
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.support.processes import ROOT, child_environment, finished, read_terminal
+from writeahead.cli import render
 from writeahead.cli.streams import write_guarded
 
 
@@ -196,3 +199,23 @@ def test_no_file_takes_the_place_of_a_closed_stream(start, cli, remote, folder):
     # The last receipt of the session was under way when the signal came.
     assert finished(process)[0] == 0
     assert (folder / "kept.txt").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "two  words  ", "tab\tand \x1b[31m bell\a", "é \u202e ü", "x" * 300, ""]
+)
+def test_a_pipe_gets_what_a_terminal_without_colours_gets(text):
+    def shown(*, terminal):
+        console = Console(
+            file=io.StringIO(),
+            force_terminal=terminal,
+            color_system=None,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+        )
+        render._line(console, ("word".ljust(9), "red"), text, (text, "dim"))
+        return console.file.getvalue()
+
+    assert shown(terminal=False) == shown(terminal=True)

@@ -169,6 +169,13 @@ def test_a_second_interrupt_of_a_concurrent_sweep_is_safe(start, cli, remote, pa
         (["--every", "60s"], "add --write"),
         (["--write", "--every", "60s", "--until-done"], "leave out --until-done"),
         (["--write", "--every", "60s", "--json"], "write --json-lines in place of --json"),
+        (["--write", "--scheduler", "tcp://x:1"], "add --engine dask"),
+        (["--write", "--engine", "ray"], "--engine"),
+        (["--write", "--engine", "dask", "--own", "m:f"], "sweep such sessions without --engine"),
+        (
+            ["--write", "--engine", "dask", "--store", "memory://x"],
+            "--store: store memory://...: no other process can reach it",
+        ),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(cli, parked, remote, flags, says):

@@ -1,5 +1,6 @@
 """kill -9 between any two steps of a run, then resume: nothing is lost, nothing doubled."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from writeahead.model import BlockReason, RunStatus, idempotency_key
 from writeahead.protocol.finding import unfinished_sessions
 from writeahead.protocol.sweep import sweep
 
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
 POLICY = RunPolicy(clock_skew=0)
 KEYS = [idempotency_key("s1", name) for name in ("1-create", "2-create", "3-mail")]
 
@@ -37,10 +39,12 @@ def steps_of_a_whole_run(tmp_path):
 
 
 @pytest.mark.timeout(3000)
-def test_killed_between_any_two_steps_then_resumed(tmp_path):
+def test_killed_between_any_two_steps_then_resumed(tmp_path, chance):
+    """Each process starts anew, as tests/crash spares itself at each of these steps."""
     steps = steps_of_a_whole_run(tmp_path)
     assert len(steps) >= 18
-    for deadly in range(1, len(steps) + 1):
+    every = range(1, len(steps) + 1)
+    for deadly in every if FULL else chance.sample(every, 5):
         with serve() as remote:
             url = f"file://{tmp_path}/{deadly}"
             done = child(url, remote, deadly)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.remotes import Remote, RemoteAdapter
 from writeahead.protocol.breaker import Breaker, Verdict
 
 
@@ -77,14 +78,30 @@ def test_a_probe_that_finds_nothing_out_leaves_its_place(breaker, clock):
     assert breaker.admit()
 
 
-def test_what_was_asked_for_is_kept_whichever_run_was_told(breaker, clock):
+def test_what_the_remote_asked_for_holds_all_back_and_is_no_failure(clock):
+    adapter = RemoteAdapter(Remote())
+    breaker = Breaker(clock, adapter)
     assert breaker.admit()
     breaker.over(Verdict.UP)
-    for _ in range(4):
-        assert breaker.admit()
-    for asked in (None, None, None, 900):
-        breaker.over(Verdict.DOWN, asked)
+    clock.waits.tell(adapter, 900, clock.monotonic())
+    assert breaker.is_open
+    assert not breaker.has_room
+    assert not breaker.admit()
     assert wait_of(breaker, clock) == timedelta(seconds=900)
+    clock.advance(900)
+    assert not breaker.is_open
+    assert all(breaker.admit() for _ in range(9))
+
+
+def test_of_two_waits_the_longer_one_counts(clock):
+    adapter = RemoteAdapter(Remote())
+    breaker = Breaker(clock, adapter)
+    opened(breaker)
+    clock.waits.tell(adapter, 900, clock.monotonic())
+    assert wait_of(breaker, clock) == timedelta(seconds=900)
+    clock.advance(900)
+    # The breaker is open as before: one probe.
+    assert (breaker.admit(), breaker.admit()) == (True, False)
 
 
 def test_one_that_was_under_way_and_succeeds_closes_it(breaker):

@@ -7,30 +7,28 @@ sample.
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pytest
 
+from tests.support.actors import Run, Tools
+from tests.support.exploring import explore, steered
 from tests.support.planted_bugs import (
     with_a_takeover_that_forgets,
     with_an_abandoned_session_resumed,
     without_suspicion,
 )
+from tests.support.recoveries import resume
+from tests.support.schedules import Scenario, World
 from tests.support.stepping import (
     KEY_VALID_FOR,
     PAST_LEASE,
     PLANNED,
     POLICY,
     SESSION,
-    Run,
-    Scenario,
+    SteppedClock,
     SteppingAdapter,
-    Tools,
     Violation,
-    World,
-    explore,
-    resume,
 )
 from writeahead.errors import Fenced, InvalidInput, NotFound, ResumeError
 from writeahead.model import Receipt, RunPolicy, RunReport, RunStatus
@@ -380,17 +378,6 @@ def test_a_wrong_takeover_is_found(plant, kinds, promise, monkeypatch):
 # --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def steered(scenario: Scenario) -> Iterator[World]:
-    world = World(scenario)
-    try:
-        yield world
-    except Violation as violation:
-        raise Violation("\n    ".join([str(violation), *world.log])) from violation
-    finally:
-        world.end()
-
-
 def tombstoned_long_ago(tools: Tools) -> None:
     tombstoned(tools)
     tools.clock.sleep(2 * PAST_LEASE)
@@ -497,7 +484,7 @@ def test_a_run_that_died_in_a_tombstones_place_leaves_no_marker():
         world.steer("A", "delete")
         world.do(("jump",))
         tools = Tools(
-            world.store, SteppingAdapter(world.remote, lambda _: "ok", world.time), world.actors["A"].clock
+            world.store, SteppingAdapter(world.remote, lambda _: "ok", world.time), SteppedClock(world.time)
         )
         sweep_all(tools)
         sweep_all(tools)
@@ -518,7 +505,7 @@ def test_a_new_key_needs_a_known_outcome_of_a_silent_owner():
                 store=world.store,
                 reason="again",
                 new_keys=["1-create"],
-                clock=world.actors["B"].clock,
+                clock=SteppedClock(world.time),
             )
 
 
@@ -623,9 +610,7 @@ def with_the_plan_after_the_first_request(monkeypatch):
     honest = runner._begin
 
     def late(context, plan, data):
-        operation = plan.operations[0]
-        context.store.actor.world.remote.apply(operation.kind, operation.id)
-        context.store.head("after-the-first-request")
+        context.adapter._send(plan.operations[0])
         return honest(context, plan, data)
 
     monkeypatch.setattr(runner, "_begin", late)

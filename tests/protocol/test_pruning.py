@@ -331,6 +331,18 @@ def test_an_own_program_that_ends_late_is_completed(store, remote):
     assert pruned(store, clock=days_later(1)) == []
     assert len(pruned(store)) == 1
     assert names(store) == LEFT
+    closed_own(store, "completed")
+
+
+def test_a_plan_that_came_back_stops_a_prune_of_the_final_artifact_beside_it(store, remote):
+    completed(store, remote)
+    before = in_store(store)
+    pruned(store)
+    for key in (PLAN, FINAL):
+        store.put(key, before[key])
+    (result,) = pruned(store)
+    assert "its tombstone is not there any more" in result.error
+    assert store.get(FINAL).data == before[FINAL]
 
 
 def test_the_final_artifact_of_a_late_owner_counts(store, remote):
@@ -344,6 +356,7 @@ def test_the_final_artifact_of_a_late_owner_counts(store, remote):
     assert found.status == "completed"
     pruned(store)
     assert names(store) == LEFT
+    closed(store, remote, "completed")
 
 
 # Killed at each call.
@@ -453,18 +466,16 @@ def _sweep(store, remote):
 
 
 def _resume(store, remote):
-    with contextlib.suppress(NotFound):  # said as such, and right the next time
-        report = resume_session("s1", store=store, adapter=RemoteAdapter(remote), clock=days_later())
-        assert report.status in ("no_resume_needed", "abandoned")
+    report = resume_session("s1", store=store, adapter=RemoteAdapter(remote), clock=days_later())
+    assert report.status in ("no_resume_needed", "abandoned")
 
 
 def _repeat(store, remote):
-    with contextlib.suppress(NotFound):
-        assert run(store, remote, clock=days_later()).status in ("no_resume_needed", "abandoned")
+    assert run(store, remote, clock=days_later()).status in ("no_resume_needed", "abandoned")
 
 
 def _abandon(store, remote):
-    with contextlib.suppress(InvalidInput, NotFound):
+    with contextlib.suppress(InvalidInput):
         abandon_session("s1", store=store, reason="why")
 
 

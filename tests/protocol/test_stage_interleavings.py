@@ -9,7 +9,10 @@ import threading
 
 import pytest
 
-from tests.support.stepping import POLICY, SESSION, Scenario, Tools, Violation, World, explore, resume
+from tests.support.actors import Tools
+from tests.support.recoveries import resume
+from tests.support.stepping import POLICY, SESSION, Violation
+from tests.support.strand_schedules import Scenario, World, explore
 from tests.support.strands import in_strands
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol import journal, runner

@@ -522,9 +522,9 @@ DOUBLED = "took effect 2 times"
 @pytest.mark.parametrize(
     ("plant", "promise", "machine"),
     [
-        (with_an_unknown_outcome_taken_for_a_no, DOUBLED, Histories),
         (with_a_takeover_that_forgets, DOUBLED, Histories),
         # These take some ten seconds each to be found.
+        pytest.param(with_an_unknown_outcome_taken_for_a_no, DOUBLED, Histories, marks=SLOW),
         pytest.param(without_suspicion, DOUBLED, Histories, marks=SLOW),
         pytest.param(with_any_adapter_error_taken_for_a_no, DOUBLED, Histories, marks=SLOW),
         pytest.param(without_a_wait_for_late_upserts, "STALE_ROW", HistoriesOfTime, marks=SLOW),

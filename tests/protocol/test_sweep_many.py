@@ -182,7 +182,7 @@ def test_blocked_sessions_come_after_the_others(store, service, parked, clock):
 
 def test_one_that_is_not_due_is_neither_sent_nor_counted(store, service, parked, clock):
     def later(session):
-        raise TransientError("POST /work: 429", applied=Applied.NO, retry_after=3600)
+        raise TransientError("POST /work: 429", applied=Applied.NO, retry_after=3600, for_target=False)
 
     parked("told", "good-1", "good-2")
     service.meet = lambda session: later(session) if session == "told" else None
@@ -582,7 +582,8 @@ def test_what_the_remote_asked_for_is_not_undercut(store, service, parked, clock
     parked(*"abcdef")
     service.meet = later
     results = list(sweep(store, service, clock=clock, policy=ONCE))
-    assert statuses(results) == {RunStatus.RESUME_NEEDED: 3, Left.REMOTE_DOWN: 3}
+    assert statuses(results) == {RunStatus.RESUME_NEEDED: 1, Left.REMOTE_DOWN: 5}
+    assert service.requests == ["a"]
     assert clock.slept == []
     assert {result.not_before - clock.now() for result in results if result.left} == {timedelta(seconds=600)}
 

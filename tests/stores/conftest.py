@@ -2,7 +2,13 @@
 
 import pytest
 
+from tests.support import s3_models
 from writeahead.stores import remote
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_parsed_once() -> None:
+    s3_models.parse_once()
 
 
 @pytest.fixture(params=["s3fs", "obstore"])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -442,8 +443,7 @@ def test_a_sync_of_another_thread_does_not_block_a_forked_child(tmp_path, monkey
 
 
 @needs_proc
-def test_a_reader_forgets_only_what_it_read_long_ago(tmp_path, synced, monkeypatch):
-    monkeypatch.setattr("writeahead.stores.durable._FORGET_EACH", 10)
+def test_what_was_read_long_ago_is_on_the_disk_by_itself(tmp_path, synced, monkeypatch):
     for number in range(30):
         LocalStore(tmp_path).put(f"a{number:02d}/b", b"1")
     store, later = LocalStore(tmp_path), iter(range(0, 10**6, 100))
@@ -451,11 +451,24 @@ def test_a_reader_forgets_only_what_it_read_long_ago(tmp_path, synced, monkeypat
     monkeypatch.setattr("writeahead.stores.durable.time", clock)
     for number in range(30):
         store.get(f"a{number:02d}/b")
-    assert len(store._seen) < 20
     synced.clear()
     store.put("x/y", b"1")
     kept = [name for name in synced if name.startswith("a")]
-    assert kept[-7:] == [f"a{number}" for number in range(23, 30)]
+    assert kept == [f"a{number}" for number in range(25, 30)]
+
+
+@needs_proc
+def test_how_many_were_read_takes_no_memory(tmp_path, synced):
+    for number in range(300):
+        (tmp_path / f"a{number}").mkdir()
+    store = LocalStore(tmp_path)
+    for _ in range(2):
+        assert list(store.list()) == []
+        assert len(store._seen) < 70
+        synced.clear()
+        store.put(".open/y", b"1")
+        store.delete(".open/y")
+        assert synced.count("*") == 1
 
 
 # Failing at each step.
@@ -694,17 +707,65 @@ def test_what_is_no_object_is_not_listed(tmp_path):
         store.put("fifo", b"1", if_absent=True)
 
 
+ODD_ORDER = sorted(f"{name}{end}" for name in "abcdefg" for end in ("", "-x", ".x/y", "0"))
+
+
 def test_a_folder_of_more_than_one_page_is_listed_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr("writeahead.stores.local._PAGE", 3)
     store = LocalStore(tmp_path)
-    keys = sorted(f"{name}{end}" for name in "abcdefg" for end in ("", "-x", ".x/y", "0"))
-    for key in keys:
+    for key in ODD_ORDER:
         store.put(key, b"")
-    assert [info.key for info in store.list()] == keys
-    for start_after in keys:
+    assert [info.key for info in store.list()] == ODD_ORDER
+    for start_after in ODD_ORDER:
         assert [info.key for info in store.list(start_after=start_after)] == [
-            k for k in keys if k > start_after
+            k for k in ODD_ORDER if k > start_after
         ]
+
+
+@pytest.fixture
+def read_names(monkeypatch):
+    """How often the names of each folder were read, and an answer with names twice if asked for."""
+    real, counted = os.scandir, Counter()
+    counted.twice = False
+
+    @contextlib.contextmanager
+    def scandir(folder):
+        counted[os.stat(folder).st_ino] += 1  # noqa: PTH116 - it may be a descriptor
+        with real(folder) as entries:
+            found = list(entries)
+        # In the order of a hash, as many file systems have it.
+        yield iter(sorted(found * (1 + counted.twice), key=lambda entry: entry.name[::-1]))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return counted
+
+
+@pytest.mark.parametrize("asked", [{}, {"start_after": "c"}, {"prefix": "s"}])
+def test_the_names_of_each_folder_are_read_once(tmp_path, monkeypatch, read_names, asked):
+    monkeypatch.setattr("writeahead.stores.local._PAGE", 3)
+    for number in range(20):
+        (tmp_path / f"s{number:02d}" / "journal").mkdir(parents=True)
+        for name in (*"abcde", "journal/000001.json"):
+            (tmp_path / f"s{number:02d}" / name).touch()
+    assert len(list(LocalStore(tmp_path).list(**asked))) == 120
+    assert (len(read_names), set(read_names.values())) == (41, {1})
+
+
+def test_a_session_is_found_without_the_names_of_others(tmp_path, read_names):
+    for number in range(20):
+        (tmp_path / f"s{number:02d}").mkdir()
+        (tmp_path / f"s{number:02d}" / "a").touch()
+    assert [info.key for info in LocalStore(tmp_path).list("s07/")] == ["s07/a"]
+    assert list(read_names) == [(tmp_path / "s07").stat().st_ino]
+
+
+def test_names_that_a_file_system_tells_twice(tmp_path, monkeypatch, read_names):
+    monkeypatch.setattr("writeahead.stores.local._PAGE", 3)
+    store = LocalStore(tmp_path)
+    for key in ODD_ORDER:
+        store.put(key, b"")
+    read_names.twice = True
+    assert [info.key for info in store.list()] == ODD_ORDER
 
 
 def test_a_refused_create_leaves_no_temporary_file(tmp_path):

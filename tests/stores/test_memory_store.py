@@ -164,7 +164,48 @@ def test_a_listing_may_be_read_while_the_store_changes(store):
         keys.append(info.key)
         store.delete("b")
         store.put("c", b"x")
-    assert keys == ["a", "b"]
+    assert keys == ["a"]
+
+
+class LookedAt(str):
+    """A key that counts how often it is looked at."""
+
+    __slots__ = ()
+    times = 0
+
+    def startswith(self, *given):
+        LookedAt.times += 1
+        return super().startswith(*given)
+
+    def __lt__(self, other):
+        LookedAt.times += 1
+        return super().__lt__(other)
+
+
+def test_a_session_is_found_at_once_beside_any_number_of_others(store, monkeypatch):
+    monkeypatch.setattr(LookedAt, "times", 0)
+    for number in range(1000):
+        for name in ("planned-writeback.json", "writeback.json", "journal/000001.json"):
+            store.put(LookedAt(f"s{number:04d}/{name}"), b"")
+    LookedAt.times = 0
+    assert [info.key for info in store.list("s0500/journal/")] == ["s0500/journal/000001.json"]
+    assert [info.key for info in store.list("s0500/", start_after="s0500/p")] == [
+        "s0500/planned-writeback.json",
+        "s0500/writeback.json",
+    ]
+    assert LookedAt.times <= 20
+
+
+def test_a_list_of_everything_looks_at_each_key_a_few_times(store, monkeypatch):
+    monkeypatch.setattr(LookedAt, "times", 0)
+    keys = sorted(
+        f"{name}{number}{end}" for name in "ab" for number in range(200) for end in ("", "/x", ".y/x")
+    )
+    for key in reversed(keys):
+        store.put(LookedAt(key), b"")
+    LookedAt.times = 0
+    assert [info.key for info in store.list()] == keys
+    assert LookedAt.times <= 5 * len(keys)
 
 
 def test_one_name_is_one_store_and_no_name_a_private_one(name):

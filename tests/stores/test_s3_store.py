@@ -6,8 +6,10 @@ import pickle
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from tests.support.s3_proxy import S3Proxy, answer, lost_reply, reset_mid_body
 from tests.support.s3_server import RawBucket
@@ -22,6 +24,7 @@ from writeahead.errors import (
 )
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.registry import open_store
+from writeahead.stores.s3_client import _moment
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -46,6 +49,44 @@ def test_a_put_carries_the_digest_of_its_body_and_no_trailers(store, s3_proxy):
     assert headers["if-none-match"] == "*"
     assert headers["content-md5"] == base64.b64encode(hashlib.md5(b"bytes").digest()).decode()
     assert not {"x-amz-trailer", "transfer-encoding", "expect"} & headers.keys()
+
+
+def test_a_listing_does_not_guess_at_each_time(store, s3_bucket, monkeypatch):
+    """botocore leaves that to dateutil, which takes longer than all the rest of a listing."""
+    s3_bucket.fill("many/", 5)
+    monkeypatch.setattr("dateutil.parser.parse", lambda *_, **__: pytest.fail("slow"))
+    now = datetime.now(UTC)
+    assert all(abs(info.last_modified - now) < timedelta(minutes=5) for info in store.list())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "2026-11-27T20:15:03.000Z",
+        "2026-11-27T20:15:03Z",
+        "2026-02-28T23:59:59.123456789Z",
+        "2026-11-27T20:15:03.5+01:00",
+        "2026-11-27T20:15:03.000",
+        "20261127T201503Z",
+        "Fri, 27 Nov 2026 20:15:03 GMT",
+        "1795810503",
+        1795810503,
+    ],
+)
+def test_a_time_is_what_botocore_takes_it_for(given):
+    assert (_moment(given), _moment(given).tzinfo is None) == (
+        parse_timestamp(given),
+        parse_timestamp(given).tzinfo is None,
+    )
+
+
+@pytest.mark.parametrize("given", ["", "2026-13-01T00:00:00Z", "2026-11-31T00:00:00.000Z", "yesterday"])
+def test_what_is_no_time_is_no_answer_of_a_store(store, s3_proxy, given):
+    head = f"<ListBucketResult><Name>b</Name><Contents><Key>a</Key><LastModified>{given}</LastModified>"
+    tail = "<ETag>x</ETag><Size>1</Size></Contents></ListBucketResult>"
+    s3_proxy.fault("LIST", answer(200, body=f"{head}{tail}".encode()), times=9)
+    with pytest.raises(StoreError):
+        list(store.list())
 
 
 # Settled creates.

@@ -130,17 +130,13 @@ def attach(pid: int, job: dict) -> subprocess.Popen:
 
 def warm_up_s3() -> None:
     import asyncio
-    import functools
 
     import aiobotocore.session
-    from botocore.loaders import JSONFileLoader
 
     import writeahead.stores.s3  # noqa: F401
+    from tests.support import s3_models
 
-    # Reading botocore's description of S3 takes longer than a whole run.
-    load = functools.cache(lambda path: plain(JSONFileLoader(), path))
-    plain = JSONFileLoader.load_file
-    JSONFileLoader.load_file = lambda _self, path: load(path)
+    s3_models.parse_once()
 
     async def connect() -> None:
         async with aiobotocore.session.get_session().create_client("s3", region_name="us-east-1"):

@@ -1,4 +1,4 @@
-"""Runs of `tests.support.stepping` whose independent operations are under way at the same time.
+"""Runs of `strand_schedules` whose independent operations are under way at the same time.
 
 Each operation is a strand: a thread of an actor that stands still as the actor itself does, and
 before it takes the journal's lock. So the world chooses among the strands of all actors.
@@ -7,7 +7,7 @@ before it takes the journal's lock. So the world chooses among the strands of al
 import threading
 from collections.abc import Callable
 
-from tests.support.stepping import Actor, Killed
+from tests.support.strand_schedules import Actor, Killed
 from writeahead.protocol.stages import SideBySide, Unit
 
 

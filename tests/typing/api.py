@@ -62,6 +62,7 @@ from writeahead.stores.memory import MemoryStore
 from writeahead.testing import (
     AdapterContract,
     Fault,
+    FaultInjector,
     FaultyStore,
     HttpProxy,
     ManualClock,
@@ -278,6 +279,20 @@ def watch(url: str) -> list[SeenRequest]:
         proxy.fault("POST", Fault("refused", forward=False, reset=True), times=2)
         proxy.fault(lambda request: request.status is None, Fault("seen", forward=True))
         return proxy.requests
+
+
+def inject(url: str) -> None:
+    faults = FaultInjector(MemoryStore())
+    assert_type(faults.store, FaultyStore)
+    assert_type(faults.proxy(url), HttpProxy)
+    assert_type(faults.adapter(Crm(url)), Crm)
+    faults.lost_reply(2, times=None)
+    faults.unavailable(nth=2, retry_after=7)
+    faults.lost_put(key="*/writeback.json")
+    with faults.kill(nth=2, applied=False):
+        faults.heal()
+    assert_type(faults.pending, list[str])
+    faults.close()
 
 
 class CrmBackdoor:

@@ -92,6 +92,14 @@ class Adapter(ABC):
         """Whether the remote can be searched for an operation of this kind."""
         return hasattr(self, f"{FIND}{operation.kind}")
 
+    def reads_to_plan(self, operations: Sequence[KeyedOperation]) -> bool:
+        """Whether planning these may send requests; if not, it waits for no Retry-After.
+
+        It may where a kind has a ``plan_<kind>``, or where the class plans in its own way.
+        """
+        own = type(self).plan is not Adapter.plan or type(self).preview is not Adapter.preview
+        return own or any(hasattr(self, PLAN + operation.kind) for operation in operations)
+
     def plan(self, operations: Sequence[KeyedOperation]) -> list[PlannedOperation]:
         """Validate all that can be validated before a side effect, and return what will be issued.
 

@@ -14,9 +14,10 @@ from writeahead.cli.permissions import shared_folder
 from writeahead.cli.settings import gather_settings, load_settings
 from writeahead.cli.streams import say
 from writeahead.errors import InvalidInput, NotFound
+from writeahead.items import AdapterSpec
 from writeahead.report.page import quoted
 from writeahead.stores.base import ArtifactStore
-from writeahead.stores.registry import open_store
+from writeahead.stores.registry import open_store, shared_url
 
 __all__ = ["CommandContext", "import_from_here"]
 
@@ -85,10 +86,36 @@ class CommandContext:
         url = self.settings.require_store()
         if writing and url.startswith("memory:"):
             say("warning: a memory store ends with this process, so nothing can be resumed later")
-        try:
+        with self._naming_the_source():
             return open_store(url)
+
+    def shared_store(self) -> str:
+        """Return the URL under which other processes open the store.
+
+        Raises:
+            InvalidInput: There is none, as of a store in memory.
+        """
+        with self._naming_the_source():
+            return shared_url(self.settings.require_store())
+
+    @contextlib.contextmanager
+    def _naming_the_source(self) -> Iterator[None]:
+        try:
+            yield
         except InvalidInput as error:
             raise InvalidInput(f"{self.settings.sources['store']}: {error}") from error
+
+    def adapter_spec(self) -> AdapterSpec:
+        """Return the adapter as data, for another process to open.
+
+        Raises:
+            InvalidInput: No source gave one.
+        """
+        name = self.settings.require_adapter()
+        target = self.settings.aliases.get(name, name)
+        import_from_here(target)
+        self._require_factory(name)
+        return AdapterSpec(target, self.settings.adapter_settings())
 
     @contextlib.contextmanager
     def adapter(self) -> Iterator[Adapter]:

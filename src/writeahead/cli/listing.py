@@ -1,6 +1,6 @@
 """The command that lists the sessions of a store."""
 
-from dataclasses import asdict, replace
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -52,7 +52,7 @@ def list_sessions(
 
 def _document(summary: SessionSummary, now: datetime, context: CommandContext) -> dict[str, Any]:
     age = (now - summary.planned_at).total_seconds() if summary.planned_at else None
-    document = asdict(replace(summary, stops=()))
+    document = {field.name: getattr(summary, field.name) for field in fields(summary)}
     document["stops"] = [stop.model_dump(mode="json") for stop in summary.stops]
     times = {name: in_words(value) for name, value in document.items() if isinstance(value, datetime)}
     return {**document, **times, "age": age, "next_step": next_step_of(summary, context)}

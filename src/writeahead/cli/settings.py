@@ -32,7 +32,17 @@ _OTHER_WORDS = {
 _KNOWN = [name.upper() for name in ("store", "adapter", "config", "debug", *RunPolicy.model_fields)]
 # What the tests and checks of this project read, so that a developer's environment is no error.
 _OF_THE_TESTS = {
-    *("AS_ON_WINDOWS", "CAP", "DEPTH", "DYNAMICS_WEB_API", "OLD_PYTHON", "SEED", "SERVERS", "TESTS"),
+    *(
+        "AIRFLOW",
+        "AS_ON_WINDOWS",
+        "CAP",
+        "DEPTH",
+        "DYNAMICS_WEB_API",
+        "OLD_PYTHON",
+        "SEED",
+        "SERVERS",
+        "TESTS",
+    ),
     *("S3_BUCKET", "S3_LISTED", "S3_OPTIONS", "S3_SERVER", "S3_URL", "WEB"),
 }
 # What Kubernetes sets in every container of a namespace for a service that is named writeahead, or

@@ -50,6 +50,8 @@ def say(line: str) -> None:
 
 def printable(text: str) -> str:
     """Replace control characters, since messages repeat what files and remotes say."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 

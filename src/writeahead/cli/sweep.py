@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from writeahead.cli import options, render
 from writeahead.cli.context import CommandContext
+from writeahead.cli.engine import EngineOption, SchedulerOption, require_fitting, sweeps_on_engine
 from writeahead.cli.output import Answer
 from writeahead.cli.progress import runs_shown
 from writeahead.cli.rounds import Rounds, Tools
@@ -20,7 +21,7 @@ from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.protocol.settling import OnOwn
 from writeahead.protocol.steps import SweepAction, lost_marker, sweep_step
-from writeahead.protocol.sweep import sweep
+from writeahead.protocol.sweep import SweepResult, sweep
 from writeahead.protocol.turns import candidates
 from writeahead.stores.base import ArtifactStore
 
@@ -43,7 +44,14 @@ def sweep_sessions(
         bool,
         typer.Option("--scan", help="List the whole store, and restore the markers that were lost."),
     ] = False,
-    concurrency: options.ConcurrencyOption = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            help="How many sessions at once, at most; by default 1, or as many as an engine's workers can.",
+        ),
+    ] = None,
     limit: options.LimitOption = None,
     max_time: options.MaxTimeOption = None,
     until_done: Annotated[
@@ -55,6 +63,8 @@ def sweep_sessions(
         typer.Option("--every", metavar="TIME", help="Sweep again each time so much has passed: 60s."),
     ] = None,
     json_lines: options.JsonLinesOption = False,
+    engine: EngineOption = None,
+    scheduler: SchedulerOption = None,
     missing_ok: options.MissingOkOption = False,
     quiet: options.QuietOption = False,
     context: CommandContext,
@@ -68,17 +78,13 @@ def sweep_sessions(
         raise InvalidInput(
             "--every repeats what --write does: " + ("add --write" if not write else "leave out --until-done")
         )
+    require_fitting(engine, scheduler, own)
     opened = context.existing_store(missing_ok=missing_ok, writing=write)
     if not write:
         return _sweep_preview(opened, context, scan=scan, as_lines=json_lines)
-    on_own = _function(own, context) if own else None
-    # With --own, an adapter is needed for the other sessions only.
-    needs_adapter = own is None or context.settings.adapter is not None
     how: dict[str, Any] = {
         "policy": context.settings.policy,
-        "on_own": on_own,
         "scan": scan,
-        "concurrency": 1 if concurrency is None else concurrency,
         "limit": limit,
         "max_time": options.seconds_of(max_time, "--max-time"),
         "until_done": until_done,
@@ -86,16 +92,36 @@ def sweep_sessions(
 
     @contextlib.contextmanager
     def begin() -> Iterator[Tools]:
+        # On an engine the signals come first: its start takes seconds.
+        if engine:
+            with (
+                stop_on_signals() as stop,
+                sweeps_on_engine(context, scheduler, concurrency) as begun,
+                runs_shown(quiet=quiet) as shown,
+            ):
+                yield Tools(functools.partial(begun, stop=stop, **how), stop, shown)
+            return
         with (
-            context.adapter() if needs_adapter else contextlib.nullcontext() as adapter,
+            _sweeps_here(opened, context, own, 1 if concurrency is None else concurrency) as begun,
             stop_on_signals() as stop,
             runs_shown(quiet=quiet) as shown,
         ):
-            given = {"stop": stop, "on_progress": shown.on_progress, **how}
-            yield Tools(functools.partial(sweep, opened, adapter, **given), stop, shown)
+            on_progress = shown.on_progress
+            yield Tools(functools.partial(begun, stop=stop, on_progress=on_progress, **how), stop, shown)
 
     rounds = Rounds(opened.name, begin, seconds)
     return Answer(rounds.document, rounds.show_lines if json_lines else rounds.show, rounds.exit_code)
+
+
+@contextlib.contextmanager
+def _sweeps_here(
+    opened: ArtifactStore, context: CommandContext, own: str | None, concurrency: int
+) -> Iterator[Callable[..., Generator[SweepResult, None, bool]]]:
+    on_own = _function(own, context) if own else None
+    # With --own, an adapter is needed for the other sessions only.
+    needs_adapter = own is None or context.settings.adapter is not None
+    with context.adapter() if needs_adapter else contextlib.nullcontext() as adapter:
+        yield functools.partial(sweep, opened, adapter, on_own=on_own, concurrency=concurrency)
 
 
 def _function(name: str, context: CommandContext) -> OnOwn:

@@ -35,7 +35,13 @@ from writeahead.protocol.keys import (
 from writeahead.protocol.messages import one_line, when_pruned
 from writeahead.protocol.own_plans import checksum_file, is_own_plan, require_checksum
 from writeahead.protocol.schema import PrunedPlan
-from writeahead.protocol.session import entry_numbers, objects_of, read_artifact, require_tombstone
+from writeahead.protocol.session import (
+    entry_numbers,
+    listed_and_read,
+    objects_of,
+    read_artifact,
+    require_tombstone,
+)
 from writeahead.stores.base import ArtifactStore, ObjectInfo, StoredObject, require_store
 
 __all__ = [
@@ -205,6 +211,10 @@ def load_replay_artifact(store: ArtifactStore, session_id: str, model_type: type
         InvalidInput: The session id can't be used.
         StoreError: As `ArtifactStore.list` and `ArtifactStore.get`.
     """
+    return listed_and_read(lambda: _replay_artifact(store, session_id, model_type))
+
+
+def _replay_artifact(store: ArtifactStore, session_id: str, model_type: type[M]) -> ReplayArtifact[M]:
     found = objects_of(store, session_id)
     for name in (PLANNED, FINAL):
         key = f"{session_id}/{name}"

@@ -124,7 +124,18 @@ def write_back_each(
         clock=clock,
         on_progress=bounds.told(on_progress),
     )
-    batch = _Batch(source, run, bounds, stop=stop, clock=clock, policy=policy, atomic=atomic, found=found)
+    breaker = Breaker(clock, adapter)
+    batch = _Batch(
+        source,
+        run,
+        bounds,
+        breaker=breaker,
+        stop=stop,
+        clock=clock,
+        policy=policy,
+        atomic=atomic,
+        found=found,
+    )
     return batch.results()
 
 
@@ -143,13 +154,14 @@ class _Batch(Dispatch[BatchItem]):
         run: _Run,
         bounds: Bounds,
         *,
+        breaker: Breaker,
         stop: threading.Event | None,
         clock: Clock,
         policy: RunPolicy,
         atomic: bool,
         found: int,
     ) -> None:
-        super().__init__(bounds, Breaker(clock), stop, clock)
+        super().__init__(bounds, breaker, stop, clock)
         self._source, self._run, self._policy = source, run, policy
         self._atomic, self._found = atomic, found
         self._ids = _Ids()

@@ -8,13 +8,16 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
+from typing import NamedTuple
 
+from writeahead.adapters.base import Adapter
 from writeahead.errors import ConflictError, PermanentError, TransientError
 from writeahead.model import RunReport, RunStatus
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
+from writeahead.protocol.waits import LONGEST_SHARED
 
-__all__ = ["Breaker", "Verdict", "verdict_on"]
+__all__ = ["Breaker", "Sign", "Verdict", "sign_of", "verdict_on"]
 
 # Sessions in a row that a remote takes nothing of before the rest is held back.
 _THRESHOLD = 3
@@ -43,41 +46,76 @@ def verdict_on(report: RunReport) -> Verdict:
     return Verdict.DOWN if isinstance(report.cause, TransientError) else Verdict.NOTHING
 
 
+class Sign(NamedTuple):
+    """What `Breaker.over` is told of a run. It can be sent to another process.
+
+    Attributes:
+        verdict: What the run says about the remote.
+        retry_after: Seconds that the remote asked all to wait, if it did.
+    """
+
+    verdict: Verdict = Verdict.NOTHING
+    retry_after: float | None = None
+
+
+def sign_of(report: RunReport, *, stopped: bool) -> Sign:
+    """What a run tells a breaker. A request that a stop broke off says nothing about the remote."""
+    if stopped:
+        return Sign()
+    cause = report.cause
+    asked = cause.retry_after if isinstance(cause, TransientError) and cause.for_target else None
+    return Sign(verdict_on(report), asked)
+
+
 class Breaker:
     """Says whether a session may be begun. Threads may share it.
 
     It is closed at first. Three sessions in a row that the remote took nothing of open it. Then one
-    session, the probe, may be begun after a wait: of 5 seconds, or as long as the remote asked for,
-    and twice as long after each probe that failed, up to 5 minutes. A session of which the remote
-    took something closes it.
+    session, the probe, may be begun after a wait: of 5 seconds, and twice as long after each probe
+    that failed, up to 5 minutes. A session of which the remote took something closes it.
 
     Until the remote has taken something for the first time, no more sessions are under way at once
     than may still fail. So a remote that is down from the beginning costs three, however many could
     run at once.
 
+    A wait that the remote asked this process for holds all back until it is over, and counts as no
+    failure.
+
     Args:
         clock: Where time comes from.
+        adapter: Whose remote that is; None where other processes ask it, and `over` is told.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, adapter: Adapter | None = None) -> None:
         self._clock = clock
+        self._adapter = adapter
         self._lock = threading.Lock()
         self._active = 0
         self._failures = 0
         self._is_proven = False
         self._wait = _FIRST_WAIT
         self._probe_at: datetime | None = None
+        self._asked_until: datetime | None = None
         self._is_probing = False
 
     @property
     def is_open(self) -> bool:
         """Whether sessions are held back."""
-        return self._probe_at is not None
+        return self.probe_at is not None
 
     @property
     def probe_at(self) -> datetime | None:
         """When a session may be tried again; None while it is closed."""
-        return self._probe_at
+        moments = [moment for moment in (self._probe_at, self._told_until()) if moment is not None]
+        return max(moments, default=None)
+
+    def _told_until(self) -> datetime | None:
+        if self._adapter is None:
+            asked = self._asked_until
+            return asked if asked and asked > self._clock.now() else None
+        now = self._clock.monotonic()
+        wait = self._clock.waits.until(self._adapter, now) - now
+        return after(self._clock.now(), wait) if wait > 0 else None
 
     @property
     def has_room(self) -> bool:
@@ -90,11 +128,13 @@ class Breaker:
         with self._lock:
             if not self._admits():
                 return False
-            self._is_probing = self.is_open
+            self._is_probing = self._probe_at is not None
             self._active += 1
             return True
 
     def _admits(self) -> bool:
+        if self._told_until() is not None:
+            return False
         if self._probe_at is not None:
             return not self._is_probing and self._clock.now() >= self._probe_at
         return self._is_proven or self._active < _THRESHOLD - self._failures
@@ -111,14 +151,13 @@ class Breaker:
         """
         if not self.admit():
             return None
-        verdict, asked = Verdict.NOTHING, None
+        verdict = Verdict.NOTHING
         try:
             report = run()
-            if stop is None or not stop.is_set():
-                verdict = verdict_on(report)
-                asked = report.cause.retry_after if isinstance(report.cause, TransientError) else None
+            # What the remote asked for, this process knows already.
+            verdict = sign_of(report, stopped=stop is not None and stop.is_set()).verdict
         finally:
-            self.over(verdict, asked)
+            self.over(verdict)
         return report
 
     def over(self, verdict: Verdict, retry_after: float | None = None) -> None:
@@ -126,10 +165,13 @@ class Breaker:
 
         Args:
             verdict: What that says.
-            retry_after: Seconds that the remote asked to wait, if it did.
+            retry_after: Seconds that the remote asked another process to wait, if it did.
         """
         with self._lock:
             self._active -= 1
+            if retry_after:
+                until = after(self._clock.now(), min(retry_after, LONGEST_SHARED))
+                self._asked_until = max(until, self._asked_until or until)
             match verdict:
                 case Verdict.UP:
                     self._failures, self._wait = 0, _FIRST_WAIT
@@ -137,17 +179,14 @@ class Breaker:
                 case Verdict.DOWN:
                     self._failures += 1
                     if self._failures >= _THRESHOLD:
-                        self._hold_back(retry_after or 0.0)
+                        self._hold_back()
                 case Verdict.NOTHING if not self._active:
                     # A probe that found nothing out leaves its place to the next.
                     self._is_probing = False
 
-    def _hold_back(self, asked: float) -> None:
-        """Open, or stay open. Only a probe, or what was asked for, makes the wait longer."""
-        now = self._clock.now()
-        wait = asked
+    def _hold_back(self) -> None:
+        """Open, or stay open. Only a probe makes the wait longer."""
         if self._probe_at is None or self._is_probing:
-            wait = max(self._wait, asked)
+            self._probe_at = after(self._clock.now(), self._wait)
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             self._is_probing = False
-        self._probe_at = max(after(now, wait), self._probe_at or now)

@@ -1,20 +1,37 @@
 """What one run works with: the same for planning, sending and ending."""
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.limits import call_limits
-from writeahead.errors import InvalidInput
+from writeahead.errors import AdapterError, Applied, InvalidInput, TransientError
 from writeahead.model import KeyedOperation, PlannedOperation, RunPolicy, RunReport, with_cause
 from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
-from writeahead.protocol.retry import Clock
+from writeahead.protocol.retry import Clock, spread
+from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["RunContext", "require_means"]
+__all__ = ["HeldBack", "RunContext", "require_means"]
+
+
+class HeldBack(TransientError):
+    """Nothing was sent, since the remote asked another session of this process to wait.
+
+    Args:
+        wait: Seconds.
+        not_before: When that is over.
+    """
+
+    def __init__(self, wait: float, not_before: datetime) -> None:
+        self.not_before = not_before
+        message = "not sent: the remote asked another session to wait"
+        super().__init__(message, applied=Applied.NO, retry_after=wait, for_target=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,8 @@ class RunContext:
         clock: Where time comes from.
         deadline: When the whole run has to end, planning included, on the monotonic clock.
         observer: Is told what happens.
+        unheeded: A wait of the remote's that is over by then is not heeded, on the monotonic clock:
+            an operator decided so.
     """
 
     store: ArtifactStore
@@ -38,6 +57,7 @@ class RunContext:
     clock: Clock
     deadline: float
     observer: Observer = field(default_factory=lambda: Observer(None))
+    unheeded: float = -math.inf
 
     @classmethod
     def begin(
@@ -82,6 +102,50 @@ class RunContext:
     def time_left(self) -> float:
         """Seconds until the run's limit; none once it was asked to stop."""
         return 0.0 if self.stopped else self.deadline - self.clock.monotonic()
+
+    def told(self, error: AdapterError) -> None:
+        """Keep what the remote asked for, for every session of this process."""
+        if isinstance(error, TransientError) and error.retry_after and error.for_target:
+            self.clock.waits.tell(self.adapter, error.retry_after, self.clock.monotonic())
+
+    def held_until(self) -> float:
+        """When the wait is over that the remote asked this process for, on the monotonic clock.
+
+        It is minus infinity if there is nothing to wait for.
+        """
+        until = self.clock.waits.until(self.adapter, self.clock.monotonic())
+        return until if until > self.unheeded else -math.inf
+
+    def require_no_long_wait(self, until: float, time_left: float) -> None:
+        """Refuse a wait of the remote's that this run must not wait for, as for a Retry-After.
+
+        Args:
+            until: When it is over, on the monotonic clock.
+            time_left: Seconds that it must be shorter than.
+
+        Raises:
+            HeldBack: It is too long.
+        """
+        wait, longest = until - self.clock.monotonic(), self.policy.retry_after_max
+        if wait > 0 and (wait >= time_left or (longest is not None and wait > longest)):
+            raise HeldBack(wait, after(self.clock.now(), wait))
+
+    def wait_for_remote(self, time_left: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        """Wait as long as the remote has asked any session of this process.
+
+        Args:
+            time_left: Returns the seconds that the wait must be shorter than.
+            sleep: Waits; a stop may end it.
+
+        Raises:
+            HeldBack: It is too long.
+        """
+        heeded = -math.inf
+        # What others are told meanwhile counts as well. A test's sleep need not take its time.
+        while (until := self.held_until()) > heeded:
+            self.require_no_long_wait(until, time_left())
+            heeded = until
+            sleep(until - self.clock.monotonic() + self.clock.random() * spread(self.policy))
 
     def call_limits(self) -> AbstractContextManager[None]:
         """What ends a request of the adapter that is under way: the run's limit, and a stop."""

@@ -1,16 +1,15 @@
 """Work on many sessions at once: so many at a time, and none while the remote is down."""
 
-import contextvars
 import functools
 import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, TypeVar
 
 from writeahead.adapters.limits import POLL
 from writeahead.errors import InvalidInput
@@ -19,12 +18,11 @@ from writeahead.protocol.progress import OnProgress, Progress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 from writeahead.protocol.settling import Left, Settled, SweepResult
-from writeahead.protocol.stopping import LinkedStop
+from writeahead.protocol.stopping import LinkedStop, linked_stop
+from writeahead.protocol.workers import InThreads, Workers, require_threads
 
 __all__ = ["Bounds", "Dispatch"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 _Item = TypeVar("_Item")
 # Seconds that is waited at most, each time, for a remote that is down: three probes in 35 s. Who is
 # patient waits as long as it takes.
@@ -62,7 +60,7 @@ class Bounds:
                 raise InvalidInput(f"{name}: give a whole number of 1 or more, not {number!r}")
         if self.max_time is not None and not 0 < self.max_time < math.inf:
             raise InvalidInput(f"max_time: give a number of seconds above 0, not {self.max_time!r}")
-        _require_threads(self.executor)
+        require_threads(self.executor)
 
     @property
     def is_inline(self) -> bool:
@@ -73,25 +71,11 @@ class Bounds:
         """The caller's stop, and the end of the time that is allowed from now on."""
         if self.is_inline and self.max_time is None:
             return stop
-        deadline = math.inf if self.max_time is None else clock.monotonic() + self.max_time
-        return LinkedStop(stop, clock, deadline=deadline)
+        return linked_stop(stop, clock, self.max_time)
 
     def told(self, on_progress: OnProgress | None) -> OnProgress | None:
         """What is called with each event of a run, one call at a time."""
         return on_progress if on_progress is None or self.is_inline else _one_at_a_time(on_progress)
-
-
-def _require_threads(executor: object) -> None:
-    if executor is None:
-        return
-    if not isinstance(executor, Executor):
-        raise InvalidInput(f"executor: give a concurrent.futures.Executor, not a {type(executor).__name__}")
-    # By name: to import the class would load multiprocessing.
-    if any(kind.__module__ == "concurrent.futures.process" for kind in type(executor).__mro__):
-        raise InvalidInput(
-            "executor: a store and an adapter can't be sent to a process: give a ThreadPoolExecutor, or"
-            " submit writeahead.resume_item to it"
-        )
 
 
 def _one_at_a_time(call: OnProgress) -> OnProgress:
@@ -106,16 +90,6 @@ def _one_at_a_time(call: OnProgress) -> OnProgress:
     return locked
 
 
-class _Inline(Executor):
-    """Runs what it is given at once, in the caller's thread; an interrupt gets out."""
-
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """See `concurrent.futures.Executor`."""
-        done: Future[_T] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
 class Dispatch(ABC, Generic[_Item]):
     """Hands out items, each of which stands for a session, and takes what they came to.
 
@@ -127,18 +101,23 @@ class Dispatch(ABC, Generic[_Item]):
         stop: Once set, nothing more is begun.
         clock: Where time comes from.
 
+        workers: Work on the items in place of `settle`, which threads call by default.
+
     Attributes:
         held: Items that the breaker has held back.
     """
 
-    def __init__(self, bounds: Bounds, breaker: Breaker, stop: threading.Event | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        breaker: Breaker,
+        stop: threading.Event | None,
+        clock: Clock,
+        workers: Workers[_Item] | None = None,
+    ) -> None:
         self.bounds, self.breaker, self.stop, self.clock = bounds, breaker, stop, clock
         self.held: deque[_Item] = deque()
-        self._own_pool: ThreadPoolExecutor | None = None
-        executor = bounds.executor
-        if executor is None and bounds.concurrency > 1:
-            executor = self._own_pool = ThreadPoolExecutor(bounds.concurrency, "writeahead-sweep")
-        self._executor = executor or _Inline()
+        self._workers = workers or InThreads(self.settle, bounds.concurrency, bounds.executor)
         self._under_way: dict[Future[Settled | None], _Item] = {}
         self._attempts = 0
         self._store_failures = 0
@@ -225,12 +204,15 @@ class Dispatch(ABC, Generic[_Item]):
 
     def end(self) -> None:
         """End what is under way: at the next safe point, as after a stop."""
-        if self._under_way and isinstance(self.stop, LinkedStop):
+        pending = set(self._under_way)
+        if pending and isinstance(self.stop, LinkedStop):
             self.stop.set()
-            # One that is cancelled before it was begun is not waited for: its executor may be busy.
-            wait([future for future in self._under_way if not future.cancel()])
-        if self._own_pool is not None:
-            self._own_pool.shutdown()
+            while pending := {one for one in pending if not one.done() and not self._withdrawn(one)}:
+                wait(pending, POLL, FIRST_COMPLETED)
+        self._workers.close()
+
+    def _withdrawn(self, future: Future[Settled | None]) -> bool:
+        return not future.done() and self._workers.withdraw(future)
 
     def _is_at_end(self) -> bool:
         return self.is_over or self.is_at_limit or self.is_store_down
@@ -241,9 +223,7 @@ class Dispatch(ABC, Generic[_Item]):
             item = self._next()
             if item is None:
                 return
-            # The adapter's coroutines run on the loop that is known in this context.
-            context = contextvars.copy_context()
-            self._under_way[self._executor.submit(context.run, self.settle, item)] = item
+            self._under_way[self._workers.begin(item)] = item
 
     def _next(self) -> _Item | None:
         """Take what is next, if anything may be begun now."""
@@ -262,8 +242,7 @@ class Dispatch(ABC, Generic[_Item]):
     def _finished(self) -> Iterator[SweepResult]:
         """Wait a little for what is under way; yield what it came to."""
         if self.is_over:
-            # What a busy executor has not begun yet need not be begun any more.
-            for future in [one for one in self._under_way if one.cancel()]:
+            for future in [one for one in self._under_way if self._withdrawn(one)]:
                 self.put_back(self._under_way.pop(future))
         done, _ = wait(self._under_way, POLL, FIRST_COMPLETED)
         for future in done:

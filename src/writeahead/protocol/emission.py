@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Self
@@ -23,7 +23,7 @@ from writeahead.errors import (
     WriteaheadError,
 )
 from writeahead.model import BlockReason, PlannedOperation, Receipt, ReplayClass, RunStatus
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.encoding import MAX_RECEIPT_BYTES, encode
 from writeahead.protocol.journal import Ending, Journal, renewed_key
 from writeahead.protocol.progress import WaitReason
@@ -41,9 +41,8 @@ _UNSENT = (NotReady, InvalidInput)
 # What may write, or delete, a row that an earlier operation has written. Sent again after it, that
 # one would undo it, or meet a conflict.
 OVERWRITING = (ReplayClass.UPSERT, ReplayClass.CONDITIONAL_UPDATE)
-# Seconds from which on a wait is worth an entry; and below which it is none.
+# Seconds from which on a wait is worth an entry.
 _LONG_WAIT = 1.0
-_NO_WAIT = 0.001
 # What an adapter says in a receipt, and how many bytes that may have; the rest is the runner's.
 _ANSWER = ("outcome", "remote_id", "remote_version", "value")
 _LARGEST_ANSWER = MAX_RECEIPT_BYTES - 512
@@ -67,13 +66,6 @@ class EndRun(Exception):
 
 
 @dataclass
-class _Pace:
-    """Before when the remote asked a run to send nothing, whichever unit it told so."""
-
-    not_before: datetime | None = None
-
-
-@dataclass
 class Emission:
     """How one owner sends operations, one unit at a time.
 
@@ -86,9 +78,8 @@ class Emission:
     attempts: int = 0
     # True from before a request until its receipt or its failure is kept.
     in_flight: bool = False
-    # Nothing of the unit may be sent earlier: a request could still land.
+    # Nothing of the unit may be sent earlier: a request could still land, or the remote asked so.
     not_before: datetime | None = None
-    pace: _Pace = field(default_factory=_Pace)
     # Operations that may be under way at the same time.
     siblings: Collection[str] = ()
 
@@ -153,8 +144,8 @@ class Emission:
 
     def heeding(self, moment: datetime | None) -> datetime | None:
         """When a unit may be sent again: as its own stop has it, and as the remote asked for."""
-        asked = self.pace.not_before
-        return _latest(moment, asked if asked and asked > self.clock.now() else None)
+        wait = self.context.held_until() - self.clock.monotonic()
+        return _latest(moment, after(self.clock.now(), wait) if wait > 0 else None)
 
     def given_up(self, unit: Sequence[PlannedOperation], error: BaseException) -> Ending:
         """The ending of a run that an adapter's bug or an interrupt breaks off."""
@@ -188,20 +179,19 @@ class Emission:
         try:
             return self._send_once(unit)
         except TransientError as error:
-            if error.retry_after:
-                moment = after(self.clock.now(), error.retry_after)
-                with self.journal.lock:
-                    self.pace.not_before = _latest(moment, self.pace.not_before)
+            self._note_wait(error.retry_after)
+            self.context.told(error)
             raise
 
     def _send_once(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
+        self._wait_for_remote(unit)
         for operation in unit:
             # An atomic plan has none that is looked up.
             found = self._look_up(operation)
             if found:
                 return [_storable(found)]
         self._wait_for_late_requests(unit)
-        self._wait_as_siblings_were_told(unit)
+        self._wait_for_remote(unit)
         self._require_leave_to_send()
         self.progress.sending(unit, self.attempts + 1)
         self._announce(unit)
@@ -302,6 +292,20 @@ class Emission:
         self.progress.waiting(unit, seconds, reason)
         self.context.sleep(seconds)
 
+    def _wait_for_remote(self, unit: Sequence[PlannedOperation]) -> None:
+        """Wait as long as the remote has asked any session of this process."""
+
+        def sleep(seconds: float) -> None:
+            # A run that is stopped meanwhile leaves the rest of it to the next one.
+            self._note_wait(seconds)
+            self._sleep(seconds, unit, WaitReason.RETRY_AFTER)
+
+        try:
+            self.context.wait_for_remote(self._time_left, sleep)
+        except HeldBack as held:
+            self._surely_unsent(unit)
+            raise EndRun(Ending.excused(held, held.not_before), of_run=True) from None
+
     def _wait_for_late_requests(self, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier upsert of the session can land after this write, and undo it.
 
@@ -317,17 +321,6 @@ class Emission:
             # They may have been noted under another clock.
             moment = after(max(moments), self.context.policy.clock_skew)
             self._wait_until(moment, unit)
-
-    def _wait_as_siblings_were_told(self, unit: Sequence[PlannedOperation]) -> None:
-        """Wait as long as the remote asked for, also where it told that to another unit."""
-        moment = self.pace.not_before
-        wait = (moment - self.clock.now()).total_seconds() if moment else 0.0
-        if wait < _NO_WAIT:
-            return
-        longest = self.context.policy.retry_after_max
-        if wait >= self._time_left() or (longest is not None and wait > longest):
-            raise _for_now("the remote asked to send nothing for now", moment, of_run=True)
-        self._sleep(wait, unit, WaitReason.RETRY_AFTER)
 
     def _wait_until(self, moment: datetime, unit: Sequence[PlannedOperation]) -> None:
         """Wait until no earlier request can take effect any more."""
@@ -349,16 +342,15 @@ class Emission:
         if ReplayClass.LOOKUP in classes:
             # It could still land; until then a search proves nothing.
             self.progress.reason = WaitReason.LATE_REQUEST
-            lands = after(self.clock.now(), self.context.adapter.request_lifetime)
-            self.not_before = _latest(lands, self.not_before)
+            self._note_wait(self.context.adapter.request_lifetime)
 
-    @property
-    def _earliest(self) -> datetime | None:
-        """Before when nothing of the unit may be sent."""
-        return _latest(self.not_before, self.pace.not_before)
+    def _note_wait(self, seconds: float | None) -> None:
+        """Keep for how long nothing may be sent; a later moment that is on record stays."""
+        if seconds:
+            self.not_before = _latest(after(self.clock.now(), seconds), self.not_before)
 
     def _wait_left(self) -> float:
-        return (self._earliest - self.clock.now()).total_seconds() if self._earliest else 0.0
+        return (self.not_before - self.clock.now()).total_seconds() if self.not_before else 0.0
 
     def _look_up(self, operation: PlannedOperation) -> Receipt | None:
         """Search for an operation that may have been sent, where its key can't settle that."""
@@ -412,7 +404,7 @@ class Emission:
 
     def _stop_for_now(self, why: str | WriteaheadError, *, of_run: bool = False) -> EndRun:
         """End the run; the next one heeds what the remote asked for."""
-        return _for_now(why, self._earliest if self._wait_left() > 0 else None, of_run=of_run)
+        return _for_now(why, self.not_before if self._wait_left() > 0 else None, of_run=of_run)
 
     def _time_left(self) -> float:
         # A stop is found right after the wait, which then ends at once.

@@ -18,7 +18,7 @@ from writeahead.model import (
     with_cause,
 )
 from writeahead.protocol.artifacts import remove_markers
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.emission import OVERWRITING, Emission, EndRun
 from writeahead.protocol.encoding import decode, encode_model, is_foreign
 from writeahead.protocol.journal import Ending, Journal
@@ -110,6 +110,22 @@ class Execution:
             return 1
         return at_once
 
+    def held_back(self) -> RunReport | None:
+        """Report a session that is not claimed, since nothing may be sent for too long a time.
+
+        None if it may be; or if it lacks nothing but its end, for which nothing is sent.
+        """
+        context = self.context
+        try:
+            # Once it is claimed, it has a lease of its own.
+            context.require_no_long_wait(
+                context.held_until(), min(context.policy.lease - self._emission.margin, context.time_left())
+            )
+        except HeldBack as held:
+            if self._stages():
+                return self.report(RunStatus.RESUME_NEEDED, error=str(held), not_before=held.not_before)
+        return None
+
     @cached_property
     def _emission(self) -> Emission:
         return Emission(self.journal, self.context)
@@ -150,7 +166,7 @@ class Execution:
             reason: Why an operator had it begin, if no entry says so yet.
             stops: At which operations, if there can be several.
         """
-        if self.context.stopped:
+        if self.context.stopped or ending.is_excused:
             # A run that was told to stop is no turn without progress.
             self.journal.idle = max(0, self.journal.idle - 1)
         ending = self._spaced(ending)

@@ -18,6 +18,7 @@ from writeahead.protocol.encoding import is_foreign
 from writeahead.protocol.keys import (
     BLOCKED_PREFIX,
     OPEN_PREFIX,
+    entry_number,
     final_key,
     is_session_id,
     planned_key,
@@ -25,7 +26,7 @@ from writeahead.protocol.keys import (
 )
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.session import StoredSession, entry_numbers, read_stored
+from writeahead.protocol.session import StoredSession, read_stored
 from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = [
@@ -234,16 +235,20 @@ class _Inside(NamedTuple):
 
 
 def _looked_through(session_id: str, infos: Iterable[ObjectInfo]) -> _Inside:
+    # One pass over keys that are not kept, since other programs may have any number of files there.
     planned, final, pruned = planned_key(session_id), final_key(session_id), pruned_key(session_id)
     has_plan = has_entry = has_final = was_pruned = False
     final_at = None
     for info in infos:
         key = info.key
-        has_plan = has_plan or key == planned
-        was_pruned = was_pruned or key == pruned
-        has_entry = has_entry or bool(entry_numbers(session_id, (key,)))
-        if key == final:
+        if key == planned:
+            has_plan = True
+        elif key == final:
             has_final, final_at = True, info.last_modified
+        elif key == pruned:
+            was_pruned = True
+        else:
+            has_entry = has_entry or entry_number(session_id, key) is not None
     return _Inside(has_plan, has_entry, has_final, was_pruned, final_at)
 
 

@@ -8,13 +8,14 @@ from writeahead.protocol.keys import (
     BLOCKED_PREFIX,
     DRY_RUN_PREFIX,
     OPEN_PREFIX,
+    checksum_prefix,
+    entry_number,
     final_key,
     is_session_id,
     planned_key,
     pruned_key,
 )
 from writeahead.protocol.own_plans import checksums
-from writeahead.protocol.session import entry_numbers
 from writeahead.stores.base import ArtifactStore, ObjectInfo
 
 __all__ = ["Folder", "folders"]
@@ -37,7 +38,7 @@ class Folder:
     @property
     def journal_and_checksums(self) -> list[str]:
         """The keys of both."""
-        numbered = [key for key in self.found if entry_numbers(self.session_id, (key,))]
+        numbered = [key for key in self.found if entry_number(self.session_id, key) is not None]
         return [*checksums(self.session_id, self.found), *numbered]
 
     @property
@@ -65,4 +66,8 @@ def folders(store: ArtifactStore) -> Iterator[Folder]:
 
 def _is_ours(session_id: str, key: str) -> bool:
     known = (planned_key(session_id), final_key(session_id), pruned_key(session_id))
-    return key in known or bool(entry_numbers(session_id, (key,)) or checksums(session_id, (key,)))
+    return (
+        key in known
+        or entry_number(session_id, key) is not None
+        or key.startswith(checksum_prefix(session_id))
+    )

@@ -81,6 +81,7 @@ class Ending:
         block_reason: Why it is blocked, if it is.
         not_before: Resuming earlier than this is pointless.
         cause: The exception behind it, for the report of this run; never journaled.
+        is_excused: Whether it is no turn without progress, since the run was not let to make any.
     """
 
     status: _EndStatus
@@ -88,6 +89,7 @@ class Ending:
     block_reason: BlockReason | None = None
     not_before: datetime | None = None
     cause: WriteaheadError | None = None
+    is_excused: bool = False
 
     @classmethod
     def by(cls, why: str | WriteaheadError, status: _EndStatus, **more: Any) -> Self:
@@ -106,6 +108,11 @@ class Ending:
             block_reason=self.block_reason,
             not_before=self.not_before,
         )
+
+    @classmethod
+    def excused(cls, why: WriteaheadError, not_before: datetime) -> Self:
+        """An ending of a run that was not let to send."""
+        return cls(RunStatus.RESUME_NEEDED, one_line(why), not_before=not_before, is_excused=True)
 
 
 @dataclass

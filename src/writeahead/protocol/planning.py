@@ -10,9 +10,10 @@ from writeahead._validation import Invalid, validated
 from writeahead.adapters.base import Adapter, TransactionalAdapter, require_baseline_is_read
 from writeahead.errors import AdapterError, InvalidInput
 from writeahead.model import KeyedOperation, Operation, PlannedOperation, ReplayClass, idempotency_key
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES, MAX_RECEIPT_BYTES, digest_of, encode_model
 from writeahead.protocol.keys import require_session_id
+from writeahead.protocol.progress import SessionProgress, WaitReason
 from writeahead.protocol.references import planned_with_references, reads_receipts, require_earlier
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import PlannedWriteback
@@ -103,11 +104,13 @@ def plan_operations(
     progress.planning()
 
     def attempt(asked: Sequence[KeyedOperation]) -> list[PlannedOperation]:
+        _wait_for_remote(context, progress, asked)
         number = next(numbers)
         try:
             with context.call_limits():
                 planned = ask(asked)
         except AdapterError as error:
+            context.told(error)
             progress.failed((), number, error, writes=False)
             raise
         if getattr(ask, "__func__", None) is Adapter.plan:
@@ -145,6 +148,19 @@ def _as_independent(planned: PlannedOperation, *, asked: bool) -> PlannedOperati
     if planned.independent is asked:
         return planned
     return planned.model_copy(update={"independent": asked})
+
+
+def _wait_for_remote(context: RunContext, progress: SessionProgress, asked: Sequence[KeyedOperation]) -> None:
+    """Wait as long as the remote has asked any session, unless it is not asked now."""
+
+    def sleep(seconds: float) -> None:
+        progress.waiting((), seconds, WaitReason.RETRY_AFTER)
+        context.sleep(seconds)
+        if context.stopped:
+            raise HeldBack(seconds, context.clock.now())
+
+    if context.adapter.reads_to_plan(asked):
+        context.wait_for_remote(context.time_left, sleep)
 
 
 def _require_receipts(keyed: Sequence[KeyedOperation], adapter: Adapter) -> None:

@@ -29,7 +29,7 @@ from writeahead.protocol.keys import final_key, planned_key, pruned_key
 from writeahead.protocol.messages import foreign_final, one_line
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.schema import PlannedWriteback, PrunedPlan
-from writeahead.protocol.session import StoredSession, after, read_artifact, stored_in
+from writeahead.protocol.session import StoredSession, after, read_artifact, require_tombstone, stored_in
 from writeahead.stores.base import ArtifactStore, ObjectInfo, require_store
 
 __all__ = ["YOUNGEST", "PruneResult", "prune"]
@@ -116,6 +116,10 @@ def prune(
     return pruning.results(limit, stop)
 
 
+class _Outrun(Exception):
+    """Another prune has put its tombstone since this one read the plan."""
+
+
 @dataclass(frozen=True)
 class _End:
     """An end that is long enough ago: the tombstone for it, and what is removed."""
@@ -167,7 +171,7 @@ class _Pruning:
     def _guarded(self, folder: Folder) -> PruneResult | None:
         try:
             return self._result(folder)
-        except NotFound:
+        except (NotFound, _Outrun):
             return None  # another prune has just removed it
         except WriteaheadError as error:
             return PruneResult(folder.session_id, error=one_line(error))
@@ -200,8 +204,13 @@ class _Pruning:
     def _tidied(self, folder: Folder) -> PruneResult | None:
         """Remove what is left, or is there again, of a session that was pruned before."""
         rest = folder.leftovers | self._outside(folder)
-        if final_key(folder.session_id) in rest and self._is_of_others(folder):
-            del rest[final_key(folder.session_id)]
+        corrected = None
+        if final_key(folder.session_id) in rest:
+            tombstone = self._standing(folder)
+            if self._is_of_others(folder, tombstone):
+                del rest[final_key(folder.session_id)]
+            elif tombstone.status is not RunStatus.COMPLETED:
+                corrected = tombstone.model_copy(update={"status": RunStatus.COMPLETED})
         if not rest:
             return None
         result = PruneResult(
@@ -210,16 +219,24 @@ class _Pruning:
         if self.dry_run:
             return result
         archived = self._archived([key for key in (final_key(folder.session_id),) if key in rest])
+        if corrected:
+            # The final artifact came late, of an owner that had every receipt. It alone says so.
+            self.store.put(planned_key(folder.session_id), encode_model(corrected))
         self._delete(rest)
         return replace(result, archived=archived, written=True)
 
-    def _is_of_others(self, folder: Folder) -> bool:
+    def _standing(self, folder: Folder) -> PrunedPlan:
+        """The tombstone that an earlier prune put."""
+        key = planned_key(folder.session_id)
+        data = read_artifact(self.store, folder.found[key])
+        if not is_pruned(data, key=key):
+            require_tombstone(folder.session_id, folder.found)
+        return decode(data, PrunedPlan, key=key)
+
+    def _is_of_others(self, folder: Folder, tombstone: PrunedPlan) -> bool:
         """Whether the final artifact's key holds another program's file."""
-        final, planned = final_key(folder.session_id), planned_key(folder.session_id)
-        if not is_foreign(read_artifact(self.store, folder.found[final]), key=final):
-            return False
-        tombstone = read_artifact(self.store, folder.found[planned])
-        return decode(tombstone, PrunedPlan, key=planned).adapter is not None
+        final = folder.found[final_key(folder.session_id)]
+        return tombstone.adapter is not None and is_foreign(read_artifact(self.store, final), key=final.key)
 
     def _is_young(self, folder: Folder) -> bool:
         """Whether an object was written too late, by the store's clock; it costs no request."""
@@ -289,6 +306,8 @@ class _Pruning:
             return 0
         for key in keys:
             data = self.store.get(key).data
+            if is_pruned(data, key=key):
+                raise _Outrun
             try:
                 self.archive.put(key, data, if_absent=True)
             except AlreadyExists:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from writeahead.adapters.base import Adapter
 from writeahead.errors import Fenced, InvalidInput, ResumeError
@@ -123,6 +123,8 @@ def resume_from(session: StoredSession, context: RunContext, override: Override 
     plan = session.plan
     if plan is None:
         raise no_session(context.store, session.session_id)
+    if override.now:
+        context = replace(context, unheeded=context.held_until())
     require_same_remote(context.adapter, plan)
     _require_same_classes(context.adapter, plan)
     if plan.atomic:
@@ -183,6 +185,9 @@ def _claim(
     ending = _hopeless(journal, context, was_unblocked=was_unblocked)
     if ending:
         return execution.end(*ending, override.reason)
+    held = execution.held_back()
+    if held:
+        return held
     try:
         journal.append(Event.CLAIMED, reason=override.reason)
     except Fenced as error:

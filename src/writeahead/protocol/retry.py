@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 from writeahead._retrying import retried
 from writeahead.errors import TransientError
 from writeahead.policy import RunPolicy
+from writeahead.protocol.waits import RemoteWaits
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
-__all__ = ["Clock", "with_retries"]
+__all__ = ["Clock", "spread", "with_retries"]
 
 T = TypeVar("T")
+
+_of_this_process = RemoteWaits()
 
 
 class Clock:
@@ -24,6 +27,17 @@ class Clock:
 
     `now` is for people and for artifacts, `monotonic` for the leases of owners.
     """
+
+    @property
+    def waits(self) -> RemoteWaits:
+        """What remotes asked this process to wait, on `monotonic`.
+
+        A clock with a time of its own stands for a process of its own.
+        """
+        if type(self).monotonic is Clock.monotonic:
+            return _of_this_process
+        waits: RemoteWaits = vars(self).setdefault("_waits", RemoteWaits())
+        return waits
 
     def now(self) -> datetime:
         """Return the wall clock's time, in UTC."""
@@ -93,15 +107,15 @@ def _loop(
     backoff: Callable[[RetryCallState], float]
     if policy.waits:
         # As tenacity has it, the last one comes again. Waits that were given are not jittered.
-        backoff, jitter, spread = wait_chain(*map(wait_fixed, policy.waits)), 0.0, policy.waits[0]
+        backoff, jitter = wait_chain(*map(wait_fixed, policy.waits)), 0.0
     else:
         backoff = wait_exponential(multiplier=policy.wait_initial, max=policy.wait_max)
-        jitter, spread = 0.5, policy.wait_initial
+        jitter = 0.5
 
     def wait(state: "RetryCallState") -> float:
         floor = max(_asked(state), own_wait())
         chance = clock.random()
-        return max(backoff(state) * (1 - chance * jitter), floor + chance * spread if floor else 0.0)
+        return max(backoff(state) * (1 - chance * jitter), floor + chance * spread(policy) if floor else 0.0)
 
     def too_long(state: "RetryCallState") -> bool:
         longest = policy.retry_after_max
@@ -114,6 +128,11 @@ def _loop(
         sleep=sleep,
         reraise=True,
     )
+
+
+def spread(policy: RunPolicy) -> float:
+    """Seconds over which those come back who were told the same time."""
+    return policy.waits[0] if policy.waits else policy.wait_initial
 
 
 def _asked(state: "RetryCallState") -> float:

@@ -25,7 +25,7 @@ from writeahead.model import (
     RunStatus,
     with_cause,
 )
-from writeahead.protocol.context import RunContext, require_means
+from writeahead.protocol.context import HeldBack, RunContext, require_means
 from writeahead.protocol.encoding import digest_of, digest_of_operations
 from writeahead.protocol.execution import Execution
 from writeahead.protocol.journal import Journal, new_owner
@@ -255,6 +255,13 @@ def _not_planned(
     session = StoredSession(session_id) if dry_run else read_stored(context.store, session_id)
     if session.final or session.plan or session.pruned:
         return repeat(context, session, digest, None)
+    if isinstance(error, HeldBack):
+        return RunReport(
+            session_id=session_id,
+            status=RunStatus.RESUME_NEEDED,
+            error=f"{error}; nothing was written",
+            not_before=error.not_before,
+        )
     wait = error.retry_after if isinstance(error, TransientError) else None
     is_conflict = isinstance(error, ConflictError)
     report = RunReport(

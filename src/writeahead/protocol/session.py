@@ -3,11 +3,12 @@
 Only our own keys count: other files in a session's folder are ignored.
 """
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from writeahead.errors import CorruptArtifact, NotFound, ResumeError
 from writeahead.model import Receipt, RunStatus, Stop
@@ -40,6 +41,7 @@ __all__ = [
     "after",
     "build_on",
     "entry_numbers",
+    "listed_and_read",
     "objects_of",
     "read_artifact",
     "read_stored",
@@ -47,6 +49,8 @@ __all__ = [
     "require_tombstone",
     "stored_in",
 ]
+
+_T = TypeVar("_T")
 
 
 def after(moment: datetime, seconds: float) -> datetime:
@@ -235,7 +239,7 @@ class StoredSession:
 def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
     """Read a session: one listing, then the final artifact, or else the plan and the newest entry.
 
-    A session that is not there has none of these.
+    A session that is not there has none of these. One that is pruned meanwhile is read again.
 
     Raises:
         CorruptArtifact: One of these is truncated or altered, or an entry is missing from the
@@ -243,7 +247,26 @@ def read_stored(store: ArtifactStore, session_id: str) -> StoredSession:
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    return stored_in(store, session_id, objects_of(store, session_id))
+    return listed_and_read(lambda: stored_in(store, session_id, objects_of(store, session_id)))
+
+
+def listed_and_read(read: Callable[[], _T]) -> _T:
+    """List a session and read it; do so again if something went in between.
+
+    A prune deletes, and a run in a tombstone's place. It takes two of them, one after the other, to
+    need a third time.
+
+    Args:
+        read: Lists and reads.
+
+    Raises:
+        NotFound: Three times, what was listed could not be found.
+        Exception: As ``read``.
+    """
+    for _ in range(2):
+        with contextlib.suppress(NotFound):
+            return read()
+    return read()
 
 
 def stored_in(store: ArtifactStore, session_id: str, found: Mapping[str, ObjectInfo]) -> StoredSession:
@@ -392,15 +415,22 @@ def _entries(store: ArtifactStore, newest: ObjectInfo, found: Mapping[str, Objec
         key = journal_key(session_id, base)
         if base >= entries[0].number:
             raise _misplaced(journal_key(session_id, entries[0].number))
-        try:
-            data = read_artifact(store, found[key]) if key in found else store.get(key).data
-        except NotFound:
-            raise _missing(key) from None
-        below = _entry(data, key)
+        below = _entry(read_artifact(store, found[key]) if key in found else _unlisted(store, key), key)
         if below.plan_digest != entries[0].plan_digest:
             raise _misplaced(key)
         entries.insert(0, below)
     return entries
+
+
+def _unlisted(store: ArtifactStore, key: str) -> bytes:
+    """An entry that a listing lacks, as one may that ran while entries were added.
+
+    One that is listed, and gone when it is read, is no loss: it was deleted since, as by a prune.
+    """
+    try:
+        return store.get(key).data
+    except NotFound:
+        raise _missing(key) from None
 
 
 def _entry(data: bytes, key: str) -> JournalEntry:

@@ -6,7 +6,7 @@ import threading
 from writeahead.adapters import limits
 from writeahead.protocol.retry import Clock
 
-__all__ = ["LinkedStop"]
+__all__ = ["LinkedStop", "linked_stop"]
 
 
 class LinkedStop(threading.Event):
@@ -29,7 +29,7 @@ class LinkedStop(threading.Event):
     @property
     def is_late(self) -> bool:
         """Whether the deadline is over."""
-        return self._time_left() <= 0
+        return self.time_left() <= 0
 
     @property
     def is_asked(self) -> bool:
@@ -42,7 +42,7 @@ class LinkedStop(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """See `threading.Event`. Time passes as the caller's event or the caller's clock has it."""
-        left = min(math.inf if timeout is None else timeout, self._time_left())
+        left = min(math.inf if timeout is None else timeout, self.time_left())
         timeout = None if left == math.inf else left
         if self._callers is not None:
             return self._wait_for_both(timeout)
@@ -53,7 +53,8 @@ class LinkedStop(threading.Event):
             self._clock.sleep(timeout)
         return self.is_set()
 
-    def _time_left(self) -> float:
+    def time_left(self) -> float:
+        """Seconds until the deadline; infinite without one."""
         if self._deadline == math.inf:
             return math.inf
         return self._deadline - (self._clock or Clock()).monotonic()
@@ -67,3 +68,9 @@ class LinkedStop(threading.Event):
             self._callers.wait(piece)
             left = None if left is None else left - piece
         return self.is_set()
+
+
+def linked_stop(stop: threading.Event | None, clock: Clock, max_time: float | None) -> LinkedStop:
+    """Return what ends work on many sessions: the caller's event, or a time that is over."""
+    deadline = math.inf if max_time is None else clock.monotonic() + max_time
+    return LinkedStop(stop, clock, deadline=deadline)

@@ -20,9 +20,10 @@ from writeahead.protocol.progress import OnProgress
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.settling import OnOwn, Settled, Settler, SweepResult
 from writeahead.protocol.turns import candidates, in_turn, next_look
+from writeahead.protocol.workers import Workers
 from writeahead.stores.base import ArtifactStore, require_store
 
-__all__ = ["OnOwn", "SweepResult", "sweep"]
+__all__ = ["OnOwn", "Sweep", "SweepResult", "sweep"]
 
 _DEFAULT_POLICY = RunPolicy()
 
@@ -52,8 +53,9 @@ def sweep(
     The oldest sessions come first, from a start by chance, so that slow ones keep no others from
     their turn for ever; blocked ones come last. One that has to wait costs no more than a look. If
     the remote takes nothing of three sessions in a row, the others are held back, and one is tried
-    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A sweep waits 35 seconds in
-    all for that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
+    after 5 seconds, 10, 20 and so on, or when the remote asked for it. A Retry-After that any
+    session of the process was told holds all of them back. A sweep waits 35 seconds in all for
+    that, one with ``until_done`` without an end. The rest is `Left`, for a later sweep.
 
     Any number of sweeps may run at once, in any processes on any machines. A session that another
     one is at is ``in_progress``.
@@ -102,8 +104,8 @@ def sweep(
     bounds = Bounds(concurrency, limit, max_time, executor, is_patient=until_done)
     clock = clock or Clock()
     stop, on_progress = bounds.linked(stop, clock), bounds.told(on_progress)
-    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock))
-    return _Sweep(settler, bounds).results(scan=scan)
+    settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock, adapter))
+    return Sweep(settler, bounds).results(scan=scan)
 
 
 class _Waiting(NamedTuple):
@@ -112,14 +114,19 @@ class _Waiting(NamedTuple):
     found: Found
 
 
-class _Sweep(Dispatch[Found]):
+class Sweep(Dispatch[Found]):
     """One sweep: what is still to be looked at, what is under way, and what waits.
 
     It has the id and the time of each unfinished session in memory, some 300 bytes each.
+
+    Args:
+        settler: What all sessions have in common.
+        bounds: How many of them, and for how long.
+        workers: Work on them, in place of threads that use the settler.
     """
 
-    def __init__(self, settler: Settler, bounds: Bounds) -> None:
-        super().__init__(bounds, settler.breaker, settler.stop, settler.clock)
+    def __init__(self, settler: Settler, bounds: Bounds, workers: Workers[Found] | None = None) -> None:
+        super().__init__(bounds, settler.breaker, settler.stop, settler.clock, workers)
         self._settler = settler
         self._queue: deque[Found] = deque()
         self._waiting: list[_Waiting] = []
@@ -152,30 +159,37 @@ class _Sweep(Dispatch[Found]):
         return bool(self._queue)
 
     def settle(self, item: Found) -> Settled | None:
+        """See `Dispatch`."""
         return self._settler.settle(item)
 
     def take(self) -> Found | None:
+        """See `Dispatch`."""
         if self._waiting and self._waiting[0].at <= self.clock.now():
             return heapq.heappop(self._waiting).found
         return self._queue.popleft() if self._queue else None
 
     def put_back(self, item: Found) -> None:
+        """See `Dispatch`."""
         self._queue.append(item)
 
     @property
     def has_more(self) -> bool:
+        """See `Dispatch`."""
         return bool(self._queue)
 
     @property
     def due(self) -> datetime | None:
+        """See `Dispatch`."""
         return self._waiting[0].at if self._waiting else None
 
     @property
     def needs_no_remote(self) -> bool:
+        """See `Dispatch`."""
         # That of an own orchestrator is another one.
         return self._settler.on_own is not None
 
     def noted(self, item: Found, settled: Settled) -> Iterator[SweepResult]:
+        """See `Dispatch`."""
         result = settled.result
         moment = next_look(result, now=self.clock.now(), policy=self._settler.policy)
         again = self.bounds.is_patient and moment is not None

@@ -10,7 +10,7 @@ from writeahead.errors import CorruptArtifact
 from writeahead.model import BlockReason, RunStatus, Timestamp
 from writeahead.protocol.keys import blocked_key, open_key
 from writeahead.protocol.schema import JournalEntry
-from writeahead.protocol.session import StoredSession, objects_of, stored_in
+from writeahead.protocol.session import StoredSession, listed_and_read, objects_of, stored_in
 from writeahead.report.salvage import Readable, read_each, way_out
 from writeahead.report.session import (
     Line,
@@ -91,6 +91,12 @@ def read_whole(
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
+    return listed_and_read(lambda: _read(store, session_id, now=now, clock_skew=clock_skew))
+
+
+def _read(
+    store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float
+) -> tuple[SessionPage, Readable]:
     found = objects_of(store, session_id)
     readable = read_each(store, session_id, found)
     try:

@@ -52,10 +52,10 @@ Folder: TypeAlias = int
 # Seconds. A name that another process gave, and was killed before it synced it, is on the disk by
 # then: Linux writes what is dirty after 30 seconds.
 _WRITTEN_BACK_AFTER = 600.0
-# How many folders are remembered as read before the old ones among them are forgotten, and from how
-# many on it is cheaper to sync all file systems at once.
-_FORGET_EACH = 1024
+# From how many folders on it is cheaper to sync all file systems at once; more are not remembered.
 _SYNC_ALL_FROM = 64
+# Instead of their names; no name of ours has such a letter.
+_EVERY = ("*",)
 # A folder is made with the sticky bit, which goes once its own name is synced: who finds it set
 # can't rely on its maker, who may have been killed.
 _NEW_FOLDER = stat.S_ISVTX | 0o700
@@ -107,26 +107,36 @@ class SeenFolders:
 
     def note(self, folder: Folder, names: Sequence[str]) -> None:
         """Remember an open folder that was just read; ``names`` lead to it from the root."""
-        if abs(time.time() - os.fstat(folder).st_mtime) < _WRITTEN_BACK_AFTER:
-            self._seen[tuple(names)] = now = time.monotonic()
-            if len(self._seen) % _FORGET_EACH == 0:
-                # Who reads for months, and never writes, needs none of it.
-                for old, seen in list(self._seen.items()):
-                    if now - seen > _WRITTEN_BACK_AFTER:
-                        self._seen.pop(old, None)
+        if abs(time.time() - os.fstat(folder).st_mtime) >= _WRITTEN_BACK_AFTER:
+            return
+        now = time.monotonic()
+        if _EVERY in self._seen:
+            self._seen[_EVERY] = now
+            return
+        self._seen[tuple(names)] = now
+        if len(self._seen) > _SYNC_ALL_FROM:
+            # A listing of everything may read a million. What it stands for is forgotten last.
+            held = list(self._seen.items())
+            self._seen[_EVERY] = now
+            for one, seen in held:
+                self._forget(one, seen)
 
     def make_durable(self) -> None:
         """Sync what was noted, each once; a run that reads nothing pays nothing.
 
         Threads that come at the same time share the work, and each waits for all of it.
         """
-        if len(self._seen) > _SYNC_ALL_FROM:
-            read = list(self._seen.items())
+        held = list(self._seen.items())
+        # What was read longer ago is on the disk by itself.
+        since = time.monotonic() - _WRITTEN_BACK_AFTER
+        recent = [names for names, seen in held if seen > since]
+        if _EVERY in recent:
             os.sync()
-            for names, seen in read:
+            recent = []
+        for names, seen in held:
+            if names not in recent:
                 self._forget(names, seen)
-            return
-        busy = [names for names in list(self._seen) if not self._make_one_durable(names, wait=False)]
+        busy = [names for names in recent if not self._make_one_durable(names, wait=False)]
         for names in busy:
             self._make_one_durable(names, wait=True)
 
@@ -140,12 +150,16 @@ class SeenFolders:
     def _make_one_durable(self, names: tuple[str, ...], *, wait: bool) -> bool:
         """Sync a folder by one thread; False if another one is at it, and is not waited for."""
 
+        def is_due() -> bool:
+            # In this order: another thread may put the name of all in the place of this one.
+            return names in self._seen or _EVERY in self._seen
+
         def work() -> None:
             seen = self._seen.get(names)
             self._sync(names)
             self._forget(names, seen)
 
-        return once((id(self), names), lambda: names in self._seen, work, wait=wait)
+        return once((id(self), names), is_due, work, wait=wait)
 
     def _forget(self, names: tuple[str, ...], seen: float | None) -> None:
         # Not if another thread has read it meanwhile.

@@ -7,7 +7,6 @@ atomic rename (or link, which refuses to replace), and syncs the folder. The cal
 
 import contextlib
 import errno
-import heapq
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +48,7 @@ _LEFT_BEHIND = re.compile(r"~writeahead-[0-9a-f]{16}", re.ASCII)
 # Seconds. No put takes as long; one that was suspended meanwhile fails, and says that nothing was
 # changed.
 _STALE_AFTER = 3600.0
-# How many entries of a folder a listing holds at once; a folder with more is read in several
-# passes.
+# How many files of a folder a listing looks at before it gives the first of them.
 _PAGE = 4096
 # A create that finds the key taken, and then finds it free again, starts over; this often at most.
 _CREATE_ROUNDS = 10
@@ -60,13 +59,6 @@ _NO_FOLDER_SYNC = "this filesystem can't sync folders, so no put is durable; use
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
-
-
-class _Entry(NamedTuple):
-    """One line of a folder: ``order`` is the name, with a ``/`` behind it for a folder."""
-
-    order: str
-    info: ObjectInfo | None
 
 
 class LocalStore(ArtifactStore):
@@ -221,32 +213,35 @@ class LocalStore(ArtifactStore):
         return self._walk(prefix, folders, stem, start_after or "")
 
     def _walk(self, prefix: str, folders: Sequence[str], stem: str, after: str) -> Iterator[ObjectInfo]:
-        """The objects below ``folders`` whose name begins with ``stem``. Holds no open file."""
-        last = ""
-        while page := self._page(prefix, folders, stem, after, last):
-            for order, info in page:
-                if order.endswith("/"):
-                    yield from self._walk(prefix, (*folders, order[:-1]), "", after)
-                elif info is not None:
-                    yield info
-            last = page[-1].order
-            if len(page) < _PAGE:
-                return
+        """The objects below ``folders`` whose name begins with ``stem``."""
+        for page in self._pages(prefix, folders, stem, after):
+            for found in page:
+                if isinstance(found, ObjectInfo):
+                    yield found
+                else:
+                    yield from self._walk(prefix, (*folders, found), "", after)
 
-    def _page(
-        self, prefix: str, folders: Sequence[str], stem: str, after: str, last: str
-    ) -> Sequence[_Entry]:
+    def _pages(
+        self, prefix: str, folders: Sequence[str], stem: str, after: str
+    ) -> Iterator[Sequence[ObjectInfo | str]]:
+        """The objects and folders in one folder, in the order of keys.
+
+        Its names are read once, and held. It is not held open from one page to the next, since a
+        listing may be left at any time.
+        """
         base = "".join(f"{name}/" for name in folders)
-        try:
-            with self._folder("list", prefix, folders) as folder, os.scandir(folder) as entries:
-                names = (order for entry in entries if (order := _order(entry, folder)).startswith(stem))
-                wanted = (order for order in names if order > last and _is_after(base + order, after))
-                # An order ends with "/" exactly where keys below it go on, so this is the order of
-                # keys.
-                page = heapq.nsmallest(_PAGE, wanted)
-                return [_Entry(order, _stat(folder, base, order)) for order in page]
-        except NotFound:
-            return []
+        names: Sequence[str] | None = None
+        done = 0
+        while names is None or done < len(names):
+            try:
+                with self._folder("list", prefix, folders) as folder:
+                    if names is None:
+                        names = _names(folder, base, stem, after)
+                    page = _found(folder, base, names[done : done + _PAGE])
+            except NotFound:
+                return
+            yield page
+            done += _PAGE
 
     @contextlib.contextmanager
     def _folder(self, verb: str, key: str, folders: Sequence[str]) -> Iterator[calls.Folder]:
@@ -328,6 +323,34 @@ class _Verdict(NamedTuple):
     detail: str
 
 
+def _names(folder: calls.Folder, base: str, stem: str, after: str) -> Sequence[str]:
+    """The names in a folder that a listing asks for, in order, with a ``/`` behind one of a folder.
+
+    That stands exactly where keys below it go on, so their order is that of the keys.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            order = _order(entry, folder)
+            if order and order.startswith(stem) and _is_after(base + order, after):
+                names.append(order)
+    names.sort()
+    # Some file systems tell of a name twice that is replaced meanwhile.
+    return [order for order, _ in groupby(names)]
+
+
+def _found(folder: calls.Folder, base: str, names: Sequence[str]) -> Sequence[ObjectInfo | str]:
+    """What has these names of a listing; not what has gone meanwhile."""
+    found: list[ObjectInfo | str] = []
+    for order in names:
+        if order.endswith("/"):
+            found.append(order[:-1])
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_info(base + order, calls.status(folder, order)))
+    return found
+
+
 def _order(entry: os.DirEntry[str], folder: calls.Folder) -> str:
     """The entry's name, with a ``/`` behind it for a folder; empty for what is no part of a key."""
     if not _SEGMENT.fullmatch(entry.name):
@@ -352,21 +375,11 @@ def _is_after(key: str, after: str) -> bool:
     return len(key) <= MAX_KEY_BYTES and (key > after or (key.endswith("/") and after.startswith(key)))
 
 
-def _stat(folder: calls.Folder, base: str, order: str) -> ObjectInfo | None:
-    """The info of a file of a listing; None for a folder, and for what has gone meanwhile."""
-    if order.endswith("/"):
-        return None
-    try:
-        return _info(base + order, calls.status(folder, order))
-    except FileNotFoundError:
-        return None
-
-
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    modified = None
-    # A file may be of the year 30000; it must not hide the others.
-    with contextlib.suppress(ValueError, OverflowError, OSError):
+    try:
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    except (ValueError, OverflowError, OSError):
+        modified = None  # a file may be of the year 30000; it must not hide the others
     return ObjectInfo(key, status.st_size, modified)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,59 @@ __all__ = ["MemoryStore"]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 
 
+class _Objects(MutableMapping[str, StoredObject]):
+    """Objects by key, in one dict for each first segment, so that a session's are found at once.
+
+    Such a dict stays once it is there. So each change is one operation of one dict, which the
+    interpreter makes atomic.
+    """
+
+    def __init__(self) -> None:
+        # By all that stands up to the first "/", which is included. So their order is that of keys.
+        self._folders: dict[str, dict[str, StoredObject]] = {}
+
+    def __getitem__(self, key: str) -> StoredObject:
+        return self._folders[_folder_of(key)][key]
+
+    def __setitem__(self, key: str, held: StoredObject) -> None:
+        self._folders.setdefault(_folder_of(key), {})[key] = held
+
+    def __delitem__(self, key: str) -> None:
+        del self._folders[_folder_of(key)][key]
+
+    def __iter__(self) -> Iterator[str]:
+        for held in self._folders.copy().values():
+            yield from held.copy()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._folders.copy().values()))
+
+    def take(self, key: str, held: StoredObject) -> StoredObject:
+        """What holds the key: this, if it was free."""
+        return self._folders.setdefault(_folder_of(key), {}).setdefault(key, held)
+
+    def drop(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        self._folders.get(_folder_of(key), {}).pop(key, None)
+
+    def below(self, prefix: str, after: str) -> Iterator[StoredObject]:
+        """What has a key that begins with ``prefix`` and comes behind ``after``, in order."""
+        # Keys are ASCII, so the order of strings is the order of bytes. dict.copy is atomic, and a
+        # copy can't change under the iteration; it holds references, not objects.
+        first = _folder_of(prefix)
+        folders = [first] if first.endswith("/") else sorted(self._folders.copy())
+        for folder in folders:
+            if folder.startswith(first) and (folder > after or after.startswith(folder)):
+                held = self._folders.get(folder, {}).copy()
+                for key in sorted(key for key in held if key.startswith(prefix) and key > after):
+                    yield held[key]
+
+
+def _folder_of(key: str) -> str:
+    first, slash, _ = key.partition("/")
+    return first + slash
+
+
 class MemoryStore(ArtifactStore):
     """Objects in a dict of this process, gone when the process ends.
 
@@ -23,13 +76,13 @@ class MemoryStore(ArtifactStore):
     store is the one of that name in the process that reads the pickle; a private one is a copy.
 
     There is no lock, and so none that a fork could leave locked: an object never changes once it is
-    in the dict, and each verb touches the dict by one operation that the interpreter makes atomic.
+    there, and each change is one operation that the interpreter makes atomic.
     """
 
     _by_name: ClassVar[dict[str, Self]] = {}
 
     def __init__(self) -> None:
-        self._objects: dict[str, StoredObject] = {}
+        self._objects = _Objects()
         self._name = "memory://"
 
     @classmethod
@@ -62,7 +115,7 @@ class MemoryStore(ArtifactStore):
         if not if_absent:
             self._objects[key] = new
             return new.info
-        held = self._objects.setdefault(key, new)
+        held = self._objects.take(key, new)
         if held.data != data:
             raise AlreadyExists(self.name, "put", key, "the key holds other bytes")
         return held.info
@@ -78,15 +131,10 @@ class MemoryStore(ArtifactStore):
         return None if held is None else held.info
 
     def _list(self, prefix: str, start_after: str | None) -> Iterator[ObjectInfo]:
-        # Keys are ASCII, so the order of strings is the order of bytes. dict.copy is atomic, and a
-        # copy can't change under the iteration; it holds references, not objects.
-        held = self._objects.copy()
-        after = start_after or ""
-        for key in sorted(key for key in held if key.startswith(prefix) and key > after):
-            yield held[key].info
+        return (held.info for held in self._objects.below(prefix, start_after or ""))
 
     def _delete(self, key: str) -> None:
-        self._objects.pop(key, None)
+        self._objects.drop(key)
 
 
 def from_url(url: str) -> MemoryStore:

@@ -12,7 +12,7 @@ from writeahead.errors import InvalidInput
 from writeahead.stores.base import ArtifactStore
 from writeahead.stores.urls import absolute, client_of, scheme_of
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "shared_url"]
 
 GROUP = "writeahead.stores"
 Factory: TypeAlias = Callable[[str], ArtifactStore]
@@ -65,6 +65,23 @@ def open_store(url: str | os.PathLike[str]) -> ArtifactStore:
         except RuntimeError as error:
             raise InvalidInput("store ~...: there is no such user, or none whose home is known") from error
     return _factory(scheme, client_of(url))(url)
+
+
+def shared_url(url: str) -> str:
+    """Return the URL under which another process opens the same store.
+
+    A folder's path is made absolute. Whether another machine has that folder can't be seen from
+    here.
+
+    Raises:
+        InvalidInput: As `open_store`; or the store is in the memory of this process.
+    """
+    opened, scheme = open_store(url), scheme_of(url)
+    if scheme is None:
+        return opened.name
+    if scheme == "memory":
+        raise InvalidInput("store memory://...: no other process can reach it: give a folder or a bucket")
+    return url
 
 
 def _folder(path: Path) -> ArtifactStore:

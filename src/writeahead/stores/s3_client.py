@@ -6,11 +6,15 @@ Every retry of s3fs, botocore and aiohttp is off, redirects are not followed, an
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from aiobotocore.session import AioSession
+from botocore.utils import parse_timestamp
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
@@ -25,11 +29,18 @@ __all__ = ["call", "close", "close_all", "keys_of", "new_client", "run", "status
 
 _T = TypeVar("_T")
 
+# As S3 writes the times of a listing: "ListObjectsV2" in its API reference.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
+
 
 def new_client(options: S3Options) -> S3FileSystem:
     """Make a client that sends each request once. It connects at the first one."""
     region = options.region or os.environ.get("AWS_REGION")
+    session = AioSession(profile=options.profile)
+    # Four fifths of the time that a listing took were botocore's own parser of times, dateutil.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     client = S3FileSystem(
+        session=session,
         asynchronous=True,
         skip_instance_cache=True,
         use_listings_cache=False,
@@ -47,10 +58,17 @@ def new_client(options: S3Options) -> S3FileSystem:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
         },
-        **({"profile": options.profile} if options.profile else {}),
     )
     client.retries, client.never_follows = 1, None
     return client
+
+
+def _moment(given: Any) -> datetime:
+    """Read a time of an answer, as botocore does."""
+    if isinstance(given, str) and _TIME.fullmatch(given):
+        return datetime.fromisoformat(given)
+    found: datetime = parse_timestamp(given)
+    return found
 
 
 def run(function: Callable[..., Awaitable[_T]], *given: Any, limit: float) -> _T:

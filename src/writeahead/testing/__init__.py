@@ -22,12 +22,14 @@ from writeahead.testing.decorators import (  # noqa: E402 - see above
     TracingStore,
     WrapperStore,
 )
+from writeahead.testing.fault_injector import FaultInjector  # noqa: E402 - see above
 from writeahead.testing.http_proxy import Fault, HttpProxy, SeenRequest  # noqa: E402 - see above
 from writeahead.testing.store_contract import StoreBackdoor, StoreContract  # noqa: E402 - see above
 
 __all__ = [
     "AdapterContract",
     "Fault",
+    "FaultInjector",
     "FaultyStore",
     "HttpProxy",
     "ManualClock",

@@ -1,6 +1,7 @@
 """What the contract kits found: a line for each store, and for each kind of an adapter.
 
-To see it, import the hook in a ``conftest.py``::
+writeahead's pytest plugin prints it. Where plugins are not loaded by themselves, import the hook in
+a ``conftest.py``::
 
     from writeahead.testing.summary import pytest_terminal_summary
 """
@@ -9,16 +10,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 __all__ = ["pytest_terminal_summary"]
 
 # The property that each test of a contract carries; it survives a run in several processes.
 PROPERTY = "store_contract"
 ADAPTER_PROPERTY = "adapter_contract"
+# The plugin, a conftest.py and a -p may all ask for it.
+_IS_PRINTED = pytest.StashKey[bool]()
 _COLUMNS = ("cases", "duplicates", "losses", "stuck", "leaks")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print for each subclass of a contract how much was tried, and what it declared impossible."""
+    stash = terminalreporter.config.stash
+    if stash.get(_IS_PRINTED, False):
+        return
+    stash[_IS_PRINTED] = True
     _sum_up_stores(terminalreporter)
     _sum_up_adapters(terminalreporter)
 

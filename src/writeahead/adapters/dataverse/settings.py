@@ -43,8 +43,12 @@ class DataverseSettings(AdapterSettings):
         mapping: The mapping file; by default the one of the package.
         timeout: Seconds for each of four parts of a request: waiting for a connection, connecting,
             sending and receiving; by default 5, 5, 25 and 25.
-        max_concurrent: Requests of this process at the same time; by default 52.
-        max_requests: Requests of this process in 5 minutes; by default 5,900.
+        max_concurrent: Requests at the same time; by default 52, for each process.
+        max_requests: Requests in 5 minutes; by default 5,900, for each process.
+        share_limits_in: A folder of this machine, in which all processes that name it keep to the
+            two limits together.
+        divide_limits_by: Of how many equal parts of the two limits this process uses one: the
+            number of processes, or of machines where each has a folder to share; by default 1.
         readiness: ``full``: planning holds every write against the environment's table
             definitions; ``off``: it does not.
         require_approval: Whether the mapping must be approved before anything is written by it.
@@ -69,6 +73,8 @@ class DataverseSettings(AdapterSettings):
         default=DEFAULT_LIMITS.concurrent, description="a whole number above 0"
     )
     max_requests: WholeNumber = Field(default=DEFAULT_LIMITS.requests, description="a whole number above 0")
+    share_limits_in: Path | None = Field(default=None, description="the path of a folder")
+    divide_limits_by: WholeNumber = Field(default=1, description="a whole number above 0")
     readiness: Literal["full", "off"] = Field(default="full", description="full or off")
     require_approval: bool = Field(default=False, description="true or false")
     service_text: bool = Field(default=False, description="true or false")
@@ -113,13 +119,13 @@ def adapter_from_settings(*, environ: Mapping[str, str] = os.environ, **settings
         InvalidInput: A setting is unknown or can't be used.
     """
     found = DataverseSettings.read(settings, environ)
-    limits = ServiceLimits(found.max_concurrent, found.max_requests)
+    limits = ServiceLimits(found.max_concurrent, found.max_requests).divided_by(found.divide_limits_by)
     return DataverseAdapter(
         found.url or None,
         found.token_source(),
         mapping=found.mapping,
         timeout=found.timeout,
-        protection=protection_of(found.url, limits) if found.url else None,
+        protection=protection_of(found.url, limits, found.share_limits_in) if found.url else None,
         readiness=found.readiness,
         require_approval=found.require_approval,
         service_text=found.service_text,

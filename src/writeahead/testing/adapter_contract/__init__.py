@@ -38,10 +38,14 @@ class AdapterContract(Faults, Crashes, ConcurrentEdits, Binding):
     Which request writes is found out in a session without faults, by looking at the remote's rows
     after each: an adapter may look before it writes.
 
-    Declare what the remote can't have in ``impossible``, with the reason; its tests are then
+    A test asks for a part only if the adapter has a kind of its replay classes: a remote of upserts
+    alone needs no ``edit``, and one whose backdoor names no secrets needs no ``rotated``.
+
+    Declare what else the remote can't have in ``impossible``, with the reason; its tests are then
     skipped. The parts are ``fork`` (the adapter in a process that is killed), ``late`` (a request
     that is applied after its session was resumed), ``transaction`` (which the remote lacks, though
-    the adapter could), ``target`` (nothing tells one remote from another), and methods of
+    the adapter could), ``target`` (nothing tells one remote from another), ``wait`` (its
+    Retry-After is about one row or one method only), and methods of
     `RemoteBackdoor`: ``snapshot``, ``edit``, ``unguarded`` (`edit` in a field that no operation
     writes), ``baseline``, ``remove``, ``take_key``, ``rotated`` and ``other_content``.
     """

@@ -40,7 +40,10 @@ class Binding(ContractPart):
 
     def test_the_target_survives_a_new_secret(self) -> None:
         """A plan can be resumed after a password or a token was replaced."""
-        self._need("target", "rotated")
+        self._need("target")
+        if not self._backdoor.secrets and not hasattr(self._backdoor, "rotated"):
+            pytest.skip("the backdoor names no secret that could be replaced")
+        self._need("rotated")
         adapter = self._backdoor.rotated(self._proxy.base, KillableClock(self._proxy))
         try:
             assert adapter.target() == self._target_at(self._proxy.base), "target: a new secret changes it"

@@ -108,10 +108,12 @@ class ConcurrentEdits(ContractPart):
 
     def test_an_edit_stops_a_transaction(self) -> None:
         """Where one operation ends in a conflict, none of the others is written."""
-        self._need("edit", "transaction")
+        self._need("transaction")
         if TRANSACTION not in self._cleans:
             pytest.skip("the adapter has no transactions")
-        for kind in self._kinds(ReplayClass.CONDITIONAL_UPDATE):
+        kinds = self._kinds(ReplayClass.CONDITIONAL_UPDATE)
+        self._need("edit")
+        for kind in kinds:
             with self._trial(TRANSACTION, f"edit of {kind} before sending") as trial:
                 (target,) = (one for one in trial.operations if one.kind == kind)
                 edit = Later(partial(self._backdoor.edit, target, guarded=True))

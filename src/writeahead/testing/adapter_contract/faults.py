@@ -6,9 +6,9 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from writeahead.model import PlannedOperation, RunStatus
+from writeahead.model import PlannedOperation, RunReport, RunStatus
 from writeahead.testing.adapter_contract.part import FOREVER, ContractPart
-from writeahead.testing.adapter_contract.trial import Trial
+from writeahead.testing.adapter_contract.trial import Trial, outcome_of
 from writeahead.testing.http_proxy import (
     Fault,
     answer,
@@ -23,6 +23,8 @@ __all__ = ["FAULTS", "Faults"]
 # Seconds, in both forms of Retry-After (RFC 9110, section 10.2.3). The date stands beside the Date
 # that it is compared with, so that no clock of ours counts.
 RETRY_AFTER = 7
+# Longer than a run of a trial may wait.
+_TOO_LONG = 3 * 3600
 _SECONDS = {"Retry-After": str(RETRY_AFTER)}
 _DATE = {"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:49:44 GMT"}
 _HTML = {"Content-Type": "text/html"}
@@ -153,6 +155,33 @@ class Faults(ContractPart):
                         f"retry: {adapter.repeats} more requests in an attempt that met {status}"
                     )
                 self._settle(trial, report)
+
+    def test_a_wait_holds_for_the_whole_target(self) -> None:
+        """What one session was told, another one of the process heeds before it sends anything.
+
+        It has an adapter of its own, if that names its target.
+        """
+        self._need("wait")
+        for kind, clean in self._cleans.items():
+            with self._trial(kind, "told to wait") as first, self._trial(kind, "beside it") as second:
+                self._proxy.at(clean.planning, answer(429, {"Retry-After": str(_TOO_LONG)}), times=FOREVER)
+                adapter = first.adapter()
+                self._require_later(first, first.run(adapter))
+                sent = len(self._proxy.requests)
+                second.clock = first.clock
+                report = second.run(None if adapter.target() else adapter)
+                if len(self._proxy.requests) > sent:
+                    second.problems.append("retry: it sent before the wait of its target was over")
+                self._require_later(second, report)
+                self._proxy.clear()
+                first.clock.advance(_TOO_LONG)
+                for trial in (first, second):
+                    trial.judge(trial.settle())
+
+    def _require_later(self, trial: Trial, report: RunReport | None) -> None:
+        """Require of a session that it has to wait."""
+        if report is None or report.not_before is None:
+            trial.problems.append(f"retry: it must wait {_TOO_LONG} s, and it ended: {outcome_of(report)}")
 
     def _require_waits(self, trial: Trial, name: str) -> None:
         if name not in _WITH_RETRY_AFTER:

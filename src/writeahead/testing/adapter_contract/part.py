@@ -157,7 +157,6 @@ class ContractPart(Part):
     def _trial(self, kind: str, what: str, **parts: Any) -> Iterator[Trial]:
         """One case: it is counted, and its problems fail the test with its name."""
         clean = self._cleans[kind]
-        tally = Tally(**self._tallies.get(kind, {"replay": clean.replay}))
         trial = Trial(
             self._backdoor,
             self._proxy,
@@ -170,6 +169,7 @@ class ContractPart(Part):
             yield trial
         finally:
             trial.close()
+            tally = Tally(**self._tallies.get(kind, {"replay": clean.replay}))
             tally.cases += 1
             for problem in trial.problems:
                 counter = _COUNTED.get(problem.split(":")[0])

@@ -399,3 +399,15 @@ def test_limits_that_are_none(name, value):
     with pytest.raises(InvalidInput, match=name) as caught:
         adapter_from_settings(url="https://x.example", token=lambda: TOKEN, environ={name: value})
     assert "planted" not in str(caught.value)
+
+
+def test_our_own_count_is_no_wait_of_the_whole_target(server, clock):
+    protection = Protection(ServiceLimits(requests=12), monotonic=clock.monotonic)
+    client = client_of(server, protection=protection, timeout=httpx.Timeout(5, pool=0.1))
+    server.script = [reply(204)]
+    patch(client)
+    for pause, for_target in ((0, False), (60, True)):
+        protection.pause(pause)
+        with pytest.raises(TransientDataverseError) as caught:
+            patch(client)
+        assert caught.value.for_target is for_target

@@ -18,12 +18,12 @@ from writeahead.adapters.dataverse.webapi.errors import (
     is_later,
     refusal,
 )
+from writeahead.adapters.dataverse.webapi.limited import ServiceLimitsTransport
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.dataverse.webapi.paths import ResourcePath, query_string
 from writeahead.adapters.dataverse.webapi.protection import (
     Protection,
     RateLimited,
-    ServiceLimitsTransport,
     protection_of,
     requested_wait,
 )
@@ -187,6 +187,8 @@ class Endpoint:
                 detail=f"not sent: {limited.reason}",
                 applied=Applied.NO,
                 retry_after=limited.seconds,
+                # Each session that waits for our own count waits by itself: it has another place.
+                for_target=limited.by_service,
             )
         except httpx.LocalProtocolError:
             failure = PermanentDataverseError(method, self.shown(resource), detail="not a valid request")

@@ -106,6 +106,7 @@ class TransientDataverseError(_DataverseError, TransientError):
         detail: What happened, in our words.
         applied: Whether the request may have taken effect.
         retry_after: Seconds that the service asked to wait.
+        for_target: As for `TransientError`.
         trace: What finds the request in the service's logs.
     """
 
@@ -119,10 +120,11 @@ class TransientDataverseError(_DataverseError, TransientError):
         *,
         applied: Applied = Applied.UNKNOWN,
         retry_after: float | None = None,
+        for_target: bool = True,
         trace: Trace = NO_TRACE,
     ) -> None:
         message = self._describe(method, path, status, code, detail, trace=trace)
-        super().__init__(message, applied=applied, retry_after=retry_after)
+        super().__init__(message, applied=applied, retry_after=retry_after, for_target=for_target)
 
 
 class PermanentDataverseError(_DataverseError, PermanentError):

@@ -1,9 +1,12 @@
 """The service protection limits of an environment: staying below them, and waiting when asked.
 
 There is one state for each environment and process, shared by all clients and threads: the service
-counts by user, so a wait that it asks of one session holds for the others. During such a wait
-nothing is sent. A request fails at once instead, with the time to wait, so that its session can be
-resumed later.
+counts by user. During a wait that it asked for nothing is sent. A request fails at once instead,
+with the time to wait, so that its session can be resumed later. The runner keeps such waits too,
+but it stops operations. This stops requests: those that are no operations (`doctor`, `discover`,
+`read_baseline`), and the further ones of an operation, such as a page of a query.
+
+Several processes may share what they send: through a folder, or by parts of the limits.
 
 Source, learn.microsoft.com, "Service protection API limits": 52 concurrent requests or more, and
 6,000 in a sliding window of 5 minutes, for each user and web server; beyond that 429 with
@@ -17,24 +20,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import httpx
 from pyrate_limiter import Rate, RateItem, StateBucket, TokenBucket
 
+from writeahead.adapters.base import target_of
 from writeahead.adapters.dataverse.webapi.errors import error_code, is_throttled
 from writeahead.adapters.dataverse.webapi.names import service_root
 from writeahead.adapters.http import retry_after_seconds
-from writeahead.adapters.limits import current_limits
-from writeahead.errors import InvalidInput
+from writeahead.adapters.shared_rate import FileState
+from writeahead.adapters.shared_slots import SharedSlots
+from writeahead.errors import InvalidInput, TransientError
 
 __all__ = [
     "DEFAULT_LIMITS",
     "Protection",
     "RateLimited",
     "ServiceLimits",
-    "ServiceLimitsTransport",
     "protection_of",
     "requested_wait",
 ]
@@ -68,16 +72,36 @@ class ServiceLimits:
             if type(value) is not int or value < 1:
                 raise InvalidInput(f"service limit {name} must be a whole number above 0")
 
+    def divided_by(self, parts: int) -> "ServiceLimits":
+        """Return one of several equal parts, rounded down.
+
+        Raises:
+            InvalidInput: A part would be less than one request, and all parts more than the limit.
+        """
+        if parts > min(self.concurrent, self.requests):
+            raise InvalidInput(
+                f"{self.concurrent} requests at the same time and {self.requests} in 5 minutes can't be"
+                f" divided by {parts}: run fewer processes, or share the limits through a folder"
+            )
+        return ServiceLimits(self.concurrent // parts, self.requests // parts)
+
 
 DEFAULT_LIMITS = ServiceLimits()
 
 
 class RateLimited(Exception):
-    """A request must not be sent now. ``seconds`` says for how long, if that is known."""
+    """A request must not be sent now.
 
-    def __init__(self, reason: str, seconds: float | None) -> None:
+    Attributes:
+        reason: Why, in words.
+        seconds: For how long, if that is known.
+        by_service: Whether the service asked for it, and not our own count.
+    """
+
+    def __init__(self, reason: str, seconds: float | None, *, by_service: bool = False) -> None:
         self.reason = reason
         self.seconds = seconds
+        self.by_service = by_service
         super().__init__(reason)
 
 
@@ -95,6 +119,9 @@ class Protection:
         self._monotonic = monotonic
         self._limits = limits
         self._paused_until = -math.inf
+        self._folder: Path | None = None
+        self._slots: SharedSlots | None = None
+        self._rate: FileState | None = None
         self._forget_requests()
         _instances.add(self)
 
@@ -120,7 +147,17 @@ class Protection:
             RateLimited: The service asked to wait, or no slot became free in time.
         """
         with self._changed:
+            self._require_no_pause()
             deadline = math.inf if timeout is None else self._monotonic() + timeout
+            slots = self._slots
+        # First the place, since what is counted then is sent at once.
+        with _shared_slot(slots, timeout), self._place(deadline):
+            yield
+
+    @contextmanager
+    def _place(self, deadline: float) -> Iterator[None]:
+        """Hold a place among the requests of this process."""
+        with self._changed:
             while not self._entered(deadline):
                 pass
         try:
@@ -143,18 +180,38 @@ class Protection:
                 min(limits.concurrent, self._limits.concurrent), min(limits.requests, self._limits.requests)
             )
             if narrower.requests != self._limits.requests:
-                self._bucket = _bucket(narrower)
-                # Empty: what was sent counts, and the bucket before can't be asked how much that
-                # was.
-                sent = RateItem("sent", math.floor(self._monotonic() * 1000), weight=_burst(narrower))
-                self._bucket.put(sent)
+                self._bucket = self._new_bucket(narrower)
+                if self._folder is None:
+                    # Empty: what was sent counts, and the bucket before can't be asked how much
+                    # that was.
+                    sent = RateItem("sent", math.floor(self._monotonic() * 1000), weight=_burst(narrower))
+                    self._bucket.put(sent)
+            is_fewer = narrower.concurrent != self._limits.concurrent
             self._limits = narrower
+            if self._folder is not None and is_fewer:
+                self._slots = SharedSlots(self._folder, narrower.concurrent)
+
+    def share(self, folder: Path) -> None:
+        """Keep to the limits together with all processes of this machine that share the folder.
+
+        Raises:
+            InvalidInput: It can't be used, or this process shares them in another one already.
+        """
+        with self._changed:
+            if self._folder == folder:
+                return
+            if self._folder is not None:
+                raise InvalidInput(
+                    f"the limits of one environment can't be shared in two folders: {self._folder} and"
+                    f" {folder}"
+                )
+            self._slots = SharedSlots(folder, self._limits.concurrent)
+            self._folder, self._rate = folder, FileState(folder)
+            self._bucket = self._new_bucket(self._limits)
 
     def _entered(self, deadline: float) -> bool:
         """Take a slot if one is free, else wait for a change. The lock is held."""
-        now = self._monotonic()
-        if now < self._paused_until:
-            raise RateLimited("the service asked to wait", self._paused_until - now)
+        now = self._require_no_pause()
         wait: float | None = None
         if self._under_way < self._limits.concurrent:
             wait = self._time_to_token(now)
@@ -168,6 +225,13 @@ class Protection:
         self._changed.wait(longest)
         return False
 
+    def _require_no_pause(self) -> float:
+        """Return the time, if there is no wait that the service asked for."""
+        now = self._monotonic()
+        if now < self._paused_until:
+            raise RateLimited("the service asked to wait", self._paused_until - now, by_service=True)
+        return now
+
     def _time_to_token(self, now: float) -> float:
         item = RateItem("request", math.floor(now * 1000))
         # A millisecond on top, for the library's clock has whole ones and ours has fractions.
@@ -177,46 +241,14 @@ class Protection:
         """Begin without requests under way; in a fork, where their threads are not."""
         self._changed = threading.Condition()
         self._under_way = 0
-        self._bucket = _bucket(self._limits)
+        self._bucket = self._new_bucket(self._limits)
 
-
-class ServiceLimitsTransport(httpx.BaseTransport):
-    """Sends requests below the limits of their environment.
-
-    A request waits for a slot as long as httpx lets it wait for a connection.
-
-    Args:
-        inner: Sends the requests, and reads responses whole, since a slot is free after that.
-        protection: Of the environment.
-
-    Raises (by `handle_request`):
-        RateLimited: The service asked to wait, or no slot became free in time. Nothing was sent.
-    """
-
-    def __init__(self, inner: httpx.BaseTransport, protection: Protection) -> None:
-        self._inner = inner
-        self._protection = protection
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises: see the class."""
-        with self._protection.slot(_slot_timeout(request)):
-            response = self._inner.handle_request(request)
-            if not response.is_success:
-                # Before the slot is free again, so that no request is sent in between.
-                self._protection.observe(response.status_code, response.headers, response.content)
-            return response
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._inner.close()
-
-
-def _slot_timeout(request: httpx.Request) -> float | None:
-    """As long as the request may wait for a connection, and no longer than the run lasts."""
-    timeout = request.extensions.get("timeout", {}).get("pool")
-    left = max(0.0, current_limits().time_left())
-    longest = left if timeout is None else min(timeout, left)
-    return None if longest == math.inf else longest
+    def _new_bucket(self, limits: ServiceLimits) -> StateBucket:
+        # A bucket lets through its size at once and its refill over the window; together they are
+        # the limit, in whichever 5 minutes one looks.
+        burst = _burst(limits)
+        rate = Rate(max(1, limits.requests - burst), math.ceil(_WINDOW * 1000), burst=burst)
+        return StateBucket([rate], algorithm=TokenBucket(), store=self._rate)
 
 
 def requested_wait(status: int, headers: Mapping[str, str], body: bytes) -> float | None:
@@ -231,13 +263,21 @@ _known: dict[str, Protection] = {}
 _instances: "weakref.WeakSet[Protection]" = weakref.WeakSet()
 
 
-def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protection:
+def protection_of(
+    url: str, limits: ServiceLimits = DEFAULT_LIMITS, share_in: Path | None = None
+) -> Protection:
     """Return the state of an environment, which all its clients in this process share.
 
     It lasts as long as the process. Of several limits the narrowest hold.
 
+    Args:
+        url: The environment.
+        limits: How much to ask for.
+        share_in: A folder, in which all processes of this machine keep to the limits together. Each
+            environment has a folder of its own in it. Once one client shares, all do.
+
     Raises:
-        InvalidInput: It is not the URL of an environment.
+        InvalidInput: It is not the URL of an environment, or the folder can't be used.
     """
     name = str(service_root(url))
     with _registry:
@@ -245,15 +285,24 @@ def protection_of(url: str, limits: ServiceLimits = DEFAULT_LIMITS) -> Protectio
         if protection is None:
             protection = _known[name] = Protection(limits)
     protection.tighten(limits)
+    if share_in is not None:
+        # A hash: the name of a tenant's host stays out of the folder.
+        protection.share(share_in.absolute() / target_of(name))
     return protection
 
 
-def _bucket(limits: ServiceLimits) -> StateBucket:
-    # A bucket lets through its size at once and its refill over the window; together they are the
-    # limit, in whichever 5 minutes one looks.
-    burst = _burst(limits)
-    refill = max(1, limits.requests - burst)
-    return StateBucket([Rate(refill, math.ceil(_WINDOW * 1000), burst=burst)], algorithm=TokenBucket())
+@contextmanager
+def _shared_slot(slots: SharedSlots | None, timeout: float | None) -> Iterator[None]:
+    """Hold a slot of this machine, if the limits are shared."""
+    if slots is None:
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(slots.slot(timeout))
+        except TransientError as error:
+            raise RateLimited(str(error), None) from error
+        yield
 
 
 def _burst(limits: ServiceLimits) -> int:
