@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections import Counter
 from datetime import timedelta
 from html.parser import HTMLParser
 
@@ -264,6 +265,24 @@ def test_open_sessions_cost_nothing_for_the_completed_ones(several, monkeypatch)
     report = report_of(several, state=State.OPEN)
     assert [row.id for row in report.sessions] == ["late-1", "late-2"]
     assert sorted(listed) == [".blocked/", ".open/", "late-1/", "late-2/"]
+
+
+def test_a_session_costs_what_the_help_says(several, monkeypatch):
+    calls = Counter()
+    for verb in ("get", "head", "list"):
+        method = getattr(several.store, f"_{verb}")
+
+        def counting(*arguments, verb=verb, method=method, **more):
+            calls[verb] += 1
+            return method(*arguments, **more)
+
+        monkeypatch.setattr(several.store, f"_{verb}", counting)
+    for name in ("done-00", "late-1"):
+        calls.clear()
+        (row,) = report_of(several, session_ids=(name,)).sessions
+        entries = sum("/journal/" in item.key for item in row.artifacts)
+        assert calls["list"] == 1
+        assert calls["get"] + calls["head"] <= 6 + entries
 
 
 def test_the_limit_says_what_it_left(several):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from writeahead.errors import CorruptArtifact, ResumeError, StoreError
+from writeahead.errors import ResumeError, StoreError
 from writeahead.protocol.finding import Found, SessionSummary, State, all_sessions, marked_sessions
 from writeahead.protocol.messages import one_line
 from writeahead.report.html.rows import row_of
@@ -204,8 +204,6 @@ class _Reading:
             page, readable = read_whole(self.store, name, now=self.now, clock_skew=self.clock_skew)
         except StoreError as error:
             return _failed(name, "unreadable", error), error
-        except CorruptArtifact as error:
-            return _failed(name, "unreadable", error), None
         except ResumeError as error:
             # One that was not named is gone since it was listed.
             return (_failed(name, "missing", error) if self.wanted.session_ids else None), None
