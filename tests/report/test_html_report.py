@@ -162,6 +162,12 @@ def test_each_state_is_told_and_counted(report):
     }
 
 
+def test_only_a_session_that_stopped_says_where(report):
+    stopped = {row.id: dict(row.facts).get("Stopped at") for row in report.sessions}
+    assert stopped["call-2017"] == "3-task"
+    assert stopped["call-2038"] is stopped["call-2003"] is None
+
+
 def test_an_unreadable_session_says_why_and_hides_no_other(report):
     row = by_id(report)["call-1987"]
     assert "its checksum does not match" in row.error

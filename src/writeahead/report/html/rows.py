@@ -152,8 +152,8 @@ def _facts(page: SessionPage, past: Past, now: datetime) -> Iterator[tuple[str, 
         yield "Pruned", f"{moment(page.pruned_at)}: was {page.status}; its payloads and receipts are gone"
     if page.not_before:
         yield "Not before", moment(page.not_before) or ""
-    if page.operation:
-        yield "Stopped at", visible(page.operation)
+    if page.stops:
+        yield "Stopped at", visible(", ".join(stop.operation for stop in page.stops))
     if page.atomic:
         yield "Atomic", "its operations are one transaction"
 
