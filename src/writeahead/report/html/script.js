@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const sessions = data.sessions;
-  const PAGE = 100, ROWS = 200, LONG = 20000;
+  const PAGE = 100, ROWS = 100, LONG = 20000;
   const byId = (id) => document.getElementById(id);
   const words = (state) => state.replaceAll("_", " ");
   const number = (value) => value.toLocaleString("en");
