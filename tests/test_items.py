@@ -138,6 +138,22 @@ def test_one_that_an_operator_must_look_at_is_done_with(url, spec, remote, parke
     assert bad.error.startswith("bad/planned-writeback.json: truncated")
 
 
+def test_a_store_that_fails_at_the_last_look_brings_the_item_again(url, spec, monkeypatch):
+    open_store(url).put(".open/a", b"")
+    head, looks = LocalStore._head, []
+
+    def failing(store, key):
+        looks.append(key)
+        if len(looks) == 2:
+            raise Unavailable(store.name, "head", key, "planted")
+        return head(store, key)
+
+    monkeypatch.setattr(LocalStore, "_head", failing)
+    outcome = resume_item(url, spec, "a")
+    assert looks == [".open/a"] * 2
+    assert (outcome.error, outcome.is_done) == ("no plan yet: its run may be active", False)
+
+
 def test_a_session_that_is_not_there_is_done_with(url, spec):
     assert resume_item(url, spec, "gone") == Outcome("gone", error="there is no such session")
 

@@ -22,7 +22,7 @@ PLANTS = {
     "protocol/leak": "import httpx, writeahead.stores.local",
     "report/leak": "import rich, writeahead.adapters.registry, writeahead.simulators.dataverse",
     "testing/leak": "import jinja2, starlette",
-    "engines/leak": "import distributed",
+    "engines/leak": "import distributed, opentelemetry",
     "simulators/leak": "import writeahead.protocol.runner, writeahead.model",
     "stores/leak_one": "import writeahead.stores.leak_two",
     "stores/leak_two": "import writeahead.stores.leak_one",
@@ -57,6 +57,7 @@ SAID = {
     "The command line and the demo alone print for people": ["writeahead.report.leak -> rich"],
     "The HTML report alone is made of templates": ["writeahead.testing.leak -> jinja2"],
     "Each engine's library is loaded by its module alone": ["writeahead.engines.leak -> distributed"],
+    "Telemetry alone knows OpenTelemetry": ["writeahead.engines.leak -> opentelemetry"],
     "Simulators alone serve HTTP with a framework": ["writeahead.testing.leak -> starlette"],
 }
 

@@ -22,6 +22,7 @@ _EXTRA_OF = {
     "fsspec": "s3",
     "s3fs": "s3",
     "obstore": "obstore",
+    "opentelemetry": "otel",
     "dask": "dask",
     "distributed": "dask",
     "starlette": "simulator",

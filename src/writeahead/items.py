@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from writeahead.adapters.base import Adapter
 from writeahead.adapters.registry import open_adapter
-from writeahead.errors import InvalidInput
+from writeahead.errors import InvalidInput, StoreError
 from writeahead.model import BlockReason, RunPolicy, RunStatus
 from writeahead.protocol.breaker import Breaker
 from writeahead.protocol.finding import Found
@@ -114,8 +114,10 @@ def _outcome(result: SweepResult, store: ArtifactStore, clock: Clock, policy: Ru
     again_at = next_look(result, now=clock.now(), policy=policy)
     if result.status is None and not result.error:
         said = result.note
-        if again_at and store.head(open_key(result.session_id)) is None:
-            said, again_at = "there is no such session", None
+        # A store that can't be reached does not say that it is gone.
+        with contextlib.suppress(StoreError):
+            if again_at and store.head(open_key(result.session_id)) is None:
+                said, again_at = "there is no such session", None
     return Outcome(result.session_id, result.status, result.block_reason, said, again_at)
 
 

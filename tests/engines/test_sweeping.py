@@ -5,6 +5,8 @@ import pickle
 import threading
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,12 +14,15 @@ from tests.support.engines import ADAPTER, judge, park
 from tests.support.reference_remote import serve
 from writeahead import RunPolicy, open_store
 from writeahead.engines import sweep_items, sweeping
-from writeahead.errors import InvalidInput, ResumeError
-from writeahead.items import AdapterSpec
+from writeahead.errors import InvalidInput, ResumeError, Unavailable
+from writeahead.items import AdapterSpec, Opened, opened
 from writeahead.model import RunStatus
-from writeahead.protocol.finding import unfinished_sessions
+from writeahead.protocol.breaker import Breaker
+from writeahead.protocol.finding import Found, unfinished_sessions
+from writeahead.protocol.retry import Clock
 from writeahead.protocol.settling import Left
-from writeahead.testing import ManualClock
+from writeahead.protocol.stopping import LinkedStop
+from writeahead.testing import ManualClock, WrapperStore
 
 ONCE = RunPolicy(attempts=1)
 SECONDS = 60  # that a test waits for a thread; a failure only
@@ -189,6 +194,75 @@ def test_a_task_that_is_run_twice_sends_nothing_twice(folder, remote, workers, s
     assert statuses(swept()) == {RunStatus.COMPLETED: 3}
     assert len(remote.requests) == 9
     judge(folder, remote, "abc", most_blocked=0)
+
+
+# What a worker's process knows
+
+
+def test_what_another_sweep_has_a_worker_wait_for_holds_the_rest_at_the_driver(folder, remote, swept):
+    """The worker learned it from a session that this sweep knows nothing of."""
+    park(folder, remote.url, [f"s{number:02}" for number in range(12)], ("create",))
+    adapter = opened(folder.as_uri(), AdapterSpec(ADAPTER, {"url": remote.url})).adapter
+    Clock().waits.tell(adapter, 3600, Clock().monotonic())
+    results = list(swept(limit=5))
+    assert remote.requests == []
+    found = statuses(results)
+    # Until a remote has first answered, three are under way. None of them was tried.
+    assert found[Left.REMOTE_DOWN] >= 9
+    assert found.total() == 12
+    assert all(one.not_before - Clock().now() > timedelta(seconds=3500) for one in results)
+
+
+def test_a_store_that_fails_right_after_the_look_is_no_loss_of_the_engine(folder, remote, monkeypatch):
+    """A sweep with `until_done` comes back to the session then."""
+    store = open_store(folder)
+    store.put(".open/a", b"")
+    looks = []
+
+    class Failing(WrapperStore):
+        def _head(self, key):
+            looks.append(key)
+            if len(looks) == 2:
+                raise Unavailable(self.name, "head", key, "planted")
+            return super()._head(key)
+
+    spec = AdapterSpec(ADAPTER, {"url": remote.url})
+    there = Opened(Failing(store), opened(folder.as_uri(), spec).adapter)
+    monkeypatch.setattr(sweeping, "_opened", lambda item: there)
+    item = sweeping._Item(folder.as_uri(), spec, ONCE, sweep="x")
+    worked = sweeping._work_on(replace(item, found=Found("a", is_marked=True, is_final=False)))
+    assert looks == [".open/a"] * 2
+    assert worked.settled.is_store_down
+    assert worked.settled.result.not_before is not None
+
+
+@pytest.mark.parametrize("ends", ["answered", "given up", "refused"])
+def test_who_has_an_answer_finds_its_place_free(folder, monkeypatch, ends):
+    """Else a sweep whose last session has just ended finds no room for those that it held back."""
+    breaker, answers, seen = Breaker(Clock()), [], []
+    over = breaker.over
+
+    def late(*told):
+        seen.append(answers[0].done())
+        over(*told)
+
+    monkeypatch.setattr(breaker, "over", late)
+    sent = Future()
+
+    class One(ThreadPoolExecutor):
+        def submit(self, fn, /, *args):
+            return sent
+
+    item = sweeping._Item(str(folder), AdapterSpec(ADAPTER), ONCE, sweep="x")
+    with One(1) as pool:
+        work = sweeping._AsItems(item, pool, None, breaker, LinkedStop(None, None))
+        answers.append(work.begin(Found("a", is_marked=True, is_final=False)))
+        if ends == "answered":
+            sent.set_result(sweeping._Worked())
+        else:
+            sent.set_exception(KilledWorker() if ends == "given up" else InvalidInput("no adapter"))
+    assert seen == [False]
+    assert answers[0].done()
 
 
 # A stop

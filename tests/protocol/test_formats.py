@@ -53,7 +53,7 @@ ADDED = {
     PlannedOperation: {"identity", "independent"},
     SettledOperation: {"identity", "independent"},
     Receipt: {"value", "generation"},
-    PlannedWriteback: {"exact", "target", "holder"},
+    PlannedWriteback: {"exact", "target", "holder", "traceparent"},
     JournalEntry: {
         *("attempted_since", "unsettled", "generations", "issued", "turn", "idle", "holder"),
         *("base", "removed", "stops"),

@@ -16,7 +16,7 @@ from writeahead.adapters.limits import current_limits
 from writeahead.errors import InvalidInput, PlanConflict, Unavailable
 from writeahead.model import BlockReason, RunStatus, Stop, ref
 from writeahead.protocol.journal import Journal
-from writeahead.protocol.progress import Confirmed, Progress, Sending
+from writeahead.protocol.progress import Confirmed, Progress, Sending, Waiting, WaitReason
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import read_stored
 from writeahead.protocol.stages import SideBySide
@@ -372,6 +372,22 @@ def test_several_outcomes_can_be_decided_at_once(world):
     assert len(world.remote.requests) == 2
 
 
+def test_a_session_that_gave_up_can_go_on_with_what_needs_no_decision(world):
+    world.policy = RunPolicy(max_in_flight=1, attempts=1, max_turns=1)
+    world.remote.script = {"1-mail": [Meets.LOST_REQUEST], "2-create": [Meets.UNAVAILABLE] * 2}
+    world.together("mail", "create")
+    for _ in range(2):
+        world.clock.elapsed += 3600
+        report = world.resume()
+    assert report.block_reason is BlockReason.GAVE_UP
+    world.unblock()
+    report = world.resume()
+    assert (report.status, report.emitted, report.operation) == (RunStatus.BLOCKED, ("2-create",), "1-mail")
+    with pytest.raises(InvalidInput, match="find out whether 1-mail took effect"):
+        world.unblock()
+    assert world.remote.requests.count("1-mail") == 1
+
+
 def test_a_silent_owners_announcements_block_and_the_others_are_sent(world):
     """It died with two requests on their way, of which one was announced and never sent."""
     world.policy = RunPolicy(max_in_flight=1)
@@ -404,6 +420,73 @@ def test_a_retry_after_that_fits_is_waited_for_by_the_others(world):
     report = world.together("create", "create")
     assert report.emitted == ("2-create",)
     assert world.clock.slept == [3600]
+
+
+def test_the_one_that_was_told_to_wait_is_what_the_session_stopped_at(world):
+    world.policy = RunPolicy(max_in_flight=1)
+    world.remote.script = {"2-create": [Meets.RETRY_AFTER]}
+    report = world.together("create", "create", "create", "create")
+    assert (report.operation, report.error) == ("2-create", "POST /rows: 429")
+    assert world.entries()[-1]["error"] == "POST /rows: 429"
+
+
+@pytest.mark.parametrize("kinds", [["create"], ["create", "create", "create"]])
+def test_a_session_that_was_told_to_wait_spends_a_turn_alone_or_in_a_stage(world, kinds):
+    world.policy = RunPolicy(max_in_flight=1, max_turns=3)
+    world.remote.script = {"1-create": [Meets.RETRY_AFTER] * 10}
+    report = world.together(*kinds)
+    turns = 1
+    while report.status is RunStatus.RESUME_NEEDED and turns < 10:
+        world.clock.elapsed += 2 * 3600
+        report, turns = world.resume(), turns + 1
+    assert (report.block_reason, turns) == (BlockReason.GAVE_UP, 5)
+
+
+def test_a_stage_that_waits_since_another_session_was_told_so_spends_no_turn(world):
+    world.policy = RunPolicy(max_in_flight=1, max_turns=1, attempts=2)
+    world.remote.script = {"1-mail": [Meets.UNAVAILABLE] * 4}
+
+    def tell(event):
+        if isinstance(event, Waiting) and event.reason is WaitReason.BACKOFF:
+            world.clock.waits.tell(world.adapter, 3600, world.clock.monotonic())
+
+    report = world.together("mail", "mail", "create", on_progress=tell)
+    for _ in range(3):
+        assert (report.status, report.block_reason) == (RunStatus.RESUME_NEEDED, None)
+        # What was announced is taken back.
+        assert (report.attempted, world.entries()[-1]["attempted"]) == ({}, {})
+        world.clock.elapsed += 3600
+        report = world.resume(on_progress=tell)
+    assert len(world.remote.requests) == 4
+    world.clock.elapsed += 3600
+    assert world.resume().status is RunStatus.COMPLETED
+
+
+def test_a_wait_that_is_too_long_breaks_off_nothing_that_is_under_way(world, monkeypatch):
+    """The remote answers, and may just be slow; an e-mail that is broken off asks an operator."""
+    world.policy = RunPolicy(max_in_flight=2, attempts=1)
+    world.remote.script = {"2-create": [Meets.RETRY_AFTER]}
+    send, end_run = world.adapter._send, SideBySide._end_run
+    is_held_back, is_broken_off = threading.Event(), []
+
+    def slow(operation, *, proved):
+        if operation.id == "1-mail":
+            assert is_held_back.wait(30)
+            is_broken_off.append(current_limits().stopped())
+        return send(operation, proved=proved)
+
+    def ended(side, cause):
+        try:
+            return end_run(side, cause)
+        finally:
+            is_held_back.set()
+
+    monkeypatch.setattr(SideBySide, "_end_run", ended)
+    world.adapter._send = slow
+    report = world.together("mail", "create", "create", "create")
+    assert is_broken_off == [False]
+    assert (report.emitted, report.operation) == (("1-mail",), "2-create")
+    assert sorted(world.remote.requests) == ["1-mail", "2-create"]
 
 
 def test_a_late_upsert_holds_no_sibling_up(world):
@@ -547,6 +630,63 @@ def test_a_second_interrupt_waits_for_nothing(world):
     report = world.resume()
     assert (report.status, report.emitted) == (RunStatus.BLOCKED, ("3-mail",))
     assert [stop.operation for stop in report.stops] == ["1-mail", "2-mail"]
+
+
+def test_an_interrupt_that_leaves_nothing_but_unknown_outcomes_blocks_the_session(world):
+    interrupted = Interrupted(world, 2)
+    with pytest.raises(KeyboardInterrupt):
+        world.together("mail", "mail")
+    interrupted.let_go.set()
+    entry = read_stored(world.store, "s1").entry
+    assert (entry.status, entry.block_reason) == ("blocked", "outcome_unknown")
+    assert [stop.operation for stop in entry.stops] == ["1-mail", "2-mail"]
+    assert ".blocked/s1" in world.names()
+
+
+def test_an_interrupt_gets_out_whatever_ended_the_run_before_it(world, monkeypatch):
+    world.policy = RunPolicy(max_in_flight=2, attempts=1)
+    world.remote.script = {"2-create": [Meets.RETRY_AFTER]}
+    send, end_run = world.adapter._send, SideBySide._end_run
+    ends = []
+
+    def slow(operation, *, proved):
+        if operation.id == "1-mail":
+            until(current_limits().stopped)
+        return send(operation, proved=proved)
+
+    def ended(side, cause):
+        ends.append(cause.error)
+        if len(ends) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return end_run(side, cause)
+
+    monkeypatch.setattr(SideBySide, "_end_run", ended)
+    world.adapter._send = slow
+    with pytest.raises(KeyboardInterrupt):
+        world.together("mail", "create", "create")
+    assert set(read_stored(world.store, "s1").receipts) == {"1-mail"}
+
+
+def test_a_bug_gets_out_whatever_ended_the_run_before_it(world):
+    world.policy = RunPolicy(max_in_flight=2)
+    world.remote.script = {"2-create": [Meets.BUG]}
+    refuse(world.store, "/journal/")
+    send, put, arrived = world.adapter._send, world.store._put, threading.Event()
+
+    def refusing(key, data, *, if_absent):
+        # The announcement of the first one.
+        assert "/journal/" not in key or arrived.wait(30)
+        return put(key, data, if_absent=if_absent)
+
+    def slow(operation, *, proved):
+        arrived.set()
+        until(current_limits().stopped)
+        return send(operation, proved=proved)
+
+    world.adapter._send, world.store._put = slow, refusing
+    with pytest.raises(RuntimeError, match="planted-secret"):
+        world.together("mail", "create", "create")
+    assert world.remote.requests == ["2-create"]
 
 
 # -- the caller, and the plan

@@ -18,8 +18,10 @@ from writeahead import Adapter, RunPolicy, emits, resume_session, sweep, write_b
 from writeahead.adapters.base import target_of
 from writeahead.adapters.http import remote_errors, require_status
 from writeahead.errors import Applied, NotReady, TransientError
-from writeahead.model import RunStatus
+from writeahead.model import Operation, RunStatus
+from writeahead.protocol.batch import BatchItem, _was_tried, write_back_each
 from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
+from writeahead.protocol.dispatch import Bounds
 from writeahead.protocol.finding import Found
 from writeahead.protocol.progress import Confirmed, Waiting, WaitReason
 from writeahead.protocol.retry import Clock
@@ -373,6 +375,8 @@ def test_planning_that_would_wait_too_long_leaves_nothing_and_is_not_blocked(run
     assert report.not_before == clock.now() + timedelta(seconds=HOUR)
     assert adapter.remote.requests == []
     assert list(store.list()) == []
+    # No `--limit` of a batch counts it.
+    assert not _was_tried(report)
 
 
 def test_planning_without_a_request_makes_the_plan_durable_first(run, store, clock):
@@ -456,6 +460,74 @@ def test_a_sweep_holds_all_back_and_none_is_lost(run, store, clock):
     assert {result.report.status for result in results} == {RunStatus.COMPLETED}
     assert clock.elapsed - began == HOUR
     assert set(Counter(first.remote.effects).values()) == {1}
+
+
+class TickingClock(ManualClock):
+    """Time passes between any two looks at it, as it does."""
+
+    def monotonic(self):
+        self.advance(1)
+        return super().monotonic()
+
+
+@pytest.mark.parametrize("work", ["sweep", "batch"])
+def test_a_wait_that_ends_at_any_moment_leaves_no_session_behind(store, work):
+    """It may end between a look at what can be begun and the next at how long to wait."""
+    for seconds in range(1, 26):
+        clock, adapter, name = TickingClock(), Crm(), f"s{seconds}"
+        policy = RunPolicy(attempts=1, run_limit=600)
+        told(clock, adapter, seconds)
+        if work == "batch":
+            source = Silent([BatchItem(1, name, (Operation(kind="create", payload={"text": "1"}),))])
+            given = {"policy": policy, "bounds": Bounds(), "clock": clock}
+            results = list(write_back_each(source, store=store, adapter=adapter, **given))
+        else:
+            parked = Crm(adapter.remote)
+            parked.fails["emit"] = [TransientError("POST /rows: 503", applied=Applied.NO)]
+            write_back(
+                operations("create"),
+                session_id=name,
+                store=store,
+                adapter=parked,
+                policy=ONCE,
+                clock=ManualClock(),
+            )
+            results = list(sweep(store, adapter, policy=policy, clock=clock))
+        assert [one.report and one.report.status for one in results] == [RunStatus.COMPLETED], seconds
+
+
+class Silent:
+    """A source that has nothing for a while, before each of its items."""
+
+    is_live = True
+
+    def __init__(self, items):
+        self.items, self.silent = list(items), 3
+
+    def take(self):
+        if self.silent or not self.items:
+            return None
+        self.silent = 3
+        return self.items.pop(0)
+
+    def wait(self, _seconds):
+        self.silent = max(0, self.silent - 1)
+        return bool(self.items)
+
+
+def test_a_session_that_was_held_back_is_no_try(run, store, clock):
+    """Another session may be told to wait after the breaker let this one pass."""
+    first = Crm()
+    first.fails["emit"] = [busy(20, for_target=False)]
+    run(first)
+    clock.advance(60)
+    told(clock, first)
+    settled = Settler(store, Crm(), ONCE, None, None, clock, None, Breaker(clock)).settle(
+        Found("s1", is_marked=True, is_final=False)
+    )
+    assert settled.result.report.status is RunStatus.RESUME_NEEDED
+    assert not settled.attempted
+    assert verdict_on(settled.result.report) is Verdict.NOTHING
 
 
 def test_an_item_comes_again_when_the_wait_is_over(run, store, clock):

@@ -16,6 +16,7 @@ from writeahead.cli.demo import demo
 from writeahead.cli.html_report import html_report
 from writeahead.cli.init import init
 from writeahead.cli.listing import list_sessions
+from writeahead.cli.metrics import metrics
 from writeahead.cli.prune import prune_sessions
 from writeahead.cli.remaining import remaining
 from writeahead.cli.show_settings import settings
@@ -69,6 +70,7 @@ app.command("report")(html_report)
 app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)
 app.command()(remaining)
+app.command()(metrics)
 app.command("sweep")(sweep_sessions)
 app.command("prune")(prune_sessions)
 app.command()(check)

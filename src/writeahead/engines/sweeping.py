@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from writeahead.adapters.limits import STOP_GRACE
-from writeahead.errors import InvalidInput, ResumeError, WriteaheadError
+from writeahead.errors import InvalidInput, ResumeError, StoreError, WriteaheadError
 from writeahead.items import AdapterSpec, Opened, opened
 from writeahead.model import RunPolicy
-from writeahead.protocol.breaker import Breaker, Sign, sign_of
+from writeahead.protocol.breaker import Breaker, Verdict, verdict_on
 from writeahead.protocol.dispatch import Bounds
 from writeahead.protocol.finding import Found
 from writeahead.protocol.keys import open_key
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
-from writeahead.protocol.settling import Left, Settled, Settler, SweepResult
+from writeahead.protocol.settling import Left, Settled, Settler, SweepResult, went_wrong
 from writeahead.protocol.stopping import LinkedStop, linked_stop
 from writeahead.protocol.sweep import Sweep
 from writeahead.protocol.workers import Workers
@@ -119,10 +119,19 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Worked:
-    """What a worker says. Without ``is_begun``, it was told to stop before."""
+    """What a worker says.
+
+    Attributes:
+        settled: What its look at the session came to.
+        verdict: What that says about the remote.
+        wait: Seconds that the remote has asked the worker's process to wait, whichever session it
+            told so; None if it has not.
+        is_begun: False if the worker was told to stop before.
+    """
 
     settled: Settled | None = None
-    sign: Sign = Sign()  # noqa: RUF009 - a tuple, which nothing changes
+    verdict: Verdict = Verdict.NOTHING
+    wait: float | None = None
     is_begun: bool = True
 
 
@@ -156,7 +165,7 @@ class _AsItems(Workers[Found]):
         try:
             sent = self._executor.submit(_work_on, item)
         except Exception as error:  # of any kind: engines have their own
-            self._breaker.over(*Sign())
+            self._breaker.over(Verdict.NOTHING)
             said = f"the engine takes no work any more: {type(error).__name__}"
             raise ResumeError(f"{said}. Nothing is lost: run it again") from error
         self._at_workers[answer] = sent
@@ -165,21 +174,22 @@ class _AsItems(Workers[Found]):
 
     def _over(self, answer: "Future[Settled | None]", session_id: str, sent: "Future[_Worked]") -> None:
         self._at_workers.pop(answer, None)
-        sign = Sign()
         try:
-            worked = sent.result()
-        except (InvalidInput, ImportError) as error:
-            # It would be so for each session.
-            answer.set_exception(InvalidInput(f"a worker refused its work: {one_line(error)}"))
+            worked, failure = sent.result(), None
         except BaseException as error:  # noqa: BLE001 - of any kind: engines have their own
-            said = f"the engine gave it up: {type(error).__name__}; a later sweep goes on with it"
-            answer.set_result(Settled(SweepResult(session_id, error=said), attempted=True))
-        else:
-            sign = worked.sign
-            untouched = Settled(SweepResult(session_id, left=Left.MAX_TIME))
-            answer.set_result(worked.settled if worked.is_begun else untouched)
-        finally:
-            self._breaker.over(*sign)
+            worked, failure = _Worked(), error
+        # First: who has the answer asks the breaker what comes next.
+        self._breaker.over(worked.verdict, worked.wait)
+        match failure:
+            case None:
+                untouched = Settled(SweepResult(session_id, left=Left.MAX_TIME))
+                answer.set_result(worked.settled if worked.is_begun else untouched)
+            case InvalidInput() | ImportError():
+                # It would be so for each session.
+                answer.set_exception(InvalidInput(f"a worker refused its work: {one_line(failure)}"))
+            case _:
+                said = f"the engine gave it up: {type(failure).__name__}; a later sweep goes on with it"
+                answer.set_result(Settled(SweepResult(session_id, error=said), attempted=True))
 
     def withdraw(self, future: "Future[Settled | None]") -> bool:
         """See `Workers`. An engine can't end what has begun: the worker does, once it knows."""
@@ -233,15 +243,23 @@ def _work_on(item: _Item) -> _Worked:
     settled = settler.settle(found)
     if settled is None:
         return _Worked()
-    result = settled.result
-    if found.is_marked and not (result.status or result.error or store.head(open_key(found.session_id))):
-        _require_session(store, item.store_url, found.session_id)
-    tried = settled.attempted and result.report is not None
-    sign = sign_of(result.report, stopped=stop.is_set()) if tried and result.report else Sign()
-    return _Worked(settled, sign)
+    if found.is_marked:
+        try:
+            _require_its_marker(store, item.store_url, settled.result)
+        except StoreError as error:
+            settled = went_wrong(found.session_id, error, clock, item.policy)
+    result, verdict = settled.result, Verdict.NOTHING
+    if settled.attempted and result.report is not None:
+        verdict = verdict_on(result.report, stopped=stop.is_set())
+    wait = clock.waits.until(adapter, clock.monotonic()) - clock.monotonic()
+    return _Worked(settled, verdict, wait if wait > 0 else None)
 
 
-def _require_session(store: ArtifactStore, url: str, session_id: str) -> None:
+def _require_its_marker(store: ArtifactStore, url: str, result: SweepResult) -> None:
+    """Refuse a store that has nothing of a session whose marker the driver has seen."""
+    session_id = result.session_id
+    if result.status or result.error or store.head(open_key(session_id)):
+        return
     if next(iter(store.list(f"{session_id}/")), None) is None:
         where = f"{socket.gethostname()}: nothing of session {session_id} is in {url}"
         raise InvalidInput(f"{where}: give a store that all workers reach under this URL")

@@ -15,7 +15,7 @@ from writeahead.adapters.limits import POLL
 from writeahead.errors import InvalidInput
 from writeahead.model import Operation, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.breaker import Breaker
-from writeahead.protocol.context import require_means
+from writeahead.protocol.context import HeldBack, require_means
 from writeahead.protocol.dispatch import Bounds, Dispatch
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.planning import keyed_operations, request_digest
@@ -285,7 +285,8 @@ def _refused(item: BatchItem, problem: str) -> SweepResult:
 def _was_tried(report: RunReport) -> bool:
     """Whether a run did more than look at a session that was there already."""
     is_new = report.status in (RunStatus.COMPLETED, RunStatus.PLANNED)
-    return is_new or bool(report.emitted) or report.cause is not None
+    met_something = report.cause is not None and not isinstance(report.cause, HeldBack)
+    return is_new or bool(report.emitted) or met_something
 
 
 class _Ids:

@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
-from typing import NamedTuple
 
 from writeahead.adapters.base import Adapter
 from writeahead.errors import ConflictError, PermanentError, TransientError
 from writeahead.model import RunReport, RunStatus
+from writeahead.protocol.context import HeldBack
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
 from writeahead.protocol.waits import LONGEST_SHARED
 
-__all__ = ["Breaker", "Sign", "Verdict", "sign_of", "verdict_on"]
+__all__ = ["Breaker", "Verdict", "verdict_on"]
 
 # Sessions in a row that a remote takes nothing of before the rest is held back.
 _THRESHOLD = 3
@@ -34,37 +34,19 @@ class Verdict(Enum):
     NOTHING = auto()
 
 
-def verdict_on(report: RunReport) -> Verdict:
+def verdict_on(report: RunReport, *, stopped: bool = False) -> Verdict:
     """What a run says about the remote: a refusal of a write is an answer, too.
 
     One that found it down may be blocked: its plan could not be made, or its request may have taken
-    effect, and no one can tell.
+    effect, and no one can tell. A request that a stop broke off says nothing.
     """
+    if stopped:
+        return Verdict.NOTHING
     answered = isinstance(report.cause, PermanentError | ConflictError)
     if report.emitted or report.status is RunStatus.COMPLETED or answered:
         return Verdict.UP
-    return Verdict.DOWN if isinstance(report.cause, TransientError) else Verdict.NOTHING
-
-
-class Sign(NamedTuple):
-    """What `Breaker.over` is told of a run. It can be sent to another process.
-
-    Attributes:
-        verdict: What the run says about the remote.
-        retry_after: Seconds that the remote asked all to wait, if it did.
-    """
-
-    verdict: Verdict = Verdict.NOTHING
-    retry_after: float | None = None
-
-
-def sign_of(report: RunReport, *, stopped: bool) -> Sign:
-    """What a run tells a breaker. A request that a stop broke off says nothing about the remote."""
-    if stopped:
-        return Sign()
-    cause = report.cause
-    asked = cause.retry_after if isinstance(cause, TransientError) and cause.for_target else None
-    return Sign(verdict_on(report), asked)
+    is_down = isinstance(report.cause, TransientError) and not isinstance(report.cause, HeldBack)
+    return Verdict.DOWN if is_down else Verdict.NOTHING
 
 
 class Breaker:
@@ -154,8 +136,7 @@ class Breaker:
         verdict = Verdict.NOTHING
         try:
             report = run()
-            # What the remote asked for, this process knows already.
-            verdict = sign_of(report, stopped=stop is not None and stop.is_set()).verdict
+            verdict = verdict_on(report, stopped=stop is not None and stop.is_set())
         finally:
             self.over(verdict)
         return report

@@ -16,12 +16,13 @@ from writeahead.protocol.progress import Observer, OnProgress, SessionProgress
 from writeahead.protocol.retry import Clock, spread
 from writeahead.protocol.session import after
 from writeahead.stores.base import ArtifactStore, require_store
+from writeahead.telemetry import metrics
 
 __all__ = ["HeldBack", "RunContext", "require_means"]
 
 
 class HeldBack(TransientError):
-    """Nothing was sent, since the remote asked another session of this process to wait.
+    """Nothing was sent, since the remote has asked this process to wait: maybe by another session.
 
     Args:
         wait: Seconds.
@@ -30,7 +31,7 @@ class HeldBack(TransientError):
 
     def __init__(self, wait: float, not_before: datetime) -> None:
         self.not_before = not_before
-        message = "not sent: the remote asked another session to wait"
+        message = "not sent: the remote has asked this process to wait"
         super().__init__(message, applied=Applied.NO, retry_after=wait, for_target=False)
 
 
@@ -81,14 +82,22 @@ class RunContext:
         return self.deadline - self.policy.run_limit
 
     def progress(
-        self, session_id: str, operations: Sequence[KeyedOperation | PlannedOperation]
+        self,
+        session_id: str,
+        operations: Sequence[KeyedOperation | PlannedOperation],
+        owner: str | None = None,
     ) -> SessionProgress:
-        """What tells the observer about a session."""
-        return SessionProgress(self.observer, self.clock, session_id, operations)
+        """What tells the observer, and the log, about a session."""
+        return SessionProgress(self.observer, self.clock, session_id, operations, owner)
 
-    def ended(self, report: RunReport) -> RunReport:
-        """Tell how the run ended; return its report, with what went wrong with the telling."""
-        self.progress(report.session_id, report.operations).ended(report)
+    def ended(self, report: RunReport, *, is_look: bool = False) -> RunReport:
+        """Tell how the run ended; return its report, with what went wrong with the telling.
+
+        ``is_look``: it was none, since the session has to wait.
+        """
+        self.progress(report.session_id, report.operations).ended(report, is_look=is_look)
+        if not is_look:
+            metrics.ended(report, self.adapter.name)
         if not self.observer.warnings:
             return report
         warned = report.model_copy(update={"warnings": (*report.warnings, *self.observer.warnings)})

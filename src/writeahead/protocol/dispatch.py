@@ -260,9 +260,11 @@ class Dispatch(ABC, Generic[_Item]):
     def _next_moment(self) -> datetime | None:
         """When there will be something to begin, if nothing is under way; None to end."""
         due, probe_at = self.due, self.breaker.probe_at
+        has_more = bool(self.held) or self.has_more
         if probe_at is None:
-            return due
-        if not self.held and not self.has_more:
+            # What holds the rest back may have been over since it was last asked for.
+            return self.clock.now() if has_more else due
+        if not has_more:
             return due and max(due, probe_at)
         is_patient = self.bounds.is_patient or probe_at <= after(self.clock.now(), _PATIENCE)
         return probe_at if is_patient else None

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Self
@@ -31,6 +31,8 @@ from writeahead.protocol.references import reads_receipts, resolved
 from writeahead.protocol.retry import with_retries
 from writeahead.protocol.schema import Event
 from writeahead.protocol.session import after
+from writeahead.telemetry import metrics, tracing
+from writeahead.telemetry.tracing import Traced, UntoldSpans
 
 __all__ = ["OVERWRITING", "Emission", "EndRun"]
 
@@ -64,6 +66,11 @@ class EndRun(Exception):
         self.of_run = of_run
         super().__init__(ending.error)
 
+    @property
+    def error_type(self) -> str:
+        """What telemetry calls it: by its cause; without one, nothing was sent."""
+        return tracing.error_type(self.ending.cause) if self.ending.cause else "not_sent"
+
 
 @dataclass
 class Emission:
@@ -82,11 +89,13 @@ class Emission:
     not_before: datetime | None = None
     # Operations that may be under way at the same time.
     siblings: Collection[str] = ()
+    # Of its requests.
+    spans: UntoldSpans = field(default_factory=UntoldSpans)
 
     def __post_init__(self) -> None:
         self.clock = self.context.clock
         plan = self.journal.plan
-        self.progress = self.context.progress(plan.session_id, plan.operations)
+        self.progress = self.context.progress(plan.session_id, plan.operations, self.journal.owner)
         self.planned = {operation.id: operation for operation in self.journal.plan.operations}
         self.reads = {name: reads_receipts(item.payload) for name, item in self.planned.items()}
         # Room for a request between the check of the lease and its end. One that takes longer than
@@ -99,6 +108,7 @@ class Emission:
         other.context, other.siblings = context, siblings
         other.attempts, other.in_flight, other.not_before = 0, False, None
         other.progress = copy.copy(self.progress)  # it knows why the next wait will be
+        other.spans = UntoldSpans()
         return other
 
     def send(self, unit: Sequence[PlannedOperation]) -> None:
@@ -113,14 +123,15 @@ class Emission:
         self.attempts, self.not_before = 0, None
         try:
             issued = [self._issued(operation) for operation in unit]
-            receipts = with_retries(
-                lambda: self._attempt(issued),
-                policy=self.context.policy,
-                clock=self.clock,
-                time_left=self._time_left,
-                sleep=lambda seconds: self._wait(seconds, unit),
-                own_wait=self._wait_left,
-            )
+            with metrics.timed(*self._measured(unit)):
+                receipts = with_retries(
+                    lambda: self._attempt(issued),
+                    policy=self.context.policy,
+                    clock=self.clock,
+                    time_left=self._time_left,
+                    sleep=lambda seconds: self._wait(seconds, unit),
+                    own_wait=self._wait_left,
+                )
         except TransientError as error:
             self._surely_unsent(unit)
             raise self._stop_for_now(error) from None
@@ -194,20 +205,45 @@ class Emission:
         self._wait_for_remote(unit)
         self._require_leave_to_send()
         self.progress.sending(unit, self.attempts + 1)
-        self._announce(unit)
-        self.attempts += 1
-        self.in_flight = True
-        try:
-            receipts = self._call_adapter(unit)
-        except WriteaheadError as error:
-            if isinstance(error, AdapterError):
-                self.progress.failed(unit, self.attempts, error)
-            if isinstance(error, TransientError):
-                self._note_failure(unit, error)
-            # Any other class leaves the outcome open: it may be raised after the effect.
-            self.in_flight = not (isinstance(error, _CONCLUSIVE) or type(error) in _UNSENT)
-            raise
+        # Begun before the check of the lease: what begins a span may take its time.
+        with self.spans.keep(self._span("emit", unit, self.attempts + 1)) as span:
+            self._announce(unit)
+            self.attempts += 1
+            self.in_flight = True
+            try:
+                with metrics.counted(*self._measured(unit)):
+                    receipts = self._call_adapter(unit)
+            except WriteaheadError as error:
+                span.failed(error)
+                if isinstance(error, AdapterError):
+                    self.progress.failed(unit, self.attempts, error)
+                if isinstance(error, TransientError):
+                    self._note_failure(unit, error)
+                # Any other class leaves the outcome open: it may be raised after the effect.
+                self.in_flight = not (isinstance(error, _CONCLUSIVE) or type(error) in _UNSENT)
+                raise
         return [_storable(receipt) for receipt in receipts]
+
+    def _measured(self, unit: Sequence[PlannedOperation]) -> tuple[str | None, str]:
+        """What a measurement is of: a kind of operation, and an adapter."""
+        return None if self.journal.plan.atomic else unit[0].kind, self.context.adapter.name
+
+    def _span(self, verb: str, unit: Sequence[PlannedOperation], attempt: int | None = None) -> Traced:
+        """The span of a request; all operations of a transaction have one."""
+        if not tracing.is_on():
+            return tracing.NOTHING
+        plan, one = self.journal.plan, unit[0]
+        about = {"session_id": plan.session_id, "owner": self.journal.owner, "attempt": attempt}
+        if plan.atomic:
+            return tracing.span("writeahead.transact", is_client=True, operations=len(unit), **about)
+        return tracing.span(
+            f"writeahead.{verb} {one.kind}",
+            is_client=True,
+            operation=one.id,
+            kind=one.kind,
+            replay=one.replay,
+            **about,
+        )
 
     def _call_adapter(self, unit: Sequence[PlannedOperation]) -> list[Receipt]:
         adapter = self.context.adapter
@@ -290,6 +326,7 @@ class Emission:
         # A process that dies while it waits should have little to send again.
         self.journal.record(self.context.policy.journal_interval, ahead=seconds)
         self.progress.waiting(unit, seconds, reason)
+        self.spans.tell()
         self.context.sleep(seconds)
 
     def _wait_for_remote(self, unit: Sequence[PlannedOperation]) -> None:
@@ -367,7 +404,7 @@ class Emission:
         )
         self._require_leave_to_send()
         try:
-            with self.context.call_limits():
+            with self.spans.keep(self._span("find", [operation])), self.context.call_limits():
                 found = self.context.adapter.find(operation)
         except AdapterError as error:
             self.progress.failed([operation], self.attempts, error, writes=False)

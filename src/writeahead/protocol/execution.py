@@ -27,6 +27,7 @@ from writeahead.protocol.messages import foreign_final, one_line
 from writeahead.protocol.schema import Event, SettledOperation, Writeback
 from writeahead.protocol.session import after
 from writeahead.protocol.stages import UNDECIDED, SideBySide, Stage, Unit, ending_of, stages_of
+from writeahead.telemetry import log
 
 __all__ = ["Execution"]
 
@@ -82,6 +83,8 @@ class Execution:
         except BaseException as error:
             self.context.ended(self.end(emission.given_up(unit, error), about))
             raise
+        finally:
+            emission.spans.tell()
         return None
 
     def _several(self, stage: Stage, following: Stage | None) -> RunReport | None:
@@ -92,14 +95,14 @@ class Execution:
         side.run(at_once=self._at_once())
         if side.cause is None and not side.stops:
             return None
-        error = side.cause.error if side.cause else None
-        if side.cause and isinstance(error, Fenced):
-            return self.fenced(error, side.cause.operation)
+        cause = side.cause
+        if cause and isinstance(cause.error, Fenced):
+            return self.fenced(cause.error, cause.operation)
         report = self.end(*ending_of(side), stops=side.in_words())
-        if error is None or isinstance(error, EndRun | StoreError):
+        if cause is None or not cause.gets_out:
             return report
         self.context.ended(report)
-        raise error
+        raise cause.error
 
     def _at_once(self) -> int:
         """How many units may be sent at the same time."""
@@ -123,7 +126,9 @@ class Execution:
             )
         except HeldBack as held:
             if self._stages():
-                return self.report(RunStatus.RESUME_NEEDED, error=str(held), not_before=held.not_before)
+                return self.report(
+                    RunStatus.RESUME_NEEDED, error=str(held), cause=held, not_before=held.not_before
+                )
         return None
 
     @cached_property
@@ -238,6 +243,8 @@ class Execution:
 
     def fenced(self, error: Fenced, operation: str | None = None) -> RunReport:
         """Report a run that another owner has taken the session from."""
+        session_id, owner = self.journal.plan.session_id, self.journal.owner
+        log.RUN.warning("fenced", session_id=session_id, operation=operation, owner=owner)
         return self.report(RunStatus.IN_PROGRESS, error=str(error), cause=error, operation=operation)
 
     def _mark_blocked(self) -> tuple[str, ...]:
@@ -311,6 +318,7 @@ class Execution:
         except AlreadyExists:
             if not self._is_our_final():
                 return self.end_before_foreign_final()
+        log.RUN.debug("finished", session_id=plan.session_id, owner=self.journal.owner)
         return self.report(
             RunStatus.COMPLETED,
             warnings=remove_markers(

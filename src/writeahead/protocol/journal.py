@@ -36,6 +36,7 @@ from writeahead.protocol.schema import (
 )
 from writeahead.protocol.session import StoredSession, build_on
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log
 
 __all__ = ["LOOK_AGAIN", "Ending", "Journal", "new_owner", "renewed_key", "require_reason"]
 
@@ -355,6 +356,7 @@ class Journal:
         with self.lock:
             del self.waiting[:recorded]
         self._put = self._begun
+        _log_entry(entry)
 
     def _is_pruned(self) -> bool:
         """Whether the entry that would have stopped this owner may be gone; asked after the put."""
@@ -415,3 +417,18 @@ class Journal:
     def lease_left(self) -> float:
         """Seconds until this owner's lease runs out, by the monotonic clock."""
         return self.renewed_at + self.lease - self.clock.monotonic()
+
+
+def _log_entry(entry: JournalEntry) -> None:
+    """Log what an entry says. One that claims the session is a takeover."""
+    is_claim = entry.event is Event.CLAIMED
+    (log.RUN.info if is_claim else log.RUN.debug)(
+        "claimed" if is_claim else "journaled",
+        session_id=entry.session_id,
+        entry=entry.number,
+        what=None if is_claim else entry.event,
+        operation=entry.operation,
+        owner=entry.owner,
+        turn=entry.turn,
+        lease=entry.lease_seconds,
+    )

@@ -9,10 +9,19 @@ from enum import StrEnum
 from typing import Any, cast
 
 from writeahead.errors import AdapterError, Applied, ConflictError, PermanentError, TransientError
-from writeahead.model import BlockReason, KeyedOperation, PlannedOperation, Receipt, RunReport, RunStatus
+from writeahead.model import (
+    BlockReason,
+    KeyedOperation,
+    PlannedOperation,
+    Receipt,
+    RunReport,
+    RunStatus,
+    in_words,
+)
 from writeahead.protocol.messages import one_line
 from writeahead.protocol.retry import Clock
 from writeahead.protocol.session import after
+from writeahead.telemetry import log
 
 __all__ = [
     "AttemptFailed",
@@ -188,13 +197,14 @@ class Observer:
 
 
 class SessionProgress:
-    """Makes the events of one session's run, if anyone watches.
+    """Makes the events of one session's run, if anyone watches, and logs them.
 
     Args:
         observer: Who watches.
         clock: Where time comes from.
         operations: Those of the session, in order.
         session_id: The session.
+        owner: The run that holds its lease, where one does.
 
     Attributes:
         reason: Why the next wait will be, as the last failure has it.
@@ -206,8 +216,10 @@ class SessionProgress:
         clock: Clock,
         session_id: str,
         operations: Sequence[KeyedOperation | PlannedOperation],
+        owner: str | None = None,
     ) -> None:
         self._observer = observer
+        self._owner = owner
         self._clock = clock
         self._session_id = session_id
         self._positions = {item.id: place for place, item in enumerate(operations, 1)} if observer else {}
@@ -215,11 +227,13 @@ class SessionProgress:
 
     def planning(self) -> None:
         """Tell that planning begins."""
+        self._log("planning")
         if self._observer:
             self._observer.tell(Planning(**self._about(())))
 
     def sending(self, unit: Sequence[PlannedOperation], attempt: int) -> None:
         """Tell that a request is about to be sent."""
+        self._log("sending", unit, attempt=attempt)
         if self._observer:
             self._observer.tell(Sending(**self._about(unit), attempt=attempt))
 
@@ -229,8 +243,9 @@ class SessionProgress:
         """Tell that an attempt failed, and remember why a wait would follow."""
         wait = error.retry_after if isinstance(error, TransientError) else None
         self.reason = WaitReason.RETRY_AFTER if wait else WaitReason.BACKOFF
+        applied = _applied(error) if writes else Applied.NO
+        self._log("failed", unit, attempt=attempt, error=error, applied=applied)
         if self._observer:
-            applied = _applied(error) if writes else Applied.NO
             about = self._about(unit)
             self._observer.tell(
                 AttemptFailed(**about, attempt=attempt, error=one_line(error), applied=applied)
@@ -240,19 +255,26 @@ class SessionProgress:
         self, unit: Sequence[PlannedOperation], seconds: float, reason: WaitReason | None = None
     ) -> None:
         """Tell that a wait begins; by default the one that follows the last failure."""
+        reason = reason or self.reason
+        self._log("waiting", unit, wait=seconds, reason=reason)
         if self._observer:
             about = self._about(unit)
             until = after(about["at"], seconds)
-            self._observer.tell(Waiting(**about, seconds=seconds, until=until, reason=reason or self.reason))
+            self._observer.tell(Waiting(**about, seconds=seconds, until=until, reason=reason))
 
     def confirmed(self, unit: Sequence[PlannedOperation], receipts: Mapping[str, Receipt]) -> None:
         """Tell of each receipt."""
+        if log.RUN.has_debug:
+            for operation in unit:
+                receipt = receipts[operation.id]
+                self._log("confirmed", [operation], attempt=receipt.attempts, outcome=receipt.outcome)
         if self._observer:
             for operation in unit:
                 self._observer.tell(Confirmed(**self._about([operation]), receipt=receipts[operation.id]))
 
-    def ended(self, report: RunReport) -> None:
-        """Tell how the run ended."""
+    def ended(self, report: RunReport, *, is_look: bool = False) -> None:
+        """Tell how the run ended; or, after no more than a look, how the session stands."""
+        _log_end(report, is_look=is_look)
         if self._observer:
             self._observer.tell(
                 Ended(
@@ -264,6 +286,12 @@ class SessionProgress:
                 )
             )
 
+    def _log(self, event: str, unit: Sequence[PlannedOperation] = (), **fields: object) -> None:
+        if log.RUN.has_debug:
+            operation = log.ids(one.id for one in unit)
+            about = {"session_id": self._session_id, "operation": operation, "owner": self._owner}
+            log.RUN.debug(event, **about, **fields)
+
     def _about(self, unit: Sequence[PlannedOperation]) -> dict[str, Any]:
         return {
             "session_id": self._session_id,
@@ -272,6 +300,23 @@ class SessionProgress:
             "operations": tuple(operation.id for operation in unit),
             "position": self._positions[unit[0].id] if unit else 0,
         }
+
+
+def _log_end(report: RunReport, *, is_look: bool) -> None:
+    tell = log.RUN.warning if report.status in (RunStatus.BLOCKED, RunStatus.RESUME_NEEDED) else log.RUN.info
+    # A sweep may look at one that waits any number of times.
+    (log.RUN.debug if is_look else tell)(
+        "looked" if is_look else "ended",
+        session_id=report.session_id,
+        status=report.status,
+        reason=report.block_reason,
+        operation=report.operation,
+        error=report.cause,
+        not_before=report.not_before and in_words(report.not_before),
+        sent=len(report.emitted),
+        confirmed=len(report.receipts),
+        operations=len(report.operations),
+    )
 
 
 def _applied(error: AdapterError) -> Applied:

@@ -20,6 +20,7 @@ from writeahead.protocol.schema import Event, PlannedWriteback, PrunedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored, require_ours
 from writeahead.protocol.stages import UNDECIDED
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log, tracing
 
 __all__ = [
     "Override",
@@ -101,13 +102,20 @@ def resume_session(
         if reason is not None:
             require_reason(name, reason)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
-    session = read_stored(store, session_id)
+    log.RUN.info("begun", call="resume", session_id=session_id, adapter=adapter.name)
     override = Override(take_over=take_over, now=now)
-    return context.ended(resume_from(session, context, override))
+    tracing.load()
+    with tracing.span("writeahead.resume", session_id=session_id, adapter=adapter.name) as span:
+        session = read_stored(store, session_id)
+        return span.ended(context.ended(resume_from(session, context, override)))
 
 
 def resume_from(session: StoredSession, context: RunContext, override: Override = _NO_OVERRIDE) -> RunReport:
-    """Do the same as `resume_session` with a session that was read since the run began."""
+    """Do the same as `resume_session` with a session that was read since the run began.
+
+    The current span links to that of the run which planned the session.
+    """
+    tracing.link(session.plan.traceparent if session.plan else None)
     if session.abandoned:
         when = session.abandoned.abandoned_at
         raise ResumeError(

@@ -1,7 +1,7 @@
 """write_back(): plans operations, makes the plan durable, and carries it out."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -17,6 +17,7 @@ from writeahead.errors import (
 )
 from writeahead.model import (
     BlockReason,
+    KeyedOperation,
     Operation,
     PlannedOperation,
     ReplayClass,
@@ -51,6 +52,7 @@ from writeahead.protocol.session import (
     read_stored,
 )
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log, tracing
 
 __all__ = ["write_back"]
 
@@ -118,9 +120,27 @@ def write_back(
     """
     require_means(store, adapter)
     context = RunContext.begin(store, adapter, policy, stop, clock, on_progress=on_progress)
-    keyed = keyed_operations(session_id, operations, namespace=namespace)
-    # First of all, since it finds out what could not be kept in an artifact.
-    digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
+    log.RUN.info("begun", call="run", session_id=session_id, adapter=adapter.name)
+    tracing.load()
+    with tracing.span("writeahead.run", session_id=session_id, adapter=adapter.name) as span:
+        keyed = keyed_operations(session_id, operations, namespace=namespace)
+        span.set(operations=len(keyed))
+        # First of all, since it finds out what could not be kept in an artifact.
+        digest = request_digest(keyed, atomic=atomic, identity=identity, namespace=namespace)
+        report = _plan_and_begin(context, keyed, digest, dry_run=dry_run, atomic=atomic, identity=identity)
+        return span.ended(report)
+
+
+def _plan_and_begin(
+    context: RunContext,
+    keyed: Sequence[KeyedOperation],
+    digest: str,
+    *,
+    dry_run: bool,
+    atomic: bool,
+    identity: JsonValue,
+) -> RunReport:
+    store, adapter, session_id = context.store, context.adapter, keyed[0].session_id
     try:
         planned = plan_operations(keyed, context, dry_run=dry_run)
     except (NotReady, AdapterError) as error:
@@ -134,7 +154,7 @@ def write_back(
         adapter=adapter.name,
         created_at=context.clock.now(),
         owner=new_owner(),
-        lease_seconds=policy.lease,
+        lease_seconds=context.policy.lease,
         request_digest=digest,
         digest=digest_of_operations(planned),
         operations=tuple(planned),
@@ -142,6 +162,7 @@ def write_back(
         exact=True,
         target=_target(adapter, dry_run=dry_run),
         holder=this_process(),
+        traceparent=tracing.traceparent(),
     )
     data = encode_finishable(plan)
     if dry_run:
@@ -191,6 +212,7 @@ def _begin(context: RunContext, plan: PlannedWriteback, data: bytes) -> RunRepor
         if session.abandoned is None:
             return repeat(context, session, plan.request_digest, plan)
         return _begin_again(context, session, plan, data)
+    log.RUN.debug("planned", session_id=session_id, owner=plan.owner, operations=len(plan.operations))
     session = StoredSession(session_id)
     if has_final or (not _is_harmless_twice(context, plan) and _has_a_past(store, plan)):
         session = read_stored(store, session_id)
@@ -256,12 +278,13 @@ def _not_planned(
     if session.final or session.plan or session.pruned:
         return repeat(context, session, digest, None)
     if isinstance(error, HeldBack):
-        return RunReport(
+        report = RunReport(
             session_id=session_id,
             status=RunStatus.RESUME_NEEDED,
             error=f"{error}; nothing was written",
             not_before=error.not_before,
         )
+        return with_cause(report, error)
     wait = error.retry_after if isinstance(error, TransientError) else None
     is_conflict = isinstance(error, ConflictError)
     report = RunReport(

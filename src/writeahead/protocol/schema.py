@@ -129,6 +129,8 @@ class PlannedWriteback(Sparse, _Artifact):
         exact: Each payload is all that will be sent; plans of version 0.1 may lack defaults.
         target: What identifies the remote, hashed: see `Adapter.target`.
         holder: The process that made the plan and holds its first lease.
+        traceparent: The span of the run that made the plan, in W3C's trace context, where the
+            program is traced. A resume links to it.
     """
 
     adapter: str
@@ -142,6 +144,7 @@ class PlannedWriteback(Sparse, _Artifact):
     exact: Annotated[bool, LeftOut(is_unset)] = False
     target: Annotated[str | None, LeftOut(is_unset)] = None
     holder: Annotated[Holder | None, LeftOut(is_unset)] = None
+    traceparent: Annotated[str | None, LeftOut(is_unset)] = None
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from writeahead.errors import AlreadyExists, OutcomeUnknown, Unavailable, Writea
 from writeahead.model import BlockReason, RunPolicy, RunReport, RunStatus
 from writeahead.protocol.artifacts import remove_markers
 from writeahead.protocol.breaker import Breaker
-from writeahead.protocol.context import RunContext
+from writeahead.protocol.context import HeldBack, RunContext
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.finding import Found
 from writeahead.protocol.keys import final_key, open_key, planned_key
@@ -27,6 +27,7 @@ from writeahead.protocol.schema import AbandonedPlan
 from writeahead.protocol.session import StoredSession, after, read_stored
 from writeahead.protocol.steps import SweepAction, how_it_ended, lost_marker, sweep_step
 from writeahead.stores.base import ArtifactStore
+from writeahead.telemetry import log, tracing
 
 __all__ = ["Left", "OnOwn", "Settled", "Settler", "SweepResult", "reported", "went_wrong"]
 
@@ -179,12 +180,12 @@ class Settler:
             return Settled(SweepResult(session.session_id, note=note))
         if action is SweepAction.WAIT:
             # It is reported as a resume reports it.
-            return Settled(reported(context.ended(resume_from(session, context))))
-        report = self.breaker.tried(lambda: context.ended(resume_from(session, context)), self.stop)
+            return Settled(reported(context.ended(resume_from(session, context), is_look=True)))
+        report = self.breaker.tried(lambda: _resumed(session, context), self.stop)
         if report is None:
             # The caller knows when another look makes sense.
             return Settled(SweepResult(session.session_id, left=Left.REMOTE_DOWN))
-        return Settled(reported(report), attempted=True)
+        return Settled(reported(report), attempted=not isinstance(report.cause, HeldBack))
 
     def _resumed_own(self, session_id: str) -> Settled:
         if self.on_own is None:
@@ -204,6 +205,7 @@ class Settler:
             with call_limits(lambda: math.inf, self.stop):
                 awaited(given)
         except Exception as error:  # noqa: BLE001 - as in `settle`, and whose bug it is is known
+            log.SWEEP.warning("failed", session_id=session_id, error=error)
             said = one_line(error) if isinstance(error, WriteaheadError) else type(error).__name__
             return Settled(SweepResult(session_id, error=f"its program raised {said}"), attempted=True)
         if self.store.head(final_key(session_id)) is None:
@@ -238,8 +240,16 @@ class Settler:
         return until if until >= now else None
 
 
+def _resumed(session: StoredSession, context: RunContext) -> RunReport:
+    with tracing.span(
+        "writeahead.resume", session_id=session.session_id, adapter=context.adapter.name
+    ) as span:
+        return span.ended(context.ended(resume_from(session, context)))
+
+
 def went_wrong(session_id: str, error: Exception, clock: Clock, policy: RunPolicy) -> Settled:
     """What an exception says about a session; of one that is not ours only the class."""
+    log.SWEEP.warning("failed", session_id=session_id, error=error)
     if isinstance(error, Unavailable | OutcomeUnknown):
         soon = after(clock.now(), policy.longest_wait)
         result = SweepResult(session_id, error=one_line(error), not_before=soon)

@@ -77,6 +77,11 @@ class _Cause(NamedTuple):
     ending: Ending
     operation: str | None
 
+    @property
+    def gets_out(self) -> bool:
+        """Whether the caller gets the error itself: a bug, an interrupt."""
+        return not isinstance(self.error, EndRun | Fenced | StoreError)
+
 
 @dataclass
 class SideBySide:
@@ -84,7 +89,8 @@ class SideBySide:
 
     What stops one of them does not stop the others, unless it holds for the whole run: a stop, a
     lease that is over or lost, a store that fails, an adapter that raises against its contract.
-    Then no other is begun, and those under way get as long as after a stop.
+    Then no other is begun, and those under way get as long as after a stop. A remote's wait that is
+    too long lets no other begin, and those under way end by themselves.
 
     Attributes:
         stage: Its units, of one operation each.
@@ -181,6 +187,7 @@ class SideBySide:
             ending = self.stops[operation.id] = emission.given_up(unit, error)
             self._end_run(_Cause(error, ending, operation.id))
         finally:
+            emission.spans.tell()
             with self._changed:
                 del self._under_way[operation.id]
                 self._changed.notify_all()
@@ -189,8 +196,11 @@ class SideBySide:
         """Let nothing more begin; tell whether this is what the run ends by."""
         with self._changed:
             is_first = self.cause is None
-            self.cause = self.cause or cause
-        self._halt.set()
+            if self.cause is None or (cause.gets_out and not self.cause.gets_out):
+                self.cause = cause
+        # A remote that asked to wait still answers what it has.
+        if not cause.ending.is_excused:
+            self._halt.set()
         return is_first
 
 
@@ -204,10 +214,12 @@ def ending_of(side: SideBySide) -> tuple[Ending, str | None]:
     # What ended the run comes first, and then the plan's order.
     found = [(side.cause.ending, side.cause.operation)] if side.cause else []
     found += [(side.stops[name], name) for name in left if name in side.stops]
+    # The one that was told to wait says more than those that were held back for it.
+    found.sort(key=lambda end: end[0].is_excused)
     ends = [side.stops.get(name) for name in left]
     resumable = [end for end in ends if end is None or end.status is RunStatus.RESUME_NEEDED]
     if left and not resumable:
-        return found[0]
+        return next(one for one in found if one[0].status is RunStatus.BLOCKED)
     ending, operation = next((one for one in found if one[0].status is RunStatus.RESUME_NEEDED), found[0])
     moments = [end.not_before if end else None for end in resumable]
     earliest = None if None in moments else min(filter(None, moments), default=None)

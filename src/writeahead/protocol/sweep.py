@@ -22,6 +22,7 @@ from writeahead.protocol.settling import OnOwn, Settled, Settler, SweepResult
 from writeahead.protocol.turns import candidates, in_turn, next_look
 from writeahead.protocol.workers import Workers
 from writeahead.stores.base import ArtifactStore, require_store
+from writeahead.telemetry import log, tracing
 
 __all__ = ["OnOwn", "Sweep", "SweepResult", "sweep"]
 
@@ -102,6 +103,7 @@ def sweep(
     if adapter is None and on_own is None:
         raise InvalidInput("sweep: give an adapter, on_own, or both: without them, nothing can be resumed")
     bounds = Bounds(concurrency, limit, max_time, executor, is_patient=until_done)
+    tracing.load()
     clock = clock or Clock()
     stop, on_progress = bounds.linked(stop, clock), bounds.told(on_progress)
     settler = Settler(store, adapter, policy, on_own, stop, clock, on_progress, Breaker(clock, adapter))
@@ -133,9 +135,14 @@ class Sweep(Dispatch[Found]):
         self._seen: set[str] = set()
         self._told: set[str] = set()
         self._is_unlisted = True
+        self._span = tracing.span(
+            "writeahead.sweep", store=settler.store.name, concurrency=bounds.concurrency
+        )
 
     def results(self, *, scan: bool) -> Generator[SweepResult, None, bool]:
         """Sweep; return whether each session had its turn."""
+        log.SWEEP.info("begun", store=self._settler.store.name, concurrency=self.bounds.concurrency)
+        self._span.begin()
         try:
             while self._find(scan=scan):
                 yield from self.work_off()
@@ -143,8 +150,14 @@ class Sweep(Dispatch[Found]):
                     break
             is_through = not (self._queue or self.held or self._waiting) and not self._is_unlisted
             yield from self._leftovers()
+        except BaseException as error:
+            self._span.failed(error)
+            raise
         finally:
             self.end()
+            self._span.set(found=len(self._seen))
+            self._span.end()
+            log.SWEEP.info("ended", store=self._settler.store.name, found=len(self._seen))
         return is_through
 
     def _find(self, *, scan: bool) -> bool:
@@ -152,15 +165,18 @@ class Sweep(Dispatch[Found]):
         if self.is_over:
             return False
         self._is_unlisted = False
-        listed = candidates(self._settler.store, scan=scan)
-        found = (one for one in listed if one.session_id not in self._seen)
-        self._queue.extend(in_turn(found, self.clock.random))
+        with self._span.inside():
+            listed = candidates(self._settler.store, scan=scan)
+            found = (one for one in listed if one.session_id not in self._seen)
+            self._queue.extend(in_turn(found, self.clock.random))
         self._seen.update(one.session_id for one in self._queue)
         return bool(self._queue)
 
     def settle(self, item: Found) -> Settled | None:
         """See `Dispatch`."""
-        return self._settler.settle(item)
+        # Threads call it: they don't have the sweep's span from where they were begun.
+        with self._span.inside():
+            return self._settler.settle(item)
 
     def take(self) -> Found | None:
         """See `Dispatch`."""
@@ -191,6 +207,7 @@ class Sweep(Dispatch[Found]):
     def noted(self, item: Found, settled: Settled) -> Iterator[SweepResult]:
         """See `Dispatch`."""
         result = settled.result
+        _log_result(result, is_tried=settled.attempted)
         moment = next_look(result, now=self.clock.now(), policy=self._settler.policy)
         again = self.bounds.is_patient and moment is not None
         # Not each look at one that still has to wait is news.
@@ -208,3 +225,15 @@ class Sweep(Dispatch[Found]):
         rest = (*self.held, *self._queue, *(one.found for one in self._waiting))
         for found in rest:
             yield SweepResult(found.session_id, left=why[0], not_before=why[1], found=len(self._seen))
+
+
+def _log_result(result: SweepResult, *, is_tried: bool) -> None:
+    """Log what a sweep did about a session. What went wrong is logged where that is known."""
+    log.SWEEP.debug(
+        "settled",
+        session_id=result.session_id,
+        tried=is_tried,
+        status=result.status,
+        reason=result.block_reason,
+        restored=result.restored or None,
+    )

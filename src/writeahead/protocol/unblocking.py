@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from writeahead.errors import InvalidInput
-from writeahead.model import Assume, Receipt, RunReport, RunStatus
+from writeahead.model import Assume, BlockReason, Receipt, RunReport, RunStatus
 from writeahead.protocol.artifacts import no_session, remove_markers
 from writeahead.protocol.encoding import encode_model
 from writeahead.protocol.in_doubt import silently_sent
@@ -75,8 +75,12 @@ def unblock_session(
     for operation_id in new_keys:
         _renew_key(journal, operation_id, decisions)
     undecided = journal.undecided()
-    # With others to send, it may be decided later: a resume leaves it alone.
-    if undecided and all(stop.operation in undecided for stop in session.stops):
+    # With others to send, it may be decided later: a resume leaves it alone. A session gives up
+    # while there are others only.
+    has_others = session.entry.block_reason is BlockReason.GAVE_UP or any(
+        stop.operation not in undecided for stop in session.stops
+    )
+    if undecided and not has_others:
         raise InvalidInput(
             f"session {session_id}: find out whether {undecided[0]} took effect, then say --assume applied"
             f" {undecided[0]} or --assume not-applied {undecided[0]}"

@@ -13,6 +13,7 @@ from typing import final
 
 from writeahead.errors import InvalidInput, InvalidKey, NotFound, Unsupported
 from writeahead.stores.check import StoreCheck, check_store
+from writeahead.telemetry.store_calls import listed, observed
 
 __all__ = ["ArtifactStore", "ObjectInfo", "StoreCheck", "StoredObject", "require_store"]
 
@@ -90,7 +91,8 @@ class ArtifactStore(ABC):
         """
         self._require_key("put", key)
         self._require_size("put", key, len(data))
-        return self._put(key, bytes(data), if_absent=if_absent)
+        verb = "create" if if_absent else "put"
+        return observed(self, verb, key, lambda: self._put(key, bytes(data), if_absent=if_absent))
 
     @final
     def get(self, key: str) -> StoredObject:
@@ -101,7 +103,7 @@ class ArtifactStore(ABC):
             Unsupported: It has more than 128 MiB; no more than that is read.
         """
         self._require_key("get", key)
-        return self._get(key)
+        return observed(self, "get", key, lambda: self._get(key))
 
     @final
     def head(self, key: str) -> ObjectInfo | None:
@@ -111,7 +113,7 @@ class ArtifactStore(ABC):
         verb raises `NotFound` then.
         """
         self._require_key("head", key)
-        return self._head(key)
+        return observed(self, "head", key, lambda: self._head(key))
 
     @final
     def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[ObjectInfo]:
@@ -128,7 +130,7 @@ class ArtifactStore(ABC):
         self._require_prefix(prefix)
         if start_after is not None:
             self._require_prefix(start_after)
-        return self._in_order(prefix, self._list(prefix, start_after))
+        return listed(self, prefix, self._in_order(prefix, self._list(prefix, start_after)))
 
     @final
     def delete(self, key: str) -> None:
@@ -140,7 +142,7 @@ class ArtifactStore(ABC):
             OutcomeUnknown: The request was sent, and its outcome could not be found out.
         """
         self._require_key("delete", key)
-        self._delete(key)
+        observed(self, "delete", key, lambda: self._delete(key))
 
     def exists(self) -> bool:
         """Tell whether the store's place is there; the first put makes a folder.

@@ -7,7 +7,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from writeahead._retrying import retried
 from writeahead.errors import (
@@ -20,6 +27,7 @@ from writeahead.errors import (
 )
 from writeahead.stores.base import MAX_KEY_BYTES, ArtifactStore, ObjectInfo, StoredObject, key_problem
 from writeahead.stores.client_logs import readable_on_the_way
+from writeahead.telemetry import log
 
 __all__ = ["OUT_OF_ORDER", "RemoteStore", "RequestFailed", "checked_prefix", "is_key"]
 
@@ -189,8 +197,22 @@ class RemoteStore(ArtifactStore):
                 return self._renew()
             return error.retry
 
+        def tell(state: RetryCallState) -> None:
+            failure = state.outcome.exception() if state.outcome else None
+            log.STORE.debug(
+                "retried",
+                store=self.name,
+                verb=verb,
+                key=key,
+                attempt=state.attempt_number,
+                wait=state.upcoming_sleep,
+                http_status=failure.status if isinstance(failure, RequestFailed) else None,
+                error=failure.error if isinstance(failure, RequestFailed) else failure,
+            )
+
         def loop() -> Retrying:
             return Retrying(
+                before_sleep=tell,
                 stop=stop_after_attempt(ATTEMPTS),
                 wait=wait_exponential(WAIT_INITIAL, WAIT_MAX) + wait_random(0, WAIT_INITIAL),
                 retry=retry_if_exception(again),
