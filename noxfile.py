@@ -4,6 +4,9 @@ import itertools
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 # The commit of the released version, which `compat` runs beside this one.
 RELEASED = "2264415"
+DIST = Path("dist").resolve()
 # Three on two cores, since many tests wait for processes. In the order of tests/conftest.py, rather
 # than the files with the most tests first.
 _PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
@@ -28,31 +32,57 @@ def _install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-def _lint(session: nox.Session) -> None:
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", ".")
-    session.run("mypy")
-    session.run("lint-imports", "--no-cache")
+# What a phase does, in words, and what runs it.
+_Phase = tuple[str, Callable[[], object]]
+
+
+def _lint(session: nox.Session) -> list[_Phase]:
+    return [
+        ("format", lambda: session.run("ruff", "format", "--check", ".")),
+        ("rules", lambda: session.run("ruff", "check", ".")),
+        ("types", lambda: session.run("mypy")),
+        ("which module may import which", lambda: session.run("lint-imports", "--no-cache")),
+    ]
 
 
 def _test(session: nox.Session) -> None:
     session.run("pytest", *_PARALLEL, *session.posargs)
 
 
+def _run_phases(session: nox.Session, *phases: _Phase) -> None:
+    """Run one after the other; say which it is, how long it took so far, and what comes next."""
+    began = time.monotonic()
+
+    def so_far() -> str:
+        return str(timedelta(seconds=int(time.monotonic() - began)))
+
+    following = [*(name for name, _ in phases[1:]), "the end"]
+    for number, ((name, run), after) in enumerate(zip(phases, following, strict=True), start=1):
+        session.log(f"{so_far()}, phase {number} of {len(phases)}: {name}; then {after}")
+        run()
+    session.log(f"{so_far()}, all {len(phases)} phases passed")
+
+
 @nox.session
 def checks(session: nox.Session) -> None:
     """What a change must pass: `lint`, then `tests`, in one environment to save a minute."""
-    _install(session, "lint", "test")
-    _lint(session)
-    _test(session)
+    _run_phases(
+        session,
+        ("install, during which pip is quiet", lambda: _install(session, "lint", "test")),
+        *_lint(session),
+        ("tests, with their percentage after each line of dots", lambda: _test(session)),
+    )
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format, rules, types (as on Windows, too), and which module may import which."""
-    _install(session, "lint", "test")
-    _lint(session)
-    session.run("mypy", "--platform", "win32")
+    _run_phases(
+        session,
+        ("install, during which pip is quiet", lambda: _install(session, "lint", "test")),
+        *_lint(session),
+        ("types on Windows", lambda: session.run("mypy", "--platform", "win32")),
+    )
 
 
 @nox.session
@@ -103,6 +133,7 @@ def crash(session: nox.Session) -> None:
     """All kills, pairs of kills and pairs of faults, of which the tests take a sample."""
     _install(session, "test")
     proofs = ["crash", "faults", "integration", "powerloss", "modelcheck", "protocol"]
+    proofs += ["cli/test_following.py", "cli/test_image.py"]
     # DEPTH: the model and the real runner through more orders and schedules.
     full = {"WRITEAHEAD_TESTS": "full", "WRITEAHEAD_DEPTH": "2"}
     files = [f"tests/{proof}" for proof in proofs]
@@ -164,6 +195,57 @@ def wheel(session: nox.Session) -> None:
     session.install(f"{built}[demo]", *nox.project.dependency_groups(PYPROJECT, "test"))
     assert f"dist/{built.name}" in Path("README.md").read_text()
     session.run("pytest", "tests/docs/test_blocks.py", "tests/examples/test_examples.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheel and sdist into dist/: checked, the same bytes each time; then `installed`."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "build"))
+    shutil.rmtree(DIST, ignore_errors=True)
+    commit_time = session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)
+    environ = {"SOURCE_DATE_EPOCH": str(commit_time).strip()}
+    # The wheel is built from the sdist.
+    session.run("python", "-m", "build", "--outdir", str(DIST), env=environ)
+    built = sorted(map(str, DIST.iterdir()))
+    session.run("twine", "check", "--strict", *built)
+    session.run("check-wheel-contents", str(DIST))
+    session.run("python", "tests/release/contents.py", str(DIST))
+    copy, again = (Path(session.create_tmp()).resolve() / name for name in ("copy", "again"))
+    for folder in (copy, again):
+        shutil.rmtree(folder, ignore_errors=True)
+    # The wheel from the checkout itself; the sdist from a copy with other times and permissions.
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(again), env=environ)
+    shutil.unpack_archive(next(DIST.glob("*.tar.gz")), copy)
+    for path in copy.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        path.touch()
+    session.run(
+        "python", "-m", "build", "--sdist", "--outdir", str(again), str(next(copy.iterdir())), env=environ
+    )
+    for path in map(Path, built):
+        if path.read_bytes() != (again / path.name).read_bytes():
+            session.error(f"{path.name}: a second build has other bytes: compare it with {again}")
+    for python in PYTHONS:
+        session.notify(f"installed-{python}")
+
+
+@nox.session(python=PYTHONS)
+def installed(session: nox.Session) -> None:
+    """What `build` made, in clean environments of this Python: without extras, and the demo."""
+    if not DIST.exists():
+        session.error("there is no dist/: run nox -s build")
+    (wheel,), (sdist,) = DIST.glob("*.whl"), DIST.glob("*.tar.gz")
+    script = str(Path("tests/release/installed.py").resolve())
+    for package in (sdist, wheel):
+        python = _venv(session, str(package))
+        empty = Path(session.create_tmp()).resolve() / "empty"
+        shutil.rmtree(empty, ignore_errors=True)
+        empty.mkdir()
+        with session.chdir(empty):
+            session.run(python, "-I", "-W", "error", script, external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[demo]", external=True)
+    with session.chdir(empty):
+        session.run(str(Path(python).with_name("writeahead")), "demo", external=True)
 
 
 @nox.session

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import writeahead
-from writeahead.model import idempotency_key
+from writeahead.cli.exit_code import ExitCode
+from writeahead.cli.failures import exit_code_of_status
+from writeahead.model import RunStatus, idempotency_key
 
 
 def test_the_public_names_are_these():
@@ -73,6 +75,20 @@ def test_importing_the_core_loads_no_backend_and_no_client():
     code = f"import sys; from writeahead import *; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_exit_codes_are_these():
+    numbers = {"OK": 0, "BLOCKED": 1, "USAGE": 2, "FAILED": 3, "LATER": 75, "INTERRUPTED": 130}
+    assert {code.name: code.value for code in ExitCode} == numbers
+    assert {status.value: exit_code_of_status(status).value for status in RunStatus} == {
+        "completed": 0,
+        "no_resume_needed": 0,
+        "planned": 0,
+        "blocked": 1,
+        "abandoned": 1,
+        "resume_needed": 75,
+        "in_progress": 75,
+    }
 
 
 def test_idempotency_keys_never_change():

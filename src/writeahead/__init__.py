@@ -65,6 +65,9 @@ __all__ = [
     "write_writeback_artifact",
 ]
 
+# The one place that has it: hatchling reads it for the package's metadata. See docs/versions.md.
+__version__ = "0.1.0"
+
 # Loaded at first use (PEP 562): `writeahead --version` and a program that only needs a store should
 # not wait for pydantic. A test holds this table to the imports above.
 _HOMES = {

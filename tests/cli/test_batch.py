@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -168,6 +169,17 @@ def test_the_exit_code_is_the_worst_of_all(batch, remote, answers, sent, ends):
     assert ((done.code, last["totals"]), last["stopped"]) == (ends, False)
 
 
+def test_each_line_of_json_has_the_status_that_the_totals_count(batch, remote):
+    assert batch(line("done")).code == 0
+    remote.answers = [201, 400]
+    lines = [line("done"), line("new"), line("stuck"), line("new"), line("new", text="y"), "wrong"]
+    *each, totals = lines_of(batch(*lines, flags=["--write", "--quiet", "--json-lines"]).out)
+    assert [one["status"] for one in each] == [
+        "no_resume_needed", "completed", "blocked", "-", "refused", "refused",
+    ]  # fmt: skip
+    assert Counter(one["status"] for one in each) == totals["totals"]
+
+
 def test_a_remote_that_is_down_leaves_the_rest_and_says_how_it_is_finished(batch, cli, remote):
     cli.adapter(
         "down:Down",
@@ -185,6 +197,7 @@ def test_a_remote_that_is_down_leaves_the_rest_and_says_how_it_is_finished(batch
     assert totals["next_step"] == "run the same command again; what is done is not sent twice"
     assert (done.code, len(remote.requests)) == (2, 3)
     assert sum(one["left"] == "remote_down" and bool(one["not_before"]) for one in each) == 37
+    assert Counter(one["status"] for one in each) == totals["totals"]
 
 
 @pytest.mark.parametrize(

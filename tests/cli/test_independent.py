@@ -52,6 +52,12 @@ def test_an_operator_decides_about_one_after_another(cli, stopped, remote):
     assert remote.requests.count("POST /mail") == 1
 
 
+def test_the_history_names_every_stop_also_after_a_decision(cli, stopped):
+    assert cli("unblock", "s1", "--reason", "done by hand", "--assume", "applied", "2-row").code == 0
+    (ended,) = [entry for entry in cli("show", "s1").out.splitlines() if " ended " in entry]
+    assert "2-row, blocked, rejected, PUT /row: 400; 3-mail, blocked, outcome_unknown, POST /mail: " in ended
+
+
 def test_what_remains_stays_independent(cli, stopped):
     session = cli("remaining", "s1", "--as", "s2", "--json").json["session"]
     assert [operation["independent"] for operation in session["operations"]] == [True, True]

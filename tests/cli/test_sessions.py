@@ -187,6 +187,16 @@ def test_list_says_age_last_error_and_next_step(cli, remote):
     assert second.strip() == "next: writeahead resume later"
 
 
+def test_a_session_without_a_plan_is_no_damaged_one(cli, remote):
+    remote.answers = [400]
+    cli("run", cli.session("row", session_id="torn"), "--write")
+    (cli.store / "torn" / "planned-writeback.json").write_bytes(b"{")
+    cli.store.joinpath(".open", "new").write_bytes(b"")  # a run that was killed before it planned
+    listed = {line.split()[3]: line.split()[0] for line in cli("list").out.splitlines()}
+    assert listed == {"new": "unplanned", "torn": "unreadable"}
+    assert {name: cli("show", name).out.split()[1] for name in listed} == listed
+
+
 def test_list_says_which_process_holds_a_session(cli, remote):
     cli("run", cli.session("row"), "--write")
     (cli.store / "s1/writeback.json").unlink()

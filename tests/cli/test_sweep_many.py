@@ -76,6 +76,7 @@ def test_lines_of_json_come_with_each_session_and_the_totals(cli, remote, parked
         ("session", "a", "completed"),
         ("session", "b", "completed"),
     ]
+    assert [one["status"] for one in each] == ["completed"] * 2
     assert (totals["type"], totals["round"], totals["totals"]) == ("totals", 1, {"completed": 2})
 
 

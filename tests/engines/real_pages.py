@@ -219,7 +219,8 @@ def test_the_command_of_the_cron_job(store, remote, environ):
     judge(store, remote, NAMES, most_blocked=0)
 
 
-def test_the_cron_job_fits_the_schema_of_kubernetes():
+@pytest.mark.parametrize("name", ["cronjob.yaml", "deployment.yaml"])
+def test_it_fits_the_schema_of_kubernetes(name):
     pytest.importorskip("kubernetes_validate", reason="it is not installed: see `nox -s engines`")
     tool = shutil.which("kubernetes-validate", path=str(Path(sys.executable).parent))
-    subprocess.run([tool, "--strict", str(EXAMPLES / "cronjob.yaml")], check=True)
+    subprocess.run([tool, "--strict", str(EXAMPLES / name)], check=True)

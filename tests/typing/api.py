@@ -29,6 +29,7 @@ from writeahead import (
     RunReport,
     Session,
     WriteaheadError,
+    __version__,
     abandon_session,
     aresume_session,
     asweep,
@@ -367,6 +368,10 @@ class TestFolder(StoreContract):
 
 
 # All sessions of a store, and an operator's decisions.
+
+
+def version() -> str:
+    return assert_type(__version__, str)
 
 
 def look_at(store: ArtifactStore) -> datetime | None:

@@ -19,6 +19,7 @@ __all__ = [
     "AdapterOption",
     "AssumeCommand",
     "ConcurrencyOption",
+    "IntervalOption",
     "JsonLinesOption",
     "JsonOption",
     "LimitOption",
@@ -60,6 +61,9 @@ MaxTimeOption: TypeAlias = Annotated[
 ]
 JsonLinesOption: TypeAlias = Annotated[
     bool, typer.Option("--json-lines", help="Print a line of JSON for each session, then the totals.")
+]
+IntervalOption: TypeAlias = Annotated[
+    str, typer.Option("--interval", metavar="TIME", help="How long from one look to the next: 5s.")
 ]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
 

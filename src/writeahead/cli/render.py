@@ -1,12 +1,14 @@
 """What commands print as text: a few aligned lines, in colour on a terminal only."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.text import Text
+from rich.tree import Tree
 
 from writeahead.cli.streams import printable
 from writeahead.model import RunReport, RunStatus, Stop
@@ -15,7 +17,7 @@ from writeahead.protocol.pruning import PruneResult
 from writeahead.protocol.schema import JournalEntry
 from writeahead.protocol.sweep import SweepResult
 from writeahead.report.page import ArtifactLine, SessionPage
-from writeahead.report.session import OperationLine, operation_lines
+from writeahead.report.session import OperationLine, Session, operation_lines
 from writeahead.stores.base import StoreCheck
 
 __all__ = [
@@ -51,7 +53,11 @@ _STYLES = {
     "in_progress": "cyan",
     "planned": "cyan",
     "abandoned": "red",
+    "unplanned": "cyan",
 }
+_UNPLANNED = "unplanned"  # no status: its run has not planned yet, or died before it did
+# A text, with a style or without one.
+_Part: TypeAlias = str | tuple[str, str]
 _STATUS_WIDTH = max(len(status.value) for status in RunStatus)
 
 
@@ -76,7 +82,8 @@ def show_report(console: Console, report: RunReport, *, next_step: str | None) -
 
 def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> None:
     """Show all that a store holds of a session."""
-    _headline(console, page.session_id, page.status.value if page.status else "unreadable", page.block_reason)
+    status = page.status or ("unreadable" if page.way_out else _UNPLANNED)
+    _headline(console, page.session_id, status, page.block_reason)
     if page.own:
         _line(console, f"  of an orchestrator of its own, planned {shown_time(page.planned_at)}")
     if page.adapter:
@@ -84,24 +91,56 @@ def show_page(console: Console, page: SessionPage, *, next_step: str | None) -> 
         _line(console, f"  adapter {page.adapter}{planned}{', as one transaction' if page.atomic else ''}")
     if page.pruned_at:
         _line(console, f"  pruned {shown_time(page.pruned_at)}: its payloads and receipts are gone")
-    _section(console, "operations", bool(page.operations))
-    _operations(console, page.operations)
+    _section(console, "operations", _operation_rows(page.operations))
     for warning in page.warnings:
         _pair(console, "warning", warning)
-    _section(console, "history", bool(page.history))
-    _rows(console, [_entry_row(entry) for entry in page.history])
-    _section(console, "artifacts", bool(page.artifacts))
-    _rows(console, [_artifact_row(item) for item in page.artifacts])
+    _section(console, "history", [_entry_row(entry) for entry in page.history])
+    _section(console, "artifacts", [_artifact_row(item) for item in page.artifacts])
     _stops(console, page.stops)
     _ending(console, page.problem or page.error, next_step)
-    _section(console, "what to do", bool(page.way_out))
-    for number, step in enumerate(page.way_out, 1):
-        _line(console, f"  {number}. {step}")
+    _section(console, "what to do", [[f"{number}. {step}"] for number, step in enumerate(page.way_out, 1)])
+
+
+def show_entry(console: Console, entry: JournalEntry, confirmed: Sequence[str]) -> None:
+    """Show a journal entry, and which operations it is the first to confirm."""
+    about = [_entry_row(entry)[-1], f"confirmed {', '.join(confirmed)}" if confirmed else ""]
+    parts = [f"{entry.number}", shown_time(entry.at), entry.event.value, *filter(None, about)]
+    _line(console, "  ", "  ".join(parts))
+
+
+def show_end(console: Console, session: Session, *, next_step: str | None) -> None:
+    """Show how a session stands that was shown before: status, operations, next step."""
+    _headline(console, session.session_id, change_row(session)[0], session.block_reason)
+    _operations(console, session.operations)
+    _stops(console, session.stops)
+    _ending(console, session.problem or session.error, next_step)
+
+
+def show_change(console: Console, session: Session, now: datetime) -> None:
+    """Show how a session stands, in one line."""
+    status, count, session_id, note = change_row(session)
+    cells = f"  {count:>5}  {session_id}"
+    _line(console, shown_time(now), "  ", (status.ljust(_STATUS_WIDTH), style_of(status)), cells, f"  {note}")
+
+
+def change_row(session: Session) -> tuple[str, str, str, str]:
+    """Return its status in a word, how many operations are confirmed, its id and what is wrong."""
+    status = session.status.value if session.status else "unreadable"
+    count = f"{len(session.receipts)}/{len(session.operations)}" if session.operations else "-"
+    reason = f"{session.block_reason.value}: " if session.block_reason else ""
+    is_over = session.status in (RunStatus.COMPLETED, RunStatus.IN_PROGRESS)
+    note = session.problem or ("" if is_over else session.error) or ""
+    return status, count, session.session_id, f"{reason}{note}"
+
+
+def style_of(word: str) -> str:
+    """Return the colour of a status."""
+    return _STYLES.get(word, "")
 
 
 def show_summary(console: Console, summary: SessionSummary, *, now: datetime, next_step: str | None) -> None:
     """Show one session of a list: its state, how much is done, its age, its last error."""
-    status = summary.status.value if summary.status else "unreadable"
+    status = summary.status or ("unreadable" if summary.unreadable else _UNPLANNED)
     if summary.own and summary.status is RunStatus.RESUME_NEEDED:
         status = "own"
     count = f"{summary.confirmed}/{summary.operations}" if summary.operations else "-"
@@ -266,6 +305,10 @@ def _headline(console: Console, session_id: str, status: str, reason: str | None
 
 
 def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
+    _rows(console, _operation_rows(lines))
+
+
+def _operation_rows(lines: Iterable[OperationLine]) -> list[list[str]]:
     rows = []
     for line in lines:
         receipt = line.receipt
@@ -277,7 +320,7 @@ def _operations(console: Console, lines: Iterable[OperationLine]) -> None:
             when = f", {shown_time(line.attempted_at)} at the latest" if line.attempted_at else ""
             detail = f"may have been sent{when}"
         rows.append([line.id, line.state, detail, "independent" if line.independent else ""])
-    _rows(console, rows)
+    return rows
 
 
 def _artifact_row(item: ArtifactLine) -> list[str]:
@@ -287,13 +330,11 @@ def _artifact_row(item: ArtifactLine) -> list[str]:
 
 
 def _entry_row(entry: JournalEntry) -> list[str]:
-    about = [entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]
-    return [
-        f"{entry.number}",
-        shown_time(entry.at),
-        entry.event.value,
-        ", ".join(str(part) for part in about if part),
-    ]
+    about = [[entry.operation, entry.status, entry.block_reason, entry.error, entry.reason]]
+    if entry.stops:  # the fields of the entry itself are those of one of them
+        about = [[stop.operation, stop.status, stop.block_reason, stop.error] for stop in entry.stops]
+    told = (", ".join(str(part) for part in parts if part) for parts in about)
+    return [f"{entry.number}", shown_time(entry.at), entry.event.value, "; ".join(told)]
 
 
 def _stops(console: Console, stops: Sequence[Stop]) -> None:
@@ -311,34 +352,51 @@ def _ending(console: Console, error: str | None, next_step: str | None) -> None:
         _pair(console, "next", next_step)
 
 
-def _section(console: Console, title: str, wanted: bool) -> None:  # noqa: FBT001 - one caller, one meaning
-    if wanted:
-        _line(console, (title, "bold"))
+def _section(console: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Show rows below a title, on a terminal as a tree; nothing if there are none."""
+    if rows and console.is_terminal:
+        tree = Tree(Text(title, "bold"))
+        for parts in _aligned(rows):
+            tree.add(_text(parts[1:]))
+        console.print(tree, soft_wrap=True)
+    elif rows:
+        _line(console, title)
+        _rows(console, rows)
 
 
 def _rows(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    for parts in _aligned(rows):
+        _line(console, *parts)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[list[_Part]]:
+    """Each row's cells with two spaces before each, padded to the width of their column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [(cell.ljust(width), _STYLES.get(cell, "")) for cell, width in zip(row, widths, strict=True)]
-        _line(console, *(part for cell in cells for part in ("  ", cell)))
+        yield [part for cell in cells for part in ("  ", cell)]
 
 
 def _pair(console: Console, name: str, text: str) -> None:
     _line(console, (f"{name}: ", "bold"), text)
 
 
-def _line(console: Console, *parts: str | tuple[str, str]) -> None:
+def _line(console: Console, *parts: _Part) -> None:
     if not console.is_terminal:
         # What it would print there, in a tenth of the time: a list may have a million lines.
         plain = "".join(part if isinstance(part, str) else part[0] for part in parts)
         console.file.write(printable(plain).rstrip() + "\n")
-        return
+    else:
+        console.print(_text(parts))
+
+
+def _text(parts: Iterable[_Part]) -> Text:
     text = Text()
     for part in parts:
         content, style = (part, "") if isinstance(part, str) else part
         text.append(printable(content), style)
     text.rstrip()
-    console.print(text)
+    return text
 
 
 def _age(age: timedelta) -> str:

@@ -100,14 +100,18 @@ class Results:
             yield result
 
     def _count(self, result: SweepResult) -> None:
-        word, reason = render.word_of(result), result.left or result.block_reason
+        word, reason = _word(result), result.left or result.block_reason
         if result.report is not None:
             reason = result.report.block_reason
-        elif word == "-" and result.status:
-            word = result.status.value
         self.totals[word] += 1
         if reason:
             self.reasons[word, reason.value] += 1
+
+
+def _word(result: SweepResult) -> str:
+    """What it counts as: a note may be about a session whose status is known."""
+    word = render.word_of(result)
+    return result.status.value if word == "-" and result.status else word
 
 
 def _document(result: SweepResult) -> dict[str, Any]:
@@ -115,6 +119,7 @@ def _document(result: SweepResult) -> dict[str, Any]:
     return {
         **({} if result.line is None else {"line": result.line, "refused": result.refused}),
         "session_id": result.session_id,
+        "status": _word(result),
         "note": result.note,
         "error": result.error,
         "restored": result.restored,

@@ -13,6 +13,7 @@ from writeahead.cli.batch import BatchOptions, answer_of_batch
 from writeahead.cli.context import CommandContext
 from writeahead.cli.exit_code import ExitCode
 from writeahead.cli.failures import exit_code_of_status
+from writeahead.cli.following import answer_of_following
 from writeahead.cli.many import Selection, Verb, answer_of_selection, with_selection
 from writeahead.cli.output import Answer
 from writeahead.cli.progress import progress_shown
@@ -150,8 +151,18 @@ def resume(
 
 
 @options.with_context()
-def show(session_id: options.SessionArgument, *, context: CommandContext) -> Answer:
+def show(
+    session_id: options.SessionArgument,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is new until no run is active in it.")
+    ] = False,
+    interval: options.IntervalOption = "1s",
+    context: CommandContext,
+) -> Answer:
     """Show a session: operations, history, artifacts, next step."""
+    if follow:
+        return answer_of_following(session_id, context, options.seconds_of(interval, "--interval") or 0.0)
     page = read_page(
         context.store(), session_id, now=Clock().now(), clock_skew=context.settings.policy.clock_skew
     )

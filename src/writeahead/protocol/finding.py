@@ -83,6 +83,7 @@ class SessionSummary:
         host: The machine of the run that holds its lease, unless it gave the session up.
         pid: That run's process.
         pruned_at: When its artifacts were removed, if they were.
+        unreadable: Whether it has no status because it can't be read. Else it has no plan.
     """
 
     session_id: str
@@ -101,6 +102,7 @@ class SessionSummary:
     marked: bool = True
     pruned_at: datetime | None = None
     stops: tuple[Stop, ...] = ()
+    unreadable: bool = False
 
     def matches(self, state: State | None) -> bool:
         """Tell whether the session belongs in a list of this state. An unreadable one is open."""
@@ -305,7 +307,7 @@ def _summary(store: ArtifactStore, session_id: str, clock: Clock, clock_skew: fl
     try:
         session = read_stored(store, session_id)
     except (ResumeError, StoreError) as error:
-        return SessionSummary(session_id, None, note=one_line(error))
+        return SessionSummary(session_id, None, note=one_line(error), unreadable=True)
     if session.abandoned:
         return SessionSummary(session_id, None, note="abandoned before it emitted anything")
     if session.pruned:
