@@ -364,6 +364,19 @@ def _node_packages(session: nox.Session, source: str) -> Path:
 
 
 @nox.session
+def web(session: nox.Session) -> None:
+    """The HTML report in the Chromium of this machine: speed, no request, axe; its picture."""
+    _install(session, "test")
+    home = Path(session.create_tmp()).resolve() / "web"
+    npm = ["npm", "install", "--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund"]
+    session.run(*npm, "playwright-core@^1.50", "axe-core@^4.10", external=True)
+    environ = {"WRITEAHEAD_WEB": str(home), "PYTHONPATH": "."}
+    session.run("pytest", "-ra", *(session.posargs or ["tests/web/in_a_browser.py"]), env=environ)
+    # docs/report.png is made by the same script, given no file.
+    session.run("python", "tests/web/picture.py", str(home / "report.png"), env=environ)
+
+
+@nox.session
 def engines(session: nox.Session) -> None:
     """Real workers of Dask and Celery, killed in the middle; the examples of docs/engines.md."""
     _install(session, "test", "engines")

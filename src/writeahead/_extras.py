@@ -27,6 +27,8 @@ _EXTRA_OF = {
     "distributed": "dask",
     "starlette": "simulator",
     "uvicorn": "simulator",
+    "jinja2": "report",
+    "markupsafe": "report",
     "moto": "demo",
 }
 

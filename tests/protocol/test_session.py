@@ -10,7 +10,7 @@ from writeahead import RunPolicy, load_replay_artifact
 from writeahead.errors import CorruptArtifact
 from writeahead.model import RunStatus
 from writeahead.protocol.encoding import MAX_ARTIFACT_BYTES
-from writeahead.protocol.finding import find_sessions
+from writeahead.protocol.finding import all_sessions, find_sessions
 from writeahead.protocol.schema import PlannedWriteback
 from writeahead.protocol.session import read_stored
 from writeahead.protocol.sweep import sweep
@@ -119,3 +119,13 @@ def test_a_time_with_a_fraction_is_taken_as_it_is():
     if written.microsecond:
         assert read_stored(world.store, "s1").written_at == written
     assert datetime.max.replace(tzinfo=UTC) > written
+
+
+def test_a_listing_says_when_each_final_artifact_was_written():
+    world = World()
+    world.run("create")
+    world.remote.script["1-create"] = [Meets.REJECTED]
+    world.run("create", session_id="s2")
+    written = world.store.head("s1/writeback.json").last_modified
+    found = {one.session_id: (one.is_final, one.final_at) for one in all_sessions(world.store)}
+    assert found == {"s1": (True, written), "s2": (False, None)}

@@ -14,6 +14,7 @@ from writeahead.cli.dataverse import approve, discover, doctor
 from writeahead.cli.decisions import abandon, unblock
 from writeahead.cli.demo import demo
 from writeahead.cli.following import watch
+from writeahead.cli.html_report import html_report
 from writeahead.cli.init import init
 from writeahead.cli.listing import list_sessions
 from writeahead.cli.metrics import metrics
@@ -66,6 +67,7 @@ app.command()(sessions.run)
 app.command()(sessions.resume)
 app.command("list")(list_sessions)
 app.command()(sessions.show)
+app.command("report")(html_report)
 app.command()(watch)
 app.command(cls=options.AssumeCommand)(unblock)
 app.command()(abandon)

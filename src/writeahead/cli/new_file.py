@@ -31,7 +31,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise InvalidInput(f"{path}: the file exists: name another file, or add --force")
 
 
-def write_new_file(path: Path, text: str, *, force: bool) -> None:
+def write_new_file(path: Path, text: str, *, force: bool, mode: int = _MODE) -> None:
     """Write a file. A reader sees all of it or none, and so does who comes after a power cut.
 
     Args:
@@ -39,6 +39,7 @@ def write_new_file(path: Path, text: str, *, force: bool) -> None:
         text: What.
         force: Whether it replaces a file that exists. That one's permissions are kept, but for
             those of others to write.
+        mode: The permissions of a file that did not exist.
 
     Raises:
         InvalidInput: As `refuse_existing`, also for a file that appeared meanwhile; or it can't be
@@ -48,7 +49,7 @@ def write_new_file(path: Path, text: str, *, force: bool) -> None:
     target = path.resolve()
     whole = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        _write(whole, text.encode(), stat.S_IMODE(target.stat().st_mode) & ~0o022 if path.exists() else _MODE)
+        _write(whole, text.encode(), stat.S_IMODE(target.stat().st_mode) & ~0o022 if path.exists() else mode)
         try:
             if not force:
                 target.open("x").close()  # not by a link, which some file systems lack

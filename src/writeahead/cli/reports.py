@@ -39,12 +39,22 @@ def answer_of(report: RunReport, context: CommandContext, *, exit_code: ExitCode
     )
 
 
-def next_step_of(session: Session | SessionSummary, context: CommandContext) -> str | None:
-    """Say what to do next about a session that was read; None if there is nothing to do."""
+def next_step_of(
+    session: Session | SessionSummary, context: CommandContext, *, marked: bool = True
+) -> str | None:
+    """Say what to do next about a session that was read; None if there is nothing to do.
+
+    Args:
+        session: The session.
+        context: Names the flags that a next command needs.
+        marked: Whether its marker is there; a summary knows that by itself.
+    """
     if session.status in (None, RunStatus.COMPLETED):
         return None
     is_open = session.status is not RunStatus.ABANDONED
-    if isinstance(session, SessionSummary) and is_open and not session.marked:
+    if isinstance(session, SessionSummary):
+        marked = session.marked
+    if is_open and not marked:
         scan = f"writeahead sweep {context.options()}".rstrip()
         return f"its marker is lost, so no sweep sees it: {scan} --scan --write"
     return next_step(

@@ -43,7 +43,7 @@ _OF_THE_TESTS = {
         "SERVERS",
         "TESTS",
     ),
-    *("S3_BUCKET", "S3_LISTED", "S3_OPTIONS", "S3_SERVER", "S3_URL"),
+    *("S3_BUCKET", "S3_LISTED", "S3_OPTIONS", "S3_SERVER", "S3_URL", "WEB"),
 }
 # What Kubernetes sets in every container of a namespace for a service that is named writeahead, or
 # writeahead-...: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables.

@@ -129,6 +129,7 @@ class Found(NamedTuple):
         is_open: Whether one of its markers is ``.open/``.
         marked_at: When the first of its markers was written, where the store says it.
         is_pruned: Whether it was pruned; False from a listing of the markers alone.
+        final_at: When its final artifact was written, where the store says it.
     """
 
     session_id: str
@@ -137,6 +138,7 @@ class Found(NamedTuple):
     is_open: bool = False
     marked_at: datetime | None = None
     is_pruned: bool = False
+    final_at: datetime | None = None
 
 
 class _Marker(NamedTuple):
@@ -173,7 +175,12 @@ def _markers_among(prefix: str, infos: Iterable[ObjectInfo]) -> Iterator[_Marker
 
 
 def _found(
-    session_id: str, markers: Iterable[_Marker], *, is_final: bool = False, is_pruned: bool = False
+    session_id: str,
+    markers: Iterable[_Marker],
+    *,
+    is_final: bool = False,
+    is_pruned: bool = False,
+    final_at: datetime | None = None,
 ) -> Found:
     """A session with its markers, of which there may be none."""
     own = list(markers)
@@ -185,6 +192,7 @@ def _found(
         is_open=any(marker.is_open for marker in own),
         marked_at=min(times, default=None),
         is_pruned=is_pruned,
+        final_at=final_at,
     )
 
 
@@ -196,13 +204,12 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
     """
     marked: dict[str, list[_Marker]] = {}
     for first, group in groupby(store.list(), key=lambda info: info.key.split("/")[0]):
-        keys = (info.key for info in group)
         if (prefix := first + "/") in (OPEN_PREFIX, BLOCKED_PREFIX):
             for marker in _markers_among(prefix, group):
                 marked.setdefault(marker.session_id, []).append(marker)
         elif is_session_id(first):
             is_marked = first in marked
-            inside = _looked_through(first, keys)
+            inside = _looked_through(first, group)
             is_final = inside.has_final
             if is_final and inside.has_entry and not is_marked and store.is_local:
                 # Another program's file ends no session. It costs a request elsewhere.
@@ -210,7 +217,7 @@ def all_sessions(store: ArtifactStore) -> Iterator[Found]:
             markers = marked.pop(first, [])
             if is_marked or inside.is_ours:
                 is_pruned = inside.was_pruned and not is_final
-                yield _found(first, markers, is_final=is_final, is_pruned=is_pruned)
+                yield _found(first, markers, is_final=is_final, is_pruned=is_pruned, final_at=inside.final_at)
     for session_id in sorted(marked):
         yield _found(session_id, marked[session_id])
 
@@ -222,26 +229,29 @@ class _Inside(NamedTuple):
     has_entry: bool
     has_final: bool
     was_pruned: bool
+    final_at: datetime | None
 
     @property
     def is_ours(self) -> bool:
         return self.has_plan or self.has_entry or self.has_final
 
 
-def _looked_through(session_id: str, keys: Iterable[str]) -> _Inside:
+def _looked_through(session_id: str, infos: Iterable[ObjectInfo]) -> _Inside:
     # One pass over keys that are not kept, since other programs may have any number of files there.
     planned, final, pruned = planned_key(session_id), final_key(session_id), pruned_key(session_id)
     has_plan = has_entry = has_final = was_pruned = False
-    for key in keys:
+    final_at = None
+    for info in infos:
+        key = info.key
         if key == planned:
             has_plan = True
         elif key == final:
-            has_final = True
+            has_final, final_at = True, info.last_modified
         elif key == pruned:
             was_pruned = True
         else:
             has_entry = has_entry or entry_number(session_id, key) is not None
-    return _Inside(has_plan, has_entry, has_final, was_pruned)
+    return _Inside(has_plan, has_entry, has_final, was_pruned, final_at)
 
 
 def _has_foreign_final(store: ArtifactStore, session_id: str) -> bool:

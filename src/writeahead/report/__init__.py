@@ -1,4 +1,4 @@
 """What people read about a session: built from the artifacts alone.
 
-This room reads a store. It emits nothing, and it knows no terminal and no web page.
+This room reads a store. It emits nothing, and it knows no terminal. ``html`` makes a web page.
 """

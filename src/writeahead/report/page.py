@@ -30,6 +30,7 @@ __all__ = [
     "next_step",
     "quoted",
     "read_page",
+    "read_whole",
 ]
 
 
@@ -67,6 +68,13 @@ class SessionPage(Session):
 
 
 def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float) -> SessionPage:
+    """Read what a store holds of a session, without payloads: the page of `read_whole`."""
+    return read_whole(store, session_id, now=now, clock_skew=clock_skew)[0]
+
+
+def read_whole(
+    store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float
+) -> tuple[SessionPage, Readable]:
     """Read all that a store holds of a session. What can't be read is named and hides nothing.
 
     Args:
@@ -75,15 +83,20 @@ def read_page(store: ArtifactStore, session_id: str, *, now: datetime, clock_ske
         now: The wall clock's time.
         clock_skew: Seconds that two machines' clocks may be apart.
 
+    Returns:
+        What there is to read about it, and the artifacts that it was made of.
+
     Raises:
         ResumeError: The store holds nothing of this session.
         InvalidInput: The session id can't be used.
         StoreError: As the store's verbs.
     """
-    return listed_and_read(lambda: _page(store, session_id, now=now, clock_skew=clock_skew))
+    return listed_and_read(lambda: _read(store, session_id, now=now, clock_skew=clock_skew))
 
 
-def _page(store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float) -> SessionPage:
+def _read(
+    store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: float
+) -> tuple[SessionPage, Readable]:
     found = objects_of(store, session_id)
     readable = read_each(store, session_id, found)
     try:
@@ -102,13 +115,14 @@ def _page(store: ArtifactStore, session_id: str, *, now: datetime, clock_skew: f
     artifacts = _artifacts(store, session_id, found, readable)
     if not artifacts:
         raise nothing_of(store, session_id)
-    return SessionPage(
+    page = SessionPage(
         session_id=session_id,
         **fields_of_history(stored, readable.plan),
         **told,
         history=tuple(readable.entries[number] for number in sorted(readable.entries)),
         artifacts=artifacts,
     )
+    return page, readable
 
 
 def _what_still_reads(session: StoredSession) -> tuple[OperationLine, ...]:
