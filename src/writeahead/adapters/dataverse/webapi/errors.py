@@ -297,7 +297,7 @@ class _Refused:
         # A read takes effect nowhere.
         known = Applied.NO if self.request[0] == "GET" else applied
         asked = wait if self.retry_after is None else self.retry_after
-        # A time of our own choice holds for this session. Others see for themselves: it may be over.
+        # A time of our own choice holds for one session. Others see for themselves: it may be over.
         by_service = self.retry_after is not None
         return TransientDataverseError(
             *self.request, detail, applied=known, retry_after=asked, for_target=by_service, trace=self.trace
