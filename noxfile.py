@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nox
+from nox.command import CommandFailed
 from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
@@ -28,20 +29,15 @@ _PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def _install(session: nox.Session, *groups: str) -> None:
-    # aiobotocore pins botocore, and moto takes any boto3, whose version is that of its botocore. pip
-    # would look through all of boto3 that is newer, which takes a minute.
-    session.install("aiobotocore>=2.22")
-    constraints = Path(session.create_tmp()).resolve() / "boto3.txt"
-    session.run("python", "-c", _BOTO3, str(constraints), silent=True)
     # By name rather than by pip's --group, which older pips don't know.
-    groups_of = nox.project.dependency_groups(PYPROJECT, *groups)
-    session.install("-c", str(constraints), "-e", ".[demo]", *groups_of)
-
-
-_BOTO3 = """
-import pathlib, sys, botocore
-pathlib.Path(sys.argv[1]).write_text(f"boto3<={botocore.__version__}")
-"""
+    packages = ["-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, *groups)]
+    try:
+        # Ten seconds, where pip looks through all versions of boto3 for a minute and a half.
+        session.install("uv")
+        session.run("uv", "pip", "install", "--quiet", *packages)
+    except CommandFailed:
+        # As where an index is set for pip alone.
+        session.install(*packages)
 
 
 # What a phase does, in words, and what runs it.
