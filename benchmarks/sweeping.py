@@ -14,7 +14,9 @@ has answered three requests for each.
 """
 
 import argparse
+import atexit
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -41,6 +43,8 @@ from session import MEMORY, filesystem, installed
 
 from writeahead import Adapter, Operation, PlannedOperation, Receipt, emits, open_store, sweep, write_back
 from writeahead.adapters.http import BoundedTransport, network_transport
+from writeahead.engines import sweep_items
+from writeahead.engines.dask import dask_workers
 from writeahead.items import AdapterSpec
 from writeahead.stores.memory import MemoryStore
 from writeahead.testing import WrapperStore
@@ -111,9 +115,45 @@ def by_threads(work: Work, concurrency: int) -> None:
                 sys.exit(f"{result.session_id}: {result}")
 
 
-# How the sessions are resumed. It returns once all are at their end.
+@functools.cache
+def dask_scheduler(workers: int, threads: int) -> str:
+    """Start a cluster, whose workers find this module; it ends with this process."""
+    from distributed import Client, LocalCluster
+
+    os.environ["PYTHONPATH"] = str(HERE)
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=threads, dashboard_address=None, host="127.0.0.1"
+    )
+    atexit.register(cluster.close)
+    with Client(cluster) as client:
+        client.wait_for_workers(workers)
+    return cluster.scheduler_address
+
+
+def by_dask(workers: int, work: Work, concurrency: int) -> None:
+    """So many worker processes, with as many threads in all. This one hands out the sessions."""
+    scheduler = dask_scheduler(workers, -(-concurrency // workers))
+    with dask_workers(scheduler) as dask:
+        swept = sweep_items(
+            work.store_url,
+            work.adapter,
+            executor=dask.executor,
+            broadcast=dask.broadcast,
+            concurrency=concurrency,
+        )
+        for result in swept:
+            if result.status != "completed":
+                sys.exit(f"{result.session_id}: {result}")
+
+
+# How the sessions are resumed. It returns once all are at their end. Of Dask, the CPU is that of
+# the process that hands them out, not that of the workers.
 Engine = Callable[[Work, int], None]
-ENGINES: dict[str, Engine] = {"threads": by_threads}
+ENGINES: dict[str, Engine] = {
+    "threads": by_threads,
+    "dask-1": functools.partial(by_dask, 1),
+    "dask-2": functools.partial(by_dask, 2),
+}
 
 
 def bare(work: Work, concurrency: int) -> None:
@@ -253,6 +293,9 @@ class Level:
 def measure(options: argparse.Namespace, concurrency: int, planned: Path, remote: Remote) -> Level:
     of_one = REMOTE_SECONDS * len(PAYLOADS)
     sessions = min(options.sessions, round(options.seconds * concurrency / of_one))
+    if options.engine.startswith("dask"):
+        workers = int(options.engine[-1])
+        dask_scheduler(workers, -(-concurrency // workers))  # not while the time runs
     turns: dict[str, list[Timed]] = {"bare": [], "swept": []}
     step = max(1, sessions // options.rounds)
     for number in range(options.rounds):
