@@ -34,7 +34,7 @@ def _install(session: nox.Session, *groups: str) -> None:
     try:
         # Ten seconds, where pip looks through all versions of boto3 for a minute and a half.
         session.install("uv")
-        session.run("uv", "pip", "install", "--quiet", *packages)
+        session.run("uv", "pip", "install", "--quiet", "--compile-bytecode", *packages)
     except CommandFailed:
         # As where an index is set for pip alone.
         session.install(*packages)
@@ -54,7 +54,8 @@ def _lint(session: nox.Session) -> list[_Phase]:
 
 
 def _test(session: nox.Session) -> None:
-    session.run("pytest", *_PARALLEL, *session.posargs)
+    # The tests start thousands of processes, and each would compile this package again.
+    session.run("pytest", *_PARALLEL, *session.posargs, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def _run_phases(session: nox.Session, *phases: _Phase) -> None:
