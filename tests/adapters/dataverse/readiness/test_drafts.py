@@ -1,5 +1,6 @@
 """What `discover` writes, `load_mapping` reads, whatever an environment's definitions are like."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +72,9 @@ TYPES = st.sampled_from(
 )
 
 
+FULL = os.environ.get("WRITEAHEAD_TESTS") == "full"
+
+
 @st.composite
 def environments(draw):
     columns = draw(st.dictionaries(NAMES, COLUMNS, max_size=12))
@@ -89,7 +93,7 @@ def environments(draw):
     return Definitions(DEFAULT_SCHEMA.with_tables(table), types), table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200 if FULL else 20, deadline=None)
 @given(environments(), st.booleans())
 def test_a_draft_is_always_read(environment, as_kinds):
     definitions, table = environment
