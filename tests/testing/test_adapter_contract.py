@@ -752,7 +752,7 @@ def test_what_has_no_secret_needs_no_other_one(remote, tmp_path, secrets):
 def test_a_backdoor_without_what_every_test_needs(remote, tmp_path):
     backdoor = type("Half", (), {"url": remote.url, "secrets": (), "operations": {}})()
     with (
-        pytest.raises(AssertionError, match=r"give Half adapter and rows$"),
+        pytest.raises(AssertionError, match=r"(?m)give Half adapter and rows$"),
         AdapterContract().on(backdoor, tmp_path),
     ):
         pass
