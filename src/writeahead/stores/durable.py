@@ -148,7 +148,7 @@ class SeenFolders:
         self._forget(key, seen)
 
     def _make_one_durable(self, names: tuple[str, ...], *, wait: bool) -> bool:
-        """Sync a folder by one thread; False if another one is at it, and is not waited for."""
+        """Sync a folder by one thread; False if another one does so, and is not waited for."""
 
         def is_due() -> bool:
             # In this order: another thread may put the name of all in the place of this one.

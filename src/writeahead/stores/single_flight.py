@@ -15,9 +15,9 @@ def once(key: Hashable, is_needed: Callable[[], bool], work: Callable[[], None],
 
     Args:
         key: What tells it from other work in this process.
-        is_needed: Whether it is still to be done; asked when no thread is at it. It must be quick.
+        is_needed: Whether it is still to be done; asked when no thread does it. It must be quick.
         work: Does it. Once it is done, it is needed no more; if it fails, the next thread tries.
-        wait: Whether to wait for a thread that is at it.
+        wait: Whether to wait for a thread that does it already.
 
     Returns:
         Whether it is done; False only without ``wait``.
