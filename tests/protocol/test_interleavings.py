@@ -138,7 +138,7 @@ def test_a_run_and_its_repeat_keep_every_promise():
 
 def unblock(tools: Tools) -> RunReport | None:
     try:
-        return unblock_session(SESSION, store=tools.store, reason="mended", clock=tools.clock)
+        return unblock_session(SESSION, store=tools.store, reason="corrected", clock=tools.clock)
     except (InvalidInput, Fenced):
         return None  # it is not blocked yet, or somebody was faster
 

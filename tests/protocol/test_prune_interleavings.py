@@ -126,7 +126,7 @@ def abandon(tools: Tools) -> RunReport | None:
 
 def unblock(tools: Tools) -> RunReport | None:
     try:
-        return unblock_session(SESSION, store=tools.store, reason="mended", clock=tools.clock)
+        return unblock_session(SESSION, store=tools.store, reason="corrected", clock=tools.clock)
     except (InvalidInput, Fenced):
         return None
 

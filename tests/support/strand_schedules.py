@@ -5,20 +5,18 @@ memory, so here each schedule runs the real code from its start.
 """
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tests.support.actors import Tools
+from tests.support import schedules
+from tests.support.actors import Run, Tools
 from tests.support.exploring import _paths
-from tests.support.recoveries import recover
+from tests.support.schedules import Choice, Scenario
 from tests.support.stepping import (
     PAST_LEASE,
     PLANNED,
     SESSION,
-    TIMED,
-    TIMELESS,
-    Remote,
     SteppedClock,
     SteppingAdapter,
     Time,
@@ -49,9 +47,6 @@ class SteppingStore(WholeListStore):
             return call()
         self.actor.hold(f"{verb} {key}")
         return self.actor.saw(call)
-
-
-Run = Callable[[Tools], RunReport]
 
 
 class Actor:
@@ -161,83 +156,22 @@ class Actor:
         self._thread.join()
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What is explored.
-
-    Attributes:
-        prepare: Brings a store and a remote to where the actors start.
-        runs: Each actor's name and what it runs.
-        outcomes: What may become of a request besides ``ok``; each use costs one of ``faults``.
-        faults: How many requests in all may go wrong.
-        crashes: How many actors may be killed.
-        jumps: How often time may jump past a lease.
-        pauses_in_send: Time may pass while a lookup request is between the lease check and the
-            wire.
-        skews: By actor, how wrong its wall clock is.
-        leaps: By actor, how far its wall clock leaps, once, at any moment.
-        ignores_if_absent: A broken store.
-        replaces: A tombstone may be replaced, so that reading what is at the plan's key is a step.
-    """
-
-    prepare: Callable[[Tools], None]
-    runs: Mapping[str, Run]
-    outcomes: tuple[str, ...] = ("lost", "not applied", "late")
-    faults: int = 1
-    crashes: int = 1
-    jumps: int = 1
-    pauses_in_send: bool = False
-    skews: Mapping[str, float] = field(default_factory=dict)
-    leaps: Mapping[str, float] = field(default_factory=dict)
-    ignores_if_absent: bool = False
-    replaces: bool = False
-    _prepared: list[tuple[TimedStore, Remote, float]] = field(default_factory=list)
-
-    def start(self) -> tuple[TimedStore, Remote, float]:
-        """Return store, remote and time as the actors find them."""
-        if not self._prepared:
-            time, remote = Time(), Remote()
-            store = TimedStore(time, ignores_if_absent=self.ignores_if_absent)
-            adapter = SteppingAdapter(remote, lambda _: "ok", time)
-            self.prepare(Tools(store, adapter, SteppedClock(time)))
-            self._prepared.append((store, remote, time.seconds))
-        store, remote, seconds = self._prepared[0]
-        return store, remote.copy(), seconds
-
-
-Choice = tuple[str, ...]
-
-
-class World:
+class World(schedules.World):
     """One execution of a scenario, step by step."""
+
+    log: Sequence[str] = ()
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        store, self.remote, seconds = scenario.start()
+        stores, self.remote, seconds = scenario.start()
         self.time = Time(seconds)
-        self.store = store.copy(self.time)
+        self.stores = {name: store.copy(self.time) for name, store in stores.items()}
         self.faults, self.crashes, self.jumps = scenario.faults, scenario.crashes, scenario.jumps
         self.seen: dict[str, bytes] = {}
-        self.log: list[str] = []
+        self.log = []
         self.actors = {
             name: Actor(name, run, self, scenario.skews.get(name, 0.0)) for name, run in scenario.runs.items()
         }
-
-    def steer(self, name: str, until: str) -> None:
-        """Let one actor go on until it stands at a step, or is over."""
-        actor = self.actors[name]
-        while not actor.is_over and not actor.at.startswith(until):
-            if actor.at == "sleep":
-                self._pass(max(self.time.seconds, actor.wakes_at))
-            self.do(("go", name, "ok"))
-        self.check()
-
-    def meet(self, name: str, request: str, outcome: str) -> None:
-        """Let one actor's next such request come to an outcome, if there is one."""
-        self.steer(name, request)
-        if not self.actors[name].is_over:
-            self.do(("go", name, outcome))
-        self.check()
 
     def choices(self) -> list[Choice]:
         """Everything that can happen next."""
@@ -259,26 +193,6 @@ class World:
         found += [("leap", actor.name) for actor in alive if actor.leap]
         found += [("land", str(index)) for index in range(len(self.remote.late))]
         return found + self._times(alive)
-
-    @staticmethod
-    def _is_sending_timed(actor: Actor) -> bool:
-        return actor.at.startswith("send") and actor.at.endswith(TIMED)
-
-    def _outcomes(self, actor: Actor) -> list[str]:
-        keyed = actor.at.endswith(TIMELESS)
-        return [one for one in self.scenario.outcomes if not (keyed and one == "late")]
-
-    def _times(self, alive: list[Actor]) -> list[Choice]:
-        sending = any(self._is_sending_timed(actor) for actor in alive)
-        if sending and not self.scenario.pauses_in_send:
-            return []
-        found: list[Choice] = []
-        if self.jumps:
-            found.append(("jump",))
-        wakes = [actor.wakes_at for actor in alive if actor.at == "sleep"]
-        if any(wake > self.time.seconds for wake in wakes):
-            found.append(("wake",))
-        return found
 
     def do(self, choice: Choice) -> None:
         what, *more = choice
@@ -308,11 +222,6 @@ class World:
                 )
             )
 
-    def _pass(self, until: float) -> None:
-        """Let time pass; a request that has not landed within its lifetime never will."""
-        self.time.seconds = until
-        self.remote.late = [late for late in self.remote.late if late[2] > until]
-
     def key(self) -> int:
         """A fingerprint of all that the future depends on."""
         actors = tuple((a.name, a.at, a.is_over, a.wakes_at, a.history) for a in self.actors.values())
@@ -321,9 +230,7 @@ class World:
 
     def fingerprint(self) -> int:
         """The same of store and remote alone."""
-        content = tuple(sorted(self.store.content.items()))
-        dates = tuple(sorted(self.store.written.items()))
-        return hash((content, dates, self.remote.state()))
+        return hash(self.held())
 
     def check(self) -> None:
         """Hold the truth against the promises."""
@@ -337,18 +244,6 @@ class World:
                 raise Violation(f"{actor.name} raised {actor.error!r}") from actor.error
             if actor.report and actor.report.status in ("completed", "no_resume_needed"):
                 require(f"{SESSION}/writeback.json" in self.store.content, "FINAL_TOO_EARLY: it was reported")
-
-    def check_recovery(self) -> None:
-        """Kill all actors; a later resume, and an operator if needed, finish the session."""
-        time = Time(self.time.seconds)
-        remote = self.remote.copy()
-        while remote.late:
-            remote.land(now=time.seconds)
-        store = self.store.copy(time)
-        # What a clock that was ahead has dated is in an honest one's future: that costs time,
-        # nothing else.
-        ahead = max([0.0, *self.scenario.skews.values(), *self.scenario.leaps.values()])
-        recover(store, remote, time, ahead)
 
     def end(self) -> None:
         for actor in self.actors.values():
