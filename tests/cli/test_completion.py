@@ -160,7 +160,8 @@ def test_a_shell_that_cannot_be_found_is_wrong_usage(cli, monkeypatch):
 
 
 def test_installing_it_twice_leaves_one_line(folder):
-    install = [*BASH, "-c", f"{SCRIPT} --install-completion; {SCRIPT} --install-completion"]
+    # With a command behind them, so that bash stays their parent: it would become the last of them.
+    install = [*BASH, "-c", f"{SCRIPT} --install-completion && {SCRIPT} --install-completion && :"]
     subprocess.run(install, env=environment(HOME=str(folder)), capture_output=True, check=True)
     assert (folder / ".bashrc").read_text().count("source") == 1
     assert "_writeahead_completion" in (folder / ".bash_completions/writeahead.sh").read_text()
